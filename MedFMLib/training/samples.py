@@ -1,0 +1,90 @@
+"""Endless, seeded batches of training pictures (and their questions), made in a background process.
+
+Knows the painter and, if asked, the question maker; nothing of models. Sample number n of seed s is the same whatever
+the batch size: each has its own generator. Nothing is written to disk.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import queue
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from .sources import head_maps, torso_subjects
+from .synthesis import Painter, Picture
+
+
+def generator(seed: int, number: int) -> np.random.Generator:
+    """The generator of sample `number`."""
+    return np.random.default_rng((seed, number))
+
+
+def training_painter(data: Path, size: int) -> Painter:
+    """A painter of everything that training may see."""
+    return Painter(head_maps(data) + torso_subjects(data), size)
+
+
+def pictures(painter: Painter, seed: int, start: int = 0) -> Iterator[tuple[Picture, np.random.Generator]]:
+    """Sample after sample, with its generator for whatever else is drawn for it."""
+    number = start
+    while True:
+        rng = generator(seed, number)
+        yield painter.draw(rng), rng
+        number += 1
+
+
+def picture_batches(data: Path, size: int, batch: int, seed: int, start: int = 0) -> Iterator[tuple]:
+    """(B, S, S, 3) uint8 pixels and (B, S, S) uint8 parts."""
+    source = pictures(training_painter(data, size), seed, start)
+    while True:
+        drawn = [next(source)[0] for _ in range(batch)]
+        yield np.stack([p.pixels for p in drawn]), np.stack([p.parts for p in drawn])
+
+
+def _feed(make: Callable[[], Iterator], channel) -> None:
+    try:
+        import torch
+
+        torch.set_num_threads(1)
+        for item in make():
+            channel.put(item)
+    except BaseException as error:  # the reader raises it; a silent death would hang the training
+        channel.put(error)
+
+
+class Background:
+    """Runs an iterator in another process and holds a few of its items ready.
+
+    Args:
+        make: returns the iterator; called in the other process.
+        ahead: how many items to keep.
+    """
+
+    def __init__(self, make: Callable[[], Iterator], ahead: int = 6):
+        context = multiprocessing.get_context("fork")
+        self._channel = context.Queue(ahead)
+        self._process = context.Process(target=_feed, args=(make, self._channel), daemon=True)
+        self._process.start()
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        while True:
+            try:
+                item = self._channel.get(timeout=5)
+            except queue.Empty:
+                if not self._process.is_alive():
+                    raise RuntimeError("The process that makes training samples ended unexpectedly.") from None
+                continue
+            if isinstance(item, BaseException):
+                raise item
+            return item
+
+    def close(self) -> None:
+        """End the other process."""
+        self._process.terminate()
+        self._process.join()

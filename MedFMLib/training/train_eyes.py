@@ -1,0 +1,134 @@
+"""Stage 1: the vision tower learns where things are, through a dense head that is thrown away afterwards.
+
+    python -m MedFMLib.training.train_eyes --data DIR --work DIR --minutes 20
+
+Knows pictures and parts; nothing of text. Token cross-entropy alone takes many times longer to teach a tower of this
+size to see; the dense head is a linear layer and is kept only in the work folder. Resumable: run it again with the same
+work folder. Logs to `eyes.jsonl`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import time
+from functools import partial
+from pathlib import Path
+
+from .labels import PARTS, UNKNOWN_PART
+from .samples import Background, picture_batches
+from .tiny import Shape, cell_parts, dense_head, normalise, vision_tower
+
+_RARE = {"left thalamus", "right thalamus", "left lateral ventricle", "right lateral ventricle", "brainstem", "aorta",
+         "midline ventricles", "urinary bladder", "left kidney", "right kidney", "spleen", "stomach",
+         "left hip bone", "right hip bone", "spine"}  # fmt: skip
+
+
+def part_weights():
+    """(parts,) loss weight: small parts count more, so that they are not averaged away."""
+    import torch
+
+    return torch.tensor([0.4 if p in ("background", "head tissue", "torso tissue") else 2.5 if p in _RARE else 1.0
+                         for p in PARTS])  # fmt: skip
+
+
+def dense_loss(logits, cells, weights):
+    """Weighted cross-entropy of (B, patches, fine² × parts) scores against (B, patches, fine²) part numbers."""
+    import torch.nn.functional as F
+
+    flat = logits.float().reshape(-1, len(PARTS))
+    return F.cross_entropy(flat, cells.reshape(-1).long(), weights, ignore_index=UNKNOWN_PART)
+
+
+def dense_dice(logits, cells) -> dict[str, tuple[float, float]]:
+    """Per part: twice the overlap, and the sum of both sizes; add over batches, then divide."""
+    found = logits.reshape(*cells.shape, len(PARTS)).argmax(-1)
+    known = cells != UNKNOWN_PART
+    result = {}
+    for number, name in enumerate(PARTS):
+        a, b = (found == number) & known, cells == number
+        result[name] = (2.0 * float((a & b).sum()), float(a.sum() + b.sum()))
+    return result
+
+
+def learning_rate(step_fraction: float, warm: float, top: float, bottom: float = 0.02) -> float:
+    """Linear warm-up over the fraction `warm`, then a cosine down to `bottom` × `top`."""
+    if step_fraction < warm:
+        return top * step_fraction / warm
+    along = min(1.0, (step_fraction - warm) / (1 - warm))
+    return top * (bottom + (1 - bottom) * 0.5 * (1 + math.cos(math.pi * along)))
+
+
+def train(data: Path, work: Path, minutes: float, batch: int = 48, top: float = 1e-3, seed: int = 1) -> Path:
+    """Train for `minutes` and return the checkpoint's path (`eyes.pt`: tower, head, steps)."""
+    import torch
+
+    torch.set_num_threads(2)
+    torch.manual_seed(seed)
+    work.mkdir(parents=True, exist_ok=True)
+    shape, checkpoint = Shape(), work / "eyes.pt"
+    tower, head = vision_tower(shape), dense_head(shape)
+    with torch.no_grad():
+        tower.state_dict()["embeddings.position_embedding.weight"].normal_(0, 0.05)
+    step = 0
+    if checkpoint.exists():
+        state = torch.load(checkpoint, weights_only=True)
+        tower.load_state_dict(state["tower"])
+        head.load_state_dict(state["head"])
+        step = state["step"]
+    parameters = [*tower.parameters(), *head.parameters()]
+    optimizer = torch.optim.AdamW(parameters, lr=top, weight_decay=0.02, betas=(0.9, 0.98))
+    batches = Background(partial(picture_batches, data, shape.image, batch, seed, step * batch))
+    weights, began, first, seen = part_weights(), time.time(), step, []
+    log = (work / "eyes.jsonl").open("a")
+    while (fraction := (time.time() - began) / (60 * minutes)) < 1:
+        pixels, parts = (torch.from_numpy(a) for a in next(batches))
+        cells = cell_parts(parts, shape)
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(fraction, 0.03, top)
+        with torch.autocast("cpu", torch.bfloat16):
+            logits = head(tower(normalise(pixels)).last_hidden_state)
+        loss = dense_loss(logits, cells, weights)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+        step += 1
+        seen.append(float(loss.detach()))
+        if step % 25 == 0:
+            line = {"step": step, "loss": round(sum(seen) / len(seen), 4), "seconds": round(time.time() - began, 1),
+                    "samples_per_second": round((step - first) * batch / (time.time() - began), 1)}  # fmt: skip
+            if step % 100 == 0:
+                dice = dense_dice(logits.detach().float(), cells)
+                line["dice"] = {n: round(a / b, 2) for n, (a, b) in dice.items() if b > 0}
+            log.write(json.dumps(line) + "\n")
+            log.flush()
+            seen = []
+        if step % 200 == 0:
+            _save(checkpoint, tower, head, step)
+    _save(checkpoint, tower, head, step)
+    batches.close()
+    return checkpoint
+
+
+def _save(path: Path, tower, head, step: int) -> None:
+    import torch
+
+    torch.save({"tower": tower.state_dict(), "head": head.state_dict(), "step": step}, path.with_suffix(".new"))
+    path.with_suffix(".new").replace(path)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--minutes", type=float, default=20)
+    parser.add_argument("--batch", type=int, default=48)
+    parser.add_argument("--seed", type=int, default=1)
+    options = parser.parse_args()
+    train(options.data, options.work, options.minutes, options.batch, seed=options.seed)
+
+
+if __name__ == "__main__":
+    main()
