@@ -80,3 +80,107 @@ def cell_parts(parts, shape: Shape):
 def normalise(pixels):
     """(B, S, S, 3) uint8 tensor → (B, 3, S, S) float32, −1…1, as `SiglipImageProcessor` does."""
     return pixels.permute(0, 3, 1, 2).float() / 127.5 - 1.0
+
+
+def make_tokenizer(vocabulary: int = 800):
+    """A byte-level BPE tokenizer trained on our own prompts and answers, with PaliGemma's location and mask tokens.
+
+    Args:
+        vocabulary: text tokens, bytes included; special, location and mask tokens come on top.
+    """
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    from ..models.location_tokens import LOCATION_TOKENS, MASK_TOKENS
+    from .questions import corpus
+
+    special = ["<pad>", "<eos>", "<bos>", "<unk>", "<image>"]
+    tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary + len(special),
+        special_tokens=special,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(corpus(), trainer)
+    tokenizer.add_special_tokens([*LOCATION_TOKENS, *MASK_TOKENS])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token="<pad>",
+        eos_token="<eos>",
+        bos_token="<bos>",
+        unk_token="<unk>",
+        extra_special_tokens={"image_token": "<image>"},
+        padding_side="left",
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def make_processor(shape: Shape, tokenizer=None):
+    """PaliGemma's processor around our tokenizer and SigLIP's normalisation at our picture size."""
+    from transformers import PaliGemmaProcessor, SiglipImageProcessor
+
+    images = SiglipImageProcessor(size={"height": shape.image, "width": shape.image})
+    images.image_seq_length = shape.image_tokens
+    return PaliGemmaProcessor(image_processor=images, tokenizer=tokenizer or make_tokenizer())
+
+
+def make_model(shape: Shape, tokenizer, codebook=None):
+    """A PaliGemma of our size with random weights, location and mask tokens starting out in their natural order.
+
+    Neighbouring positions get neighbouring embeddings (random Fourier features of the position), and mask codes get
+    embeddings as near to each other as their codebook vectors are; with tied embeddings the output starts smooth too.
+
+    Args:
+        codebook: (128, D) of the mask codec, or None to leave the mask tokens random.
+    """
+    import torch
+    from transformers import GemmaConfig, PaliGemmaConfig, PaliGemmaForConditionalGeneration
+
+    special = {name: tokenizer.convert_tokens_to_ids(f"<{name}>") for name in ("pad", "bos", "eos", "image", "loc0000", "seg000")}
+    size = -(-len(tokenizer) // 64) * 64
+    text = GemmaConfig(
+        vocab_size=size,
+        hidden_size=shape.text_width,
+        intermediate_size=shape.text_mlp,
+        num_hidden_layers=shape.text_layers,
+        num_attention_heads=shape.text_heads,
+        num_key_value_heads=shape.key_value_heads,
+        head_dim=shape.head_dim,
+        max_position_embeddings=1024,
+        pad_token_id=special["pad"],
+        bos_token_id=special["bos"],
+        eos_token_id=special["eos"],
+    )
+    config = PaliGemmaConfig(
+        vision_config=vision_config(shape),
+        text_config=text,
+        image_token_id=special["image"],
+        projection_dim=shape.text_width,
+        pad_token_id=special["pad"],
+        bos_token_id=special["bos"],
+        eos_token_id=special["eos"],
+        tie_word_embeddings=True,
+    )
+    model = PaliGemmaForConditionalGeneration(config)
+    model.generation_config.pad_token_id = special["pad"]
+    model.generation_config.bos_token_id = special["bos"]
+    model.generation_config.eos_token_id = special["eos"]
+    with torch.no_grad():
+        table = model.get_input_embeddings().weight
+        deviation = float(table.std())
+        places = torch.linspace(0, 1, 1024)[:, None]
+        frequencies = torch.exp(torch.randn(1, shape.text_width // 2) * 0.8) * 4
+        phases = torch.rand(1, shape.text_width // 2) * 6.283
+        waves = torch.cat([torch.cos(frequencies * places + phases), torch.sin(frequencies * places + phases)], 1)
+        waves = (waves - waves.mean(0)) / waves.std()
+        first = special["loc0000"]
+        table[first : first + 1024] = deviation * waves
+        if codebook is not None:
+            spread = codebook.float() @ torch.randn(codebook.shape[1], shape.text_width)
+            spread = (spread - spread.mean(0)) / spread.std()
+            first = special["seg000"]
+            table[first : first + len(codebook)] = deviation * (0.8 * spread + 0.6 * torch.randn_like(spread))
+    return model

@@ -112,7 +112,7 @@ def train(data: Path, work: Path, output: Path, minutes: float, batch: int = 96,
         step += 1
         if step % 50 == 0:
             used = int((size > 0.02 * size.mean()).sum())
-            line = {"step": step, "loss": round(float(loss), 4), "dice": round(1 - float(overlap.mean()), 4), "used": used}
+            line = {"step": step, "loss": round(float(loss.detach()), 4), "dice": round(1 - float(overlap.detach().mean()), 4), "used": used}
             log.write(json.dumps(line) + "\n")
             log.flush()
     batches.close()

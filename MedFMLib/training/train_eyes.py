@@ -60,11 +60,32 @@ def learning_rate(step_fraction: float, warm: float, top: float, bottom: float =
     return top * (bottom + (1 - bottom) * 0.5 * (1 + math.cos(math.pi * along)))
 
 
-def train(data: Path, work: Path, minutes: float, batch: int = 48, top: float = 1e-3, seed: int = 1) -> Path:
+def make_optimizers(named) -> list:
+    """Muon (Jordan et al., 2024) for the matrices inside transformer layers, AdamW for everything else."""
+    import torch
+
+    inner = [p for n, p in named if p.ndim == 2 and ".layers." in n and p.requires_grad]
+    inside = {id(p) for p in inner}
+    rest = [p for _, p in named if id(p) not in inside and p.requires_grad]
+    return [
+        torch.optim.Muon(inner, lr=1e-3, weight_decay=0.05, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(rest, lr=1e-3, weight_decay=0.01, betas=(0.9, 0.98)),
+    ]
+
+
+def set_learning_rate(optimizers: list, rate: float) -> None:
+    """The same rate everywhere; Muon's is scaled to AdamW's step size."""
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+
+
+def train(data: Path, work: Path, minutes: float, batch: int = 64, top: float = 2e-3, seed: int = 1,
+          threads: int = 2) -> Path:
     """Train for `minutes` and return the checkpoint's path (`eyes.pt`: tower, head, steps)."""
     import torch
 
-    torch.set_num_threads(2)
+    torch.set_num_threads(threads)
     torch.manual_seed(seed)
     work.mkdir(parents=True, exist_ok=True)
     shape, checkpoint = Shape(), work / "eyes.pt"
@@ -78,26 +99,26 @@ def train(data: Path, work: Path, minutes: float, batch: int = 48, top: float = 
         head.load_state_dict(state["head"])
         step = state["step"]
     parameters = [*tower.parameters(), *head.parameters()]
-    optimizer = torch.optim.AdamW(parameters, lr=top, weight_decay=0.02, betas=(0.9, 0.98))
+    optimizers = make_optimizers([("tower." + n, p) for n, p in tower.named_parameters()] + [("head", head.weight), ("head_bias", head.bias)])
     batches = Background(partial(picture_batches, data, shape.image, batch, seed, step * batch))
     weights, began, first, seen = part_weights(), time.time(), step, []
     log = (work / "eyes.jsonl").open("a")
     while (fraction := (time.time() - began) / (60 * minutes)) < 1:
         pixels, parts = (torch.from_numpy(a) for a in next(batches))
         cells = cell_parts(parts, shape)
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(fraction, 0.03, top)
+        set_learning_rate(optimizers, learning_rate(fraction, 0.03, top))
         with torch.autocast("cpu", torch.bfloat16):
             logits = head(tower(normalise(pixels)).last_hidden_state)
         loss = dense_loss(logits, cells, weights)
-        optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
         step += 1
         seen.append(float(loss.detach()))
         if step % 25 == 0:
-            line = {"step": step, "loss": round(sum(seen) / len(seen), 4), "seconds": round(time.time() - began, 1),
+            line = {"step": step, "samples": step * batch, "loss": round(sum(seen) / len(seen), 4), "seconds": round(time.time() - began, 1),
                     "samples_per_second": round((step - first) * batch / (time.time() - began), 1)}  # fmt: skip
             if step % 100 == 0:
                 dice = dense_dice(logits.detach().float(), cells)
@@ -124,10 +145,12 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=20)
-    parser.add_argument("--batch", type=int, default=48)
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--rate", type=float, default=2e-3)
+    parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
-    train(options.data, options.work, options.minutes, options.batch, seed=options.seed)
+    train(options.data, options.work, options.minutes, options.batch, options.rate, options.seed, options.threads)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,133 @@
+"""Pictures with prompts and answers as token batches: what the language side of the model trains on.
+
+Knows pictures, questions, the codec's encoder and the tokenizer; nothing of the model. The text is laid out exactly as
+`PaliGemmaProcessor` does it (a test compares): image tokens, `<bos>`, prompt, newline, then the answer and `<eos>`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from . import labels
+from .objects import survey
+from .questions import Exchange, Scene, ask, exchange_of
+from .samples import pictures, training_painter
+from .synthesis import Painter, Picture
+
+_TEXT_KINDS = {"modality": 2, "plane": 2, "body part": 2, "visible structures": 4, "presence": 5, "side": 3,
+               "patient side": 2, "largest": 2, "refusal": 2.5, "caption": 1.2, "describe": 1.2}  # fmt: skip
+
+
+def scene_of(picture: Picture) -> Scene:
+    """What is certain about a picture."""
+    visible, missing = survey(picture.parts, picture.subject.known, picture.subject.absent)
+    complete = labels.UNKNOWN_PART not in picture.parts
+    return Scene(picture.modality, picture.plane, picture.region, visible, tuple(missing), complete, picture.stripped)
+
+
+class TextLayout:
+    """Prompts and answers → token numbers, as the processor would.
+
+    Args:
+        tokenizer: ours.
+        image_tokens: how many `<image>` tokens precede the text.
+    """
+
+    def __init__(self, tokenizer, image_tokens: int):
+        self.tokenizer = tokenizer
+        image, bos, self.eos, self.pad = (
+            tokenizer.convert_tokens_to_ids(f"<{name}>") for name in ("image", "bos", "eos", "pad")
+        )
+        self._head = [image] * image_tokens + [bos]
+
+    def encode(self, exchange: Exchange) -> tuple[list[int], int]:
+        """(token numbers, length of the prefix that is given rather than predicted)."""
+        prefix = self._head + self.tokenizer.encode(exchange.prompt + "\n", add_special_tokens=False)
+        answer = self.tokenizer.encode(exchange.answer, add_special_tokens=False)
+        return prefix + answer + [self.eos], len(prefix)
+
+    def batch(self, exchanges: list[Exchange]) -> dict[str, np.ndarray]:
+        """Right-padded `input_ids`, `attention_mask` and `token_type_ids` (0: prefix, 1: answer), each (B, L) int64."""
+        rows = [self.encode(e) for e in exchanges]
+        length = max(len(ids) for ids, _ in rows)
+        ids = np.full((len(rows), length), self.pad, np.int64)
+        mask, kinds = np.zeros_like(ids), np.ones_like(ids)
+        for row, (numbers, prefix) in enumerate(rows):
+            ids[row, : len(numbers)] = numbers
+            mask[row, : len(numbers)] = 1
+            kinds[row, :prefix] = 0
+        return {"input_ids": ids, "attention_mask": mask, "token_type_ids": kinds}
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """`pixels` (B, S, S, 3), `parts` (B, S, S); `objects`: one text each; `words`: texts about the pictures `words_of`."""
+
+    pixels: np.ndarray
+    parts: np.ndarray
+    objects: dict[str, np.ndarray]
+    words: dict[str, np.ndarray]
+    words_of: np.ndarray
+
+
+def mask_encoder(codec) -> Callable[[np.ndarray], np.ndarray]:
+    """(N, 64, 64) bool → (N, 16) codes with a loaded codec."""
+    import torch
+
+    return lambda masks: codec.encode(torch.from_numpy(masks)).numpy()
+
+
+def object_exchange(scene: Scene, rng: np.random.Generator, encode) -> Exchange:
+    """`segment`, or `detect` once in eight; a question where there is nothing to ask for."""
+    kind = "segment" if rng.random() < 0.875 else "detect"
+    return exchange_of(scene, kind, rng, encode) or ask(scene, rng, encode)
+
+
+def word_exchange(scene: Scene, rng: np.random.Generator) -> Exchange:
+    """A question with an answer in words, in the proportions of training."""
+    kinds, shares = list(_TEXT_KINDS), np.array(list(_TEXT_KINDS.values()))
+    while True:
+        exchange = exchange_of(scene, str(rng.choice(kinds, p=shares / shares.sum())), rng)
+        if exchange is not None:
+            return exchange
+
+
+def exchange_batches(
+    data: Path | None,
+    codec_folder: Path,
+    tokenizer,
+    size: int,
+    image_tokens: int,
+    batch: int,
+    seed: int,
+    start: int = 0,
+    painter: Painter | None = None,
+    words_share: float = 1 / 3,
+) -> Iterator[Batch]:
+    """Endless batches; `painter` replaces the training painter (for held-out pictures)."""
+    from ..models.mask_codec import MaskCodec
+
+    encode = mask_encoder(MaskCodec.load(codec_folder))
+    layout = TextLayout(tokenizer, image_tokens)
+    source = pictures(painter or training_painter(data, size), seed, start)
+    while True:
+        drawn, objects, words, words_of = [], [], [], []
+        for number in range(batch):
+            picture, rng = next(source)
+            scene = scene_of(picture)
+            drawn.append(picture)
+            objects.append(object_exchange(scene, rng, encode))
+            if number < batch * words_share:
+                words.append(word_exchange(scene, rng))
+                words_of.append(number)
+        yield Batch(
+            np.stack([p.pixels for p in drawn]),
+            np.stack([p.parts for p in drawn]),
+            layout.batch(objects),
+            layout.batch(words),
+            np.array(words_of),
+        )
