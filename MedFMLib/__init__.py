@@ -1,0 +1,26 @@
+"""MedFM: ask a small private medical vision-language model about the volume at hand.
+
+    import MedFMLib as medfm
+    result = medfm.segment("ct.nii.gz", ["liver", "spleen"])
+    print(medfm.ask("ct.nii.gz", "Which organs are visible?").answers[0].text)
+
+Not a medical device; for research and education. Importing this loads no torch and nothing of Slicer; the
+functions of the console (`MedFMLib.console`) come in when they are first used.
+"""
+
+from __future__ import annotations
+
+__version__ = "0.1.0"
+
+NOTICE = "Research and education only. MedFM is not a medical device and must not be used for clinical decisions."
+
+_CONSOLE = ("ask", "measure", "report", "segment")
+__all__ = [*_CONSOLE, "NOTICE", "__version__"]
+
+
+def __getattr__(name: str):
+    if name in _CONSOLE:
+        import importlib
+
+        return getattr(importlib.import_module(".console", __name__), name)
+    raise AttributeError(f"module 'MedFMLib' has no attribute '{name}'")

@@ -1,0 +1,352 @@
+"""The `medfm` command: the console's functions on files. Knows options and printing; nothing else."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from . import NOTICE
+from .errors import InputError, MedFMError
+from .request import DEFAULT_MODEL, Request, Response, SliceChoice
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help=f"Ask a small private medical vision-language model about a volume. {NOTICE}",
+)
+models_app = typer.Typer(no_args_is_help=True, help="Models that MedFM knows, and their sizes.")
+app.add_typer(models_app, name="models")
+out, err = Console(), Console(stderr=True)
+
+InputPath = Annotated[Path, typer.Argument(metavar="IMAGE", help="NIfTI, NRRD or MHA file, DICOM file or folder.")]
+Output = Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object for scripts, nothing else.")]
+Model = Annotated[str, typer.Option("--model", "-m", help="Model id or folder; see `medfm models list`.")]
+Adapter = Annotated[str, typer.Option(help="Adapter name or folder; 'none' for none.")]
+Precision = Annotated[str, typer.Option(help="nf4, int8, bf16 or fp32; the model's default if left out.")]
+Plane = Annotated[str, typer.Option(help="axial, coronal or sagittal; the plane of acquisition if left out.")]
+First = Annotated[int, typer.Option(help="First slice; -1 for the volume's first.")]
+Last = Annotated[int, typer.Option(help="Last slice; -1 for the volume's last.")]
+Step = Annotated[int, typer.Option(help="Look at every how many slices; 0 chooses. Between them, shapes are interpolated.")]
+Modality = Annotated[str, typer.Option(help="CT, MR, …: overrides what the file says or what is guessed.")]
+Frame = Annotated[int, typer.Option(help="Frame of a 4D image, from 0.")]
+Series = Annotated[str, typer.Option(help="Series of a DICOM folder: its number in the list, or its UID.")]
+
+
+class _Bar:
+    """A `Progress` on the terminal."""
+
+    def __init__(self, bar: Progress, stream: bool):
+        self._bar, self._task, self._stream, self.streamed = bar, bar.add_task("Starting", total=1.0), stream, False
+
+    def stage(self, name: str) -> None:
+        """See `runner.Progress`."""
+        self._bar.update(self._task, description=name)
+
+    def fraction(self, value: float) -> None:
+        """See `runner.Progress`."""
+        self._bar.update(self._task, completed=value)
+
+    def partial(self, text: str) -> None:
+        """See `runner.Progress`."""
+        if self._stream:
+            self._bar.stop()
+            sys.stdout.write(text)
+            sys.stdout.flush()
+            self.streamed = True
+
+    def note(self, text: str) -> None:
+        """See `runner.Progress`."""
+        self._bar.console.print(f"Note: {text}", style="yellow", highlight=False, soft_wrap=True)
+
+    def cancelled(self) -> bool:
+        """Ctrl-C raises by itself."""
+        return False
+
+
+@contextmanager
+def _progress(quiet: bool, stream: bool = False) -> Iterator[_Bar]:
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    console = Console(stderr=True, quiet=quiet)
+    with Progress(*columns, console=console, transient=True) as bar:
+        yield _Bar(bar, stream and not quiet)
+
+
+def _read(path: Path, modality: str, frame: int, series: str):
+    from .files import read_image
+
+    return read_image(path, modality=modality.upper(), frame=None if frame < 0 else frame, series=series)
+
+
+def _run(request: Request, quiet: bool, stream: bool = False) -> tuple[Response, bool]:
+    from .engine import Engine
+
+    with _progress(quiet, stream) as bar:
+        response = Engine().run(request, bar)
+    return response, bar.streamed
+
+
+def _folder(output: Path) -> Path:
+    from .files.writing import make_folder
+
+    return make_folder(output.expanduser())
+
+
+def _print_measurements(response: Response) -> None:
+    from .measure import as_table
+
+    titles, rows = as_table(response.measurements)
+    table = Table(title="Measurements", caption="from voxels and geometry; sides are the patient's")
+    for title in titles:
+        table.add_column(title, justify="left" if title in ("segment", "side") else "right")
+    for row in rows:
+        table.add_row(*row)
+    out.print(table)
+
+
+def _summary(response: Response, files: list[Path]) -> dict:
+    return {
+        "files": [str(path) for path in files],
+        "segments": [s.label for s in response.segmentation.segments] if response.segmentation else [],
+        "measurements": [asdict(m) for m in response.measurements],
+        "answers": [
+            {"question": a.question, "answer": a.text, "slices": [str(s) for s in a.evidence]} for a in response.answers
+        ],
+        "provenance": asdict(response.provenance),
+        "notice": NOTICE,
+    }
+
+
+def _finish(response: Response, files: list[Path], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(_summary(response, files), indent=2))
+        return
+    for path in files:
+        out.print(f"Wrote {path}", highlight=False, soft_wrap=True)
+    p = response.provenance
+    out.print(
+        f"{p.model} ({p.precision}{', adapter ' + p.adapter if p.adapter else ''}), {p.seconds:.1f} s. {NOTICE}",
+        style="dim", highlight=False, soft_wrap=True,
+    )  # fmt: skip
+
+
+@app.command()
+def segment(
+    image: InputPath,
+    labels: Annotated[list[str] | None, typer.Option("--label", "-l", help="Structure; repeat for several; all known if left out.")] = None,
+    output: Output = Path("out"),
+    refine: Annotated[bool, typer.Option(help="Fit borders to the image in plane.")] = False,
+    model: Model = DEFAULT_MODEL, adapter: Adapter = "", precision: Precision = "",
+    plane: Plane = "", first: First = -1, last: Last = -1, step: Step = 0,
+    modality: Modality = "", frame: Frame = -1, series: Series = "", as_json: Json = False,
+) -> None:  # fmt: skip
+    """Segment structures by name; writes NAME.seg.nrrd and NAME.measurements.json."""
+    from .files import output_name, write_segmentation, write_text
+
+    folder = _folder(output)
+    request = Request(
+        "segment", _read(image, modality, frame, series), labels=tuple(labels or ()), refine=refine, model=model,
+        adapter=adapter, precision=precision, slices=SliceChoice(plane, first, last, step),
+    )  # fmt: skip
+    response, _ = _run(request, as_json)
+    name = output_name(image)
+    files = [write_segmentation(folder / f"{name}.seg.nrrd", response.segmentation, response.provenance)]
+    files.append(write_text(folder / f"{name}.measurements.json", json.dumps(_summary(response, files), indent=2)))
+    if not as_json:
+        _print_measurements(response)
+    _finish(response, files, as_json)
+
+
+@app.command()
+def ask(
+    image: InputPath,
+    question: Annotated[str, typer.Argument(help="For example: “Which organs are visible?”")],
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder for NAME.answer.json; not written if left out.")] = None,
+    model: Model = DEFAULT_MODEL, adapter: Adapter = "", precision: Precision = "",
+    plane: Plane = "", first: First = -1, last: Last = -1,
+    max_tokens: Annotated[int, typer.Option(help="Longest answer.")] = 64,
+    modality: Modality = "", frame: Frame = -1, series: Series = "", as_json: Json = False,
+) -> None:  # fmt: skip
+    """Ask a question about the volume, a range of slices or one slice (--first N --last N)."""
+    from .files import output_name, write_text
+
+    folder = _folder(output) if output else None
+    request = Request(
+        "ask", _read(image, modality, frame, series), question=question, model=model, adapter=adapter,
+        precision=precision, slices=SliceChoice(plane, first, last), max_tokens=max_tokens,
+    )  # fmt: skip
+    response, streamed = _run(request, as_json, stream=True)
+    files = []
+    if folder:
+        path = folder / f"{output_name(image)}.answer.json"
+        files.append(write_text(path, json.dumps(_summary(response, [path]), indent=2)))
+    if not as_json:
+        answer = response.answers[0]
+        print("" if streamed else answer.text)
+        out.print(f"Seen on: {', '.join(map(str, answer.evidence))}", style="dim", highlight=False)
+    _finish(response, files, as_json)
+
+
+@app.command()
+def report(
+    image: InputPath,
+    labels: Annotated[list[str] | None, typer.Option("--label", "-l", help="Structure; repeat for several; all known if left out.")] = None,
+    output: Output = Path("out"),
+    refine: Annotated[bool, typer.Option(help="Fit borders to the image in plane.")] = False,
+    model: Model = DEFAULT_MODEL, adapter: Adapter = "", precision: Precision = "",
+    plane: Plane = "", first: First = -1, last: Last = -1, step: Step = 0,
+    modality: Modality = "", frame: Frame = -1, series: Series = "", as_json: Json = False,
+) -> None:  # fmt: skip
+    """Draft a report; writes NAME.report.html, NAME.report.txt and NAME.seg.nrrd."""
+    from .files import output_name, write_segmentation, write_text
+
+    folder = _folder(output)
+    request = Request(
+        "report", _read(image, modality, frame, series), labels=tuple(labels or ()), refine=refine, model=model,
+        adapter=adapter, precision=precision, slices=SliceChoice(plane, first, last, step),
+    )  # fmt: skip
+    response, _ = _run(request, as_json)
+    name = output_name(image)
+    files = [
+        write_text(folder / f"{name}.report.html", response.report.html),
+        write_text(folder / f"{name}.report.txt", response.report.text),
+        write_segmentation(folder / f"{name}.seg.nrrd", response.segmentation, response.provenance),
+    ]
+    if not as_json:
+        print(response.report.text)
+    _finish(response, files, as_json)
+
+
+@app.command()
+def demo(
+    output: Output = Path("out/demo"),
+    image: Annotated[Path | None, typer.Option("--image", help="Another volume than the shipped one.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Segment, ask and report on a real head scan that the package nilearn ships; writes scene, report, views."""
+    from .demo import run_demo
+
+    started = time.monotonic()
+    with _progress(as_json) as bar:
+        result = run_demo(_folder(output), image, bar)
+    if as_json:
+        print(json.dumps({**result.summary, "seconds": round(time.monotonic() - started, 1)}, indent=2))
+        return
+    _print_measurements(result.response)
+    for answer in result.answers:
+        out.print(f"[bold]{answer.question}[/bold] {answer.text}", highlight=False)
+    _finish(result.response, result.files, False)
+
+
+@models_app.command("list")
+def list_models(as_json: Json = False) -> None:
+    """Every model of the zoo."""
+    from . import registry
+
+    cards = registry.cards().values()
+    if as_json:
+        print(json.dumps([asdict(card) for card in cards], indent=2))
+        return
+    table = Table()
+    for title in ("id", "parameters", "abilities", "precisions", "adapters", "licence"):
+        table.add_column(title, overflow="fold")
+    for card in cards:
+        table.add_row(
+            card.id, f"{card.parameters / 1e6:,.1f} M", ", ".join(card.abilities), ", ".join(card.precisions),
+            ", ".join(card.adapters) or "–", card.licence,
+        )  # fmt: skip
+    out.print(table)
+
+
+@models_app.command("stats")
+def model_stats(
+    model: Annotated[str, typer.Argument(help="Model id or folder.")] = DEFAULT_MODEL,
+    precision: Annotated[str, typer.Option(help="nf4 or int8.")] = "nf4",
+    as_json: Json = False,
+) -> None:
+    """Sizes per layer and in all, dense (bf16) and quantized, from the config alone."""
+    from . import registry
+
+    if precision not in ("nf4", "int8"):
+        raise InputError(f"Sizes are known for nf4 and int8, not for '{precision}'.")
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    card = registry.card(model)
+    sizes = registry.architecture(card.architecture).stats(card, precision)
+    if as_json:
+        facts = {
+            "model": card.id, "precision": precision, "dense": sizes.dense, "parameters": sizes.parameters,
+            "dense_bytes": sizes.dense_bytes, "quantized_bytes": sizes.quantized_bytes,
+            "layers": [asdict(layer) for layer in sizes.layers],
+        }  # fmt: skip
+        print(json.dumps(facts, indent=2))
+        return
+    table = Table(title=f"{card.id}: {sizes.dense} and {precision}", caption="quantization constants counted")
+    for title in ("layer", "×", "shape", "parameters", f"{sizes.dense} MiB", f"{precision} MiB"):
+        table.add_column(title, justify="left" if title == "layer" else "right", overflow="fold")
+    for layer in sizes.layers:
+        table.add_row(
+            layer.name, str(layer.count), "×".join(map(str, layer.shape)), f"{layer.parameters:,}",
+            f"{layer.dense_bytes / 2**20:,.2f}", f"{layer.quantized_bytes / 2**20:,.2f}" + ("" if layer.quantized else " (dense)"),
+        )  # fmt: skip
+    out.print(table)
+    out.print(
+        f"{sizes.parameters:,} parameters; {sizes.dense} {sizes.dense_bytes / 2**30:.4f} GiB; "
+        f"{precision} {sizes.quantized_bytes / 2**30:.4f} GiB ({sizes.quantized_bytes:,} bytes, every constant counted)",
+        highlight=False, soft_wrap=True,
+    )  # fmt: skip
+
+
+@app.command("bench-tiny")
+def bench_tiny(
+    data: Annotated[Path, typer.Option(help="Folder with the open test images; see docs/data.md.")] = Path("../shared/data"),
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder for bench-tiny.json.")] = None,
+    quick: Annotated[bool, typer.Option(help="Fewer slices, for a smoke test.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Measure the embedded model on images outside its training, beside trivial baselines."""
+    from .training.bench_tiny import format_tables, run
+
+    if not data.is_dir():
+        raise InputError(f"There is no folder '{data}' with test images; give it with --data (docs/data.md says where they come from).")
+    result = run(data, _folder(output) if output else None, quick)
+    print(json.dumps(result, indent=2) if as_json else format_tables(result))
+
+
+@app.command()
+def version() -> None:
+    """Versions of MedFM and what it computes with."""
+    from .engine import versions
+
+    for name, number in versions().items():
+        print(f"{name} {number}")
+    print(f"{NOTICE}")
+
+
+def main() -> None:
+    """Run the command; a problem that a person can act on is one sentence on stderr and an exit code."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    try:
+        app()
+    except MedFMError as error:
+        err.print(f"Error: {error}", style="red", highlight=False, soft_wrap=True, markup=False)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        err.print("Cancelled; nothing was written.", style="yellow")
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

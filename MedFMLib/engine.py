@@ -1,0 +1,148 @@
+"""Where a request meets a model: check, load, run the task, add the provenance. The only joiner.
+
+    request → card → model (kept while the same one is asked for) → task → findings + provenance
+
+Used by whatever runs jobs: a worker thread, a server process, the command. Not thread-safe: one engine has one
+user at a time.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+from . import __version__, registry
+from .errors import InputError, ModelError
+from .findings import Finding
+from .model import LoadedFacts, ModelCard
+from .request import Provenance, Request, Response
+from .runner import Progress, Silent
+from .task import Work
+
+LIBRARIES = ("torch", "transformers", "peft", "bitsandbytes", "numpy", "SimpleITK")
+
+Loader = Callable[[ModelCard, str, str, Progress], Any]
+
+
+class Engine:
+    """Runs requests; keeps the last model in memory.
+
+    Args:
+        load: how models are loaded, `(card, adapter, precision, progress) -> model`; the architecture's own by
+            default.
+    """
+
+    def __init__(self, load: Loader | None = None):
+        self._load = load or load_model
+        self._key: tuple[str, str, str] | None = None
+        self._model: Any = None
+
+    def run(self, request: Request, progress: Progress | None = None) -> Response:
+        """Do what is asked.
+
+        Raises:
+            MedFMError: in one sentence with the next step.
+        """
+        progress = progress or Silent()
+        started, clock = datetime.now(UTC), time.monotonic()
+        task = registry.task(request.task)
+        progress.stage("Checking the image")
+        request.image.check_usable()
+        card = registry.card(request.model)
+        self._check(request, card, task.needs)
+        model = self.model(card, request.adapter, request.precision, progress)
+
+        def run_task(name: str, changed: Request) -> tuple[Finding, ...]:
+            return registry.task(name).run(replace(changed, task=name), work)
+
+        def provenance() -> Provenance:
+            return self._provenance(request, card, work, started, time.monotonic() - clock)
+
+        work = Work(model, card, progress, run_task, provenance)
+        if card.modalities and request.image.modality not in card.modalities:
+            work.note(
+                f"{card.title} was trained on {' and '.join(card.modalities)} images; "
+                f"this one is {request.image.modality}, so expect errors."
+            )
+        if request.image.facts.get("modality_guessed"):
+            work.note(
+                f"The file does not say its modality; {request.image.modality} was guessed from the voxel values."
+            )
+
+        findings = task.run(request, work)
+        progress.fraction(1.0)
+        return Response(findings, provenance())
+
+    def model(self, card: ModelCard, adapter: str, precision: str, progress: Progress):
+        """The loaded model, from memory if it is the last one."""
+        precision = precision or card.precisions[0]
+        adapter = "" if adapter == "none" else adapter or next(iter(card.adapters), "")
+        key = (card.id, adapter, precision)
+        if self._key != key:
+            progress.stage(f"Loading {card.title}")
+            self._key, self._model = None, None  # free the old one first
+            self._model = self._load(card, adapter, precision, progress)
+            self._key = key
+        return self._model
+
+    def _check(self, request: Request, card: ModelCard, needs: tuple[str, ...]) -> None:
+        lacking = [ability for ability in needs if ability not in card.abilities]
+        if lacking:
+            raise InputError(
+                f"{card.title} can't {request.task}: it only {' and '.join(card.abilities)}; choose another model."
+            )
+        if request.precision and request.precision not in card.precisions:
+            raise InputError(
+                f"{card.title} can't be held as '{request.precision}'; choose one of {', '.join(card.precisions)}."
+            )
+
+    def _provenance(self, request: Request, card: ModelCard, work: Work, started: datetime, seconds: float) -> Provenance:
+        facts: LoadedFacts = work.model.facts
+        return Provenance(
+            task=request.task,
+            model=card.id,
+            revision=facts.revision,
+            precision=facts.precision,
+            adapter=facts.adapter,
+            adapter_hash=facts.adapter_hash,
+            image=request.image.digest(),
+            prompts=tuple(work.prompts),
+            slices=tuple(work.slices),
+            versions=versions(),
+            started=started.isoformat(timespec="seconds"),
+            seconds=round(seconds, 2),
+            notes=tuple(work.notes),
+        )
+
+
+def load_model(card: ModelCard, adapter: str, precision: str, progress: Progress):
+    """Load by the card's architecture.
+
+    Raises:
+        ModelError: if a library, a file or the adapter is missing or doesn't fit.
+    """
+    module = registry.architecture(card.architecture)
+    try:
+        return module.load(card, adapter, precision, progress)
+    except ImportError as error:
+        name = error.name or str(error)
+        raise ModelError(
+            f"{card.title} needs the Python package '{name.split('.')[0]}', which can't be imported ({error}); "
+            "install MedFM's packages (Slicer: the button in the panel; command line: pip install medfm)."
+        ) from error
+
+
+def versions() -> dict[str, str]:
+    """Versions of MedFM, Python and the libraries that compute."""
+    found = {"MedFM": __version__, "Python": platform.python_version()}
+    for name in LIBRARIES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found

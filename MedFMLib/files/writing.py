@@ -1,0 +1,137 @@
+"""Results to files. Every file is written beside its final name and moved there when it is whole."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import OutputError
+from ..findings import Code, Segment, Segmentation
+from ..geometry import lps_from_ras
+from ..request import Provenance
+
+
+def make_folder(folder: Path) -> Path:
+    """The folder, made if needed and seen to be writable.
+
+    Raises:
+        OutputError: if it can't be.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise OutputError(f"Results can't be written to '{folder}' ({error.strerror}); choose another folder with --output.") from error
+    return folder
+
+
+def replace_file(path: Path, write: Callable[[Path], None]) -> Path:
+    """Let `write` make a temporary file of the same suffixes, then move it to `path`.
+
+    Raises:
+        OutputError: if that fails; whatever was at `path` is still there.
+    """
+    temporary = path.with_name(f".{os.getpid()}-{path.name}")
+    try:
+        write(temporary)
+        os.replace(temporary, path)
+    except (OSError, RuntimeError) as error:
+        reason = getattr(error, "strerror", None) or str(error).strip().splitlines()[-1]
+        raise OutputError(f"'{path}' can't be written ({reason}); free some space or choose another folder.") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path
+
+
+def write_text(path: Path, text: str) -> Path:
+    """UTF-8 text. Raises `OutputError`."""
+    return replace_file(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def write_bytes(path: Path, content: bytes) -> Path:
+    """Bytes. Raises `OutputError`."""
+    return replace_file(path, lambda temporary: temporary.write_bytes(content))
+
+
+def write_segmentation(path: Path, segmentation: Segmentation, provenance: Provenance | None = None) -> Path:
+    """A `.seg.nrrd` as 3D Slicer writes it: names, colours, terminology; overlapping segments in layers.
+
+    Raises:
+        OutputError: if it can't be written.
+    """
+    import SimpleITK as sitk
+
+    layers, places = pack_layers(segmentation.segments, segmentation.geometry.shape)
+    planes = [sitk.GetImageFromArray(np.ascontiguousarray(layer.transpose(2, 1, 0))) for layer in layers]
+    picture = planes[0] if len(planes) == 1 else sitk.Compose(planes)
+    affine = lps_from_ras(segmentation.geometry.affine)
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    picture.SetSpacing(spacing.tolist())
+    picture.SetDirection((affine[:3, :3] / spacing).ravel().tolist())
+    picture.SetOrigin(affine[:3, 3].tolist())
+    header = {
+        "Segmentation_MasterRepresentation": "Binary labelmap",
+        "Segmentation_ContainedRepresentationNames": "Binary labelmap|",
+        "Segmentation_ReferenceImageExtentOffset": "0 0 0",
+    }
+    if provenance is not None:
+        header["MedFM_Provenance"] = json.dumps({**vars(provenance)}, default=str)
+    for number, (segment, (layer, value)) in enumerate(zip(segmentation.segments, places, strict=True)):
+        header |= {f"Segment{number}_{key}": text for key, text in _segment_header(segment, layer, value, number).items()}
+    for key, value in header.items():
+        picture.SetMetaData(key, value)
+    return replace_file(path, lambda temporary: sitk.WriteImage(picture, str(temporary), useCompression=True))
+
+
+def pack_layers(segments: tuple[Segment, ...], shape: tuple[int, int, int]) -> tuple[list[np.ndarray], list[tuple[int, int]]]:
+    """([(I, J, K) uint8 label layers], [(layer, value) of each segment]); segments of a layer don't overlap."""
+    layers: list[np.ndarray] = []
+    places: list[tuple[int, int]] = []
+    for segment in segments:
+        for number, layer in enumerate(layers):
+            if not layer[segment.mask].any() and layer.max() < 255:
+                break
+        else:
+            number = len(layers)
+            layers.append(np.zeros(shape, np.uint8))
+        value = 1 + max((v for n, v in places if n == number), default=0)
+        layers[number][segment.mask] = value
+        places.append((number, value))
+    return layers or [np.zeros(shape, np.uint8)], places
+
+
+def terminology_tag(segment: Segment) -> str:
+    """3D Slicer's serialized terminology entry: context~category~type~modifier~anatomic context~region~modifier."""
+
+    def part(code: Code | None) -> str:
+        return f"{code.scheme}^{code.value}^{code.meaning}" if code else "^^"
+
+    if segment.code is None or segment.category is None:
+        return ""
+    return (
+        "Segmentation category and type - 3D Slicer General Anatomy list"
+        f"~{part(segment.category)}~{part(segment.code)}~{part(segment.side)}~Anatomic codes - DICOM master list~^^~^^"
+    )
+
+
+def _segment_header(segment: Segment, layer: int, value: int, number: int) -> dict[str, str]:
+    index = np.argwhere(segment.mask)
+    low, high = (index.min(axis=0), index.max(axis=0)) if len(index) else (np.zeros(3, int), np.zeros(3, int) - 1)
+    tags = {"TerminologyEntry": terminology_tag(segment), "MedFM.Source": "MedFM"}
+    return {
+        "ID": f"Segment_{number + 1}",
+        "Name": segment.label,
+        "NameAutoGenerated": "0",
+        "Color": " ".join(f"{c:.6g}" for c in segment.color),
+        "ColorAutoGenerated": "0",
+        "LabelValue": str(value),
+        "Layer": str(layer),
+        "Extent": " ".join(f"{a} {b}" for a, b in zip(low, high, strict=True)),
+        "Tags": "|".join(f"{key}:{text}" for key, text in tags.items() if text),
+    }

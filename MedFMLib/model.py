@@ -1,0 +1,214 @@
+"""What a model is, without any torch: ability protocols and `ModelCard`.
+
+A model object is whatever an architecture's `load` returns; tasks ask it only for abilities:
+
+* `Writes`: text about pictures;
+* `Segments`: masks of named structures in pictures;
+* `Locates`: boxes of named structures in pictures.
+
+All work on `View`s (one slice each), never on files, nodes or tensors, so that a task does not know which
+architecture answers it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+
+from .errors import ModelError
+from .view import View
+
+ABILITIES = ("writes", "segments", "locates")
+
+
+@dataclass(frozen=True, eq=False)
+class SeenObject:
+    """A structure that a model saw in one view.
+
+    Args:
+        label: as it was asked for.
+        box: (y0, x0, y1, x1), each 0…1 in the view's square.
+        mask: (64, 64) float 0…1 inside the box, rows down, or None for a box alone.
+    """
+
+    label: str
+    box: tuple[float, float, float, float]
+    mask: np.ndarray | None = None
+
+
+def _nothing(_) -> None:
+    """Nobody listens."""
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Whom an ability tells what it does.
+
+    Args:
+        on_prompt: gets every prompt, word for word, before it is used.
+        on_text: gets pieces of text as they are written.
+        on_fraction: gets 0…1.
+        cancelled: asked at least once a token; true ends the work with `Cancelled`.
+    """
+
+    on_prompt: Callable[[str], None] = _nothing
+    on_text: Callable[[str], None] = _nothing
+    on_fraction: Callable[[float], None] = _nothing
+    cancelled: Callable[[], bool] = bool
+
+
+KINDS = ("answer", "caption", "describe")
+"""Kinds of text: the answer to a question, a caption, a longer description."""
+
+
+@runtime_checkable
+class Writes(Protocol):
+    """Can write text about pictures. `max_views` is how many it can look at in one question."""
+
+    max_views: int
+
+    def write(
+        self,
+        views: Sequence[View],
+        text: str = "",
+        *,
+        kind: str = "answer",
+        history: Sequence[tuple[str, str]] = (),
+        max_tokens: int = 64,
+        watch: Watch = Watch(),
+    ) -> str:
+        """Answer the question `text` about 1…`max_views` views, or caption or describe them.
+
+        Raises:
+            Cancelled: within one token after `watch.cancelled()` turns true.
+        """
+
+
+@runtime_checkable
+class Segments(Protocol):
+    """Can draw named structures."""
+
+    def segment(self, views: Sequence[View], labels: Sequence[str], *, watch: Watch = Watch()) -> list[list[SeenObject]]:
+        """For each view the structures seen in it, with masks; labels that are not there are left out."""
+
+
+@runtime_checkable
+class Locates(Protocol):
+    """Can box named structures."""
+
+    def locate(self, views: Sequence[View], labels: Sequence[str], *, watch: Watch = Watch()) -> list[list[SeenObject]]:
+        """For each view the structures seen in it, without masks."""
+
+
+@dataclass(frozen=True)
+class LoadedFacts:
+    """What a loaded model says of itself, for provenance.
+
+    Args:
+        revision: SHA-256 over the weight files, or the hub's revision.
+        precision: how its weights are held.
+        adapter: name of the active adapter, "" if none.
+        adapter_hash: SHA-256 of the adapter's weights, "" if none.
+    """
+
+    revision: str = ""
+    precision: str = ""
+    adapter: str = ""
+    adapter_hash: str = ""
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """Everything about a model that can be known before loading it. Read from JSON, strictly.
+
+    Args:
+        id: unique name, or hub id.
+        title: what people call it.
+        architecture: file in MedFMLib/models that loads it.
+        summary: one sentence, shown wherever the model answers.
+        weights: folder inside the resources, "" if it must come from the hub or a folder.
+        revision: hub revision the card was written for.
+        config: folder inside the resources with config.json, for sizes before any download.
+        licence, licence_url, gate: in plain words; gate says what must be accepted first, "" if nothing.
+        parameters: total number.
+        image_size: pixels along the side of what the model sees.
+        modalities: e.g. ("MR", "CT"); empty means any.
+        abilities: of `ABILITIES`.
+        labels: modality → structures that it can segment; {"*": …} for any modality; empty list: open vocabulary.
+        questions: kinds of question with an example each; empty for free questions.
+        precisions: the ways its weights can be held; the first is the default.
+        adapters: names of the adapters that come with it; the first is the default.
+        seconds_per_slice: rough time per slice on two CPU cores, for warnings; 0 if unknown.
+        languages, not_for, citation, data: for people.
+    """
+
+    id: str
+    title: str
+    architecture: str
+    summary: str
+    licence: str
+    parameters: int
+    image_size: int
+    abilities: tuple[str, ...]
+    precisions: tuple[str, ...]
+    weights: str = ""
+    revision: str = ""
+    config: str = ""
+    licence_url: str = ""
+    gate: str = ""
+    modalities: tuple[str, ...] = ()
+    labels: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    questions: dict[str, str] = field(default_factory=dict)
+    adapters: tuple[str, ...] = ()
+    seconds_per_slice: float = 0.0
+    languages: tuple[str, ...] = ("en",)
+    not_for: str = ""
+    citation: str = ""
+    data: str = ""
+
+    def __post_init__(self) -> None:
+        for name in ("abilities", "precisions", "modalities", "adapters", "languages"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        object.__setattr__(self, "labels", {key: tuple(value) for key, value in self.labels.items()})
+        unknown = set(self.abilities) - set(ABILITIES)
+        if unknown:
+            raise ModelError(f"Card '{self.id}' has unknown abilities {sorted(unknown)}; allowed are {', '.join(ABILITIES)}.")
+        if not self.precisions:
+            raise ModelError(f"Card '{self.id}' must list at least one precision.")
+
+    def labels_for(self, modality: str) -> tuple[str, ...]:
+        """Structures that the model knows in images of a modality, e.g. 'MR'; empty if any or none."""
+        return self.labels.get(modality, self.labels.get("*", ()))
+
+    @classmethod
+    def from_json(cls, path: Path) -> ModelCard:
+        """Read and check a card.
+
+        Raises:
+            ModelError: if the file is not JSON, lacks a field, has an unknown one or one of the wrong kind.
+        """
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise ModelError(f"The model card {path.name} can't be read ({error}); restore or delete it.") from error
+        if not isinstance(content, dict):
+            raise ModelError(f"The model card {path.name} must be a JSON object, not {type(content).__name__}.")
+        known = {f.name: f for f in fields(cls)}
+        unknown = sorted(set(content) - set(known))
+        if unknown:
+            raise ModelError(f"The model card {path.name} has unknown fields {', '.join(unknown)}; correct or remove them.")
+        kinds = {"str": str, "int": int, "float": int | float}
+        for name, value in content.items():
+            annotation = str(known[name].type)
+            kind = kinds.get(annotation, dict if annotation.startswith("dict") else list)
+            if not isinstance(value, kind) or isinstance(value, bool):
+                raise ModelError(f"In the model card {path.name}, '{name}' must be {annotation}, not {value!r}.")
+        try:
+            return cls(**content)
+        except TypeError as error:
+            raise ModelError(f"The model card {path.name} is incomplete: {error}.") from error

@@ -1,0 +1,326 @@
+"""From a card to weights in memory: checks before, precision, adapter, hash. Knows no architecture.
+
+Only safetensors are read and no code from a model's folder is run. The bitsandbytes traps guarded here were
+measured with bitsandbytes 0.50 on CPUs with AVX512-BF16:
+
+* the first inference repacks 4-bit weights in place, after which gradients are silently wrong, and
+* that repacking fails for widths that are no multiples of 64 (in) and 32 (out).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+from ... import resources
+from ...errors import ModelError
+from ...model import ModelCard
+
+PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+PRECISIONS = ("nf4", "int8", "bf16", "fp16", "fp32")
+
+
+def base_folder(card: ModelCard) -> Path:
+    """Folder with the base's config and weights, downloaded ones included.
+
+    Raises:
+        ModelError: if they are not on this machine, with where to get them.
+    """
+    if card.weights:
+        root = resources.path(*card.weights.split("/"))
+    elif Path(card.id).is_dir():
+        root = Path(card.id)
+    else:
+        root = _hub_folder(card)
+    base = root / "base" if (root / "base").is_dir() else root
+    check_folder(base)
+    return base
+
+
+def _hub_folder(card: ModelCard) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(card.id, revision=card.revision or None, local_files_only=True))
+    except (LocalEntryNotFoundError, OSError) as error:
+        gate = f" {card.gate}" if card.gate else ""
+        raise ModelError(
+            f"{card.title} is not on this machine.{gate} Get it with "
+            f"`hf download {card.id}`, or copy its folder here and give that folder's path as the model."
+        ) from error
+
+
+def check_folder(folder: Path) -> list[Path]:
+    """The weight files of a model folder, after checking that it is whole and safe.
+
+    Raises:
+        ModelError: no config, no weights, pickled weights, missing shards or files that are no safetensors.
+    """
+    name = folder.name
+    if not (folder / "config.json").is_file():
+        raise ModelError(f"The model folder '{name}' has no config.json; copy the whole model again.")
+    index = folder / "model.safetensors.index.json"
+    files = sorted(folder.glob("*.safetensors"))
+    if index.is_file():
+        try:
+            shards = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        except (ValueError, KeyError) as error:
+            raise ModelError(f"{index.name} in '{name}' is damaged; copy the model again.") from error
+        missing = [shard for shard in shards if not (folder / shard).is_file()]
+        if missing:
+            raise ModelError(f"The model folder '{name}' lacks {', '.join(missing)}; copy the model again.")
+        files = [folder / shard for shard in shards]
+    if not files:
+        pickles = [path.name for pattern in PICKLES for path in sorted(folder.glob(pattern))]
+        if pickles:
+            raise ModelError(
+                f"The model folder '{name}' has only pickled weights ({', '.join(pickles[:3])}), which can run code when "
+                "opened and are refused; get or convert to safetensors."
+            )
+        raise ModelError(f"The model folder '{name}' has no .safetensors weights; copy the whole model again.")
+    for path in files:
+        tensor_names(path)
+    return files
+
+
+def tensor_names(path: Path) -> list[str]:
+    """Names of the tensors in a safetensors file.
+
+    Raises:
+        ModelError: if the file is truncated or something else.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="np") as file:
+            return list(file.keys())
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"{path.name} in '{path.parent.name}' is damaged ({error}); copy it again.") from error
+
+
+def sha256_of(files: list[Path]) -> str:
+    """SHA-256 (hex) over the files' bytes, in order."""
+    sha = hashlib.sha256()
+    for path in files:
+        with path.open("rb") as stream:
+            while block := stream.read(1 << 22):
+                sha.update(block)
+    return sha.hexdigest()
+
+
+def device():
+    """The torch device to use: CUDA, Apple's MPS, or the CPU; MEDFM_DEVICE overrides.
+
+    Raises:
+        ModelError: if the variable names no device of this machine.
+    """
+    import torch
+
+    wanted = os.environ.get("MEDFM_DEVICE", "")
+    if wanted:
+        try:
+            torch.empty(1, device=wanted)
+        except (RuntimeError, AssertionError) as error:
+            raise ModelError(f"MEDFM_DEVICE is '{wanted}', which this machine does not have ({error}); unset it.") from error
+        return torch.device(wanted)
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    if getattr(torch.backends, "mps", None) is not None and torch.backends.mps.is_available():
+        return torch.device("mps")
+    return torch.device("cpu")
+
+
+def compute_dtype(target, parameters: int):
+    """dtype to compute in: bf16 where the device has it and the model is large, else fp32.
+
+    fp16 is never chosen by itself: Gemma's activations overflow in it.
+    """
+    import torch
+
+    if target.type == "cuda" and torch.cuda.is_bf16_supported():
+        return torch.bfloat16
+    if target.type == "cpu" and parameters > 500e6:
+        return torch.bfloat16
+    return torch.float32
+
+
+def quantization_config(precision: str, dtype, skip: list[str] | None = None):
+    """The transformers configuration for 'nf4' or 'int8', None for the others.
+
+    Args:
+        dtype: what 4-bit layers compute in.
+        skip: module names (whole paths or regular expressions) that stay unquantized.
+
+    Raises:
+        ModelError: if bitsandbytes is missing or too old for this machine.
+    """
+    from transformers import BitsAndBytesConfig
+
+    if precision not in ("nf4", "int8"):
+        return None
+    try:
+        import bitsandbytes  # noqa: F401 - only to fail here, with a sentence
+    except ImportError as error:
+        raise ModelError(
+            f"'{precision}' needs the package bitsandbytes, which this machine lacks ({error}); choose bf16 or fp32, or install it."
+        ) from error
+    if precision == "nf4":
+        return BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=dtype,
+            llm_int8_skip_modules=skip,
+        )
+    return BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=skip)
+
+
+def load_weights(model_class, folder: Path, precision: str, parameters: int, skip: list[str] | None = None):
+    """(model in eval mode, how its weights are held) from a checked folder.
+
+    A folder that is quantized already is loaded as it is; 'fp32' and 'bf16' then mean dequantized.
+
+    Raises:
+        ModelError: if weights are missing or don't fit the config.
+    """
+    import torch
+
+    os.environ.setdefault("HF_DEACTIVATE_ASYNC_LOAD", "1")  # loading in parallel peaks above the dense size
+    target = device()
+    dtype = compute_dtype(target, parameters)
+    stored = _stored_precision(folder)
+    dense = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+    if stored and precision not in (stored, *dense):
+        raise ModelError(f"'{folder.parent.name}' is stored as {stored}; choose {stored}, bf16 or fp32 instead of {precision}.")
+    if stored:
+        _check_quantized_keys(model_class, folder)
+    arguments = {"dtype": dense.get(precision, dtype), "device_map": {"": target}, "use_safetensors": True}
+    config = None if stored else quantization_config(precision, dtype, skip)
+    if config is not None:
+        arguments["quantization_config"] = config
+    if stored:
+        arguments["dtype"] = torch.float32 if precision == "fp32" else dtype
+    try:
+        model, info = model_class.from_pretrained(
+            folder, local_files_only=True, output_loading_info=True, trust_remote_code=False, **arguments
+        )
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise ModelError(f"The model in '{folder.name}' can't be loaded: {_short(error)}") from error
+    lacking = sorted(info["missing_keys"])
+    if lacking:
+        raise ModelError(
+            f"The weights in '{folder.name}' lack {len(lacking)} tensors, such as {lacking[0]}; copy the whole model again."
+        )
+    if stored and precision in dense:
+        model = model.dequantize(dense[precision]) if precision != "fp32" else model.dequantize()
+        model = model.to(dense[precision])
+    guard_4bit(model)
+    return model.eval(), precision
+
+
+def _stored_precision(folder: Path) -> str:
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    quantization = config.get("quantization_config") or {}
+    if quantization.get("load_in_4bit"):
+        return str(quantization.get("bnb_4bit_quant_type", "nf4"))
+    return "int8" if quantization.get("load_in_8bit") else ""
+
+
+def _check_quantized_keys(model_class, folder: Path) -> None:
+    """Missing tensors of a quantized checkpoint otherwise end in an obscure error of weight initialisation."""
+    import torch
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    if hasattr(config, "quantization_config"):
+        del config.quantization_config
+    with torch.device("meta"):
+        expected = {name for name, _ in model_class(config).named_parameters()}
+    present = {name for file in sorted(folder.glob("*.safetensors")) for name in tensor_names(file)}
+    lacking = sorted(expected - present)
+    if lacking and len(lacking) < len(expected):
+        raise ModelError(
+            f"The weights in '{folder.name}' lack {len(lacking)} tensors, such as {lacking[0]}; copy the whole model again."
+        )
+
+
+def guard_4bit(model) -> None:
+    """Keep 4-bit layers off the repacking CPU path wherever its widths don't fit (see the module's docstring)."""
+    for module in model.modules():
+        if type(module).__name__ == "Linear4bit" and (module.in_features % 64 or module.out_features % 32):
+            module.support_avx512bf16_for_cpu = False
+
+
+def train_guard_4bit(model) -> None:
+    """Keep *all* 4-bit layers off the repacking path, for a model that may be trained."""
+    for module in model.modules():
+        if type(module).__name__ == "Linear4bit":
+            module.support_avx512bf16_for_cpu = False
+
+
+def adapter_folder(card: ModelCard, adapter: str) -> Path:
+    """Folder of one of the card's adapters, or of any adapter given as a path.
+
+    Raises:
+        ModelError: if it is neither, or unsafe.
+    """
+    if card.weights and (folder := resources.path(*card.weights.split("/"), "adapters", adapter)).is_dir():
+        pass
+    elif (folder := Path(card.id) / "adapters" / adapter).is_dir() or (folder := Path(adapter).expanduser()).is_dir():
+        pass
+    else:
+        raise ModelError(
+            f"{card.title} has no adapter '{adapter}'; it has {', '.join(card.adapters) or 'none'}. "
+            "Or give the path of a PEFT adapter folder."
+        )
+    if not (folder / "adapter_config.json").is_file():
+        raise ModelError(f"'{folder.name}' has no adapter_config.json, so it is no PEFT adapter; choose the folder that has.")
+    if not (folder / "adapter_model.safetensors").is_file():
+        raise ModelError(
+            f"The adapter '{folder.name}' has no adapter_model.safetensors (pickled adapters are refused); save it as safetensors."
+        )
+    return folder
+
+
+def attach_adapter(model, folder: Path):
+    """The model with a LoRA adapter beside its (frozen) weights.
+
+    Raises:
+        ModelError: if the adapter was made for another base, or has broken values.
+    """
+    import numpy as np
+    from peft import PeftModel
+    from safetensors.numpy import load_file
+
+    path = folder / "adapter_model.safetensors"
+    tensor_names(path)
+    shapes = {name: tuple(module.weight.shape) for name, module in model.named_modules() if hasattr(module, "in_features")}
+    sizes = {name: (module.in_features, module.out_features) for name, module in model.named_modules() if name in shapes}
+    try:
+        tensors = load_file(path)
+    except (TypeError, KeyError):  # bfloat16, which numpy lacks
+        from safetensors.torch import load_file as load_torch
+
+        tensors = {name: value.float().numpy() for name, value in load_torch(path).items()}
+    for name, value in tensors.items():
+        if not np.isfinite(value.astype(np.float32)).all():
+            raise ModelError(f"The adapter '{folder.name}' has values that are NaN or infinite in {name}; train it again.")
+        layer, _, half = name.removeprefix("base_model.model.").rpartition(".lora_")
+        if not layer:
+            continue
+        if layer not in sizes:
+            raise ModelError(f"The adapter '{folder.name}' was made for another base: this one has no layer {layer}.")
+        width = sizes[layer][0] if half.startswith("A") else sizes[layer][1]
+        if value.shape[1 if half.startswith("A") else 0] != width:
+            raise ModelError(
+                f"The adapter '{folder.name}' was made for another base: {layer} has width {width} here, {value.shape} in it."
+            )
+    return PeftModel.from_pretrained(model, str(folder), is_trainable=False).eval()
+
+
+def _short(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return text if len(text) < 240 else text[:240] + "…"

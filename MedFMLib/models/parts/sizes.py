@@ -1,0 +1,120 @@
+"""How large a model is, layer by layer, dense and quantized, from its config alone (meta device).
+
+What is counted for a quantized linear layer of n weights, as bitsandbytes stores it:
+
+* nf4, double-quantized: n/2 bytes of codes, one byte per block of 64, one float32 per 256 such blocks, and a
+  float32 offset and two look-up tables (16 and 256 float32) per layer;
+* int8: n bytes and one float32 per output row.
+
+Embeddings, norms, biases and convolutions stay in the dense dtype.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import ceil
+from pathlib import Path
+
+BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
+NF4_TABLES = 4 * (1 + 16 + 256)
+
+
+@dataclass(frozen=True)
+class LayerSize:
+    """One group of equal layers, e.g. all `q_proj` of the text model.
+
+    Args:
+        name: path with layer numbers replaced by `*`.
+        count: how many modules.
+        shape: of one module's main tensor.
+        parameters: in all of them.
+        dense_bytes, quantized_bytes: in all of them.
+        quantized: whether the plan quantizes them.
+    """
+
+    name: str
+    count: int
+    shape: tuple[int, ...]
+    parameters: int
+    dense_bytes: int
+    quantized_bytes: int
+    quantized: bool
+
+
+@dataclass(frozen=True)
+class ModelSize:
+    """Sizes of a whole model."""
+
+    layers: tuple[LayerSize, ...]
+    dense: str
+    quantized: str
+
+    @property
+    def parameters(self) -> int:
+        """Number of weights, tied ones once."""
+        return sum(layer.parameters for layer in self.layers)
+
+    @property
+    def dense_bytes(self) -> int:
+        """Bytes in the dense dtype."""
+        return sum(layer.dense_bytes for layer in self.layers)
+
+    @property
+    def quantized_bytes(self) -> int:
+        """Bytes when quantized, every constant counted."""
+        return sum(layer.quantized_bytes for layer in self.layers)
+
+
+def linear_bytes(weights: int, rows: int, precision: str, dense: str = "bf16") -> int:
+    """Bytes of one linear layer's weight matrix, constants included."""
+    if precision == "nf4":
+        blocks = ceil(weights / 64)
+        return ceil(weights / 2) + blocks + 4 * ceil(blocks / 256) + NF4_TABLES
+    if precision == "int8":
+        return weights + 4 * rows
+    return weights * BYTES[precision if precision in BYTES else dense]
+
+
+def measure_sizes(model, precision: str = "nf4", dense: str = "bf16") -> ModelSize:
+    """Sizes of a model on the meta device (or any other).
+
+    Args:
+        model: of an architecture's class, built under `torch.device("meta")`, weights tied.
+        precision: "nf4" or "int8" for linear layers other than the output head.
+        dense: dtype of everything else, and of all of it when dense.
+    """
+    import re
+
+    import torch
+
+    groups: dict[str, list] = {}
+    seen: set[int] = set()
+    for path, module in model.named_modules():
+        for kind, tensor in module.named_parameters(recurse=False):
+            if id(tensor) in seen:  # tied
+                continue
+            seen.add(id(tensor))
+            linear = isinstance(module, torch.nn.Linear) and kind == "weight" and not path.endswith("lm_head")
+            stored = linear_bytes(tensor.numel(), tensor.shape[0], precision, dense) if linear else tensor.numel() * BYTES[dense]
+            name = re.sub(r"\.\d+(?=\.|$)", ".*", f"{path}.{kind}")
+            row = groups.setdefault(name, [0, tuple(tensor.shape), 0, 0, 0, linear])
+            row[0] += 1
+            row[2] += tensor.numel()
+            row[3] += tensor.numel() * BYTES[dense]
+            row[4] += stored
+    layers = tuple(LayerSize(name, *row) for name, row in groups.items())
+    return ModelSize(layers, dense, precision)
+
+
+def sizes_from_config(model_class, config_folder: Path, precision: str = "nf4", dense: str = "bf16") -> ModelSize:
+    """Sizes of `model_class` built from a folder's config.json without allocating any weight."""
+    import torch
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(config_folder, local_files_only=True, trust_remote_code=False)
+    if hasattr(config, "quantization_config"):
+        del config.quantization_config
+    with torch.device("meta"):
+        model = model_class(config)
+    model.tie_weights()
+    return measure_sizes(model, precision, dense)

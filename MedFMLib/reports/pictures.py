@@ -1,0 +1,128 @@
+"""Key images: slices with outlines, side letters and a scale bar, as PNG bytes."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..findings import KeyImage, Segment, Segmentation
+from ..image import Image
+from ..slices import display_mask
+from ..task import reference
+from ..view import Window, make_view, window_for
+
+EDGE_LETTERS = {"axial": ("A", "P", "R", "L"), "coronal": ("S", "I", "R", "L"), "sagittal": ("S", "I", "A", "P")}
+"""Top, bottom, left, right of a displayed slice."""
+
+DISPLAY_CT = Window(((-160.0, 240.0),))
+LUNG_CT = Window(((-1250.0, 250.0),))
+"""Soft-tissue and lung windows, level/width 40/400 and −500/1500 HU, as in common reading presets."""
+
+
+def choose_slices_to_show(segmentation: Segmentation, plane: str, count: int = 3) -> list[tuple[int, tuple[str, ...]]]:
+    """[(slice number, labels on it)]: slices that together show every segment well, in anatomical order.
+
+    Greedy: each next slice is the one that adds most to Σ over segments of (best area shown ÷ largest area).
+    """
+    axis = segmentation.geometry.index_axis(plane)
+    others = tuple(a for a in range(3) if a != axis)
+    areas = np.array([s.mask.sum(axis=others) for s in segmentation.segments if s.mask.any()], dtype=float)
+    labels = [s.label for s in segmentation.segments if s.mask.any()]
+    if not labels:
+        return [(segmentation.geometry.shape[axis] // 2, ())]
+    shares = areas / areas.max(axis=1, keepdims=True)
+    best = np.zeros(len(labels))
+    chosen: list[int] = []
+    while len(chosen) < count:
+        gain = np.maximum(shares, best[:, None]).sum(axis=0) - best.sum()
+        number = int(gain.argmax())
+        if chosen and gain[number] < 0.05:
+            break
+        chosen.append(number)
+        best = np.maximum(best, shares[:, number])
+    return [(n, tuple(lab for lab, row in zip(labels, areas, strict=True) if row[n] > 0)) for n in sorted(chosen)]
+
+
+def key_image(image: Image, plane: str, number: int, segments: Sequence[Segment] = (), size: int = 448) -> KeyImage:
+    """One slice as two PNGs, plain and with outlined segments.
+
+    Args:
+        size: pixels along the longer side.
+    """
+    window = window_for(image) if image.modality != "CT" else _ct_window(segments, number, image, plane)
+    view = make_view(image, plane, number, window)
+    height, width = view.height_and_width
+    rows, columns = max(1, round(size * height / view.side)), max(1, round(size * width / view.side))
+    plain = _resize(view.pixels, rows, columns)
+    overlay = plain.astype(np.float32)
+    for segment in segments:
+        mask = _resize_mask(display_mask(segment.mask, image.geometry, plane, number), rows, columns)
+        if mask.any():
+            color = np.array(segment.color) * 255
+            overlay[mask] = 0.78 * overlay[mask] + 0.22 * color
+            overlay[mask & ~_eroded(mask)] = color
+    where = reference(view)
+    mm_per_pixel = view.side / size
+    names = ", ".join(s.label for s in segments)
+    caption = f"{plane.capitalize()} slice {number}" + (f": {names}" if names else "")
+    return KeyImage(
+        caption,
+        where,
+        _annotate(plain, plane, mm_per_pixel),
+        _annotate(np.rint(overlay).clip(0, 255).astype(np.uint8), plane, mm_per_pixel),
+    )
+
+
+def _ct_window(segments: Sequence[Segment], number: int, image: Image, plane: str) -> Window:
+    lung = sum(int(np.take(s.mask, number, image.geometry.index_axis(plane)).sum()) for s in segments if "lung" in s.label)
+    other = sum(int(np.take(s.mask, number, image.geometry.index_axis(plane)).sum()) for s in segments if "lung" not in s.label)
+    return LUNG_CT if lung > other else DISPLAY_CT
+
+
+def _resize(pixels: np.ndarray, rows: int, columns: int) -> np.ndarray:
+    from PIL import Image as Picture
+
+    return np.asarray(Picture.fromarray(np.ascontiguousarray(pixels)).resize((columns, rows), Picture.Resampling.BICUBIC))
+
+
+def _resize_mask(mask: np.ndarray, rows: int, columns: int) -> np.ndarray:
+    from PIL import Image as Picture
+
+    grey = Picture.fromarray(np.ascontiguousarray(mask, dtype=np.uint8) * 255)
+    return np.asarray(grey.resize((columns, rows), Picture.Resampling.BILINEAR)) > 127
+
+
+def _eroded(mask: np.ndarray) -> np.ndarray:
+    inner = mask.copy()
+    for shift in (1, -1):
+        inner &= np.roll(mask, shift, axis=0) & np.roll(mask, shift, axis=1)
+    return inner
+
+
+def _annotate(pixels: np.ndarray, plane: str, mm_per_pixel: float) -> bytes:
+    """PNG with edge letters and a scale bar of 1, 2, 5 or 10 cm."""
+    from PIL import Image as Picture
+    from PIL import ImageDraw, ImageFont
+
+    margin = 22
+    canvas = Picture.new("RGB", (pixels.shape[1] + 2 * margin, pixels.shape[0] + 2 * margin), (0, 0, 0))
+    canvas.paste(Picture.fromarray(np.ascontiguousarray(pixels)), (margin, margin))
+    draw = ImageDraw.Draw(canvas)
+    font = ImageFont.load_default(size=15)
+    width, height = canvas.size
+    top, bottom, left, right = EDGE_LETTERS[plane]
+    ink = (235, 235, 235)
+    draw.text((width / 2, 11), top, fill=ink, font=font, anchor="mm")
+    draw.text((width / 2, height - 11), bottom, fill=ink, font=font, anchor="mm")
+    draw.text((11, height / 2), left, fill=ink, font=font, anchor="mm")
+    draw.text((width - 11, height / 2), right, fill=ink, font=font, anchor="mm")
+    bar = max((mm for mm in (5, 10, 20, 50, 100) if mm / mm_per_pixel <= 0.35 * pixels.shape[1]), default=5)
+    length = bar / mm_per_pixel
+    x, y = width - margin - 6 - length, height - margin - 8
+    draw.line([(x, y), (x + length, y)], fill=ink, width=3)
+    draw.text((x + length / 2, y - 5), f"{bar / 10:g} cm", fill=ink, font=ImageFont.load_default(size=12), anchor="ms")
+    stream = io.BytesIO()
+    canvas.save(stream, "PNG", optimize=True)
+    return stream.getvalue()

@@ -1,0 +1,143 @@
+"""What is asked for and what comes back: `Request`, `Response`, `Provenance`. Values only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from .errors import InputError
+from .findings import Answer, Finding, Measurement, Report, Segmentation
+from .geometry import PLANES
+from .image import Image
+from .prompts import Prompt
+
+DEFAULT_MODEL = "medfm-tiny"
+
+
+@dataclass(frozen=True)
+class SliceChoice:
+    """Which slices a model looks at.
+
+    Args:
+        plane: sagittal, coronal, axial, or "" for the plane of acquisition.
+        first, last: slice numbers, both included; -1 means the volume's first and last.
+        step: every how many slices; 0 lets the task choose. Slices between are interpolated by shape.
+    """
+
+    plane: str = ""
+    first: int = -1
+    last: int = -1
+    step: int = 0
+
+    def __post_init__(self) -> None:
+        if self.plane and self.plane not in PLANES:
+            raise InputError(f"Unknown plane {self.plane!r}; choose one of {', '.join(PLANES)}.")
+        if self.step < 0:
+            raise InputError(f"The slice step must be 0 (automatic) or more, not {self.step}.")
+        if self.first >= 0 and 0 <= self.last < self.first:
+            raise InputError(f"The first slice ({self.first}) comes after the last ({self.last}); swap them.")
+
+
+@dataclass(frozen=True, eq=False)
+class Request:
+    """One job.
+
+    Args:
+        task: name of a task, e.g. "segment", "ask", "report".
+        image: the volume.
+        labels: structures to segment; empty means all that the model knows for the modality.
+        question: for "ask".
+        history: earlier (question, answer) pairs of the conversation.
+        prompts: what a person pointed at.
+        slices: which slices to look at.
+        refine: fit segment borders to the image in plane.
+        max_tokens: longest answer.
+        model: id of a model card, or a folder.
+        adapter: name of one of the model's adapters or a folder; "" for the card's default, "none" for none.
+        precision: one of the card's precisions; "" for its default.
+    """
+
+    task: str
+    image: Image
+    labels: tuple[str, ...] = ()
+    question: str = ""
+    history: tuple[tuple[str, str], ...] = ()
+    prompts: tuple[Prompt, ...] = ()
+    slices: SliceChoice = SliceChoice()
+    refine: bool = False
+    max_tokens: int = 64
+    model: str = DEFAULT_MODEL
+    adapter: str = ""
+    precision: str = ""
+
+    def __post_init__(self) -> None:
+        if self.max_tokens < 1:
+            raise InputError(f"The longest answer must be at least 1 token, not {self.max_tokens}.")
+        for name in ("labels", "prompts"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        object.__setattr__(self, "history", tuple((str(q), str(a)) for q, a in self.history))
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """How a result came about; enough to make it again.
+
+    Args:
+        task: name of the task.
+        model: id of the model.
+        revision: hub revision, or SHA-256 of the weight files.
+        precision: how weights were held, e.g. "nf4".
+        adapter: its name, "" if none.
+        adapter_hash: SHA-256 of its weights, "" if none.
+        image: SHA-256 of the voxels and grid.
+        prompts: what the model was told, word for word, each once.
+        slices: the slices that were looked at.
+        versions: of MedFM and the libraries that compute.
+        started: ISO 8601, UTC.
+        seconds: how long it took.
+        notes: anything that a reader must know, e.g. that the modality was guessed.
+    """
+
+    task: str
+    model: str
+    revision: str = ""
+    precision: str = ""
+    adapter: str = ""
+    adapter_hash: str = ""
+    image: str = ""
+    prompts: tuple[str, ...] = ()
+    slices: tuple[str, ...] = ()
+    versions: dict[str, str] = field(default_factory=dict)
+    started: str = ""
+    seconds: float = 0.0
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Response:
+    """What a job found, and how."""
+
+    findings: tuple[Finding, ...]
+    provenance: Provenance
+
+    def _all(self, kind: type) -> list:
+        return [finding for finding in self.findings if isinstance(finding, kind)]
+
+    @property
+    def segmentation(self) -> Segmentation | None:
+        """The segmentation, if there is one."""
+        return next(iter(self._all(Segmentation)), None)
+
+    @property
+    def answers(self) -> list[Answer]:
+        """Answers in the order of the questions."""
+        return self._all(Answer)
+
+    @property
+    def measurements(self) -> list[Measurement]:
+        """All measurements."""
+        return self._all(Measurement)
+
+    @property
+    def report(self) -> Report | None:
+        """The report, if there is one."""
+        return next(iter(self._all(Report)), None)

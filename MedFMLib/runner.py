@@ -1,0 +1,358 @@
+"""Jobs that run elsewhere: `Job`, its events, `LocalRunner` (a worker thread) and `FakeRunner` (for tests).
+
+A runner takes a `Request` and gives a `Job` at once. The job's owner drains `events()` when it likes (a
+panel: from a timer on the GUI thread), may `cancel()`, and takes `result()`. Nothing of Qt, MRML or torch is
+known here: what computes is handed in as a function `(request, progress) -> Response`.
+
+Concurrency: one worker thread per `LocalRunner` runs its jobs one after the other (one loaded model, one
+user of it). Events travel through a `queue.SimpleQueue`; the only other shared state is the job's cancel flag
+and its outcome, which is written once before the last event is put.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from .errors import Cancelled, MedFMError
+from .request import Request, Response
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A new stage began, e.g. "Loading the model"."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Fraction:
+    """How far the job is, 0…1."""
+
+    value: float
+
+
+@dataclass(frozen=True)
+class PartialText:
+    """Text to append to the answer being written."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Note:
+    """Something that a person should know, e.g. that it will take long."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Done:
+    """The job ended well; `Job.result()` has the response."""
+
+
+@dataclass(frozen=True)
+class Failed:
+    """The job ended with an error, in one sentence."""
+
+    message: str
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """The job was cancelled; there is no result."""
+
+
+Event = Stage | Fraction | PartialText | Note | Done | Failed | Stopped
+END = (Done, Failed, Stopped)
+"""A job's last event is one of these, and it has exactly one of them."""
+
+
+@runtime_checkable
+class Progress(Protocol):
+    """What running code tells its job; `Job` is one, `Silent` another."""
+
+    def stage(self, name: str) -> None:
+        """A stage begins. Raises `Cancelled` if the job was cancelled."""
+
+    def fraction(self, value: float) -> None:
+        """The job is `value` (0…1) done. Raises `Cancelled` if the job was cancelled."""
+
+    def partial(self, text: str) -> None:
+        """More text of the answer."""
+
+    def note(self, text: str) -> None:
+        """A person should know this."""
+
+    def cancelled(self) -> bool:
+        """Was the job cancelled? For inner loops that must end themselves."""
+
+
+class Silent:
+    """A `Progress` that nobody watches."""
+
+    def stage(self, name: str) -> None:
+        """Ignore."""
+
+    def fraction(self, value: float) -> None:
+        """Ignore."""
+
+    def partial(self, text: str) -> None:
+        """Ignore."""
+
+    def note(self, text: str) -> None:
+        """Ignore."""
+
+    def cancelled(self) -> bool:
+        """Never."""
+        return False
+
+
+class Job:
+    """One request on its way. Safe to use from the owner's thread while a worker feeds it."""
+
+    def __init__(self, request: Request):
+        self.request = request
+        self._queue: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        self._cancel = threading.Event()
+        self._ended = threading.Event()
+        self._response: Response | None = None
+        self._error: MedFMError | None = None
+
+    # -- the owner's side ------------------------------------------------------------------------
+
+    def events(self) -> list[Event]:
+        """Everything new, oldest first; never waits."""
+        events = []
+        while True:
+            try:
+                events.append(self._queue.get_nowait())
+            except queue.Empty:
+                return events
+
+    def stream(self, timeout: float | None = None) -> Iterator[Event]:
+        """Events as they come, up to and including the last.
+
+        Raises:
+            TimeoutError: if the job says nothing for `timeout` seconds.
+        """
+        while True:
+            try:
+                event = self._queue.get(timeout=timeout)
+            except queue.Empty:
+                raise TimeoutError(f"The job said nothing for {timeout} s.") from None
+            yield event
+            if isinstance(event, END):
+                return
+
+    def cancel(self) -> None:
+        """Ask the job to stop; it ends with `Stopped` unless it was already done."""
+        self._cancel.set()
+
+    @property
+    def ended(self) -> bool:
+        """Has it come to its end, one way or another?"""
+        return self._ended.is_set()
+
+    def result(self, timeout: float | None = None) -> Response:
+        """Wait for the response.
+
+        Raises:
+            MedFMError: what went wrong; `Cancelled` if it was cancelled.
+            TimeoutError: if it is still running after `timeout` seconds.
+        """
+        if not self._ended.wait(timeout):
+            raise TimeoutError(f"The job is still running after {timeout} s.")
+        if self._error is not None:
+            raise self._error
+        assert self._response is not None
+        return self._response
+
+    # -- the worker's side (`Progress`) ------------------------------------------------------------
+
+    def stage(self, name: str) -> None:
+        """See `Progress`."""
+        self._raise_if_cancelled()
+        self._queue.put(Stage(name))
+
+    def fraction(self, value: float) -> None:
+        """See `Progress`."""
+        self._raise_if_cancelled()
+        self._queue.put(Fraction(min(max(float(value), 0.0), 1.0)))
+
+    def partial(self, text: str) -> None:
+        """See `Progress`."""
+        self._queue.put(PartialText(text))
+
+    def note(self, text: str) -> None:
+        """See `Progress`."""
+        self._queue.put(Note(text))
+
+    def cancelled(self) -> bool:
+        """See `Progress`."""
+        return self._cancel.is_set()
+
+    def finish(self, response: Response) -> None:
+        """The worker is done. A cancel that came in time wins."""
+        if self._cancel.is_set():
+            self.fail(Cancelled())
+        else:
+            self._response = response
+            self._end(Done())
+
+    def fail(self, error: MedFMError) -> None:
+        """The worker gives up."""
+        self._error = error
+        self._end(Stopped() if isinstance(error, Cancelled) else Failed(str(error)))
+
+    def _end(self, event: Event) -> None:
+        if not self._ended.is_set():
+            self._ended.set()
+            self._queue.put(event)
+
+    def _raise_if_cancelled(self) -> None:
+        if self._cancel.is_set():
+            raise Cancelled()
+
+
+Compute = Callable[[Request, Progress], Response]
+
+
+class Runner(Protocol):
+    """Where jobs run."""
+
+    def submit(self, request: Request) -> Job:
+        """Start (or queue) the request; returns at once."""
+
+    def close(self) -> None:
+        """Cancel what runs and free the resources."""
+
+
+def run_job(job: Job, compute: Compute) -> None:
+    """Run `job` to its end in this thread; every outcome becomes an event, nothing is raised."""
+    try:
+        job.finish(compute(job.request, job))
+    except MedFMError as error:
+        job.fail(error)
+    except MemoryError:
+        job.fail(MedFMError("The computer ran out of memory; choose a lower precision, fewer slices or a smaller model."))
+    except Exception as error:
+        # The traceback goes to the log for whoever maintains this; the user gets one sentence.
+        log.exception("A %s job failed", job.request.task)
+        job.fail(
+            MedFMError(
+                f"The job failed unexpectedly ({type(error).__name__}: {_first_line(error)}); "
+                "the scene is unchanged. Please report it with the log."
+            )
+        )
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or ["no details"])[0][:200]
+
+
+class LocalRunner:
+    """Runs jobs on one worker thread of this process, in the order they were submitted.
+
+    Args:
+        compute: what to run; the default is the engine, imported when the first job starts.
+    """
+
+    def __init__(self, compute: Compute | None = None):
+        self._compute = compute
+        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._open: list[Job] = []
+        self._lock = threading.Lock()  # guards _thread, _open and _closed
+        self._thread: threading.Thread | None = None
+        self._closed = False
+
+    def submit(self, request: Request) -> Job:
+        """Queue the request; returns at once.
+
+        Raises:
+            MedFMError: if the runner was closed.
+        """
+        job = Job(request)
+        with self._lock:
+            if self._closed:
+                raise MedFMError("This runner was closed; open the module again.")
+            self._open = [j for j in self._open if not j.ended] + [job]
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._work, name="MedFM worker", daemon=True)
+                self._thread.start()
+        self._jobs.put(job)
+        return job
+
+    def close(self) -> None:
+        """Cancel all jobs and let the thread end after the current step."""
+        with self._lock:
+            self._closed = True
+            for job in self._open:
+                job.cancel()
+        self._jobs.put(None)
+
+    def _work(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            if self._compute is None:
+                from .engine import Engine
+
+                self._compute = Engine().run
+            run_job(job, self._compute)
+
+
+class FakeRunner:
+    """Plays a script of events, for tests of whatever drives a runner.
+
+    Args:
+        response: the response, or a function of the request, or an error to fail with.
+        script: progress before the end; `Stage`, `Fraction`, `PartialText`, `Note`.
+        pause: seconds between events; with `hold=True` the job goes on until `release()` or a cancel.
+    """
+
+    def __init__(self, response=None, script: Iterable[Event] = (), pause: float = 0.0, hold: bool = False):
+        self.response, self.script, self.pause = response, list(script), pause
+        self.requests: list[Request] = []
+        self._go = threading.Event()
+        if not hold:
+            self._go.set()
+
+    def release(self) -> None:
+        """Let held jobs end."""
+        self._go.set()
+
+    def submit(self, request: Request) -> Job:
+        """Start playing on a thread."""
+        self.requests.append(request)
+        job = Job(request)
+        threading.Thread(target=run_job, args=(job, self._play), daemon=True).start()
+        return job
+
+    def close(self) -> None:
+        """Let held jobs end."""
+        self._go.set()
+
+    def _play(self, request: Request, progress: Progress) -> Response:
+        for event in self.script:
+            if progress.cancelled():
+                raise Cancelled()
+            tell = {
+                Stage: lambda e: progress.stage(e.name),
+                Fraction: lambda e: progress.fraction(e.value),
+                PartialText: lambda e: progress.partial(e.text),
+                Note: lambda e: progress.note(e.text),
+            }
+            tell[type(event)](event)
+            time.sleep(self.pause)
+        while not self._go.wait(0.005):
+            if progress.cancelled():
+                raise Cancelled()
+        if isinstance(self.response, BaseException):
+            raise self.response
+        return self.response(request) if callable(self.response) else self.response

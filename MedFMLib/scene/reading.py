@@ -1,0 +1,215 @@
+"""Volume, markups and segment nodes → `Image` and `Prompt`s, in world RAS."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from ..errors import InputError
+from ..geometry import Geometry
+from ..image import MODALITIES, Image, guess_modality
+from ..prompts import Box, Points, Prompt, Region
+
+DICOM_MODALITY = "DICOM.Modality"
+"""Subject hierarchy attribute that Slicer's DICOM browser sets."""
+
+
+def read_image(node, *, frame: int | None = None, modality: str = "") -> Image:
+    """The voxels of a volume node on its grid in the world.
+
+    The voxels are shared with the node, not copied, so this takes milliseconds whatever the size; they outlive
+    the node if it is deleted.
+
+    Args:
+        node: scalar volume node, or a sequence node of scalar volumes.
+        frame: which frame of a sequence, from 0.
+        modality: overrides the DICOM modality and the guess.
+
+    Raises:
+        InputError: no node, empty, colour, a labelmap, a sequence without frame, or a non-linear parent transform.
+    """
+    if node is None:
+        raise InputError("No volume is chosen; load one and choose it.")
+    placed = node
+    if node.IsA("vtkMRMLSequenceNode"):
+        node, placed = _frame(node, frame)
+    if not node.IsA("vtkMRMLScalarVolumeNode"):
+        raise InputError(f"'{node.GetName()}' is not a scalar volume; choose an image volume.")
+    if node.IsA("vtkMRMLLabelMapVolumeNode"):
+        raise InputError(f"'{node.GetName()}' is a labelmap, not an image; choose the image it was drawn on.")
+    data = node.GetImageData()
+    scalars = data.GetPointData().GetScalars() if data is not None else None
+    if scalars is None or data.GetNumberOfPoints() == 0:
+        raise InputError(f"The volume '{node.GetName()}' is empty; load its image again.")
+    if scalars.GetNumberOfComponents() != 1:
+        raise InputError(
+            f"'{node.GetName()}' has {scalars.GetNumberOfComponents()} values per voxel (colour or vectors); "
+            "convert it with the module Vector to Scalar Volume first."
+        )
+    voxels = _array(data, scalars)
+    values, facts = voxels[0], {}
+    modality = modality or _modality(placed)
+    if not modality:
+        modality, facts = guess_modality(values), {"modality_guessed": "yes"}
+    geometry = Geometry(values.shape, world_from_parent(placed) @ index_to_ras(node, data))
+    return Image(voxels, geometry, modality, node.GetName() or "volume", facts)
+
+
+def _frame(sequence, frame: int | None):
+    """(data node of the frame, node whose transform places it)."""
+    count = sequence.GetNumberOfDataNodes()
+    if frame is None or not 0 <= frame < count:
+        raise InputError(f"'{sequence.GetName()}' is a sequence of {count} frames; choose one from 0 to {count - 1}.")
+    node = sequence.GetNthDataNode(frame)
+    scene = sequence.GetScene()
+    for n in range(scene.GetNumberOfNodesByClass("vtkMRMLSequenceBrowserNode") if scene else 0):
+        proxy = scene.GetNthNodeByClass(n, "vtkMRMLSequenceBrowserNode").GetProxyNode(sequence)
+        if proxy is not None:
+            return node, proxy
+    return node, node
+
+
+def _array(data, scalars) -> np.ndarray:
+    """(1, I, J, K) view of the scalars."""
+    from vtkmodules.util.numpy_support import vtk_to_numpy
+
+    dimensions = data.GetDimensions()
+    return vtk_to_numpy(scalars).reshape(dimensions[::-1]).transpose(2, 1, 0)[None]
+
+
+def index_to_ras(node, data) -> np.ndarray:
+    """4×4 array index → the node's own RAS; an extent that starts elsewhere than 0 is allowed for."""
+    import vtk
+
+    matrix = vtk.vtkMatrix4x4()
+    node.GetIJKToRASMatrix(matrix)
+    affine = to_numpy(matrix)
+    start = np.array(data.GetExtent()[::2], dtype=float)
+    affine[:3, 3] += affine[:3, :3] @ start
+    return affine
+
+
+def _modality(node) -> str:
+    """DICOM modality from the subject hierarchy, '' if unknown."""
+    scene = node.GetScene()
+    hierarchy = scene.GetSubjectHierarchyNode() if scene is not None and hasattr(scene, "GetSubjectHierarchyNode") else None
+    if hierarchy is None and scene is not None:
+        hierarchy = scene.GetFirstNodeByClass("vtkMRMLSubjectHierarchyNode")
+    stated = node.GetAttribute(DICOM_MODALITY) or ""
+    if hierarchy is not None and not stated:
+        item = hierarchy.GetItemByDataNode(node)
+        stated = hierarchy.GetItemAttribute(item, DICOM_MODALITY) if item else ""
+    return stated if stated in MODALITIES else ""
+
+
+def to_numpy(matrix) -> np.ndarray:
+    """vtkMatrix4x4 → (4, 4) float64."""
+    return np.array([[matrix.GetElement(r, c) for c in range(4)] for r in range(4)])
+
+
+def to_vtk(affine: np.ndarray):
+    """(4, 4) → vtkMatrix4x4."""
+    import vtk
+
+    matrix = vtk.vtkMatrix4x4()
+    for r in range(4):
+        for c in range(4):
+            matrix.SetElement(r, c, float(affine[r, c]))
+    return matrix
+
+
+def world_from_parent(node) -> np.ndarray:
+    """4×4 RAS inside the node's parent transforms → world RAS.
+
+    Raises:
+        InputError: if one of the transforms is not linear.
+    """
+    import vtk
+
+    transform = node.GetParentTransformNode()
+    if transform is None:
+        return np.eye(4)
+    if not transform.IsTransformToWorldLinear():
+        raise InputError(
+            f"'{node.GetName()}' lies under the non-linear transform '{transform.GetName()}'; harden the transform first "
+            "(Data module, right click on the transform)."
+        )
+    matrix = vtk.vtkMatrix4x4()
+    transform.GetMatrixTransformToWorld(matrix)
+    return to_numpy(matrix)
+
+
+def read_prompts(nodes: Iterable) -> tuple[Prompt, ...]:
+    """What was marked in the scene, in world RAS.
+
+    Args:
+        nodes: point lists, ROIs, or (segmentation node, segment ID) pairs.
+
+    Raises:
+        InputError: for another kind of node, an empty list or segment.
+    """
+    prompts: list[Prompt] = []
+    for node in nodes:
+        if isinstance(node, tuple):
+            prompts.append(_region(*node))
+        elif node.IsA("vtkMRMLMarkupsROINode"):
+            prompts.append(_box(node))
+        elif node.IsA("vtkMRMLMarkupsFiducialNode"):
+            prompts.append(_points(node))
+        else:
+            raise InputError(f"'{node.GetName()}' is neither a point list, an ROI nor a segment; choose one of those.")
+    return tuple(prompts)
+
+
+def _points(node) -> Points:
+    positions = []
+    for n in range(node.GetNumberOfControlPoints()):
+        if node.GetNthControlPointPositionStatus(n) == node.PositionDefined:
+            position = [0.0, 0.0, 0.0]
+            node.GetNthControlPointPositionWorld(n, position)
+            positions.append(position)
+    if not positions:
+        raise InputError(f"The point list '{node.GetName()}' has no placed points; place one in a slice view.")
+    return Points(np.array(positions), label=node.GetName() or "")
+
+
+def _box(node) -> Box:
+    import vtk
+
+    center = [0.0, 0.0, 0.0]
+    node.GetCenterWorld(center)
+    matrix = vtk.vtkMatrix4x4()
+    matrix.DeepCopy(node.GetObjectToWorldMatrix())
+    axes = to_numpy(matrix)[:3, :3]
+    scale = np.linalg.norm(axes, axis=0)
+    size = np.array(node.GetSize()) * scale
+    if not (size > 0).all():
+        raise InputError(f"The ROI '{node.GetName()}' has no extent; draw it larger.")
+    return Box(np.array(center), size, axes / scale, node.GetName() or "")
+
+
+def _region(segmentation, segment_id: str) -> Region:
+    segment = segmentation.GetSegmentation().GetSegment(segment_id)
+    if segment is None:
+        raise InputError(f"'{segmentation.GetName()}' has no segment '{segment_id}'; choose one of its segments.")
+    mask, affine = segment_mask(segmentation, segment_id)
+    if not mask.any():
+        raise InputError(f"The segment '{segment.GetName()}' is empty; draw it or choose another.")
+    return Region(mask, Geometry(mask.shape, world_from_parent(segmentation) @ affine), segment.GetName())
+
+
+def segment_mask(segmentation, segment_id: str) -> tuple[np.ndarray, np.ndarray]:
+    """((I, J, K) bool, 4×4 index → the segmentation's own RAS) of one segment's labelmap."""
+    import vtk
+
+    segment = segmentation.GetSegmentation().GetSegment(segment_id)
+    data = segmentation.GetBinaryLabelmapInternalRepresentation(segment_id)
+    if data is None or data.GetNumberOfPoints() == 0:
+        return np.zeros((1, 1, 1), dtype=bool), np.eye(4)
+    values = _array(data, data.GetPointData().GetScalars())[0]
+    matrix = vtk.vtkMatrix4x4()
+    data.GetImageToWorldMatrix(matrix)
+    affine = to_numpy(matrix)
+    affine[:3, 3] += affine[:3, :3] @ np.array(data.GetExtent()[::2], dtype=float)
+    return values == segment.GetLabelValue(), affine

@@ -1,0 +1,306 @@
+"""`Response` → nodes: all of them or none, beside the volume they belong to.
+
+Existing nodes are only ever added to: a conversation table gets rows, a given segmentation gets segments. When
+anything fails, new nodes are removed and added rows and segments taken out again.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+
+import numpy as np
+
+from ..errors import InputError, MedFMError, OutputError
+from ..files.writing import terminology_tag
+from ..findings import Answer, Boxes, Segment, Segmentation
+from ..measure import as_table
+from ..request import Response
+from .reading import index_to_ras, to_vtk, world_from_parent
+
+VOLUME_ROLE = "MedFM.Volume"
+SEGMENTATION_ROLE = "MedFM.Segmentation"
+KIND = "MedFM.Kind"
+PROVENANCE = "MedFM.Provenance"
+CONVERSATION = "conversation"
+CONVERSATION_COLUMNS = ("question", "answer", "seen on", "model", "time")
+
+
+@dataclass
+class Written:
+    """The nodes that a response became; None or empty where it had nothing of the kind."""
+
+    response: Response
+    segmentation: object = None
+    labelmap: object = None
+    measurements: object = None
+    conversation: object = None
+    texts: list = field(default_factory=list)
+    boxes: list = field(default_factory=list)
+    report_text: object = None
+    report_html: object = None
+
+
+class _Changes:
+    """What was done to the scene, so that it can be undone."""
+
+    def __init__(self, scene):
+        self.scene, self._undo = scene, []
+
+    def add(self, class_name: str, name: str):
+        node = self.scene.AddNewNodeByClass(class_name, self.scene.GenerateUniqueName(name))
+        self.on_failure(lambda: self._remove(node))
+        return node
+
+    def _remove(self, node) -> None:
+        for n in reversed(range(node.GetNumberOfDisplayNodes() if hasattr(node, "GetNumberOfDisplayNodes") else 0)):
+            if (display := node.GetNthDisplayNode(n)) is not None:
+                self.scene.RemoveNode(display)
+        if hasattr(node, "GetStorageNode") and node.GetStorageNode() is not None:
+            self.scene.RemoveNode(node.GetStorageNode())
+        self.scene.RemoveNode(node)
+
+    def on_failure(self, undo) -> None:
+        self._undo.append(undo)
+
+    def roll_back(self) -> None:
+        while self._undo:
+            self._undo.pop()()
+
+
+def write_response(
+    scene, volume, response: Response, *, segmentation=None, labelmap: bool = False, surface: bool = False
+) -> Written:
+    """Write everything a response has into the scene.
+
+    Args:
+        scene: where; must be the volume's.
+        volume: the volume node that was looked at.
+        segmentation: an existing segmentation node to add to; a new one by default.
+        labelmap: also make a labelmap volume node (overlaps: later segments win).
+        surface: also make closed surfaces, shown in 3D views.
+
+    Raises:
+        InputError: if the volume is no longer in the scene; nothing was written.
+        OutputError: if something could not be written; nothing was.
+    """
+    if volume is None or scene is None or volume.GetScene() is not scene:
+        raise InputError("The volume was removed from the scene while the job ran, so nothing was written; load it and run again.")
+    changes = _Changes(scene)
+    try:
+        return _write(changes, volume, response, segmentation, labelmap, surface)
+    except Exception as error:
+        changes.roll_back()
+        if isinstance(error, MedFMError):
+            raise
+        raise OutputError(f"The results could not be written into the scene ({error}); the scene is as it was.") from error
+
+
+def _write(changes: _Changes, volume, response: Response, target, labelmap: bool, surface: bool) -> Written:
+    written = Written(response)
+    name = volume.GetName() or "volume"
+    if response.segmentation is not None:
+        written.segmentation = _segmentation(changes, volume, response.segmentation, target, f"{name} segmentation")
+        _annotate(changes.scene, written.segmentation, volume, response, "segmentation")
+        if labelmap:
+            written.labelmap = _labelmap(changes, volume, response.segmentation, f"{name} labels")
+            _annotate(changes.scene, written.labelmap, volume, response, "labelmap")
+        if surface:
+            written.segmentation.CreateClosedSurfaceRepresentation()
+    if response.measurements:
+        written.measurements = _table(changes, f"{name} measurements", *as_table(response.measurements))
+        _annotate(changes.scene, written.measurements, volume, response, "measurements")
+        if written.segmentation is not None:
+            written.measurements.SetNodeReferenceID(SEGMENTATION_ROLE, written.segmentation.GetID())
+    for answer in response.answers:
+        text = f"Q: {answer.question}\nA: {answer.text}\nSeen on: {', '.join(map(str, answer.evidence)) or 'no slices'}\n"
+        node = _text(changes, f"{name} answer", text)
+        _annotate(changes.scene, node, volume, response, "answer")
+        written.texts.append(node)
+        written.conversation = _converse(changes, volume, answer, response, f"{name} conversation")
+    if response.report is not None:
+        written.report_text = _text(changes, f"{name} report", response.report.text)
+        written.report_html = _text(changes, f"{name} report page", response.report.html)
+        _annotate(changes.scene, written.report_text, volume, response, "report")
+        _annotate(changes.scene, written.report_html, volume, response, "report-html")
+    for finding in response.findings:
+        if isinstance(finding, Boxes):
+            for box in finding.boxes:
+                curve = changes.add("vtkMRMLMarkupsClosedCurveNode", box.label)
+                curve.SetCurveTypeToLinear()
+                for corner in box.corners:
+                    curve.AddControlPointWorld(*corner)
+                _annotate(changes.scene, curve, volume, response, "box")
+                written.boxes.append(curve)
+    return written
+
+
+def _annotate(scene, node, volume, response: Response, kind: str) -> None:
+    """Reference to the volume, provenance, and a place beside the volume in the subject hierarchy."""
+    node.SetNodeReferenceID(VOLUME_ROLE, volume.GetID())
+    node.SetAttribute(KIND, kind)
+    node.SetAttribute(PROVENANCE, json.dumps(asdict(response.provenance)))
+    hierarchy = subject_hierarchy(scene)
+    item = hierarchy.GetItemByDataNode(node)
+    parent = hierarchy.GetItemParent(_item(hierarchy, volume))
+    if item:
+        hierarchy.SetItemParent(item, parent)
+    else:  # outside of Slicer nobody made the item yet
+        hierarchy.CreateItem(parent, node)
+
+
+def subject_hierarchy(scene):
+    """The scene's subject hierarchy node, made if there is none."""
+    import slicer
+
+    return slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
+
+
+def _item(hierarchy, node) -> int:
+    return hierarchy.GetItemByDataNode(node) or hierarchy.CreateItem(hierarchy.GetSceneItemID(), node)
+
+
+def _placement(volume, geometry) -> tuple[np.ndarray, object]:
+    """(4×4 index → RAS, parent transform node) that put a result where the volume is now.
+
+    As long as the volume still has the grid's shape, the result follows the volume, transforms moved meanwhile
+    included; otherwise it stays at the world position that was looked at.
+    """
+    data = volume.GetImageData()
+    if data is not None and tuple(data.GetDimensions()) == geometry.shape:
+        return index_to_ras(volume, data), volume.GetParentTransformNode()
+    return geometry.affine, None
+
+
+def _oriented_image(mask: np.ndarray, affine: np.ndarray):
+    """(I, J, K) bool → vtkOrientedImageData of 0 and 1, cut to the mask's bounding box."""
+    import slicer
+    from vtkmodules.util.numpy_support import numpy_to_vtk
+
+    index = np.argwhere(mask)
+    low, high = (index.min(axis=0), index.max(axis=0)) if len(index) else (np.zeros(3, int), np.zeros(3, int))
+    cut = mask[tuple(slice(a, b + 1) for a, b in zip(low, high, strict=True))]
+    data = slicer.vtkOrientedImageData()
+    data.SetExtent(*[int(v) for pair in zip(low, high, strict=True) for v in pair])
+    scalars = numpy_to_vtk(np.ascontiguousarray(cut.transpose(2, 1, 0), dtype=np.uint8).ravel(), deep=True)
+    scalars.SetName("ImageScalars")
+    data.GetPointData().SetScalars(scalars)
+    data.SetImageToWorldMatrix(to_vtk(affine))
+    return data
+
+
+def _segmentation(changes: _Changes, volume, finding: Segmentation, target, name: str):
+    affine, transform = _placement(volume, finding.geometry)
+    if target is None:
+        node = changes.add("vtkMRMLSegmentationNode", name)
+        node.CreateDefaultDisplayNodes()
+        node.SetReferenceImageGeometryParameterFromVolumeNode(volume)
+        if transform is not None:
+            node.SetAndObserveTransformNodeID(transform.GetID())
+    else:
+        node = target
+        affine = np.linalg.inv(world_from_parent(node)) @ (world_from_parent(volume) if transform else np.eye(4)) @ affine
+    for segment in finding.segments:
+        _add_segment(changes, node, segment, affine)
+    return node
+
+
+def _add_segment(changes: _Changes, node, segment: Segment, affine: np.ndarray) -> str:
+    import slicer
+
+    made = slicer.vtkSegment()
+    made.SetName(segment.label)
+    made.SetColor(*segment.color)
+    made.SetTag("MedFM.Source", "MedFM")
+    if tag := terminology_tag(segment):
+        made.SetTag(made.GetTerminologyEntryTagName(), tag)
+    made.AddRepresentation("Binary labelmap", _oriented_image(segment.mask, affine))
+    segments = node.GetSegmentation()
+    segment_id = segments.GenerateUniqueSegmentID(segment.label.replace(" ", "_"))
+    if not segments.AddSegment(made, segment_id):
+        raise OutputError(f"Slicer refused the segment '{segment.label}'; the scene is as it was.")
+    changes.on_failure(lambda: segments.RemoveSegment(segment_id))
+    return segment_id
+
+
+def _labelmap(changes: _Changes, volume, finding: Segmentation, name: str):
+    import vtk
+    from vtkmodules.util.numpy_support import numpy_to_vtk
+
+    affine, transform = _placement(volume, finding.geometry)
+    labels = np.zeros(finding.geometry.shape, np.int16)
+    for value, segment in enumerate(finding.segments, start=1):
+        labels[segment.mask] = value
+    data = vtk.vtkImageData()
+    data.SetDimensions(*labels.shape)
+    data.GetPointData().SetScalars(numpy_to_vtk(np.ascontiguousarray(labels.transpose(2, 1, 0)).ravel(), deep=True))
+    node = changes.add("vtkMRMLLabelMapVolumeNode", name)
+    node.SetIJKToRASMatrix(to_vtk(affine))
+    node.SetAndObserveImageData(data)
+    if transform is not None:
+        node.SetAndObserveTransformNodeID(transform.GetID())
+    colors = changes.add("vtkMRMLColorTableNode", f"{name} colors")
+    colors.SetTypeToUser()
+    colors.SetNumberOfColors(len(finding.segments) + 1)
+    colors.SetColor(0, "background", 0, 0, 0, 0)
+    for value, segment in enumerate(finding.segments, start=1):
+        colors.SetColor(value, segment.label, *segment.color, 1.0)
+    colors.NamesInitialisedOn()
+    node.CreateDefaultDisplayNodes()
+    node.GetDisplayNode().SetAndObserveColorNodeID(colors.GetID())
+    return node
+
+
+def _table(changes: _Changes, name: str, titles: list[str], rows: list[list[str]]):
+    import vtk
+
+    node = changes.add("vtkMRMLTableNode", name)
+    for column, title in enumerate(titles):
+        cells = [row[column] for row in rows]
+        numeric = all(_is_number(cell) for cell in cells)
+        array = vtk.vtkDoubleArray() if numeric else vtk.vtkStringArray()
+        array.SetName(title)
+        for cell in cells:
+            array.InsertNextValue(float(cell) if numeric else cell)
+        node.AddColumn(array)
+    return node
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
+
+
+def _text(changes: _Changes, name: str, text: str):
+    node = changes.add("vtkMRMLTextNode", name)
+    node.SetText(text)
+    node.SetForceCreateStorageNode(True)
+    return node
+
+
+def _converse(changes: _Changes, volume, answer: Answer, response: Response, name: str):
+    """Append a row to the volume's conversation table."""
+    scene = changes.scene
+    node = find(scene, volume, CONVERSATION)
+    if node is None:
+        node = _table(changes, name, list(CONVERSATION_COLUMNS), [])
+        _annotate(scene, node, volume, response, CONVERSATION)
+    row = node.AddEmptyRow()
+    changes.on_failure(lambda: node.RemoveRow(row))
+    cells = (answer.question, answer.text, ", ".join(map(str, answer.evidence)), response.provenance.model, response.provenance.started)
+    for column, cell in enumerate(cells):
+        node.SetCellText(row, column, cell)
+    return node
+
+
+def find(scene, volume, kind: str):
+    """The newest node of a kind (attribute `MedFM.Kind`) that belongs to a volume, or None."""
+    found = None
+    for n in range(scene.GetNumberOfNodes()):
+        node = scene.GetNthNode(n)
+        if node.GetAttribute(KIND) == kind and node.GetNodeReferenceID(VOLUME_ROLE) == volume.GetID():
+            found = node
+    return found

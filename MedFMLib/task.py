@@ -1,0 +1,82 @@
+"""What a task is: `Task`, and what it is given to work with. Knows abilities, never an architecture."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from .findings import Finding, SliceReference
+from .model import ModelCard, Watch
+from .request import Provenance, Request
+from .runner import Progress
+from .view import View
+
+
+@dataclass
+class Work:
+    """What a task gets besides its request, and where it notes what belongs into the provenance.
+
+    Args:
+        model: an object with the abilities that the task needs.
+        card: the model's card.
+        progress: whom to tell.
+        run_task: run another task on the same model and progress, e.g. segment within report.
+        provenance: how the results so far came about, for tasks that write it into a document.
+        prompts, slices, notes: collected for the provenance, in order and each once.
+    """
+
+    model: Any
+    card: ModelCard
+    progress: Progress
+    run_task: Callable[[str, Request], tuple[Finding, ...]]
+    provenance: Callable[[], Provenance]
+    prompts: list[str] = field(default_factory=list)
+    slices: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def watch(self, start: float = 0.0, end: float = 1.0, stream: bool = False) -> Watch:
+        """What to hand to an ability: its 0…1 becomes the job's start…end; text is streamed if wanted."""
+        return Watch(
+            on_prompt=self._tell,
+            on_text=self.progress.partial if stream else Watch.on_text,
+            on_fraction=lambda value: self.progress.fraction(start + (end - start) * value),
+            cancelled=self.progress.cancelled,
+        )
+
+    def _tell(self, prompt: str) -> None:
+        if prompt not in self.prompts:
+            self.prompts.append(prompt)
+
+    def looked_at(self, views: list[View]) -> tuple[SliceReference, ...]:
+        """Record the slices and return references to them."""
+        references = tuple(reference(view) for view in views)
+        self.slices += [str(r) for r in references if str(r) not in self.slices]
+        return references
+
+    def note(self, text: str) -> None:
+        """Tell a person now, and keep it in the provenance."""
+        if text not in self.notes:
+            self.notes.append(text)
+            self.progress.note(text)
+
+
+class Task(Protocol):
+    """One thing that MedFM can do; a file in MedFMLib/tasks with a module-level `TASK`."""
+
+    name: str
+    needs: tuple[str, ...]
+
+    def run(self, request: Request, work: Work) -> tuple[Finding, ...]:
+        """Do it.
+
+        Raises:
+            InputError: what was asked for can't be done with this image or model.
+            Cancelled: the job was stopped.
+        """
+
+
+def reference(view: View) -> SliceReference:
+    """Where a view is."""
+    return SliceReference(view.plane, view.number, tuple(float(c) for c in view.to_world(0.5, 0.5)))
+

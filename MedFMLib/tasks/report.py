@@ -1,0 +1,54 @@
+"""A draft report: segment, measure, let the model describe, choose key images. Knows abilities only."""
+
+from __future__ import annotations
+
+from ..findings import Answer, Finding, Measurement, Report, Segmentation
+from ..reports.document import make_report
+from ..reports.pictures import choose_slices_to_show, key_image
+from ..request import Request
+from ..slices import choose_slices
+from ..task import Work, reference
+from ..view import make_view, window_for
+from .segment import labels_for
+
+
+class ReportTask:
+    """→ a Report, with the Segmentation and Measurements that it rests on, and earlier questions."""
+
+    name = "report"
+    needs = ("writes", "segments")
+
+    def run(self, request: Request, work: Work) -> tuple[Finding, ...]:
+        """See `Task.run`."""
+        image = request.image
+        findings = work.run_task("segment", request)
+        segmentation = next(f for f in findings if isinstance(f, Segmentation))
+        measurements = [f for f in findings if isinstance(f, Measurement)]
+        found = {s.label for s in segmentation.segments}
+        missing = [label for label in labels_for(request, work) if label not in found]
+
+        work.progress.stage("Describing the image")
+        plane, _ = choose_slices(image.geometry, request.slices)
+        shown = choose_slices_to_show(segmentation, plane)
+        middle = make_view(image, plane, shown[len(shown) // 2][0], window_for(image))
+        work.looked_at([middle])
+        description = work.model.write([middle], kind="describe", max_tokens=request.max_tokens, watch=work.watch())
+        answers = [Answer(q, a) for q, a in request.history]
+        if description:
+            answers_seen = (Answer("Describe this image.", description, (reference(middle),)),)
+        else:
+            answers_seen = ()
+
+        work.progress.stage("Writing the report")
+        pictures = []
+        for number, labels in shown:
+            segments = [s for s in segmentation.segments if s.label in labels]
+            pictures.append(key_image(image, plane, number, segments))
+        colors = {s.label: s.color for s in segmentation.segments}
+        report: Report = make_report(
+            image, work.card, measurements, missing, description, answers, pictures, colors, work.provenance()
+        )
+        return (report, segmentation, *measurements, *answers_seen)
+
+
+TASK = ReportTask()

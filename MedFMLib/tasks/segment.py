@@ -1,0 +1,101 @@
+"""Segment named structures slice by slice, and put them together on the original grid.
+
+Knows the abilities `Segments` and `Locates`, never an architecture.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..errors import InputError
+from ..findings import Finding, Segment, Segmentation
+from ..measure import measure
+from ..request import Request
+from ..slices import choose_slices, drop_islands, paint, refine_slice, slice_values, stack
+from ..task import Work
+from ..terminology import choose, normalize, structure
+from ..view import make_view, window_for
+
+LONG_SECONDS = 60
+"""Above this estimate a person is told before the start."""
+
+
+class SegmentTask:
+    """Masks of structures over a range of slices; → one Segmentation and its Measurements."""
+
+    name = "segment"
+    needs = ("segments",)
+
+    def run(self, request: Request, work: Work) -> tuple[Finding, ...]:
+        """See `Task.run`."""
+        image, progress = request.image, work.progress
+        labels = labels_for(request, work)
+        plane, numbers = choose_slices(image.geometry, request.slices)
+        announce(work, len(numbers), image.geometry.shape[image.geometry.index_axis(plane)])
+
+        progress.stage("Looking at the slices")
+        window = window_for(image)
+        views = [make_view(image, plane, number, window) for number in numbers]
+        evidence = work.looked_at(views)
+        seen = work.model.segment(views, labels, watch=work.watch(0.0, 0.9))
+
+        progress.stage("Putting the slices together")
+        segments = []
+        for label in labels:
+            masks = [self._slice_mask(view, objects, label, request) for view, objects in zip(views, seen, strict=True)]
+            if any(mask.any() for mask in masks):
+                mask = drop_islands(stack(image.geometry, plane, numbers, masks))
+                known = structure(label)
+                segments.append(Segment(known.label, mask, known.color, known.category, known.code, known.side))
+            progress.fraction(0.9 + 0.1 * (labels.index(label) + 1) / len(labels))
+        missing = [label for label in labels if label not in {s.label for s in segments}]
+        if missing:
+            work.note(f"Not seen on the slices looked at: {', '.join(missing)}.")
+        segmentation = Segmentation(tuple(segments), image.geometry, evidence)
+        return (segmentation, *measure(segmentation, image))
+
+    def _slice_mask(self, view, objects, label: str, request: Request) -> np.ndarray:
+        mask = np.zeros(np.delete(view.geometry.shape, view.axis), dtype=bool)
+        for seen in objects:
+            if seen.label == label:
+                mask |= paint(view, seen)
+        if request.refine and mask.any():
+            values = slice_values(request.image, view.plane, view.number).astype(np.float32)
+            mask = refine_slice(mask, values, np.delete(view.geometry.spacing, view.axis))
+        return mask
+
+
+def labels_for(request: Request, work: Work) -> tuple[str, ...]:
+    """What to segment: the asked labels in the model's spelling, or all it knows for this modality.
+
+    Raises:
+        InputError: for unknown labels, or when the model lists none for this modality.
+    """
+    known = work.card.labels_for(request.image.modality)
+    if request.labels:
+        if not work.card.labels:  # open vocabulary
+            return tuple(dict.fromkeys(normalize(label) for label in request.labels))
+        if not known:
+            raise InputError(
+                f"{work.card.title} has learned no structures in {request.image.modality} images, only in "
+                f"{' and '.join(work.card.labels)}; choose another model."
+            )
+        return choose(request.labels, known, work.card.title)
+    if not known:
+        raise InputError(
+            f"{work.card.title} lists no structures for {request.image.modality} images; name what to segment."
+        )
+    return known
+
+
+def announce(work: Work, looked_at: int, total: int) -> None:
+    """Say before the start how long it will take, where that is long, and that slices are left out."""
+    seconds = work.card.seconds_per_slice * looked_at
+    if seconds > LONG_SECONDS:
+        work.note(
+            f"{looked_at} of {total} slices at about {work.card.seconds_per_slice:.0f} s each on two CPU cores: "
+            f"about {seconds / 60:.0f} min. A larger slice step or a range makes it shorter; a GPU is much faster."
+        )
+
+
+TASK = SegmentTask()
