@@ -77,13 +77,15 @@ class Session:
         Raises:
             OutputError: if it can't be written; a file that was there stays.
         """
-        temporary = path.with_name(f".{os.getpid()}-{path.name}")
         try:
-            if not self.scene.WriteToMRB(str(temporary)) or not temporary.exists():
-                raise OutputError(f"The scene can't be written to '{path}'; free some space or choose another folder.")
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+            # a folder, since the bundle's own folder is named after the file
+            with tempfile.TemporaryDirectory(dir=path.parent, prefix=".medfm-") as folder:
+                temporary = Path(folder) / path.name
+                if not self.scene.WriteToMRB(str(temporary)) or not temporary.exists():
+                    raise OutputError(f"The scene can't be written to '{path}'; free some space or choose another folder.")
+                os.replace(temporary, path)
+        except OSError as error:
+            raise OutputError(f"The scene can't be written to '{path}' ({error.strerror}); choose another folder.") from error
         return path
 
 

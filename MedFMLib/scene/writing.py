@@ -58,6 +58,9 @@ class _Changes:
                 self.scene.RemoveNode(display)
         if hasattr(node, "GetStorageNode") and node.GetStorageNode() is not None:
             self.scene.RemoveNode(node.GetStorageNode())
+        hierarchy = subject_hierarchy(self.scene)
+        if item := hierarchy.GetItemByDataNode(node):
+            hierarchy.RemoveItem(item, False, False)  # neither data nodes nor children
         self.scene.RemoveNode(node)
 
     def on_failure(self, undo) -> None:
@@ -194,9 +197,10 @@ def _segmentation(changes: _Changes, volume, finding: Segmentation, target, name
     if target is None:
         node = changes.add("vtkMRMLSegmentationNode", name)
         node.CreateDefaultDisplayNodes()
-        node.SetReferenceImageGeometryParameterFromVolumeNode(volume)
         if transform is not None:
             node.SetAndObserveTransformNodeID(transform.GetID())
+        # after the transform: the reference grid is stored in the segmentation's own space
+        node.SetReferenceImageGeometryParameterFromVolumeNode(volume)
     else:
         node = target
         affine = np.linalg.inv(world_from_parent(node)) @ (world_from_parent(volume) if transform else np.eye(4)) @ affine
@@ -245,7 +249,6 @@ def _labelmap(changes: _Changes, volume, finding: Segmentation, name: str):
     colors.SetColor(0, "background", 0, 0, 0, 0)
     for value, segment in enumerate(finding.segments, start=1):
         colors.SetColor(value, segment.label, *segment.color, 1.0)
-    colors.NamesInitialisedOn()
     node.CreateDefaultDisplayNodes()
     node.GetDisplayNode().SetAndObserveColorNodeID(colors.GetID())
     return node
@@ -257,7 +260,7 @@ def _table(changes: _Changes, name: str, titles: list[str], rows: list[list[str]
     node = changes.add("vtkMRMLTableNode", name)
     for column, title in enumerate(titles):
         cells = [row[column] for row in rows]
-        numeric = all(_is_number(cell) for cell in cells)
+        numeric = bool(cells) and all(_is_number(cell) for cell in cells)
         array = vtk.vtkDoubleArray() if numeric else vtk.vtkStringArray()
         array.SetName(title)
         for cell in cells:
