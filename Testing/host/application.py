@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 import tempfile
 
+import slicer
 from PySide6 import QtCore, QtWidgets
 from PySide6.QtCore import Property, Signal
-
-import slicer
 
 from .io_manager import qSlicerCoreIOManager
 

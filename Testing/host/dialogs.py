@@ -23,6 +23,7 @@ class Dialogs:
     def __init__(self, testing: bool):
         self.testing = testing
         self.asked: list[str] = []
+        self.opened: list[str] = []  # addresses given to the desktop
         self._answers: deque = deque()
 
     def answer_next(self, answer) -> None:
@@ -45,4 +46,5 @@ class Dialogs:
     def forget(self) -> None:
         """Start the next test without answers or record."""
         self.asked.clear()
+        self.opened.clear()
         self._answers.clear()

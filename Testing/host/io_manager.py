@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 
+import slicer
 from PySide6 import QtCore
 from PySide6.QtCore import Signal
-
-import slicer
 
 BY_EXTENSION = (
     ("SceneFile", (".mrb", ".mrml")),

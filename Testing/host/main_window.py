@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from PySide6 import QtCore, QtWidgets
-
 import slicer
+from PySide6 import QtCore, QtWidgets
 
 
 class qSlicerModuleSelectorToolBar(QtWidgets.QToolBar):

@@ -246,7 +246,7 @@ def _accepted_arguments(function: Callable) -> int:
     if isinstance(function, BoundMethod):
         return _cpp_slot_arguments(function)
     try:
-        parameters = inspect.signature(function).parameters.values()
+        parameters = inspect.signature(function, follow_wrapped=False).parameters.values()
     except (TypeError, ValueError):
         return 99
     if any(p.kind is p.VAR_POSITIONAL for p in parameters):

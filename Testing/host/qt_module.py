@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import types
 
-from PySide6 import QtCore, QtWidgets
+from PySide6 import QtCore, QtGui, QtWidgets
 
 from .pythonqt import Slot
 from .ui_loader import UiLoader
@@ -27,6 +27,7 @@ def build(dialogs) -> types.ModuleType:
     module.QUiLoader = UiLoader
     module.Signal, module.Slot, module.Property = QtCore.Signal, QtCore.Slot, QtCore.Property
     module.QTimer = QTimer
+    module.QDesktopServices = _desktop_services(dialogs)
     module.QFileDialog = _file_dialog(dialogs)
     module.QInputDialog = _input_dialog(dialogs)
     return module
@@ -38,6 +39,18 @@ class QTimer(QtCore.QTimer):
     @staticmethod
     def singleShot(milliseconds: int, function) -> None:
         QtCore.QTimer.singleShot(milliseconds, Slot(function))
+
+
+def _desktop_services(dialogs) -> type:
+    class QDesktopServices(QtGui.QDesktopServices):
+        """Opens nothing in a test."""
+
+        @staticmethod
+        def openUrl(url) -> bool:
+            dialogs.opened.append(url.toString())
+            return dialogs.testing or QtGui.QDesktopServices.openUrl(url)
+
+    return QDesktopServices
 
 
 def _file_dialog(dialogs) -> type:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-import vtk
-
 import slicer
+import vtk
 
 LOGICS = {
     "Volumes": "vtkSlicerVolumesLogic",

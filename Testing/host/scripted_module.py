@@ -12,10 +12,9 @@ import types
 import unittest
 from pathlib import Path
 
+import slicer
 from PySide6 import QtCore, QtGui, QtWidgets
 from PySide6.QtCore import Property
-
-import slicer
 
 from .ctk_widgets import stored
 from .node_combo_box import qMRMLWidget

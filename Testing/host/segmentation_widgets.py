@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import slicer
 import vtk
 from PySide6 import QtCore, QtGui, QtWidgets
 from PySide6.QtCore import Property, Signal
-
-import slicer
 
 from .ctk_widgets import ctkMenuButton, stored
 from .node_combo_box import qMRMLWidget

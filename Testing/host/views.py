@@ -7,11 +7,10 @@ react to the mouse.
 
 from __future__ import annotations
 
+import slicer
 import vtk
 from PySide6 import QtCore, QtGui, QtWidgets
 from vtkmodules.util.numpy_support import vtk_to_numpy
-
-import slicer
 
 SLICE_MANAGERS = (
     "vtkMRMLModelSliceDisplayableManager",

@@ -7,4 +7,4 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from host.fixtures import host, running_host  # noqa: E402, F401  (fixtures, and the path comes first)
+from host.fixtures import host, running_host  # noqa: F401  (fixtures, and the path comes first)

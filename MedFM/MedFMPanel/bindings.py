@@ -1,0 +1,86 @@
+"""Keeps widgets and parameters equal, both ways. Knows widgets by the properties they have; nothing of their meaning."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+
+
+class Kind:
+    """How one kind of widget is read, written and listened to."""
+
+    def __init__(self, signal: str, read, write):
+        self.signal, self.read, self.write = signal, read, write
+
+
+def _choose_data(combo, value) -> None:
+    combo.setCurrentIndex(max(0, combo.findData(value)))
+
+
+def _set_text(edit, value) -> None:
+    if edit.text != value:  # setting equal text would move the cursor
+        edit.text = value
+
+
+def _set_edit_text(combo, value) -> None:
+    if combo.currentText != value:
+        combo.setEditText(value)
+
+
+NODE = Kind("currentNodeChanged(vtkMRMLNode*)", lambda w: w.currentNode(), lambda w, v: w.setCurrentNode(v))
+CHOICE = Kind("currentIndexChanged(int)", lambda w: w.currentData or "", _choose_data)
+NUMBER = Kind("valueChanged(int)", lambda w: int(w.value), lambda w, v: w.setValue(v))
+FLAG = Kind("toggled(bool)", lambda w: bool(w.checked), lambda w, v: w.setChecked(v))
+LINE = Kind("textChanged(QString)", lambda w: w.text, _set_text)
+EDITABLE = Kind("editTextChanged(QString)", lambda w: w.currentText, _set_edit_text)
+
+
+class Bindings:
+    """Some (parameter, widget, kind) that belong together.
+
+    Args:
+        bound: parameter name → (widget, kind).
+        changed: called after a person changed a widget and its parameter was set.
+    """
+
+    def __init__(self, bound: dict, changed):
+        self._bound, self._changed = bound, changed
+        self._busy = False
+        self.parameters = None
+        for name, (widget, kind) in bound.items():
+            widget.connect(kind.signal, self._saver(name))
+
+    @contextmanager
+    def paused(self):
+        """Within the block, changes of widgets are not taken over, e.g. while a list is refilled."""
+        busy, self._busy = self._busy, True
+        try:
+            yield
+        finally:
+            self._busy = busy
+
+    def show(self) -> None:
+        """Parameters → widgets."""
+        if self.parameters is None or self._busy:
+            return
+        with self.paused():
+            for name, (widget, kind) in self._bound.items():
+                kind.write(widget, getattr(self.parameters, name))
+
+    def save(self) -> None:
+        """Widgets → parameters, all of them, e.g. after a list was refilled."""
+        if self.parameters is None:
+            return
+        with self.paused():
+            for name, (widget, kind) in self._bound.items():
+                setattr(self.parameters, name, kind.read(widget))
+
+    def _saver(self, name: str):
+        def save():
+            if self._busy or self.parameters is None:
+                return
+            with self.paused():
+                widget, kind = self._bound[name]
+                setattr(self.parameters, name, kind.read(widget))
+            self._changed(name)
+
+        return save

@@ -1,0 +1,92 @@
+"""Questions and answers of one conversation, and their picture as HTML. Knows no Qt and no scene."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from html import escape
+
+from MedFMLib.findings import Answer, SliceReference
+
+LINK = "slice:"
+"""Scheme of a link to a position: `slice:R,A,S` in mm."""
+
+EMPTY = "Ask about the whole volume, or about an ROI or point list chosen under Advanced."
+
+
+@dataclass
+class Turn:
+    """A question, what was written so far, and the answer or what went wrong in its place."""
+
+    question: str
+    partial: str = ""
+    answer: Answer | None = None
+    problem: str = ""
+
+
+class Conversation:
+    """The turns so far."""
+
+    def __init__(self):
+        self.turns: list[Turn] = []
+
+    def ask(self, question: str) -> None:
+        """A question was sent."""
+        self.turns.append(Turn(question))
+
+    def write(self, text: str) -> None:
+        """More of the answer came."""
+        if self.turns:
+            self.turns[-1].partial += text
+
+    def answer(self, answer: Answer) -> None:
+        """The answer is complete."""
+        if not self.turns or self.turns[-1].answer is not None:
+            self.turns.append(Turn(answer.question))
+        self.turns[-1].answer = answer
+
+    def fail(self, problem: str) -> None:
+        """There will be no answer."""
+        if self.turns and self.turns[-1].answer is None:
+            self.turns[-1].problem = problem
+
+    def clear(self) -> None:
+        """Start over."""
+        self.turns.clear()
+
+    @property
+    def history(self) -> tuple[tuple[str, str], ...]:
+        """(question, answer) of every answered turn, for the model."""
+        return tuple((turn.question, turn.answer.text) for turn in self.turns if turn.answer is not None)
+
+    def html(self) -> str:
+        """The whole conversation for a text browser."""
+        if not self.turns:
+            return f'<p style="color: gray">{EMPTY}</p>'
+        return "".join(_turn_html(turn) for turn in self.turns)
+
+
+def _turn_html(turn: Turn) -> str:
+    parts = [f"<p><b>You</b><br>{escape(turn.question)}</p><p><b>MedFM</b><br>"]
+    if turn.answer is not None:
+        parts.append(escape(turn.answer.text or "(no words)"))
+        if turn.answer.evidence:
+            links = ", ".join(_link(reference) for reference in turn.answer.evidence)
+            parts.append(f'<br><span style="color: gray">seen on {links}</span>')
+    elif turn.problem:
+        parts.append(f"<i>{escape(turn.problem)}</i>")
+    else:
+        parts.append(escape(turn.partial) + " …")
+    return "".join(parts) + "</p>"
+
+
+def _link(reference: SliceReference) -> str:
+    position = ",".join(f"{value:.2f}" for value in reference.center)
+    return f'<a href="{LINK}{position}">{escape(str(reference))}</a>'
+
+
+def link_position(address: str) -> tuple[float, float, float] | None:
+    """RAS mm that a link leads to, or None for any other link."""
+    if not address.startswith(LINK):
+        return None
+    numbers = address.removeprefix(LINK).split(",")
+    return tuple(float(number) for number in numbers) if len(numbers) == 3 else None

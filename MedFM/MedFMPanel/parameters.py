@@ -1,0 +1,110 @@
+"""The panel's choices, kept in a parameter node so that they are saved with the scene. Knows MRML's text parameters.
+
+Typed access to a plain `vtkMRMLScriptedModuleNode`, which stores text and node references only.
+"""
+
+from __future__ import annotations
+
+
+class Text:
+    """A text parameter; numbers and lists build on it.
+
+    Args:
+        default: the value while the node holds none.
+    """
+
+    def __init__(self, default=""):
+        self.default = default
+
+    def __set_name__(self, owner, name: str) -> None:
+        self.name = name
+
+    def __get__(self, parameters, owner=None):
+        if parameters is None:
+            return self
+        text = parameters.node.GetParameter(self.name)
+        return self.default if text in (None, "") else self.parse(text)
+
+    def __set__(self, parameters, value) -> None:
+        text = self.format(value)
+        if parameters.node.GetParameter(self.name) != text:  # a needless Modified event would come back to the widgets
+            parameters.node.SetParameter(self.name, text)
+
+    def parse(self, text: str):
+        return text
+
+    def format(self, value) -> str:
+        return "" if value is None else str(value)
+
+
+class Number(Text):
+    """A whole number; what is no number reads as the default."""
+
+    def parse(self, text: str) -> int:
+        try:
+            return int(text)
+        except ValueError:
+            return self.default
+
+
+class Flag(Text):
+    """Yes or no."""
+
+    def parse(self, text: str) -> bool:
+        return text == "true"
+
+    def format(self, value) -> str:
+        return "true" if value else "false"
+
+
+class Names(Text):
+    """Some names, in order."""
+
+    def parse(self, text: str) -> tuple[str, ...]:
+        return tuple(name for name in text.split("\n") if name)
+
+    def format(self, value) -> str:
+        return "\n".join(value)
+
+
+class Node(Text):
+    """A reference to a node of the scene, or None."""
+
+    def __init__(self):
+        super().__init__(None)
+
+    def __get__(self, parameters, owner=None):
+        return self if parameters is None else parameters.node.GetNodeReference(self.name)
+
+    def __set__(self, parameters, value) -> None:
+        node_id = value.GetID() if value is not None else None
+        if parameters.node.GetNodeReferenceID(self.name) != node_id:
+            parameters.node.SetNodeReferenceID(self.name, node_id)
+
+
+class Parameters:
+    """What is chosen in the panel.
+
+    Args:
+        node: the module's parameter node.
+    """
+
+    volume = Node()
+    region = Node()
+    target = Node()
+    model = Text()
+    adapter = Text()
+    precision = Text()
+    task = Text("segment")
+    labels = Names(())
+    freeLabels = Text()
+    question = Text()
+    plane = Text()
+    firstSlice = Number(-1)
+    lastSlice = Number(-1)
+    sliceStep = Number(0)
+    refine = Flag(False)
+    maxTokens = Number(64)
+
+    def __init__(self, node):
+        self.node = node

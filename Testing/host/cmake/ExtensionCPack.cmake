@@ -1,0 +1,1 @@
+# The real one includes CPack; the tests install instead.
