@@ -120,7 +120,8 @@ def signed_distance(mask: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
     picture = sitk.GetImageFromArray(np.ascontiguousarray(mask, dtype=np.uint8))
     picture.SetSpacing([float(spacing[1]), float(spacing[0])])
     distance = sitk.SignedMaurerDistanceMap(picture, squaredDistance=False, useImageSpacing=True)
-    return sitk.GetArrayFromImage(distance)
+    # ITK puts zero on the mask's own border pixels; the border lies half a pixel further out
+    return sitk.GetArrayFromImage(distance) - 0.5 * min(spacing)
 
 
 def drop_islands(mask: np.ndarray, share: float = ISLAND_SHARE) -> np.ndarray:

@@ -1,0 +1,77 @@
+"""Numbers from geometry."""
+
+import numpy as np
+import pytest
+from phantoms import affine, ct_phantom, oblique_geometry, rotation, sphere
+
+from MedFMLib.findings import Segment, Segmentation
+from MedFMLib.geometry import Geometry
+from MedFMLib.image import Image
+from MedFMLib.measure import as_table, body_midline, measure, side_of
+
+
+def values_of(mask, image):
+    found = measure(Segmentation((Segment("thing", mask),), image.geometry), image)
+    return {m.name: m for m in found}
+
+
+def test_a_sphere_on_an_oblique_anisotropic_grid_has_its_volume_and_extent():
+    geometry = Geometry((80, 70, 60), affine(rotation(20, 10, 30) @ np.diag([-1, 1, 1]), (0.8, 0.9, 1.1), (9, 8, 7)))
+    image = Image(np.random.default_rng(0).random((1, *geometry.shape)), geometry, "MR", "v")
+    found = values_of(sphere(geometry, geometry.center, 20.0), image)
+    assert found["volume"].value == pytest.approx(4 / 3 * np.pi * 20**3 / 1000, rel=0.02)
+    for direction in ("left-right", "front-back", "head-foot"):
+        assert found[f"extent {direction}"].value == pytest.approx(40, abs=np.linalg.norm(geometry.spacing))
+
+
+@pytest.mark.parametrize("signs", [(1, 1, 1), (-1, 1, 1), (-1, -1, 1), (1, -1, -1)])
+def test_the_side_is_the_patients_whatever_the_direction_of_the_axes(signs):
+    geometry = Geometry((60, 40, 20), affine(np.diag(signs), (2, 2, 2)))
+    image = Image(np.full((1, *geometry.shape), 40.0), geometry, "CT", "v")
+    right = sphere(geometry, geometry.center + (30, 0, 0), 10)
+    left = sphere(geometry, geometry.center - (30, 0, 0), 10)
+    middle = sphere(geometry, geometry.center, 12)
+    assert values_of(right, image)["side"].value == "right"
+    assert values_of(left, image)["side"].value == "left"
+    assert values_of(middle, image)["side"].value == "midline"
+
+
+def test_the_midline_is_the_bodys_not_the_grids():
+    geometry = Geometry((100, 40, 20), affine(spacing=(2, 2, 2)))
+    values = np.full(geometry.shape, -1000.0)
+    values[60:90, 10:30] = 40  # a body far on the right of the grid: x from 120 to 178 mm
+    image = Image(values[None], geometry, "CT", "v")
+    assert body_midline(image) == pytest.approx(149, abs=3)
+    left_organ = np.zeros(geometry.shape, bool)
+    left_organ[62:68, 15:25, 5:15] = True
+    assert values_of(left_organ, image)["side"].value == "left"
+
+
+def test_mean_intensity_is_in_hu_for_ct_and_has_no_unit_otherwise():
+    image = ct_phantom()
+    mask = image.scalars == 90
+    found = values_of(mask, image)
+    assert (found["mean intensity"].value, found["mean intensity"].unit) == (90, "[hnsf'U]")
+    assert found["side"].value == "right"
+    mr = Image(image.voxels, image.geometry, "MR", "v")
+    assert values_of(mask, mr)["mean intensity"].unit == ""
+
+
+def test_an_empty_segment_has_no_measurements():
+    image = ct_phantom()
+    assert measure(Segmentation((Segment("x", np.zeros(image.geometry.shape, bool)),), image.geometry), image) == ()
+
+
+def test_a_pair_of_parts_on_both_sides_crosses_the_midline():
+    assert side_of(np.array([-30.0] * 40 + [30.0] * 60), 0.0) == "midline"
+    assert side_of(np.array([-30.0] * 10 + [30.0] * 90), 0.0) == "right"
+
+
+def test_the_table_has_one_row_a_segment():
+    image = Image(np.random.default_rng(0).random((1, 40, 36, 20)), oblique_geometry(), "MR", "v")
+    mask = sphere(image.geometry, image.geometry.center, 8)
+    segmentation = Segmentation((Segment("a", mask), Segment("b", mask)), image.geometry)
+    titles, rows = as_table(measure(segmentation, image))
+    assert titles[:2] == ["segment", "volume (mL)"]
+    assert [row[0] for row in rows] == ["a", "b"]
+    assert all(len(row) == len(titles) for row in rows)
