@@ -6,10 +6,7 @@ thread never waits: a timer looks every 50 ms for what the running job has to sa
 
 from __future__ import annotations
 
-import functools
-import logging
 import sys
-import time
 from pathlib import Path
 
 import ctk  # noqa: F401  (registers the CTK widgets of the .ui file)
@@ -38,25 +35,29 @@ def _add_library_path() -> None:
 
 _add_library_path()
 
-from MedFMLib import NOTICE, registry  # noqa: E402  (the path comes first)
+from MedFMLib import NOTICE  # noqa: E402  (the path comes first)
 from MedFMLib.errors import MedFMError  # noqa: E402
 from MedFMLib.geometry import PLANES  # noqa: E402
-from MedFMLib.request import DEFAULT_MODEL, Request, SliceChoice  # noqa: E402
 from MedFMLib.runner import Done, Failed, Fraction, LocalRunner, Note, PartialText, Stage, Stopped  # noqa: E402
-from MedFMLib.scene import read_image, read_prompts  # noqa: E402
-from MedFMLib.scene.writing import find  # noqa: E402
-from MedFMPanel import bindings, packages  # noqa: E402
-from MedFMPanel.conversation import Conversation, link_position  # noqa: E402
+from MedFMLib.scene import read_prompts  # noqa: E402
+from MedFMPanel.bindings import Bindings  # noqa: E402
+from MedFMPanel.conversation import link_position  # noqa: E402
+from MedFMPanel.model_choice import ModelChoice, fill  # noqa: E402
+from MedFMPanel.packages import PackageNotice  # noqa: E402
 from MedFMPanel.parameters import Parameters  # noqa: E402
-from MedFMPanel.session import Session  # noqa: E402
+from MedFMPanel.results import Results, summary  # noqa: E402
+from MedFMPanel.session import Session, modality_of  # noqa: E402
+from MedFMPanel.slots import shown  # noqa: E402
+from MedFMPanel.status import Status  # noqa: E402
+from MedFMPanel.structures import StructureList  # noqa: E402
 
-TASKS = ("segment", "ask", "report")
-"""Tasks in the order of the tabs."""
+TASKS = {"segment": _("Segment"), "ask": _("Ask"), "report": _("Draft the report")}
+"""Task → the button's text, in the order of the tabs."""
 
 TIMER_MS = 50
-RUN_LOCKED = ("volumeSelector", "modelSelector", "adapterSelector", "precisionSelector", "advancedButton",
-              "questionBox", "newConversationButton", "labelList", "labelFilter", "clearLabelsButton",
-              "freeLabelsEdit", "installButton")  # fmt: skip
+RESTING = ("volumeSelector", "modelSelector", "adapterSelector", "precisionSelector", "advancedButton", "installButton",
+           "labelList", "labelFilter", "clearLabelsButton", "freeLabelsEdit", "questionBox",
+           "newConversationButton")  # fmt: skip
 """Widgets that rest while a job runs."""
 
 
@@ -69,27 +70,14 @@ class MedFM(ScriptedLoadableModule):
         parent.categories = [translate("qSlicerAbstractCoreModule", "Segmentation")]
         parent.dependencies = []
         parent.contributors = ["The MedFM authors"]
-        parent.helpText = _(
-            "Segment, ask about and report on medical images with a vision-language model on your own computer. "
-            'See the <a href="https://github.com/medfm/SlicerMedFM">documentation</a>.<br><br>'
-        ) + NOTICE
+        parent.helpText = (
+            _(
+                "Segment, ask about and report on medical images with a vision-language model on your own computer. "
+                'See the <a href="https://github.com/medfm/SlicerMedFM">documentation</a>.<br><br>'
+            )
+            + NOTICE
+        )
         parent.acknowledgementText = _("Built on 3D Slicer, PyTorch and Transformers.")
-
-
-def shown(method):
-    """A slot whose errors appear in the panel: PythonQt would only print them. Arguments of the signal are dropped."""
-
-    @functools.wraps(method)
-    def slot(self, *_arguments):
-        try:
-            return method(self)
-        except MedFMError as error:
-            self.showError(str(error))
-        except Exception as error:
-            logging.exception("MedFM: %s failed", method.__name__)
-            self.showError(f"Something unexpected went wrong ({type(error).__name__}: {error}); see the Python console.")
-
-    return slot
 
 
 class MedFMWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
@@ -99,9 +87,8 @@ class MedFMWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         ScriptedLoadableModuleWidget.__init__(self, parent)
         VTKObservationMixin.__init__(self)
         self.session = Session(runner or LocalRunner())
-        self.conversation = Conversation()
-        self.cards = {}
         self.parameters = None
+        self.modality = ""
 
     # -- life ------------------------------------------------------------------------------------
 
@@ -113,50 +100,33 @@ class MedFMWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.timer = qt.QTimer()
         self.timer.setInterval(TIMER_MS)
         self.timer.connect("timeout()", self.onTimer)
-        self.fillPlanes()
-        self.bindings = bindings.Bindings(self.boundWidgets(), self.onParameterChanged)
+        self.models = ModelChoice(self.ui)
+        self.structures = StructureList(self.ui, self.onStructuresTicked)
+        self.results = Results(self.ui)
+        self.status = Status(self.ui)
+        self.packages = PackageNotice(self.ui, self.resourcePath("requirements.txt"))
+        fill(self.ui.planeSelector, [(_("as acquired"), ""), *((plane, plane) for plane in PLANES)])
+        self.bindings = Bindings(self.ui, self.onParameterChanged)
         self.connectWidgets()
         self.observeScene()
         self.uiWidget.setMRMLScene(slicer.mrmlScene)
         self.initialize()
 
-    def boundWidgets(self):
-        ui = self.ui
-        return {
-            "volume": (ui.volumeSelector, bindings.NODE),
-            "region": (ui.regionSelector, bindings.NODE),
-            "target": (ui.targetSelector, bindings.NODE),
-            "model": (ui.modelSelector, bindings.CHOICE),
-            "adapter": (ui.adapterSelector, bindings.CHOICE),
-            "precision": (ui.precisionSelector, bindings.CHOICE),
-            "plane": (ui.planeSelector, bindings.CHOICE),
-            "freeLabels": (ui.freeLabelsEdit, bindings.LINE),
-            "question": (ui.questionBox, bindings.EDITABLE),
-            "firstSlice": (ui.firstSlice, bindings.NUMBER),
-            "lastSlice": (ui.lastSlice, bindings.NUMBER),
-            "sliceStep": (ui.sliceStep, bindings.NUMBER),
-            "maxTokens": (ui.maxTokens, bindings.NUMBER),
-            "refine": (ui.refineCheck, bindings.FLAG),
-        }
-
     def connectWidgets(self):
         ui = self.ui
         ui.applyButton.connect("clicked(bool)", self.onApply)
         ui.installButton.connect("clicked(bool)", self.onInstall)
-        ui.clearLabelsButton.connect("clicked(bool)", self.onClearLabels)
         ui.newConversationButton.connect("clicked(bool)", self.onNewConversation)
         ui.openReportButton.connect("clicked(bool)", self.onOpenReport)
         ui.taskTabs.connect("currentChanged(int)", self.onTabChanged)
-        ui.labelFilter.connect("textChanged(QString)", self.onFilterChanged)
-        ui.labelList.connect("itemChanged(QListWidgetItem*)", self.onLabelTicked)
         ui.questionBox.lineEdit().connect("returnPressed()", self.onReturnPressed)
         ui.conversationView.connect("anchorClicked(QUrl)", self.onSliceLink)
 
     def observeScene(self):
         scene = slicer.mrmlScene
         self.addObserver(scene, scene.StartCloseEvent, self.onSceneStartClose)
-        self.addObserver(scene, scene.EndCloseEvent, self.onSceneEndClose)
-        self.addObserver(scene, scene.EndImportEvent, self.onSceneEndClose)
+        self.addObserver(scene, scene.EndCloseEvent, self.onSceneChanged)
+        self.addObserver(scene, scene.EndImportEvent, self.onSceneChanged)
         self.addObserver(scene, scene.NodeRemovedEvent, self.onNodeRemoved)
 
     def enter(self):
@@ -177,112 +147,87 @@ class MedFMWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             del sys.modules[name]
         ScriptedLoadableModuleWidget.onReload(self)
 
-    # -- parameters ↔ widgets ----------------------------------------------------------------------
+    # -- parameters and widgets --------------------------------------------------------------------
 
     @shown
     def initialize(self):
         """Take the scene's parameter node, or a new one, and show it."""
-        node = MedFMLogic().getParameterNode()
-        if self.parameters is None or self.parameters.node is not node:
-            if self.parameters is not None:
-                self.removeObserver(self.parameters.node, vtk.vtkCommand.ModifiedEvent, self.onParameterNodeModified)
-            self.parameters = self.bindings.parameters = Parameters(node)
-            self.addObserver(node, vtk.vtkCommand.ModifiedEvent, self.onParameterNodeModified)
+        self.setParameterNode(MedFMLogic().getParameterNode())
         self.parameters.volume = self.parameters.volume or self.ui.volumeSelector.currentNode()
-        self.showPackages()
-        self.fillModels()
+        self.packages.show()
+        with self.bindings.paused():
+            self.models.load()
+        self.parameters.model = self.models.known(self.parameters.model)
+        self.showModel()
         self.showParameters()
 
+    def setParameterNode(self, node):
+        if self.parameters is not None:
+            self.removeObserver(self.parameters.node, vtk.vtkCommand.ModifiedEvent, self.onParameterNodeModified)
+        self.parameters = self.bindings.parameters = Parameters(node)
+        self.addObserver(node, vtk.vtkCommand.ModifiedEvent, self.onParameterNodeModified)
+
     def onParameterNodeModified(self, caller, event):
-        self.showParameters()
+        self.bindings.show()
 
     def showParameters(self):
         self.bindings.show()
-        self.ui.taskTabs.setCurrentIndex(TASKS.index(self.parameters.task))
-        self.showResults()
+        self.ui.taskTabs.setCurrentIndex(list(TASKS).index(self.parameters.task))
+        self.showVolume()
         self.updateButtons()
 
-    @shown
-    def fillModels(self):
-        self.cards = registry.cards()
+    def showModel(self):
         with self.bindings.paused():
-            self.fillCombo(self.ui.modelSelector, [(card.title, card.id) for card in self.cards.values()])
-        if self.parameters.model not in self.cards:
-            self.parameters.model = DEFAULT_MODEL if DEFAULT_MODEL in self.cards else next(iter(self.cards), "")
-        self.fillForModel()
-
-    def fillForModel(self):
-        """Adapters, precisions, examples and structures of the chosen model."""
-        card, ui = self.card, self.ui
-        adapters = [*((name, name) for name in card.adapters), (_("none"), "none")] if card else []
-        precisions = [(name, name) for name in card.precisions] if card else []
-        question = self.parameters.question
-        with self.bindings.paused():
-            self.fillCombo(ui.adapterSelector, adapters)
-            self.fillCombo(ui.precisionSelector, precisions)
-            self.fillCombo(ui.questionBox, [(text, "") for text in (card.questions.values() if card else ())])
-            ui.questionBox.setEditText(question)
-        ui.modelSummaryLabel.text = card.summary if card else _("No model is installed.")
-        ui.modelSummaryLabel.toolTip = f"{card.licence}. {card.citation}" if card else ""
+            self.models.show(self.parameters.model)
         self.bindings.show()
-        self.bindings.save()
-        self.fillLabels()
+        self.bindings.save()  # what is shown is what counts, e.g. when an adapter is no longer there
+        self.showStructures()
 
-    def fillLabels(self):
-        """The structures that the model knows in this kind of image, ticked as the parameters say."""
-        labels = self.knownLabels()
-        ticked = self.parameters.labels
-        with self.bindings.paused():
-            self.ui.labelList.clear()
-            for label in labels:
-                item = qt.QListWidgetItem(label, self.ui.labelList)
-                item.setFlags(qt.Qt.ItemIsEnabled | qt.Qt.ItemIsUserCheckable)
-                item.setCheckState(qt.Qt.Checked if label in ticked else qt.Qt.Unchecked)
-        self.ui.labelList.visible = bool(labels)
-        self.ui.labelFilter.visible = self.ui.clearLabelsButton.visible = bool(labels)
-        self.ui.freeLabelsEdit.visible = not labels
-        self.showLabelHint()
-
-    def knownLabels(self):
-        if self.card is None or not self.card.labels:
-            return ()
+    def showVolume(self):
         volume = self.parameters.volume
-        if volume is None or volume.GetImageData() is None:
-            return tuple(dict.fromkeys(label for labels in self.card.labels.values() for label in labels))
-        return self.card.labels_for(read_image(volume).modality)
+        self.removeObservers(self.onImageModified)
+        if volume is not None:
+            self.addObserver(volume, volume.ImageDataModifiedEvent, self.onImageModified)
+        self.showStructures()
+        self.results.show(slicer.mrmlScene, volume)
 
-    def fillPlanes(self):
-        self.fillCombo(self.ui.planeSelector, [(_("as acquired"), ""), *((plane, plane) for plane in PLANES)])
+    def onImageModified(self, caller, event):
+        if not self.modality:  # a node is often chosen before it gets its voxels
+            self.showStructures()
 
-    @staticmethod
-    def fillCombo(combo, items):
-        combo.clear()
-        for text, data in items:
-            combo.addItem(text, data)
+    def showStructures(self):
+        self.modality = modality_of(self.parameters.volume)
+        self.structures.show(self.models.labels(self.parameters.model, self.modality), self.parameters.labels)
 
-    @property
-    def card(self):
-        return self.cards.get(self.parameters.model) if self.parameters is not None else None
+    @shown
+    def onStructuresTicked(self):
+        self.parameters.labels = self.structures.ticked
+
+    @shown
+    def onTabChanged(self):
+        if self.parameters is not None:
+            self.parameters.task = list(TASKS)[self.ui.taskTabs.currentIndex]
+            self.updateButtons()
 
     def onParameterChanged(self, name):
         if name == "model":
-            self.fillForModel()
+            self.parameters.adapter = self.parameters.precision = ""  # it starts with its own defaults
+            self.showModel()
         elif name == "volume":
             self.onVolumeChanged()
         self.updateButtons()
 
     @shown
     def onVolumeChanged(self):
-        self.conversation.clear()
-        self.fillLabels()
-        self.showResults()
+        self.results.conversation.clear()
+        self.showVolume()
 
     # -- the job -----------------------------------------------------------------------------------
 
     @shown
     def onApply(self):
         if self.session.running:
-            self.showStatus(_("Cancelling…"))
+            self.status.say(_("Cancelling…"))
             self.ui.applyButton.enabled = False
             self.session.cancel()
         else:
@@ -294,28 +239,22 @@ class MedFMWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.start()
 
     def start(self):
-        parameters = self.parameters
-        self.session.start(parameters.volume, self.makeRequest)
-        self.log(f"{parameters.task}: {parameters.volume.GetName()}, {parameters.model}")
-        if parameters.task == "ask":
-            self.conversation.ask(parameters.question)
-            self.showConversation()
-        self.showStatus(_("Starting…"))
+        p = self.parameters
+        self.session.start(p.volume, self.makeRequest)
+        self.status.log(f"{p.task}: {p.volume.GetName()}, {p.model} {p.adapter} {p.precision}")
+        if p.task == "ask":
+            self.results.conversation.ask(p.question)
+            self.results.show_conversation()
+        self.status.say(_("Starting…"))
         self.ui.progressBar.value = 0
         self.timer.start()
         self.updateButtons()
 
     def makeRequest(self, image):
-        p = self.parameters
-        slices = SliceChoice(p.plane, p.firstSlice, p.lastSlice, p.sliceStep)
+        p, known = self.parameters, self.models.labels(self.parameters.model, image.modality)
+        labels = [label for label in p.labels if label in known] if known else self.structures.typed
         prompts = read_prompts([p.region]) if p.task == "ask" and p.region is not None else ()
-        return Request(p.task, image, self.chosenLabels(), p.question, self.conversation.history, prompts, slices,
-                       p.refine, p.maxTokens, p.model, p.adapter, p.precision)  # fmt: skip
-
-    def chosenLabels(self):
-        if self.card is not None and self.card.labels:
-            return tuple(label for label in self.parameters.labels if label in self.knownLabels())
-        return tuple(label.strip() for label in self.parameters.freeLabels.split(",") if label.strip())
+        return p.request(image, labels, self.results.conversation.history, prompts)
 
     @shown
     def onTimer(self):
@@ -323,29 +262,28 @@ class MedFMWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             EVENT_METHODS[type(event)](self, event)
 
     def onStage(self, event):
-        self.showStatus(f"{event.name}…")
-        self.log(event.name)
+        self.status.say(f"{event.name}…", log=True)
 
     def onFraction(self, event):
         self.ui.progressBar.value = round(100 * event.value)
 
     def onPartialText(self, event):
         if self.session.request.task == "ask":
-            self.conversation.write(event.text)
-            self.showConversation()
+            self.results.conversation.write(event.text)
+            self.results.show_conversation()
 
     def onNote(self, event):
-        self.showStatus(event.text)
-        self.log(event.text)
+        self.status.say(event.text, log=True)
 
     def onDone(self, event):
         try:
-            written = self.session.write(slicer.mrmlScene, **self.writeOptions())
+            written = self.session.write(slicer.mrmlScene, segmentation=self.parameters.target)
         except MedFMError as error:
-            return self.endJob(str(error), failed=True)
-        for answer in written.response.answers:
-            self.conversation.answer(answer)
-        self.endJob(self.summary(written))
+            self.endJob(str(error), failed=True)
+        else:
+            for answer in written.response.answers:
+                self.results.conversation.answer(answer)
+            self.endJob(summary(written.response))
 
     def onFailed(self, event):
         self.session.end()
@@ -355,134 +293,57 @@ class MedFMWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.session.end()
         self.endJob(_("Cancelled; nothing was written."), failed=True)
 
-    def writeOptions(self):
-        return {"segmentation": self.parameters.target}
-
-    def summary(self, written):
-        """One sentence about a result."""
-        provenance, response = written.response.provenance, written.response
-        parts = []
-        if response.report is not None:
-            parts.append(_("report drafted"))
-        if response.segmentation is not None:
-            parts.append(f"{len(response.segmentation.segments)} structures segmented and measured")
-        if not parts:
-            parts.append(_("question answered"))
-        notes = " ".join(provenance.notes)
-        return f"Done in {provenance.seconds:.1f} s: {', '.join(parts)}. {notes}".strip()
-
     def endJob(self, message, failed=False):
         self.timer.stop()
         if failed:
-            self.conversation.fail(message)
-        self.showResults()
+            self.results.conversation.fail(message)
+        self.results.show(slicer.mrmlScene, self.parameters.volume)
         self.updateButtons()
-        self.showStatus(message, error=failed)
-        self.log(message)
+        self.status.say(message, problem=failed, log=True)
 
     def abandonJob(self, reason):
         if self.session.running:
             self.session.abandon()
-            self.endJob(reason, failed=True)
+            self.endJob(f"{reason}, so the job was cancelled and nothing was written. Choose another volume.", True)
 
     # -- scene -------------------------------------------------------------------------------------
 
     def onSceneStartClose(self, caller, event):
-        self.abandonJob(_("The scene was closed, so the job was cancelled and nothing was written. Load a volume to go on."))
-        self.bindings.parameters = None
-        self.conversation.clear()
+        self.abandonJob(_("The scene was closed"))
+        self.results.conversation.clear()
+        self.bindings.parameters = None  # no widget may write while nodes go
 
-    def onSceneEndClose(self, caller, event):
-        self.parameters = None
+    def onSceneChanged(self, caller, event):
         self.initialize()
 
     @vtk.calldata_type(vtk.VTK_OBJECT)
     def onNodeRemoved(self, caller, event, node):
         if node is self.session.volume:
-            self.abandonJob(f"'{node.GetName()}' was deleted, so the job was cancelled and nothing was written. Choose another volume.")
+            self.abandonJob(f"'{node.GetName()}' was deleted")
         elif not slicer.mrmlScene.IsClosing() and node.IsA("vtkMRMLSegmentationNode"):
-            self.showResults()
+            self.results.show(slicer.mrmlScene, self.parameters.volume)
 
     # -- showing -----------------------------------------------------------------------------------
 
-    def showResults(self):
-        """What the scene holds for the chosen volume."""
-        volume = self.parameters.volume if self.parameters is not None else None
-        segmentation, page, text = (find(slicer.mrmlScene, volume, kind) if volume is not None else None
-                                    for kind in ("segmentation", "report-html", "report"))  # fmt: skip
-        self.ui.segmentsTable.setSegmentationNode(segmentation)
-        self.ui.show3DButton.setSegmentationNode(segmentation)
-        self.ui.openReportButton.enabled = page is not None
-        self.ui.reportView.setPlainText(text.GetText() if text is not None else _("No report has been drafted for this volume."))
-        self.showConversation()
-
-    def showConversation(self):
-        self.ui.conversationView.setHtml(self.conversation.html())
-        bar = self.ui.conversationView.verticalScrollBar()
-        bar.setValue(bar.maximum)
-
     def updateButtons(self):
-        running, task = self.session.running, self.parameters.task
-        names = {"segment": _("Segment"), "ask": _("Ask"), "report": _("Draft the report")}
-        self.ui.applyButton.text = _("Cancel") if running else names[task]
+        running = self.session.running
+        self.ui.applyButton.text = _("Cancel") if running else TASKS[self.parameters.task]
         self.ui.applyButton.enabled = running or self.parameters.volume is not None
         self.ui.progressBar.visible = running
-        for name in RUN_LOCKED:
+        for name in RESTING:
             getattr(self.ui, name).enabled = not running
-        if self.parameters.volume is None:
-            self.showStatus(_("Load a CT or MR volume and choose it above."))
-
-    def showLabelHint(self):
-        chosen, known = self.chosenLabels(), self.knownLabels()
-        every = f"all {len(known)} structures" if known else "nothing yet: name at least one structure"
-        self.ui.labelHint.text = f"To segment: {', '.join(chosen) or every}."
-
-    def showPackages(self):
-        self.missingPackages = packages.missing(self.resourcePath("requirements.txt"))
-        self.ui.packagesFrame.visible = bool(self.missingPackages)
-        self.ui.packagesLabel.text = f"Models need Python packages that are not installed: {', '.join(self.missingPackages)}."
-
-    def showStatus(self, text, error=False):
-        self.ui.statusLabel.text = f"⚠ {text}" if error else text
+        no_volume = not running and self.parameters.volume is None
+        self.status.hint(_("Load a CT or MR volume, then choose it above.") if no_volume else "")
 
     def showError(self, text):
-        self.showStatus(text, error=True)
-        self.log(text)
-
-    def log(self, text):
-        self.ui.logView.appendPlainText(f"{time.strftime('%H:%M:%S')}  {text}")
+        self.status.say(text, problem=True)
 
     # -- other slots -------------------------------------------------------------------------------
 
     @shown
-    def onTabChanged(self):
-        if self.parameters is not None:
-            self.parameters.task = TASKS[self.ui.taskTabs.currentIndex]
-            self.updateButtons()
-
-    @shown
-    def onFilterChanged(self):
-        wanted = self.ui.labelFilter.text.lower()
-        for item in self.labelItems():
-            item.setHidden(wanted not in item.text())
-
-    @shown
-    def onLabelTicked(self):
-        self.parameters.labels = [i.text() for i in self.labelItems() if i.checkState() == qt.Qt.Checked]
-        self.showLabelHint()
-
-    @shown
-    def onClearLabels(self):
-        for item in self.labelItems():
-            item.setCheckState(qt.Qt.Unchecked)
-
-    def labelItems(self):
-        return [self.ui.labelList.item(row) for row in range(self.ui.labelList.count)]
-
-    @shown
     def onNewConversation(self):
-        self.conversation.clear()
-        self.showConversation()
+        self.results.conversation.clear()
+        self.results.show_conversation()
 
     def onSliceLink(self, url):
         position = link_position(url.toString())
@@ -491,19 +352,13 @@ class MedFMWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     @shown
     def onOpenReport(self):
-        page = find(slicer.mrmlScene, self.parameters.volume, "report-html")
-        path = Path(slicer.app.temporaryPath) / f"MedFM-report-{time.strftime('%Y%m%d-%H%M%S')}.html"
-        path.write_text(page.GetText(), encoding="utf-8")
+        path = self.results.write_page(slicer.app.temporaryPath)
         qt.QDesktopServices.openUrl(qt.QUrl.fromLocalFile(str(path)))
-        self.showStatus(f"The report page was written to {path}.")
+        self.status.say(f"The report page was written to {path}.")
 
     @shown
     def onInstall(self):
-        try:
-            packages.install(self.missingPackages)
-        except RuntimeError as error:
-            self.showError(f"Nothing was installed: {error}")
-        self.showPackages()
+        self.packages.install()
 
 
 EVENT_METHODS = {
@@ -535,5 +390,5 @@ class MedFMTest(ScriptedLoadableModuleTest):
     def test_the_panel_opens_and_asks_for_a_volume(self):
         slicer.util.selectModule("MedFM")
         widget = slicer.modules.MedFMWidget
-        self.assertFalse(widget.ui.applyButton.enabled)
-        self.assertIn("volume", widget.ui.statusLabel.text)
+        assert not widget.ui.applyButton.enabled
+        assert "volume" in widget.ui.statusLabel.text

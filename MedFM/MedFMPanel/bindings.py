@@ -1,4 +1,4 @@
-"""Keeps widgets and parameters equal, both ways. Knows widgets by the properties they have; nothing of their meaning."""
+"""Keeps widgets and parameters equal, both ways. Knows widgets by their properties; nothing of what they mean."""
 
 from __future__ import annotations
 
@@ -34,19 +34,40 @@ LINE = Kind("textChanged(QString)", lambda w: w.text, _set_text)
 EDITABLE = Kind("editTextChanged(QString)", lambda w: w.currentText, _set_edit_text)
 
 
+BOUND = {
+    "volume": ("volumeSelector", NODE),
+    "region": ("regionSelector", NODE),
+    "target": ("targetSelector", NODE),
+    "model": ("modelSelector", CHOICE),
+    "adapter": ("adapterSelector", CHOICE),
+    "precision": ("precisionSelector", CHOICE),
+    "plane": ("planeSelector", CHOICE),
+    "freeLabels": ("freeLabelsEdit", LINE),
+    "question": ("questionBox", EDITABLE),
+    "firstSlice": ("firstSlice", NUMBER),
+    "lastSlice": ("lastSlice", NUMBER),
+    "sliceStep": ("sliceStep", NUMBER),
+    "maxTokens": ("maxTokens", NUMBER),
+    "refine": ("refineCheck", FLAG),
+}
+"""Parameter → its widget's name and kind. The task and the ticked structures are handled where they are shown."""
+
+
 class Bindings:
-    """Some (parameter, widget, kind) that belong together.
+    """Parameters and widgets that belong together.
 
     Args:
-        bound: parameter name → (widget, kind).
-        changed: called after a person changed a widget and its parameter was set.
+        ui: the panel's widgets by name.
+        changed: called with the parameter's name after a person changed a widget and the parameter was set.
+        bound: parameter → (widget name, kind).
     """
 
-    def __init__(self, bound: dict, changed):
-        self._bound, self._changed = bound, changed
+    def __init__(self, ui, changed, bound=BOUND):
+        self._bound = {name: (getattr(ui, widget), kind) for name, (widget, kind) in bound.items()}
+        self._changed = changed
         self._busy = False
         self.parameters = None
-        for name, (widget, kind) in bound.items():
+        for name, (widget, kind) in self._bound.items():
             widget.connect(kind.signal, self._saver(name))
 
     @contextmanager

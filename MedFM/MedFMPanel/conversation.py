@@ -39,10 +39,9 @@ class Conversation:
             self.turns[-1].partial += text
 
     def answer(self, answer: Answer) -> None:
-        """The answer is complete."""
-        if not self.turns or self.turns[-1].answer is not None:
-            self.turns.append(Turn(answer.question))
-        self.turns[-1].answer = answer
+        """The answer to the last question is complete; one that nobody asked here (a report's) is left out."""
+        if self.turns and self.turns[-1].answer is None and not self.turns[-1].problem:
+            self.turns[-1].answer = answer
 
     def fail(self, problem: str) -> None:
         """There will be no answer."""

@@ -9,6 +9,8 @@ import importlib.util
 import re
 from pathlib import Path
 
+from MedFMLib.errors import MedFMError
+
 
 def requirements(path: Path) -> list[str]:
     """The lines of a requirements file, without comments."""
@@ -21,12 +23,45 @@ def name_of(requirement: str) -> str:
     return re.match(r"[A-Za-z0-9._-]+", requirement).group()
 
 
-def missing(path: Path, find_spec=importlib.util.find_spec) -> list[str]:
+def missing(path: Path) -> list[str]:
     """The requirements whose package is not there; looks without importing, since torch takes seconds."""
     from packaging.requirements import Requirement  # Slicer ships it; slicer.packaging builds on it
 
     wanted = [Requirement(line) for line in requirements(path)]
-    return [str(r) for r in wanted if (r.marker is None or r.marker.evaluate()) and find_spec(r.name) is None]
+    return [
+        str(r) for r in wanted if (r.marker is None or r.marker.evaluate()) and importlib.util.find_spec(r.name) is None
+    ]
+
+
+class PackageNotice:
+    """The part of the panel that is there only while packages are missing.
+
+    Args:
+        ui: the panel's widgets by name.
+        path: the requirements file.
+    """
+
+    def __init__(self, ui, path):
+        self._ui, self._path = ui, path
+
+    def show(self) -> None:
+        """Name what is missing, or hide."""
+        names = ", ".join(name_of(line) for line in missing(self._path))
+        self._ui.packagesFrame.visible = bool(names)
+        self._ui.packagesLabel.text = f"Models need Python packages that this Slicer lacks: {names}."
+
+    def install(self) -> None:
+        """Install what is missing.
+
+        Raises:
+            MedFMError: if nothing was installed, with the reason.
+        """
+        try:
+            install(missing(self._path))
+        except RuntimeError as error:
+            raise MedFMError(f"Nothing was installed: {error}") from error
+        finally:
+            self.show()
 
 
 def install(lines: list[str]) -> None:

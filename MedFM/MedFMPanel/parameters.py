@@ -5,6 +5,9 @@ Typed access to a plain `vtkMRMLScriptedModuleNode`, which stores text and node 
 
 from __future__ import annotations
 
+from MedFMLib.image import Image
+from MedFMLib.request import Request, SliceChoice
+
 
 class Text:
     """A text parameter; numbers and lists build on it.
@@ -108,3 +111,30 @@ class Parameters:
 
     def __init__(self, node):
         self.node = node
+
+    def request(self, image: Image, labels, history, prompts) -> Request:
+        """What these choices ask of an image.
+
+        Args:
+            image: the volume.
+            labels: structures to segment, empty for all.
+            history: (question, answer) pairs so far.
+            prompts: what was pointed at.
+
+        Raises:
+            InputError: if the choices don't go together.
+        """
+        return Request(
+            task=self.task,
+            image=image,
+            labels=labels,
+            question=self.question,
+            history=history,
+            prompts=prompts,
+            slices=SliceChoice(self.plane, self.firstSlice, self.lastSlice, self.sliceStep),
+            refine=self.refine,
+            max_tokens=self.maxTokens,
+            model=self.model,
+            adapter=self.adapter,
+            precision=self.precision,
+        )

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from MedFMLib import scene as medfm_scene
+from MedFMLib.errors import MedFMError
 from MedFMLib.image import Image
 from MedFMLib.request import Request
 from MedFMLib.runner import Event, Job, Runner
@@ -82,3 +83,11 @@ class Session:
 
     def _forget(self) -> None:
         self._job, self.volume = None, None
+
+
+def modality_of(volume) -> str:
+    """Modality of a volume node, "" if it can't be told (yet)."""
+    try:
+        return medfm_scene.read_image(volume).modality
+    except MedFMError:
+        return ""

@@ -20,6 +20,8 @@ def running_host() -> Iterator:
 @pytest.fixture
 def host(running_host) -> Iterator:
     """The stand-in with an empty scene; whatever the application would only print fails the test."""
+    import slicer.util
+
     running_host.dialogs.forget()
     running_host.installer.requested.clear()
     running_host.installer.accept = True
@@ -28,5 +30,7 @@ def host(running_host) -> Iterator:
     running_host.unload_modules()
     running_host.main_window.hide()
     running_host.scene.Clear(0)
+    for node in slicer.util.getNodesByClass("vtkMRMLScriptedModuleNode"):  # singletons survive a clear
+        running_host.scene.RemoveNode(node)
     running_host.process_events()
     running_host.problems.check()

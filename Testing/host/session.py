@@ -137,6 +137,21 @@ class Host:
                 raise TimeoutError(f"After {seconds:g} s still not: {what or condition}")
             loop_once(self.app)
 
+    def run_loop_until(self, condition: Callable[[], bool], seconds: float = 10.0, what: str = "") -> None:
+        """As `wait_until`, but in Qt's own event loop, as in the application; for measurements.
+
+        Raises:
+            TimeoutError: saying what did not happen.
+        """
+        loop, end = QtCore.QEventLoop(), time.monotonic() + seconds
+        watch = QtCore.QTimer()
+        watch.timeout.connect(lambda: loop.quit() if condition() or time.monotonic() > end else None)
+        watch.start(20)
+        loop.exec()
+        watch.stop()
+        if not condition():
+            raise TimeoutError(f"After {seconds:g} s still not: {what or condition}")
+
     def render(self) -> None:
         """Render every view now."""
         for view in self.app.layout_manager.views():

@@ -8,6 +8,10 @@ import numpy as np
 import pytest
 from host.fixtures import host, running_host  # noqa: F401  (fixtures)
 
+from MedFMLib.findings import Answer, Measurement, Report, Segment, Segmentation, SliceReference
+from MedFMLib.request import Provenance, Response
+from MedFMLib.runner import FakeRunner
+
 ROOT = Path(__file__).parents[2]
 MODULE = ROOT / "MedFM" / "MedFM.py"
 
@@ -42,3 +46,49 @@ def add_volume(host):  # noqa: F811
 def volume(panel, add_volume):
     """A head-like volume, chosen in the panel by itself since it is the only one."""
     return add_volume()
+
+
+def answer_request(request) -> Response:
+    """What a model would answer: one structure, the bright part, for segment and report; words otherwise."""
+    provenance = Provenance(request.task, request.model, seconds=1.5, slices=("axial slice 12",))
+    seen = (SliceReference("axial", 12, (3.0, 4.0, 6.0)),)
+    if request.task == "ask":
+        return Response((Answer(request.question, "Yes, the brain.", seen),), provenance)
+    mask = request.image.scalars > 500
+    segmentation = Segmentation((Segment("brain", mask, (0.9, 0.6, 0.5)),), request.image.geometry, seen)
+    findings = (segmentation, Measurement("brain", "volume", 12.5, "mL"))
+    if request.task == "report":
+        findings += (Report("Draft", (), text="FINDINGS\nBrain: 12.5 mL", html="<html>Brain: 12.5 mL</html>"),)
+    return Response(findings, provenance)
+
+
+@pytest.fixture
+def respond():
+    """The function that stands for a model."""
+    return answer_request
+
+
+@pytest.fixture
+def use_runner(panel):
+    """Give the panel another runner; a `FakeRunner` that answers with `answer_request` by default."""
+
+    def use(runner=None, **options):
+        runner = runner or FakeRunner(options.pop("response", answer_request), **options)
+        panel.session.close()
+        panel.session = type(panel.session)(runner)
+        return runner
+
+    yield use
+    panel.session.close()
+
+
+@pytest.fixture
+def finish(host, panel):  # noqa: F811
+    """Run the event loop until the job has ended and its result is shown."""
+    return lambda seconds=10: host.wait_until(lambda: not panel.session.running, seconds, "the job's end")
+
+
+@pytest.fixture
+def choose_task(panel):
+    """Open a tab by its task."""
+    return lambda task: panel.ui.taskTabs.setCurrentIndex(("segment", "ask", "report").index(task))

@@ -1,0 +1,62 @@
+"""The choice of model, adapter and precision, and what follows from it. Knows cards and its own widgets."""
+
+from __future__ import annotations
+
+from MedFMLib import registry
+from MedFMLib.request import DEFAULT_MODEL
+
+
+class ModelChoice:
+    """The model's part of the panel.
+
+    Args:
+        ui: the panel's widgets by name.
+        find_cards: → model cards by id.
+    """
+
+    def __init__(self, ui, find_cards=registry.cards):
+        self._ui, self._find_cards = ui, find_cards
+        self.cards = {}
+
+    def load(self) -> None:
+        """Look which models there are, and list them.
+
+        Raises:
+            ModelError: if a card is damaged.
+        """
+        self.cards = self._find_cards()
+        fill(self._ui.modelSelector, [(card.title, card.id) for card in self.cards.values()])
+
+    def known(self, model: str) -> str:
+        """The model, if it is there, or else the default or the first."""
+        if model in self.cards:
+            return model
+        return DEFAULT_MODEL if DEFAULT_MODEL in self.cards else next(iter(self.cards), "")
+
+    def show(self, model: str) -> None:
+        """Adapters, precisions, example questions and the summary of one model."""
+        ui, card = self._ui, self.cards.get(model)
+        adapters = [(name, name) for name in card.adapters] if card is not None else []
+        fill(ui.adapterSelector, [*adapters, ("none", "none")])
+        fill(ui.precisionSelector, [(name, name) for name in card.precisions] if card is not None else [])
+        question = ui.questionBox.currentText
+        fill(ui.questionBox, [(text, text) for text in card.questions.values()] if card is not None else [])
+        ui.questionBox.setEditText(question)
+        ui.modelSummaryLabel.text = card.summary if card is not None else "No model is installed."
+        ui.modelSummaryLabel.toolTip = f"Licence: {card.licence}. {card.not_for}" if card is not None else ""
+
+    def labels(self, model: str, modality: str) -> tuple[str, ...]:
+        """Structures that the model lists for a modality, or for any if the modality is ""; empty if it lists none."""
+        card = self.cards.get(model)
+        if card is None or not card.labels:
+            return ()
+        if modality:
+            return card.labels_for(modality)
+        return tuple(dict.fromkeys(label for labels in card.labels.values() for label in labels))
+
+
+def fill(combo, items) -> None:
+    """Replace the rows of a combo box by (text, data) pairs."""
+    combo.clear()
+    for text, data in items:
+        combo.addItem(text, data)

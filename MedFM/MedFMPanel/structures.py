@@ -1,0 +1,75 @@
+"""The list of structures to segment: tick, find, or type for a model without a list. Knows its own widgets only."""
+
+from __future__ import annotations
+
+import qt
+
+
+class StructureList:
+    """The tab Segment.
+
+    Args:
+        ui: the panel's widgets by name.
+        changed: called after a person ticked or unticked something.
+    """
+
+    def __init__(self, ui, changed):
+        self._list, self._filter, self._all = ui.labelList, ui.labelFilter, ui.clearLabelsButton
+        self._free, self._hint = ui.freeLabelsEdit, ui.labelHint
+        self._changed, self._filling = changed, False
+        self._list.connect("itemChanged(QListWidgetItem*)", self._on_item_changed)
+        self._filter.connect("textChanged(QString)", self._on_filter_changed)
+        self._all.connect("clicked(bool)", self._on_all)
+        self._free.connect("textChanged(QString)", self.show_hint)
+
+    def show(self, known, ticked) -> None:
+        """List what a model knows, in its order; without a list, show the line for free names."""
+        self._filling = True
+        self._list.clear()
+        for label in known:
+            item = qt.QListWidgetItem(label, self._list)
+            item.setFlags(qt.Qt.ItemIsEnabled | qt.Qt.ItemIsUserCheckable)
+            item.setCheckState(qt.Qt.Checked if label in ticked else qt.Qt.Unchecked)
+        self._filling = False
+        for widget in (self._list, self._filter, self._all):
+            widget.visible = bool(known)
+        self._free.visible = not known
+        self._on_filter_changed()
+        self.show_hint()
+
+    @property
+    def ticked(self) -> tuple[str, ...]:
+        """Ticked names, in the order of the list."""
+        return tuple(item.text() for item in self._items() if item.checkState() == qt.Qt.Checked)
+
+    @property
+    def typed(self) -> tuple[str, ...]:
+        """Names on the line for free names."""
+        return tuple(name.strip() for name in self._free.text.split(",") if name.strip())
+
+    def show_hint(self) -> None:
+        """Say what a click on Segment will look for."""
+        count = self._list.count
+        if count:
+            every = f"all {count} structures; tick some to look for only those"
+            self._hint.text = f"To segment: {', '.join(self.ticked) or every}."
+        else:
+            typed = ", ".join(self.typed)
+            self._hint.text = f"To segment: {typed}." if typed else "This model takes any name: type at least one."
+
+    def _items(self) -> list:
+        return [self._list.item(row) for row in range(self._list.count)]
+
+    def _on_item_changed(self) -> None:
+        if not self._filling:
+            self.show_hint()
+            self._changed()
+
+    def _on_filter_changed(self) -> None:
+        wanted = self._filter.text.lower()
+        for item in self._items():
+            item.setHidden(wanted not in item.text())
+
+    def _on_all(self) -> None:
+        for item in self._items():
+            item.setCheckState(qt.Qt.Unchecked)
