@@ -32,6 +32,9 @@ app.add_typer(models_app, name="models")
 out, err = Console(), Console(stderr=True)
 
 InputPath = Annotated[Path, typer.Argument(metavar="IMAGE", help="NIfTI, NRRD or MHA file, DICOM file or folder.")]
+Labels = Annotated[
+    list[str] | None, typer.Option("--label", "-l", help="Structure; repeat for several; all known if left out.")
+]
 Output = Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object for scripts, nothing else.")]
 Model = Annotated[str, typer.Option("--model", "-m", help="Model id or folder; see `medfm models list`.")]
@@ -40,7 +43,9 @@ Precision = Annotated[str, typer.Option(help="nf4, int8, bf16 or fp32; the model
 Plane = Annotated[str, typer.Option(help="axial, coronal or sagittal; the plane of acquisition if left out.")]
 First = Annotated[int, typer.Option(help="First slice; -1 for the volume's first.")]
 Last = Annotated[int, typer.Option(help="Last slice; -1 for the volume's last.")]
-Step = Annotated[int, typer.Option(help="Look at every how many slices; 0 chooses. Between them, shapes are interpolated.")]
+Step = Annotated[
+    int, typer.Option(help="Look at every how many slices; 0 chooses. Between them, shapes are interpolated.")
+]
 Modality = Annotated[str, typer.Option(help="CT, MR, …: overrides what the file says or what is guessed.")]
 Frame = Annotated[int, typer.Option(help="Frame of a 4D image, from 0.")]
 Series = Annotated[str, typer.Option(help="Series of a DICOM folder: its number in the list, or its UID.")]
@@ -146,7 +151,7 @@ def _finish(response: Response, files: list[Path], as_json: bool) -> None:
 @app.command()
 def segment(
     image: InputPath,
-    labels: Annotated[list[str] | None, typer.Option("--label", "-l", help="Structure; repeat for several; all known if left out.")] = None,
+    labels: Labels = None,
     output: Output = Path("out"),
     refine: Annotated[bool, typer.Option(help="Fit borders to the image in plane.")] = False,
     model: Model = DEFAULT_MODEL, adapter: Adapter = "", precision: Precision = "",
@@ -174,7 +179,9 @@ def segment(
 def ask(
     image: InputPath,
     question: Annotated[str, typer.Argument(help="For example: “Which organs are visible?”")],
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder for NAME.answer.json; not written if left out.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Folder for NAME.answer.json; not written if left out.")
+    ] = None,
     model: Model = DEFAULT_MODEL, adapter: Adapter = "", precision: Precision = "",
     plane: Plane = "", first: First = -1, last: Last = -1,
     max_tokens: Annotated[int, typer.Option(help="Longest answer.")] = 64,
@@ -203,7 +210,7 @@ def ask(
 @app.command()
 def report(
     image: InputPath,
-    labels: Annotated[list[str] | None, typer.Option("--label", "-l", help="Structure; repeat for several; all known if left out.")] = None,
+    labels: Labels = None,
     output: Output = Path("out"),
     refine: Annotated[bool, typer.Option(help="Fit borders to the image in plane.")] = False,
     model: Model = DEFAULT_MODEL, adapter: Adapter = "", precision: Precision = "",
@@ -299,7 +306,8 @@ def model_stats(
     for layer in sizes.layers:
         table.add_row(
             layer.name, str(layer.count), "×".join(map(str, layer.shape)), f"{layer.parameters:,}",
-            f"{layer.dense_bytes / 2**20:,.2f}", f"{layer.quantized_bytes / 2**20:,.2f}" + ("" if layer.quantized else " (dense)"),
+            f"{layer.dense_bytes / 2**20:,.2f}",
+            f"{layer.quantized_bytes / 2**20:,.2f}" + ("" if layer.quantized else " (dense)"),
         )  # fmt: skip
     out.print(table)
     out.print(
@@ -311,7 +319,9 @@ def model_stats(
 
 @app.command("bench-tiny")
 def bench_tiny(
-    data: Annotated[Path, typer.Option(help="Folder with the open test images; see docs/data.md.")] = Path("../shared/data"),
+    data: Annotated[Path, typer.Option(help="Folder with the open test images; see docs/data.md.")] = Path(
+        "../shared/data"
+    ),
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder for bench-tiny.json.")] = None,
     quick: Annotated[bool, typer.Option(help="Fewer slices, for a smoke test.")] = False,
     as_json: Json = False,
@@ -320,7 +330,9 @@ def bench_tiny(
     from .training.bench_tiny import format_tables, run
 
     if not data.is_dir():
-        raise InputError(f"There is no folder '{data}' with test images; give it with --data (docs/data.md says where they come from).")
+        raise InputError(
+            f"There is no folder '{data}' with test images; give it with --data (docs/data.md says where they come from)."
+        )
     result = run(data, _folder(output) if output else None, quick)
     print(json.dumps(result, indent=2) if as_json else format_tables(result))
 

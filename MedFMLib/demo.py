@@ -19,7 +19,12 @@ from .request import Request, Response
 from .runner import Progress
 from .slices import largest_slice
 
-QUESTIONS = ("What modality is this?", "What plane is this?", "Which body part is shown?", "Which structures are visible?")
+QUESTIONS = (
+    "What modality is this?",
+    "What plane is this?",
+    "Which body part is shown?",
+    "Which structures are visible?",
+)
 SCAN = "datasets/data/mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz"
 """The ICBM 2009a average T1 of 152 heads, which the package nilearn ships (BSD; data: McGill, free with notice)."""
 
@@ -80,9 +85,10 @@ def run_demo(folder: Path, scan: Path | None, progress: Progress) -> Demo:
         write_bytes(folder / "views.png", picture),
         session.save(folder / "scene.mrb"),
     ]
+    mm3 = image.geometry.voxel_volume
     summary = {
         "image": image.name,
-        "segments": {s.label: round(float(s.mask.sum() * image.geometry.voxel_volume / 1000), 1) for s in response.segmentation.segments},
+        "segments": {s.label: round(float(s.mask.sum() * mm3 / 1000), 1) for s in response.segmentation.segments},
         "answers": dict(history),
         "files": [str(f) for f in files],
     }  # fmt: skip

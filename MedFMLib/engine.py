@@ -55,6 +55,7 @@ class Engine:
         request.image.check_usable()
         card = registry.card(request.model)
         self._check(request, card, task.needs)
+        task.check(request, card)
         model = self.model(card, request.adapter, request.precision, progress)
 
         def run_task(name: str, changed: Request) -> tuple[Finding, ...]:
@@ -101,7 +102,9 @@ class Engine:
                 f"{card.title} can't be held as '{request.precision}'; choose one of {', '.join(card.precisions)}."
             )
 
-    def _provenance(self, request: Request, card: ModelCard, work: Work, started: datetime, seconds: float) -> Provenance:
+    def _provenance(
+        self, request: Request, card: ModelCard, work: Work, started: datetime, seconds: float
+    ) -> Provenance:
         facts: LoadedFacts = work.model.facts
         return Provenance(
             task=request.task,

@@ -86,7 +86,9 @@ class Segmentation:
         for segment in self.segments:
             if segment.label == label:
                 return segment
-        raise KeyError(f"There is no segment '{label}'; there are {', '.join(s.label for s in self.segments) or 'none'}.")
+        raise KeyError(
+            f"There is no segment '{label}'; there are {', '.join(s.label for s in self.segments) or 'none'}."
+        )
 
 
 @dataclass(frozen=True)

@@ -97,9 +97,7 @@ class Geometry:
     def axis_codes(self) -> str:
         """Three letters, the anatomical direction in which i, j, k grow, e.g. 'RAS' or 'LPI'."""
         letters = ("LR", "PA", "IS")
-        return "".join(
-            letters[axis][int(self.affine[axis, column] > 0)] for column, axis in enumerate(self.world_axes)
-        )
+        return "".join(letters[axis][int(self.affine[axis, column] > 0)] for column, axis in enumerate(self.world_axes))
 
     @property
     def world_axes(self) -> tuple[int, int, int]:
@@ -153,7 +151,9 @@ class Geometry:
         """The grid of `array[start[0]:stop[0], start[1]:stop[1], start[2]:stop[2]]`."""
         affine = self.affine.copy()
         affine[:3, 3] = self.to_world(start)
-        return Geometry(tuple(int(b) - int(a) for a, b in zip(start, stop, strict=True)), affine, self.frame_of_reference)
+        return Geometry(
+            tuple(int(b) - int(a) for a, b in zip(start, stop, strict=True)), affine, self.frame_of_reference
+        )
 
     def slice(self, axis: int, number: int) -> Geometry:
         """The one-voxel-thick grid of slice `number` along index axis `axis`."""

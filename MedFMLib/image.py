@@ -91,11 +91,12 @@ class Image:
         if values.dtype.kind == "f" and not np.isfinite(values).all():
             bad = int(np.size(values) - np.count_nonzero(np.isfinite(values)))
             raise InputError(
-                f"'{self.name}' has {bad} voxels that are NaN or infinite; replace them first (for example with 0 or the air value)."
+                f"'{self.name}' has {bad} voxels that are NaN or infinite; replace them first (with 0 or the value of air)."
             )
         if values.min() == values.max():
             raise InputError(
-                f"'{self.name}' is constant (every voxel is {values.flat[0]}), so there is nothing to see; check that it was loaded right."
+                f"'{self.name}' is constant (every voxel is {values.flat[0]}), so there is nothing to see; "
+                "check that it was loaded right."
             )
 
 

@@ -93,7 +93,9 @@ class Writes(Protocol):
 class Segments(Protocol):
     """Can draw named structures."""
 
-    def segment(self, views: Sequence[View], labels: Sequence[str], *, watch: Watch = Watch()) -> list[list[SeenObject]]:
+    def segment(
+        self, views: Sequence[View], labels: Sequence[str], *, watch: Watch = Watch()
+    ) -> list[list[SeenObject]]:
         """For each view the structures seen in it, with masks; labels that are not there are left out."""
 
 
@@ -177,7 +179,9 @@ class ModelCard:
         object.__setattr__(self, "labels", {key: tuple(value) for key, value in self.labels.items()})
         unknown = set(self.abilities) - set(ABILITIES)
         if unknown:
-            raise ModelError(f"Card '{self.id}' has unknown abilities {sorted(unknown)}; allowed are {', '.join(ABILITIES)}.")
+            raise ModelError(
+                f"Card '{self.id}' has unknown abilities {sorted(unknown)}; allowed are {', '.join(ABILITIES)}."
+            )
         if not self.precisions:
             raise ModelError(f"Card '{self.id}' must list at least one precision.")
 
@@ -201,7 +205,9 @@ class ModelCard:
         known = {f.name: f for f in fields(cls)}
         unknown = sorted(set(content) - set(known))
         if unknown:
-            raise ModelError(f"The model card {path.name} has unknown fields {', '.join(unknown)}; correct or remove them.")
+            raise ModelError(
+                f"The model card {path.name} has unknown fields {', '.join(unknown)}; correct or remove them."
+            )
         kinds = {"str": str, "int": int, "float": int | float}
         for name, value in content.items():
             annotation = str(known[name].type)

@@ -97,7 +97,9 @@ def _card_for_folder(folder: Path) -> ModelCard:
         return ModelCard.from_json(own)
     config = folder / "config.json"
     if not config.is_file():
-        raise ModelError(f"The folder '{folder.name}' has no config.json, so it holds no model; choose the folder that does.")
+        raise ModelError(
+            f"The folder '{folder.name}' has no config.json, so it holds no model; choose the folder that does."
+        )
     try:
         content = json.loads(config.read_text(encoding="utf-8"))
     except ValueError as error:

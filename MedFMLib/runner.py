@@ -242,7 +242,9 @@ def run_job(job: Job, compute: Compute) -> None:
     except MedFMError as error:
         job.fail(error)
     except MemoryError:
-        job.fail(MedFMError("The computer ran out of memory; choose a lower precision, fewer slices or a smaller model."))
+        job.fail(
+            MedFMError("The computer ran out of memory; choose a lower precision, fewer slices or a smaller model.")
+        )
     except Exception as error:
         # The traceback goes to the log for whoever maintains this; the user gets one sentence.
         log.exception("A %s job failed", job.request.task)

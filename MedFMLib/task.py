@@ -67,11 +67,17 @@ class Task(Protocol):
     name: str
     needs: tuple[str, ...]
 
+    def check(self, request: Request, card: ModelCard) -> None:
+        """Refuse what can't be done, before a model is loaded.
+
+        Raises:
+            InputError: what was asked for can't be done with this image or model.
+        """
+
     def run(self, request: Request, work: Work) -> tuple[Finding, ...]:
         """Do it.
 
         Raises:
-            InputError: what was asked for can't be done with this image or model.
             Cancelled: the job was stopped.
         """
 
@@ -79,4 +85,3 @@ class Task(Protocol):
 def reference(view: View) -> SliceReference:
     """Where a view is."""
     return SliceReference(view.plane, view.number, tuple(float(c) for c in view.to_world(0.5, 0.5)))
-

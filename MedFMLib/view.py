@@ -165,9 +165,7 @@ def display_slice(volume: np.ndarray, geometry: Geometry, plane: str, number: in
     """
     axis = geometry.index_axis(plane)
     if not 0 <= number < geometry.shape[axis]:
-        raise InputError(
-            f"There is no {plane} slice {number}; this volume has slices 0 to {geometry.shape[axis] - 1}."
-        )
+        raise InputError(f"There is no {plane} slice {number}; this volume has slices 0 to {geometry.shape[axis] - 1}.")
     (row_axis, row_flipped), (column_axis, column_flipped) = display_axes(geometry, plane)
     picture = np.take(volume, number, axis=axis)
     if row_axis > column_axis:

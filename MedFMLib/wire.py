@@ -80,7 +80,17 @@ def loads(data: bytes):
         return _loads(data)
     except InputError as error:
         raise InputError(f"The message can't be read: {error}") from error
-    except (ValueError, KeyError, TypeError, AttributeError, struct.error, zlib.error, IndexError, RecursionError, MemoryError) as error:
+    except (
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        struct.error,
+        zlib.error,
+        IndexError,
+        RecursionError,
+        MemoryError,
+    ) as error:
         raise InputError(
             f"The message of {len(data)} bytes is damaged or of another version ({type(error).__name__}); send it again."
         ) from error

@@ -21,7 +21,14 @@ GAP_TOLERANCE = 0.25
 """Slice distances may differ from their median by this share; more means that slices are missing."""
 
 PROJECTIONS = {"CR": "CR", "DX": "CR", "RF": "CR", "XA": "CR", "MG": "CR"}
-SAFE_FACTS = ("BodyPartExamined", "SliceThickness", "MagneticFieldStrength", "ScanningSequence", "KVP", "PatientPosition")
+SAFE_FACTS = (
+    "BodyPartExamined",
+    "SliceThickness",
+    "MagneticFieldStrength",
+    "ScanningSequence",
+    "KVP",
+    "PatientPosition",
+)
 """Header fields that describe the acquisition and identify nobody."""
 
 HEADER_TAGS = [
@@ -81,12 +88,16 @@ def find_series(path: Path) -> dict[str, list[Slice]]:
         except InvalidDicomError:
             continue
         except (OSError, EOFError, ValueError, AttributeError) as error:
-            raise InputError(f"The DICOM file '{file.name}' is damaged ({type(error).__name__}); copy it again or remove it.") from error
+            raise InputError(
+                f"The DICOM file '{file.name}' is damaged ({type(error).__name__}); copy it again or remove it."
+            ) from error
         if getattr(header, "Rows", None) and getattr(header, "Columns", None):
             groups[str(getattr(header, "SeriesInstanceUID", ""))].append(Slice(file, header))
     if not groups:
         what = "is no DICOM image" if path.is_file() else "holds no DICOM images"
-        raise InputError(f"'{path.name}' {what}; give a NIfTI, NRRD or MHA file, a DICOM file, or a folder of one series.")
+        raise InputError(
+            f"'{path.name}' {what}; give a NIfTI, NRRD or MHA file, a DICOM file, or a folder of one series."
+        )
     return dict(groups)
 
 
@@ -121,7 +132,9 @@ def _sorted(slices: list[Slice], path: Path) -> list[Slice]:
         raise InputError(f"The series in '{path.name}' mixes image sizes {sorted(sizes)}; choose a series of one size.")
     directions = np.array([s.header.ImageOrientationPatient for s in slices], dtype=float)
     if np.abs(directions - directions[0]).max() > 1e-2:
-        raise InputError(f"The series in '{path.name}' mixes slice directions (a localizer?); choose a series with one direction.")
+        raise InputError(
+            f"The series in '{path.name}' mixes slice directions (a localizer?); choose a series with one direction."
+        )
     return sorted(slices, key=lambda s: (round(_depth(s), 3), int(getattr(s.header, "InstanceNumber", 0) or 0)))
 
 
@@ -151,7 +164,9 @@ def _one_frame(slices: list[Slice], path: Path, frame: int | None) -> list[Slice
         )
     (count,) = counts
     if frame is None or not 0 <= frame < count:
-        raise InputError(f"The series in '{path.name}' has {count} frames; choose one with --frame 0 to {count - 1} (console: frame=).")
+        raise InputError(
+            f"The series in '{path.name}' has {count} frames; choose one with --frame 0 to {count - 1} (console: frame=)."
+        )
     return [group[frame] for _, group in sorted(places.items())]
 
 
@@ -187,7 +202,9 @@ def _pixels(path: Path):
     try:
         return sitk.ReadImage(str(path), imageIO="GDCMImageIO")
     except RuntimeError as error:
-        raise InputError(f"The pixels of '{path.name}' can't be read; the file is truncated or damaged. Copy it again.") from error
+        raise InputError(
+            f"The pixels of '{path.name}' can't be read; the file is truncated or damaged. Copy it again."
+        ) from error
 
 
 def _plane(s: Slice, geometry: Geometry) -> np.ndarray:
@@ -212,9 +229,13 @@ def _check_length(path: Path) -> None:
         if data.file_meta.TransferSyntaxUID.is_compressed:
             return
         frames = int(getattr(data, "NumberOfFrames", 1) or 1)
-        expected = data.Rows * data.Columns * frames * data.BitsAllocated // 8 * int(getattr(data, "SamplesPerPixel", 1) or 1)
+        expected = (
+            data.Rows * data.Columns * frames * data.BitsAllocated // 8 * int(getattr(data, "SamplesPerPixel", 1) or 1)
+        )
         actual = len(data.PixelData)
     except (OSError, EOFError, AttributeError, ValueError, KeyError) as error:
         raise InputError(f"The DICOM file '{path.name}' is truncated or damaged; copy it again.") from error
     if actual < expected:
-        raise InputError(f"The DICOM file '{path.name}' is truncated: {actual} of {expected} bytes of pixels; copy it again.")
+        raise InputError(
+            f"The DICOM file '{path.name}' is truncated: {actual} of {expected} bytes of pixels; copy it again."
+        )

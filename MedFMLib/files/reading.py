@@ -60,7 +60,9 @@ def _read_volume(path: Path, modality: str, frame: int | None) -> Image:
         picture = sitk.ReadImage(str(path))
     except RuntimeError as error:
         reason = [line for line in str(error).splitlines() if line.strip()][-1].strip()
-        raise InputError(f"'{path.name}' can't be read; it is damaged, truncated or not what its name says ({reason[:160]}).") from error
+        raise InputError(
+            f"'{path.name}' can't be read; it is damaged, truncated or not what its name says ({reason[:160]})."
+        ) from error
     return from_sitk(picture, output_name(path), modality=modality, frame=frame, file_name=path.name)
 
 
@@ -80,7 +82,8 @@ def from_sitk(picture, name: str, *, modality: str = "", frame: int | None = Non
         raise InputError(f"'{shown}' has one frame, number 0, so there is no frame {frame}.")
     if picture.GetDimension() != 3:
         raise InputError(
-            f"'{shown}' has {picture.GetDimension()} dimensions; MedFM needs a 3D volume, or one DICOM slice that knows its place."
+            f"'{shown}' has {picture.GetDimension()} dimensions; MedFM needs a 3D volume, "
+            "or one DICOM slice that knows its place."
         )
     voxels = sitk.GetArrayFromImage(picture).transpose(2, 1, 0)[None]
     facts = {}
@@ -94,7 +97,9 @@ def _frame(picture, shown: str, frame: int | None):
 
     count = picture.GetSize()[3]
     if frame is None and count > 1:
-        raise InputError(f"'{shown}' is 4D with {count} frames; choose one with --frame 0 to {count - 1} (console: frame=).")
+        raise InputError(
+            f"'{shown}' is 4D with {count} frames; choose one with --frame 0 to {count - 1} (console: frame=)."
+        )
     frame = frame or 0
     if not 0 <= frame < count:
         raise InputError(f"'{shown}' has frames 0 to {count - 1}, so there is no frame {frame}.")

@@ -27,7 +27,9 @@ def make_folder(folder: Path) -> Path:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise OutputError(f"Results can't be written to '{folder}' ({error.strerror}); choose another folder with --output.") from error
+        raise OutputError(
+            f"Results can't be written to '{folder}' ({error.strerror}); choose another folder with --output."
+        ) from error
     return folder
 
 
@@ -83,22 +85,24 @@ def write_segmentation(path: Path, segmentation: Segmentation, provenance: Prove
     if provenance is not None:
         header["MedFM_Provenance"] = json.dumps({**vars(provenance)}, default=str)
     for number, (segment, (layer, value)) in enumerate(zip(segmentation.segments, places, strict=True)):
-        header |= {f"Segment{number}_{key}": text for key, text in _segment_header(segment, layer, value, number).items()}
+        header |= {
+            f"Segment{number}_{key}": text for key, text in _segment_header(segment, layer, value, number).items()
+        }
     for key, value in header.items():
         picture.SetMetaData(key, value)
     return replace_file(path, lambda temporary: sitk.WriteImage(picture, str(temporary), useCompression=True))
 
 
-def pack_layers(segments: tuple[Segment, ...], shape: tuple[int, int, int]) -> tuple[list[np.ndarray], list[tuple[int, int]]]:
+def pack_layers(
+    segments: tuple[Segment, ...], shape: tuple[int, int, int]
+) -> tuple[list[np.ndarray], list[tuple[int, int]]]:
     """([(I, J, K) uint8 label layers], [(layer, value) of each segment]); segments of a layer don't overlap."""
     layers: list[np.ndarray] = []
     places: list[tuple[int, int]] = []
     for segment in segments:
-        for number, layer in enumerate(layers):
-            if not layer[segment.mask].any() and layer.max() < 255:
-                break
-        else:
-            number = len(layers)
+        free = (n for n, layer in enumerate(layers) if not layer[segment.mask].any() and layer.max() < 255)
+        number = next(free, len(layers))
+        if number == len(layers):
             layers.append(np.zeros(shape, np.uint8))
         value = 1 + max((v for n, v in places if n == number), default=0)
         layers[number][segment.mask] = value

@@ -16,11 +16,12 @@ from .. import resources
 from ..errors import Cancelled, InputError, ModelError
 from ..model import LoadedFacts, ModelCard, SeenObject, Watch
 from ..view import View
+from .parts.loading import SMALL
 
 MODEL_TYPES = ("paligemma",)
 
-BATCH = 8
-"""Slices in one generation: larger batches cost memory and gain little on a CPU."""
+BATCH_SMALL, BATCH = 32, 2
+"""Slices in one generation of a small model (where each step is mostly overhead) and of others."""
 
 LABELS_PER_PROMPT = 6
 """Structures asked for at once; at 20 tokens each, more makes answers long and worse."""
@@ -37,8 +38,8 @@ def load(card: ModelCard, adapter: str, precision: str, progress) -> PaliGemma:
     """
     from transformers import PaliGemmaForConditionalGeneration, PaliGemmaProcessor
 
-    from .parts import loading
     from .mask_codec import MaskCodec
+    from .parts import loading
 
     folder = loading.base_folder(card)
     try:
@@ -116,6 +117,7 @@ class PaliGemma:
         self.model, self.processor, self.codec, self.facts = model, processor, codec, facts
         size = processor.image_processor.size
         self.image_size = int(size["height"])
+        self.batch = BATCH_SMALL if sum(p.numel() for p in model.parameters()) < SMALL else BATCH
 
     # -- abilities -------------------------------------------------------------------------------
 
@@ -141,7 +143,9 @@ class PaliGemma:
         (answer,) = self._generate([prompt], views, max_tokens, watch, watch.on_text)
         return answer.strip()
 
-    def segment(self, views: Sequence[View], labels: Sequence[str], *, watch: Watch = Watch()) -> list[list[SeenObject]]:
+    def segment(
+        self, views: Sequence[View], labels: Sequence[str], *, watch: Watch = Watch()
+    ) -> list[list[SeenObject]]:
         """See `Segments.segment`.
 
         Raises:
@@ -165,7 +169,7 @@ class PaliGemma:
 
         seen: list[list[SeenObject]] = [[] for _ in views]
         chunks = [labels[i : i + LABELS_PER_PROMPT] for i in range(0, len(labels), LABELS_PER_PROMPT)]
-        batches = [range(i, min(i + BATCH, len(views))) for i in range(0, len(views), BATCH)]
+        batches = [range(i, min(i + self.batch, len(views))) for i in range(0, len(views), self.batch)]
         done, total = 0, max(1, len(chunks) * len(batches))
         for chunk in chunks:
             prompt = f"{verb} {' ; '.join(chunk)}"
@@ -231,5 +235,3 @@ def _without(text: str, tokens: Sequence[str]) -> str:
     for token in tokens:
         text = text.replace(token, "")
     return text
-
-

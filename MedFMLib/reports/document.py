@@ -80,7 +80,8 @@ def findings(
         side = values["side"].value
         where = "crosses the midline" if side == "midline" else f"lies on the {side}"
         lines.append(
-            f"{label.capitalize()}: {values['volume'].value:.0f} mL, {extent} mm (left–right × front–back × head–foot){mean}; {where}."
+            f"{label.capitalize()}: {values['volume'].value:.0f} mL, {extent} mm "
+            f"(left–right × front–back × head–foot){mean}; {where}."
         )
     if missing:
         lines.append(f"Looked for and not seen: {', '.join(missing)}.")
@@ -159,7 +160,9 @@ def _page(parts, table, key_images, colors, answers) -> str:
     except ImportError:
         from ..errors import ModelError
 
-        raise ModelError("The report page needs the package jinja2; install it with `pip install medfm[report]`.") from None
+        raise ModelError(
+            "The report page needs the package jinja2; install it with `pip install medfm[report]`."
+        ) from None
     source = resources.path("reports", "report.html.j2").read_text(encoding="utf-8")
     page = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(source)
     pictures = [
@@ -173,5 +176,12 @@ def _page(parts, table, key_images, colors, answers) -> str:
     ]
     rgb = {label: "#" + "".join(f"{round(255 * c):02x}" for c in color) for label, color in colors.items()}
     return page.render(
-        title=TITLE, notice=NOTICE, sections=parts, columns=table[0], rows=table[1], pictures=pictures, colors=rgb, answers=answers
+        title=TITLE,
+        notice=NOTICE,
+        sections=parts,
+        columns=table[0],
+        rows=table[1],
+        pictures=pictures,
+        colors=rgb,
+        answers=answers,
     )

@@ -76,15 +76,21 @@ def key_image(image: Image, plane: str, number: int, segments: Sequence[Segment]
 
 
 def _ct_window(segments: Sequence[Segment], number: int, image: Image, plane: str) -> Window:
-    lung = sum(int(np.take(s.mask, number, image.geometry.index_axis(plane)).sum()) for s in segments if "lung" in s.label)
-    other = sum(int(np.take(s.mask, number, image.geometry.index_axis(plane)).sum()) for s in segments if "lung" not in s.label)
+    lung = sum(
+        int(np.take(s.mask, number, image.geometry.index_axis(plane)).sum()) for s in segments if "lung" in s.label
+    )
+    other = sum(
+        int(np.take(s.mask, number, image.geometry.index_axis(plane)).sum()) for s in segments if "lung" not in s.label
+    )
     return LUNG_CT if lung > other else DISPLAY_CT
 
 
 def _resize(pixels: np.ndarray, rows: int, columns: int) -> np.ndarray:
     from PIL import Image as Picture
 
-    return np.asarray(Picture.fromarray(np.ascontiguousarray(pixels)).resize((columns, rows), Picture.Resampling.BICUBIC))
+    return np.asarray(
+        Picture.fromarray(np.ascontiguousarray(pixels)).resize((columns, rows), Picture.Resampling.BICUBIC)
+    )
 
 
 def _resize_mask(mask: np.ndarray, rows: int, columns: int) -> np.ndarray:

@@ -93,7 +93,9 @@ def index_to_ras(node, data) -> np.ndarray:
 def _modality(node) -> str:
     """DICOM modality from the subject hierarchy, '' if unknown."""
     scene = node.GetScene()
-    hierarchy = scene.GetSubjectHierarchyNode() if scene is not None and hasattr(scene, "GetSubjectHierarchyNode") else None
+    hierarchy = (
+        scene.GetSubjectHierarchyNode() if scene is not None and hasattr(scene, "GetSubjectHierarchyNode") else None
+    )
     if hierarchy is None and scene is not None:
         hierarchy = scene.GetFirstNodeByClass("vtkMRMLSubjectHierarchyNode")
     stated = node.GetAttribute(DICOM_MODALITY) or ""

@@ -82,10 +82,14 @@ class Session:
             with tempfile.TemporaryDirectory(dir=path.parent, prefix=".medfm-") as folder:
                 temporary = Path(folder) / path.name
                 if not self.scene.WriteToMRB(str(temporary)) or not temporary.exists():
-                    raise OutputError(f"The scene can't be written to '{path}'; free some space or choose another folder.")
+                    raise OutputError(
+                        f"The scene can't be written to '{path}'; free some space or choose another folder."
+                    )
                 os.replace(temporary, path)
         except OSError as error:
-            raise OutputError(f"The scene can't be written to '{path}' ({error.strerror}); choose another folder.") from error
+            raise OutputError(
+                f"The scene can't be written to '{path}' ({error.strerror}); choose another folder."
+            ) from error
         return path
 
 

@@ -88,7 +88,9 @@ def write_response(
         OutputError: if something could not be written; nothing was.
     """
     if volume is None or scene is None or volume.GetScene() is not scene:
-        raise InputError("The volume was removed from the scene while the job ran, so nothing was written; load it and run again.")
+        raise InputError(
+            "The volume was removed from the scene while the job ran, so nothing was written; load it and run again."
+        )
     changes = _Changes(scene)
     try:
         return _write(changes, volume, response, segmentation, labelmap, surface)
@@ -96,7 +98,9 @@ def write_response(
         changes.roll_back()
         if isinstance(error, MedFMError):
             raise
-        raise OutputError(f"The results could not be written into the scene ({error}); the scene is as it was.") from error
+        raise OutputError(
+            f"The results could not be written into the scene ({error}); the scene is as it was."
+        ) from error
 
 
 def _write(changes: _Changes, volume, response: Response, target, labelmap: bool, surface: bool) -> Written:
@@ -116,7 +120,9 @@ def _write(changes: _Changes, volume, response: Response, target, labelmap: bool
         if written.segmentation is not None:
             written.measurements.SetNodeReferenceID(SEGMENTATION_ROLE, written.segmentation.GetID())
     for answer in response.answers:
-        text = f"Q: {answer.question}\nA: {answer.text}\nSeen on: {', '.join(map(str, answer.evidence)) or 'no slices'}\n"
+        text = (
+            f"Q: {answer.question}\nA: {answer.text}\nSeen on: {', '.join(map(str, answer.evidence)) or 'no slices'}\n"
+        )
         node = _text(changes, f"{name} answer", text)
         _annotate(changes.scene, node, volume, response, "answer")
         written.texts.append(node)
@@ -203,7 +209,9 @@ def _segmentation(changes: _Changes, volume, finding: Segmentation, target, name
         node.SetReferenceImageGeometryParameterFromVolumeNode(volume)
     else:
         node = target
-        affine = np.linalg.inv(world_from_parent(node)) @ (world_from_parent(volume) if transform else np.eye(4)) @ affine
+        affine = (
+            np.linalg.inv(world_from_parent(node)) @ (world_from_parent(volume) if transform else np.eye(4)) @ affine
+        )
     for segment in finding.segments:
         _add_segment(changes, node, segment, affine)
     return node
@@ -293,7 +301,13 @@ def _converse(changes: _Changes, volume, answer: Answer, response: Response, nam
         _annotate(scene, node, volume, response, CONVERSATION)
     row = node.AddEmptyRow()
     changes.on_failure(lambda: node.RemoveRow(row))
-    cells = (answer.question, answer.text, ", ".join(map(str, answer.evidence)), response.provenance.model, response.provenance.started)
+    cells = (
+        answer.question,
+        answer.text,
+        ", ".join(map(str, answer.evidence)),
+        response.provenance.model,
+        response.provenance.started,
+    )
     for column, cell in enumerate(cells):
         node.SetCellText(row, column, cell)
     return node

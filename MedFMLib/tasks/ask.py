@@ -13,9 +13,10 @@ import numpy as np
 from ..errors import InputError
 from ..findings import Answer, Finding
 from ..image import Image
+from ..model import ModelCard
 from ..prompts import Box, Points, Prompt, Region, Scribble
 from ..request import Request
-from ..slices import largest_slice
+from ..slices import choose_slices, largest_slice
 from ..task import Work
 from ..view import View, make_view, window_for
 
@@ -32,11 +33,15 @@ class AskTask:
     name = "ask"
     needs = ("writes",)
 
+    def check(self, request: Request, card: ModelCard) -> None:
+        """See `Task.check`."""
+        if not request.question.strip():
+            raise InputError("There is no question; type one, for example “Which organs are visible?”.")
+        choose_slices(request.image.geometry, request.slices)
+
     def run(self, request: Request, work: Work) -> tuple[Finding, ...]:
         """See `Task.run`."""
         question = " ".join(request.question.split())
-        if not question:
-            raise InputError("There is no question; type one, for example “Which organs are visible?”.")
         views = views_for(request, work.model.max_views)
         work.progress.stage("Reading the question")
         evidence = work.looked_at(views)
@@ -73,8 +78,6 @@ def views_for(request: Request, max_views: int) -> list[View]:
     else:
         n = image.geometry.shape[image.geometry.index_axis(plane)]
         first, last = max(choice.first, 0), n - 1 if choice.last < 0 else choice.last
-        if first > last or last >= n:
-            raise InputError(f"Slices {first} to {last} are not in this volume; its {plane} slices are 0 to {n - 1}.")
         count = min(SLICES_PER_QUESTION if max_views == 1 else max_views, last - first + 1)
         numbers = sorted({round(first + (last - first) * (i + 1) / (count + 1)) for i in range(count)})
     return [make_view(shown, plane, number, window) for number in numbers]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ..findings import Answer, Finding, Measurement, Report, Segmentation
 from ..reports.document import make_report
 from ..reports.pictures import choose_slices_to_show, key_image
+from ..model import ModelCard
 from ..request import Request
 from ..slices import choose_slices
 from ..task import Work, reference
@@ -18,6 +19,11 @@ class ReportTask:
     name = "report"
     needs = ("writes", "segments")
 
+    def check(self, request: Request, card: ModelCard) -> None:
+        """See `Task.check`."""
+        choose_slices(request.image.geometry, request.slices)
+        labels_for(request, card)
+
     def run(self, request: Request, work: Work) -> tuple[Finding, ...]:
         """See `Task.run`."""
         image = request.image
@@ -25,7 +31,7 @@ class ReportTask:
         segmentation = next(f for f in findings if isinstance(f, Segmentation))
         measurements = [f for f in findings if isinstance(f, Measurement)]
         found = {s.label for s in segmentation.segments}
-        missing = [label for label in labels_for(request, work) if label not in found]
+        missing = [label for label in labels_for(request, work.card) if label not in found]
 
         work.progress.stage("Describing the image")
         plane, _ = choose_slices(image.geometry, request.slices)

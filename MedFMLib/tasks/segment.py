@@ -10,6 +10,7 @@ import numpy as np
 from ..errors import InputError
 from ..findings import Finding, Segment, Segmentation
 from ..measure import measure
+from ..model import ModelCard
 from ..request import Request
 from ..slices import choose_slices, drop_islands, paint, refine_slice, slice_values, stack
 from ..task import Work
@@ -26,10 +27,15 @@ class SegmentTask:
     name = "segment"
     needs = ("segments",)
 
+    def check(self, request: Request, card: ModelCard) -> None:
+        """See `Task.check`."""
+        choose_slices(request.image.geometry, request.slices)
+        labels_for(request, card)
+
     def run(self, request: Request, work: Work) -> tuple[Finding, ...]:
         """See `Task.run`."""
         image, progress = request.image, work.progress
-        labels = labels_for(request, work)
+        labels = labels_for(request, work.card)
         plane, numbers = choose_slices(image.geometry, request.slices)
         announce(work, len(numbers), image.geometry.shape[image.geometry.index_axis(plane)])
 
@@ -65,25 +71,25 @@ class SegmentTask:
         return mask
 
 
-def labels_for(request: Request, work: Work) -> tuple[str, ...]:
+def labels_for(request: Request, card: ModelCard) -> tuple[str, ...]:
     """What to segment: the asked labels in the model's spelling, or all it knows for this modality.
 
     Raises:
         InputError: for unknown labels, or when the model lists none for this modality.
     """
-    known = work.card.labels_for(request.image.modality)
+    known = card.labels_for(request.image.modality)
     if request.labels:
-        if not work.card.labels:  # open vocabulary
+        if not card.labels:  # open vocabulary
             return tuple(dict.fromkeys(normalize(label) for label in request.labels))
         if not known:
             raise InputError(
-                f"{work.card.title} has learned no structures in {request.image.modality} images, only in "
-                f"{' and '.join(work.card.labels)}; choose another model."
+                f"{card.title} has learned no structures in {request.image.modality} images, only in "
+                f"{' and '.join(card.labels)}; choose another model."
             )
-        return choose(request.labels, known, work.card.title)
+        return choose(request.labels, known, card.title)
     if not known:
         raise InputError(
-            f"{work.card.title} lists no structures for {request.image.modality} images; name what to segment."
+            f"{card.title} lists no structures for {request.image.modality} images; name what to segment."
         )
     return known
 

@@ -95,7 +95,11 @@ def measure_sizes(model, precision: str = "nf4", dense: str = "bf16") -> ModelSi
                 continue
             seen.add(id(tensor))
             linear = isinstance(module, torch.nn.Linear) and kind == "weight" and not path.endswith("lm_head")
-            stored = linear_bytes(tensor.numel(), tensor.shape[0], precision, dense) if linear else tensor.numel() * BYTES[dense]
+            stored = (
+                linear_bytes(tensor.numel(), tensor.shape[0], precision, dense)
+                if linear
+                else tensor.numel() * BYTES[dense]
+            )
             name = re.sub(r"\.\d+(?=\.|$)", ".*", f"{path}.{kind}")
             row = groups.setdefault(name, [0, tuple(tensor.shape), 0, 0, 0, linear])
             row[0] += 1

@@ -1,0 +1,52 @@
+# Everything sets itself up from nothing but Python >= 3.11; PYTHON=… chooses one.
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# A CPU build of torch where there is no NVIDIA GPU; the versions are those that were tested together.
+TORCH ?= $(shell command -v nvidia-smi >/dev/null 2>&1 && echo "torch>=2.6" || echo "torch==2.13.0")
+export HF_HUB_OFFLINE = 1
+export TOKENIZERS_PARALLELISM = false
+
+.PHONY: demo test test-slow bench panel panel-shot lint train-tiny clean
+
+demo: $(VENV)/.run
+	$(BIN)/medfm demo --output out/demo
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest Testing -m "not slow"
+
+test-slow: $(VENV)/.dev
+	$(BIN)/python -m pytest Testing -m slow
+
+bench: $(VENV)/.dev
+	$(BIN)/medfm bench-tiny
+
+panel: $(VENV)/.dev
+	cd Testing && ../$(BIN)/python -m host ../MedFM/MedFM.py
+
+panel-shot: $(VENV)/.dev
+	cd Testing && ../$(BIN)/python -m host ../MedFM/MedFM.py --shot ../docs/images
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+train-tiny: $(VENV)/.dev
+	$(BIN)/python -m MedFMLib.training.train_all --data $(DATA)
+
+$(VENV)/.run: pyproject.toml
+	@$(PYTHON) -c "import sys; sys.exit('MedFM needs Python 3.11 or newer; this is %d.%d. Call make PYTHON=python3.12' % sys.version_info[:2] if sys.version_info < (3, 11) else 0)"
+	@$(PYTHON) -c "import ensurepip, venv" 2>/dev/null || { echo "Python's venv module is missing; on Debian or Ubuntu: apt-get install python3-venv"; exit 1; }
+	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -c "import torch" 2>/dev/null || { echo "Installing $(TORCH) …"; $(PIP) "$(TORCH)"; }
+	$(PIP) -e ".[cli,report,samples]"
+	$(PIP) --no-deps nilearn # for the scan that it ships; its own dependencies are not needed
+	@$(BIN)/python -c "import runpy; runpy.run_path('Testing/host/system.py')['check']()"
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.run pyproject.toml
+	$(PIP) -e ".[dev,train]"
+	touch $@
+
+clean:
+	rm -rf out build dist *.egg-info

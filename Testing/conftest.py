@@ -1,0 +1,40 @@
+"""Fixtures that several folders of tests share."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+DATA = Path(os.environ.get("MEDFM_TEST_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory):
+    """A model folder as the embedded one is laid out: base (NF4), adapters/default, mask_codec, card."""
+    pytest.importorskip("torch")
+    from random_tiny import build
+
+    return build(tmp_path_factory.mktemp("models") / "random-tiny", quantized=True)
+
+
+@pytest.fixture(scope="session")
+def dense_folder(tmp_path_factory):
+    """The same without quantization and adapter, as a hub folder is laid out."""
+    pytest.importorskip("torch")
+    from random_tiny import build
+
+    return build(tmp_path_factory.mktemp("models") / "random-dense", quantized=False)
+
+
+@pytest.fixture(scope="session")
+def open_data():
+    """Finds a file among the open test images; a test that needs a missing one is skipped by name."""
+
+    def find(*parts: str) -> Path:
+        path = DATA.joinpath(*parts)
+        if not path.exists():
+            pytest.skip(f"the open test image {'/'.join(parts)} is not on this machine (set MEDFM_TEST_DATA)")
+        return path
+
+    return find
