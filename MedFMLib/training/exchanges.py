@@ -44,6 +44,14 @@ class TextLayout:
         )
         self._head = [image] * image_tokens + [bos]
 
+    def places(self, exchange: Exchange) -> list[int]:
+        """Positions of the last token of every asked name."""
+        found, written = [], exchange.kind
+        for name, _ in exchange.asked:
+            written += f" {name}" if written == exchange.kind else f" ; {name}"
+            found.append(len(self._head) + len(self.tokenizer.encode(written, add_special_tokens=False)) - 1)
+        return found
+
     def encode(self, exchange: Exchange) -> tuple[list[int], int]:
         """(token numbers, length of the prefix that is given rather than predicted)."""
         prefix = self._head + self.tokenizer.encode(exchange.prompt + "\n", add_special_tokens=False)
@@ -51,7 +59,11 @@ class TextLayout:
         return prefix + answer + [self.eos], len(prefix)
 
     def batch(self, exchanges: list[Exchange]) -> dict[str, np.ndarray]:
-        """Right-padded `input_ids`, `attention_mask` and `token_type_ids` (0: prefix, 1: answer), each (B, L) int64."""
+        """Right-padded `input_ids`, `attention_mask` and `token_type_ids` (0: prefix, 1: answer), each (B, L) int64.
+
+        For prompts that ask for structures also `row` and `place` (K,) of the last token of every asked name, and what
+        there is to see: `seen` (K,) float 0 or 1, `box` (K, 4), `shape` (K, 64), the mask in 8×8 cells of its box.
+        """
         rows = [self.encode(e) for e in exchanges]
         length = max(len(ids) for ids, _ in rows)
         ids = np.full((len(rows), length), self.pad, np.int64)
@@ -60,18 +72,35 @@ class TextLayout:
             ids[row, : len(numbers)] = numbers
             mask[row, : len(numbers)] = 1
             kinds[row, :prefix] = 0
-        return {"input_ids": ids, "attention_mask": mask, "token_type_ids": kinds}
+        result = {"input_ids": ids, "attention_mask": mask, "token_type_ids": kinds}
+        asked = [(row, place, seen) for row, e in enumerate(exchanges) if e.asked
+                 for place, (_, seen) in zip(self.places(e), e.asked, strict=True)]  # fmt: skip
+        if asked:
+            nothing = np.zeros(64, np.float32)
+            result |= {
+                "row": np.array([row for row, _, _ in asked]),
+                "place": np.array([place for _, place, _ in asked]),
+                "seen": np.array([seen is not None for _, _, seen in asked], np.float32),
+                "box": np.array([seen.box if seen else (0, 0, 0, 0) for _, _, seen in asked], np.float32),
+                "shape": np.stack([seen.mask.reshape(8, 8, 8, 8).mean((1, 3)).ravel().astype(np.float32) if seen else nothing
+                                   for _, _, seen in asked]),
+            }  # fmt: skip
+        return result
 
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """`pixels` (B, S, S, 3), `parts` (B, S, S); `objects`: one text each; `words`: texts about the pictures `words_of`."""
+    """Pictures, and groups of texts of similar length about them.
+
+    Args:
+        pixels: (B, S, S, 3) uint8. parts: (B, S, S) uint8.
+        objects: (picture numbers, texts) with boxes and masks. words: the same with answers in words.
+    """
 
     pixels: np.ndarray
     parts: np.ndarray
-    objects: dict[str, np.ndarray]
-    words: dict[str, np.ndarray]
-    words_of: np.ndarray
+    objects: list[tuple[np.ndarray, dict[str, np.ndarray]]]
+    words: list[tuple[np.ndarray, dict[str, np.ndarray]]]
 
 
 def mask_encoder(codec) -> Callable[[np.ndarray], np.ndarray]:
@@ -127,7 +156,16 @@ def exchange_batches(
         yield Batch(
             np.stack([p.pixels for p in drawn]),
             np.stack([p.parts for p in drawn]),
-            layout.batch(objects),
-            layout.batch(words),
-            np.array(words_of),
+            _grouped(layout, objects, list(range(batch)), 2),
+            _grouped(layout, words, words_of, 1),
         )
+
+
+def _grouped(layout: TextLayout, exchanges: list[Exchange], numbers: list[int], groups: int) -> list:
+    """Shorter and longer texts apart, so that little is computed for padding."""
+    order = np.argsort([len(e.answer) + len(e.prompt) for e in exchanges], kind="stable")
+    return [
+        (np.array([numbers[i] for i in some]), layout.batch([exchanges[i] for i in some]))
+        for some in np.array_split(order, groups)
+        if len(some)
+    ]

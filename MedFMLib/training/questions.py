@@ -42,11 +42,15 @@ class Scene:
 
 @dataclass(frozen=True)
 class Exchange:
-    """A prompt, its answer, and the kind of question for counting."""
+    """A prompt, its answer, and the kind of question for counting.
+
+    `asked` are the names of a `segment` or `detect` prompt in its order, with what there is to see (None: absent).
+    """
 
     prompt: str
     answer: str
     kind: str
+    asked: tuple[tuple[str, Seen | None], ...] = ()
 
 
 WORDINGS: dict[str, tuple[str, ...]] = {
@@ -153,7 +157,8 @@ def _object_prompt(scene: Scene, rng: np.random.Generator, encode: Callable[[np.
     codes = encode(np.stack([s.mask for s in seen])) if encode and seen else [None] * len(seen)
     answer = tokens.format_objects(tokens.format_object(s.box, c, s.name) for s, c in zip(seen, codes, strict=True))
     prompt = (tokens.segment_prompt if encode else tokens.detect_prompt)(chosen)
-    return Exchange(prompt, answer, "segment" if encode else "detect")
+    asked = tuple((n, scene.visible.get(n)) for n in chosen)
+    return Exchange(prompt, answer, "segment" if encode else "detect", asked)
 
 
 def _answer(scene: Scene, kind: str, name: str, rng: np.random.Generator) -> Exchange | None:

@@ -68,6 +68,17 @@ def dense_head(shape: Shape):
     return nn.Linear(shape.vision_width, shape.fine * shape.fine * len(PARTS))
 
 
+READING_LAYER = 3
+"""After this many text layers, the name of a structure in the prompt should know where the structure is."""
+
+
+def reading_head(shape: Shape):
+    """Linear layer: hidden state of an asked name → seen, box, coarse mask (1 + 4 + 64). Used in training only."""
+    from torch import nn
+
+    return nn.Sequential(nn.LayerNorm(shape.text_width), nn.Linear(shape.text_width, 1 + 4 + 64))
+
+
 def cell_parts(parts, shape: Shape):
     """(B, S, S) part numbers → (B, patches, fine²): the part at the middle of every cell."""
     cell = shape.patch // shape.fine

@@ -116,7 +116,6 @@ def train(data: Path, work: Path, output: Path, minutes: float, batch: int = 96,
             log.write(json.dumps(line) + "\n")
             log.flush()
     batches.close()
-    codec.eval()
     codec.save(output)
     dice = reconstruction_dice(MaskCodec.load(output), held_out_masks(data))
     numbers = {"steps": step, "mean_dice": round(float(dice.mean()), 4), "tenth_percentile": round(float(np.percentile(dice, 10)), 4)}

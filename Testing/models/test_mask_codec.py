@@ -1,5 +1,8 @@
 """The mask codec: layout of the published file, round trips, and what is refused."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -82,7 +85,7 @@ def test_the_published_layout_decodes_as_an_independent_computation(published_ar
 
 
 def test_the_published_shape_has_512_wide_codes_and_a_128_wide_decoder():
-    state = MaskCodec(PUBLISHED).state_dict()
+    state = MaskCodec(PUBLISHED).tensors()
     assert state["codebook"].shape == (128, 512)
     assert state["decoder.0.weight"].shape == (128, 512, 1, 1)
     assert [tuple(state[f"decoder.{n}.weight"].shape) for n in (4, 6, 8, 10)] == [
@@ -114,12 +117,27 @@ def test_a_decoding_codec_says_that_it_cannot_encode():
 
 def test_saved_and_loaded_codecs_agree(tmp_path):
     torch.manual_seed(0)
-    codec = MaskCodec(CodecShape(16, 16, 16)).eval()
+    codec = MaskCodec(CodecShape(16, 16, 16))
     codec.save(tmp_path)
     again = MaskCodec.load(tmp_path)
     codes = torch.randint(0, 128, (4, 16))
     assert torch.allclose(codec.decode(codes), again.decode(codes), atol=5e-3)
     assert again.encode(torch.rand(2, 64, 64) > 0.5).shape == (2, 16)
+
+
+def test_importing_the_codec_loads_no_torch():
+    code = "import sys, MedFMLib.models.mask_codec; print('torch' in sys.modules)"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "False"
+
+
+def test_the_converter_is_a_command(published_arrays, tmp_path):
+    np.savez(tmp_path / "vae-oid.npz", **published_arrays)
+    command = [sys.executable, "-m", "MedFMLib.models.mask_codec"]
+    subprocess.run([*command, str(tmp_path / "vae-oid.npz"), str(tmp_path / "out")], check=True, capture_output=True)
+    assert MaskCodec.load(tmp_path / "out").decode([[1] * 16]).shape == (1, 64, 64)
+    wrong = subprocess.run([*command, str(tmp_path / "absent.npz"), str(tmp_path / "o")], capture_output=True, text=True)
+    assert wrong.returncode == 3 and "absent.npz" in wrong.stderr and "Traceback" not in wrong.stderr
 
 
 def test_codes_outside_the_codebook_are_refused():
