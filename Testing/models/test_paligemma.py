@@ -12,6 +12,7 @@ from MedFMLib.engine import load_model
 from MedFMLib.errors import Cancelled, InputError, ModelError
 from MedFMLib.model import Locates, Segments, Watch, Writes
 from MedFMLib.models.paligemma import PaliGemma
+from MedFMLib.models.parts.loading import train_guard_4bit
 from MedFMLib.runner import Silent
 from MedFMLib.view import make_view
 
@@ -78,9 +79,10 @@ def test_unpacked_and_packed_weights_score_alike(tiny_folder, views, monkeypatch
     monkeypatch.setattr("MedFMLib.models.parts.loading.SMALL", 0)
     packed = load(tiny_folder, "default")
     assert any(type(m).__name__ == "Linear4bit" for m in packed.model.modules())
+    train_guard_4bit(packed.model)  # CPUs with AVX512-BF16 would compute packed layers in bfloat16
     difference = np.linalg.norm(scores(packed, views[0]) - unpacked) / np.linalg.norm(unpacked)
-    assert difference < 0.05  # CPUs with AVX512-BF16 compute packed layers in bfloat16
-    assert np.linalg.norm(bare - unpacked) / np.linalg.norm(unpacked) > 2 * difference  # so that this test can fail
+    assert difference < 1e-3
+    assert np.linalg.norm(bare - unpacked) / np.linalg.norm(unpacked) > 0.01  # so that this test can fail
 
 
 def test_answers_are_deterministic_and_streamed(model, views):
