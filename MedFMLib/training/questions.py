@@ -118,7 +118,7 @@ def body_part(scene: Scene) -> str:
     chest, pelvis = names & {"left lung", "right lung"}, names & {"urinary bladder", "left hip bone", "right hip bone"}
     abdomen = names & {"liver", "spleen", "left kidney", "right kidney", "stomach"}
     found = [n for n, there in (("chest", chest), ("abdomen", abdomen), ("pelvis", pelvis)) if there]
-    return " and ".join(found[:2]) if len(found) < 3 else "torso" if found else "torso"
+    return " and ".join(found[:2]) if 0 < len(found) < 3 else "torso"
 
 
 def _listed(names: list[str], most: int) -> str:
@@ -221,7 +221,8 @@ def exchange_of(
         prompt = tokens.caption_prompt() if kind == "caption" else tokens.describe_prompt()
         return Exchange(prompt, caption(scene) if kind == "caption" else description(scene), kind)
     names = list(scene.visible)
-    if kind == "presence" and rng.random() < 0.5 or not names or kind in ("side", "patient side") and rng.random() < 0.12:
+    absent_share = {"presence": 0.5, "side": 0.12, "patient side": 0.12}.get(kind, 0.0)
+    if not names or rng.random() < absent_share:
         near = [n for n in scene.missing if (n in HEAD_STRUCTURES) == (scene.region == "head")]
         names = near if near and rng.random() < 0.7 else list(scene.missing) or names
     name = str(rng.choice(names)) if names else "liver"

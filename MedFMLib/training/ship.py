@@ -197,6 +197,7 @@ def _no_paths(config: Path) -> None:
 
 
 def main() -> None:
+    """Read the command line and run."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     for name in ("--data", "--work", "--output"):
         parser.add_argument(name, type=Path, required=True)

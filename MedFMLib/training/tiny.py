@@ -32,9 +32,11 @@ class Shape:
 
     @property
     def image_tokens(self) -> int:
+        """Patches of a picture."""
         return (self.image // self.patch) ** 2
 
     def as_dict(self) -> dict[str, int]:
+        """Names and numbers, for logs."""
         return asdict(self)
 
 

@@ -112,18 +112,20 @@ def train(data: Path, work: Path, output: Path, minutes: float, batch: int = 96,
         step += 1
         if step % 50 == 0:
             used = int((size > 0.02 * size.mean()).sum())
-            line = {"step": step, "loss": round(float(loss.detach()), 4), "dice": round(1 - float(overlap.detach().mean()), 4), "used": used}
+            facts = {"loss": float(loss.detach()), "dice": 1 - float(overlap.detach().mean())}
+            line = {"step": step, "used": used} | {name: round(value, 4) for name, value in facts.items()}
             log.write(json.dumps(line) + "\n")
             log.flush()
     batches.close()
     codec.save(output)
     dice = reconstruction_dice(MaskCodec.load(output), held_out_masks(data))
-    numbers = {"steps": step, "mean_dice": round(float(dice.mean()), 4), "tenth_percentile": round(float(np.percentile(dice, 10)), 4)}
+    numbers = {"steps": step, "mean_dice": float(dice.mean()), "tenth_percentile": float(np.percentile(dice, 10))}
     log.write(json.dumps(numbers) + "\n")
     return numbers
 
 
 def main() -> None:
+    """Read the command line and run."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     for name in ("--data", "--work", "--output"):
         parser.add_argument(name, type=Path, required=True)

@@ -99,7 +99,8 @@ def train(data: Path, work: Path, minutes: float, batch: int = 64, top: float = 
         head.load_state_dict(state["head"])
         step = state["step"]
     parameters = [*tower.parameters(), *head.parameters()]
-    optimizers = make_optimizers([("tower." + n, p) for n, p in tower.named_parameters()] + [("head", head.weight), ("head_bias", head.bias)])
+    named = [(f"tower.{n}", p) for n, p in tower.named_parameters()] + [(f"head.{n}", p) for n, p in head.named_parameters()]
+    optimizers = make_optimizers(named)
     batches = Background(partial(picture_batches, data, shape.image, batch, seed, step * batch))
     weights, began, first, seen = part_weights(), time.time(), step, []
     log = (work / "eyes.jsonl").open("a")
@@ -118,8 +119,9 @@ def train(data: Path, work: Path, minutes: float, batch: int = 64, top: float = 
         step += 1
         seen.append(float(loss.detach()))
         if step % 25 == 0:
-            line = {"step": step, "samples": step * batch, "loss": round(sum(seen) / len(seen), 4), "seconds": round(time.time() - began, 1),
-                    "samples_per_second": round((step - first) * batch / (time.time() - began), 1)}  # fmt: skip
+            seconds = time.time() - began
+            line = {"step": step, "samples": step * batch, "seconds": round(seconds, 1), "loss": round(sum(seen) / len(seen), 4),
+                    "samples_per_second": round((step - first) * batch / seconds, 1)}  # fmt: skip
             if step % 100 == 0:
                 dice = dense_dice(logits.detach().float(), cells)
                 line["dice"] = {n: round(a / b, 2) for n, (a, b) in dice.items() if b > 0}
@@ -141,6 +143,7 @@ def _save(path: Path, tower, head, step: int) -> None:
 
 
 def main() -> None:
+    """Read the command line and run."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)

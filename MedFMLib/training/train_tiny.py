@@ -248,8 +248,9 @@ def train(data: Path, work: Path, minutes: float, batch: int = 20, top: float = 
             sums[name] = sums.get(name, 0.0) + float(value.detach())
         count += 1
         if step % 25 == 0:
-            rate = (step - first) * batch * processes / (time.time() - began)
-            line = {"step": step, "samples": step * batch * processes, "seconds": round(time.time() - began, 1), "per_second": round(rate, 1)}
+            seconds = time.time() - began
+            line = {"step": step, "samples": step * batch * processes, "seconds": round(seconds, 1),
+                    "per_second": round((step - first) * batch * processes / seconds, 1)}  # fmt: skip
             log.write(json.dumps(line | {n: round(v / count, 4) for n, v in sums.items()}) + "\n")
             log.flush()
             sums, count = {}, 0
@@ -271,6 +272,7 @@ def _save(path: Path, model, heads, optimizers, average, step: int) -> None:
 
 
 def main() -> None:
+    """Read the command line and run."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
