@@ -28,8 +28,8 @@ def test_a_sphere_on_an_oblique_anisotropic_grid_has_its_volume_and_extent():
 def test_the_side_is_the_patients_whatever_the_direction_of_the_axes(signs):
     geometry = Geometry((60, 40, 20), affine(np.diag(signs), (2, 2, 2)))
     image = Image(np.full((1, *geometry.shape), 40.0), geometry, "CT", "v")
-    right = sphere(geometry, geometry.center + (30, 0, 0), 10)
-    left = sphere(geometry, geometry.center - (30, 0, 0), 10)
+    right = sphere(geometry, geometry.center + np.array((30, 0, 0)), 10)
+    left = sphere(geometry, geometry.center - np.array((30, 0, 0)), 10)
     middle = sphere(geometry, geometry.center, 12)
     assert values_of(right, image)["side"].value == "right"
     assert values_of(left, image)["side"].value == "left"

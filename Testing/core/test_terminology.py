@@ -48,7 +48,9 @@ def test_an_unknown_structure_has_a_stable_colour_and_no_code():
 def test_every_code_is_in_dicoms_own_list():
     from pydicom.sr import _concepts_dict
 
-    known = {code: meaning for entries in _concepts_dict.concepts["SCT"].values() for code, (meaning, *_) in entries.items()}
+    known = {
+        code: meaning for entries in _concepts_dict.concepts["SCT"].values() for code, (meaning, *_) in entries.items()
+    }
     # the three that pydicom's edition of the context groups does not list, checked against SNOMED CT by hand
     checked = {"83678007", "15926001", "68455001"}
     for name, entry in resources.load_json("terminology", "structures.json")["structures"].items():

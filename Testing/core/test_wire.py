@@ -1,5 +1,7 @@
 """Values travel as bytes without loss, and damaged bytes are refused."""
 
+import contextlib
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,7 +11,17 @@ from phantoms import ct_phantom, oblique_geometry, sphere
 from MedFMLib import wire
 from MedFMLib.errors import InputError
 from MedFMLib.findings import (
-    Answer, Boxes, Code, KeyImage, LocatedBox, Measurement, Report, Section, Segment, Segmentation, SliceReference,
+    Answer,
+    Boxes,
+    Code,
+    KeyImage,
+    LocatedBox,
+    Measurement,
+    Report,
+    Section,
+    Segment,
+    Segmentation,
+    SliceReference,
 )  # fmt: skip
 from MedFMLib.prompts import Box, Points, Region, Scribble
 from MedFMLib.request import Provenance, Request, Response, SliceChoice
@@ -76,10 +88,8 @@ def test_truncated_or_changed_bytes_never_crash(data):
         bad = good[:position]
     else:
         bad = good[:position] + bytes([good[position] ^ data.draw(st.integers(1, 255))]) + good[position + 1 :]
-    try:
-        wire.loads(bad)  # a changed voxel may pass unseen; anything else must be this error
-    except InputError as error:
-        assert "." in str(error)
+    with contextlib.suppress(InputError):  # a changed voxel may pass unseen; anything else must be this error
+        wire.loads(bad)
 
 
 def test_only_values_can_be_decoded():

@@ -1,0 +1,78 @@
+"""Cards, tasks and architectures are found by looking; broken cards say what is wrong."""
+
+import json
+
+import pytest
+
+from MedFMLib import registry, resources
+from MedFMLib.errors import InputError, MedFMError, ModelError
+from MedFMLib.model import ModelCard
+
+GOOD = {
+    "id": "x", "title": "X", "architecture": "paligemma", "summary": "s", "licence": "l", "parameters": 1, "image_size": 2,
+    "abilities": ["writes"], "precisions": ["fp32"],
+}  # fmt: skip
+
+
+def card(tmp_path, **changes):
+    path = tmp_path / "x.json"
+    path.write_text(json.dumps({k: v for k, v in {**GOOD, **changes}.items() if v is not None}))
+    return ModelCard.from_json(path)
+
+
+def test_every_card_of_the_zoo_is_whole_and_its_architecture_known():
+    cards = registry.cards()
+    assert "google/paligemma-3b-mix-224" in cards
+    for each in cards.values():
+        assert each.architecture in registry.architectures()
+        assert each.summary
+        assert each.licence
+        if each.weights or each.config:
+            assert resources.path(*(each.weights or each.config).split("/")).is_dir()
+
+
+def test_the_tasks_are_found_with_what_they_need():
+    tasks = registry.tasks()
+    assert {"segment", "ask", "report"} <= set(tasks)
+    assert tasks["report"].needs == ("writes", "segments")
+    with pytest.raises(InputError, match="no task 'dance'; choose one of ask"):
+        registry.task("dance")
+
+
+def test_a_card_may_have_only_known_fields_of_the_right_kind(tmp_path):
+    assert card(tmp_path, labels={"CT": ["liver"]}).labels_for("CT") == ("liver",)
+    assert card(tmp_path, labels={"*": ["liver"]}).labels_for("MR") == ("liver",)
+    with pytest.raises(ModelError, match="unknown fields colour"):
+        card(tmp_path, colour="red")
+    with pytest.raises(ModelError, match="'parameters' must be int, not '12'"):
+        card(tmp_path, parameters="12")
+    with pytest.raises(ModelError, match="incomplete.*'title'"):
+        card(tmp_path, title=None)
+    with pytest.raises(ModelError, match="unknown abilities.*flies"):
+        card(tmp_path, abilities=["flies"])
+    with pytest.raises(ModelError, match="at least one precision"):
+        card(tmp_path, precisions=[])
+    (tmp_path / "bad.json").write_text("{")
+    with pytest.raises(ModelError, match="bad.json can't be read"):
+        ModelCard.from_json(tmp_path / "bad.json")
+
+
+def test_a_folder_is_a_model_if_its_type_is_known(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "paligemma", "vision_config": {"image_size": 336}}))
+    found = registry.card(str(tmp_path))
+    assert (found.architecture, found.image_size) == ("paligemma", 336)
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "mystery"}))
+    with pytest.raises(ModelError, match="of type 'mystery', which MedFM does not know"):
+        registry.card(str(tmp_path))
+    (tmp_path / "config.json").unlink()
+    with pytest.raises(ModelError, match="no config.json"):
+        registry.card(str(tmp_path))
+    with pytest.raises(ModelError, match="no model 'nothing'"):
+        registry.card("nothing")
+
+
+def test_missing_resources_say_where_they_were_looked_for(monkeypatch, tmp_path):
+    monkeypatch.setattr(resources, "_PACKAGE", tmp_path / "a" / "b")
+    monkeypatch.delenv("MEDFM_RESOURCES", raising=False)
+    with pytest.raises(MedFMError, match="not found in .*install MedFM again"):
+        resources.root()
