@@ -38,13 +38,14 @@ _add_library_path()
 from MedFMLib import NOTICE  # noqa: E402  (the path comes first)
 from MedFMLib.errors import MedFMError  # noqa: E402
 from MedFMLib.geometry import PLANES  # noqa: E402
-from MedFMLib.runner import Done, Failed, Fraction, LocalRunner, Note, PartialText, Stage, Stopped  # noqa: E402
+from MedFMLib.runner import Done, Failed, Fraction, Note, PartialText, Stage, Stopped  # noqa: E402
 from MedFMLib.scene import read_prompts  # noqa: E402
 from MedFMPanel.bindings import Bindings  # noqa: E402
 from MedFMPanel.conversation import link_position  # noqa: E402
 from MedFMPanel.model_choice import ModelChoice, fill  # noqa: E402
 from MedFMPanel.packages import PackageNotice  # noqa: E402
 from MedFMPanel.parameters import Parameters  # noqa: E402
+from MedFMPanel.process_runner import ProcessRunner  # noqa: E402
 from MedFMPanel.results import Results, summary  # noqa: E402
 from MedFMPanel.session import Session, modality_of  # noqa: E402
 from MedFMPanel.slots import shown  # noqa: E402
@@ -86,7 +87,7 @@ class MedFMWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def __init__(self, parent=None, runner=None):
         ScriptedLoadableModuleWidget.__init__(self, parent)
         VTKObservationMixin.__init__(self)
-        self.session = Session(runner or LocalRunner())
+        self.session = Session(runner or ProcessRunner())
         self.parameters = None
         self.modality = ""
 
@@ -157,7 +158,8 @@ class MedFMWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.packages.show()
         with self.bindings.paused():
             self.models.load()
-        self.parameters.model = self.models.known(self.parameters.model)
+        if not self.models.knows(self.parameters.model):
+            self.parameters.choose_model(self.models.default())
         self.showModel()
         self.showParameters()
 
@@ -211,7 +213,7 @@ class MedFMWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def onParameterChanged(self, name):
         if name == "model":
-            self.parameters.adapter = self.parameters.precision = ""  # it starts with its own defaults
+            self.parameters.choose_model(self.parameters.model)
             self.showModel()
         elif name == "volume":
             self.onVolumeChanged()
@@ -276,14 +278,15 @@ class MedFMWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.status.say(event.text, log=True)
 
     def onDone(self, event):
+        volume = self.session.volume
         try:
             written = self.session.write(slicer.mrmlScene, segmentation=self.parameters.target)
         except MedFMError as error:
-            self.endJob(str(error), failed=True)
-        else:
-            for answer in written.response.answers:
-                self.results.conversation.answer(answer)
-            self.endJob(summary(written.response))
+            return self.endJob(str(error), failed=True)
+        self.results.hide_older(slicer.mrmlScene, volume, written.segmentation)
+        if self.results.conversation.take(written.response.answers):
+            self.parameters.question = ""  # ready for the next
+        self.endJob(summary(written.response))
 
     def onFailed(self, event):
         self.session.end()

@@ -5,6 +5,7 @@ set(MedFM_RESOURCES
   "terminology/structures.json"
   "zoo/configs/paligemma-3b-mix-224/config.json"
   "zoo/configs/paligemma2-3b-mix-448/config.json"
+  "zoo/medfm-tiny.json"
   "zoo/paligemma-3b-mix-224.json"
   "zoo/paligemma2-3b-mix-448.json"
   )

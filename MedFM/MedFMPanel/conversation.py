@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
@@ -22,6 +23,11 @@ class Turn:
     answer: Answer | None = None
     problem: str = ""
 
+    @property
+    def open(self) -> bool:
+        """Is it still waiting for its answer?"""
+        return self.answer is None and not self.problem
+
 
 class Conversation:
     """The turns so far."""
@@ -38,14 +44,16 @@ class Conversation:
         if self.turns:
             self.turns[-1].partial += text
 
-    def answer(self, answer: Answer) -> None:
-        """The answer to the last question is complete; one that nobody asked here (a report's) is left out."""
-        if self.turns and self.turns[-1].answer is None and not self.turns[-1].problem:
-            self.turns[-1].answer = answer
+    def take(self, answers: Sequence[Answer]) -> bool:
+        """Take the answer to the last question; False if none was open (a report brings answers nobody asked for)."""
+        if not (answers and self.turns and self.turns[-1].open):
+            return False
+        self.turns[-1].answer = answers[0]
+        return True
 
     def fail(self, problem: str) -> None:
         """There will be no answer."""
-        if self.turns and self.turns[-1].answer is None:
+        if self.turns and self.turns[-1].open:
             self.turns[-1].problem = problem
 
     def clear(self) -> None:
@@ -69,8 +77,7 @@ def _turn_html(turn: Turn) -> str:
     if turn.answer is not None:
         parts.append(escape(turn.answer.text or "(no words)"))
         if turn.answer.evidence:
-            links = ", ".join(_link(reference) for reference in turn.answer.evidence)
-            parts.append(f'<br><span style="color: gray">seen on {links}</span>')
+            parts.append(f'<br><span style="color: gray">seen on {_links(turn.answer.evidence)}</span>')
     elif turn.problem:
         parts.append(f"<i>{escape(turn.problem)}</i>")
     else:
@@ -78,9 +85,15 @@ def _turn_html(turn: Turn) -> str:
     return "".join(parts) + "</p>"
 
 
-def _link(reference: SliceReference) -> str:
-    position = ",".join(f"{value:.2f}" for value in reference.center)
-    return f'<a href="{LINK}{position}">{escape(str(reference))}</a>'
+def _links(references: tuple[SliceReference, ...]) -> str:
+    """ "axial slices 20, 40", each number a link to its slice."""
+    by_plane: dict[str, list[str]] = {}
+    for reference in references:
+        position = ",".join(f"{value:.2f}" for value in reference.center)
+        by_plane.setdefault(reference.plane, []).append(f'<a href="{LINK}{position}">{reference.number}</a>')
+    return "; ".join(
+        f"{plane} slice{'s' if len(links) > 1 else ''} {', '.join(links)}" for plane, links in by_plane.items()
+    )
 
 
 def link_position(address: str) -> tuple[float, float, float] | None:

@@ -27,10 +27,12 @@ class ModelChoice:
         self.cards = self._find_cards()
         fill(self._ui.modelSelector, [(card.title, card.id) for card in self.cards.values()])
 
-    def known(self, model: str) -> str:
-        """The model, if it is there, or else the default or the first."""
-        if model in self.cards:
-            return model
+    def knows(self, model: str) -> bool:
+        """Is the model there?"""
+        return model in self.cards
+
+    def default(self) -> str:
+        """The embedded model, or the first one there is, or ""."""
         return DEFAULT_MODEL if DEFAULT_MODEL in self.cards else next(iter(self.cards), "")
 
     def show(self, model: str) -> None:

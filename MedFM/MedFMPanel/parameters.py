@@ -112,6 +112,10 @@ class Parameters:
     def __init__(self, node):
         self.node = node
 
+    def choose_model(self, model: str) -> None:
+        """Another model starts with its own default adapter and precision."""
+        self.model, self.adapter, self.precision = model, "", ""
+
     def request(self, image: Image, labels, history, prompts) -> Request:
         """What these choices ask of an image.
 

@@ -1,13 +1,17 @@
-"""What the scene holds for the chosen volume: segments, report, and the conversation. Knows its own widgets."""
+"""What the scene holds for the chosen volume: segments, measurements, report, conversation. Knows its own widgets."""
 
 from __future__ import annotations
 
 import time
 from pathlib import Path
 
-from MedFMLib.scene.writing import find
+import qt
+from MedFMLib.scene.writing import KIND, VOLUME_ROLE, find
 
 from .conversation import Conversation
+
+SOURCE_TAG = "MedFM.Source"
+"""Tag of every segment that MedFM wrote."""
 
 NO_REPORT = "No report has been drafted for this volume."
 
@@ -22,25 +26,50 @@ class Results:
     def __init__(self, ui):
         self._ui = ui
         self._page = None
+        ui.questionBox.lineEdit().placeholderText = "Type a question"
         self.conversation = Conversation()
 
     def show(self, scene, volume) -> None:
         """Show the newest results that belong to a volume node, which may be None."""
-        segmentation, text, self._page = (
+        segmentation, measurements, text, self._page = (
             find(scene, volume, kind) if volume is not None else None
-            for kind in ("segmentation", "report", "report-html")
+            for kind in ("segmentation", "measurements", "report", "report-html")
         )
         self._ui.segmentsTable.setSegmentationNode(segmentation)
         self._ui.show3DButton.setSegmentationNode(segmentation)
+        self._show_measurements(measurements)
         self._ui.reportView.setPlainText(text.GetText() if text is not None else NO_REPORT)
         self._ui.openReportButton.enabled = self._page is not None
         self.show_conversation()
 
+    def _show_measurements(self, node) -> None:
+        table = self._ui.measurementsTable
+        columns = range(node.GetNumberOfColumns() if node is not None else 0)
+        table.setColumnCount(len(columns))
+        table.setHorizontalHeaderLabels([node.GetColumnName(column) for column in columns])
+        table.setRowCount(node.GetNumberOfRows() if node is not None else 0)
+        for row in range(table.rowCount):
+            for column in columns:
+                table.setItem(row, column, qt.QTableWidgetItem(node.GetCellText(row, column)))
+        table.verticalHeader().hide()
+        table.resizeColumnsToContents()
+
     def show_conversation(self) -> None:
         """Show the questions and answers, the newest in sight."""
-        view = self._ui.conversationView
-        view.setHtml(self.conversation.html())
-        view.verticalScrollBar().setValue(view.verticalScrollBar().maximum)
+        self._ui.conversationView.setHtml(self.conversation.html())
+        self._ui.conversationView.moveCursor(qt.QTextCursor.End)
+
+    def hide_older(self, scene, volume, newest) -> None:
+        """Hide earlier segmentations of the same volume that hold nothing but MedFM's own segments.
+
+        Two results drawn over each other can't be told apart. Nothing is deleted: the eye in the Data module
+        shows them again.
+        """
+        for n in range(scene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode") if newest is not None else 0):
+            node = scene.GetNthNodeByClass(n, "vtkMRMLSegmentationNode")
+            mine = node.GetAttribute(KIND) == "segmentation" and node.GetNodeReferenceID(VOLUME_ROLE) == volume.GetID()
+            if node is not newest and mine and _is_only_ours(node.GetSegmentation()):
+                node.SetDisplayVisibility(False)
 
     def write_page(self, folder: str) -> Path:
         """Write the report page to a new file and return its path."""
@@ -54,10 +83,17 @@ def summary(response) -> str:
     found = []
     if response.segmentation is not None:
         count = len(response.segmentation.segments)
-        found.append(f"{count} structure{'' if count == 1 else 's'} segmented and measured")
+        found.append(
+            f"{count or 'no'} structure{'' if count == 1 else 's'} {'segmented and measured' if count else 'found'}"
+        )
     if response.report is not None:
         found.append("report drafted")
     elif response.answers:
         found.append("question answered")
     text = f"Done in {response.provenance.seconds:.1f} s: {', '.join(found) or 'nothing found'}."
     return " ".join([text, *response.provenance.notes])
+
+
+def _is_only_ours(segmentation) -> bool:
+    segments = (segmentation.GetNthSegment(n) for n in range(segmentation.GetNumberOfSegments()))
+    return all(segment.HasTag(SOURCE_TAG) for segment in segments)

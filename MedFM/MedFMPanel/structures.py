@@ -51,7 +51,7 @@ class StructureList:
         """Say what a click on Segment will look for."""
         count = self._list.count
         if count:
-            every = f"all {count} structures; tick some to look for only those"
+            every = f"all {count} structures; tick to choose some"
             self._hint.text = f"To segment: {', '.join(self.ticked) or every}."
         else:
             typed = ", ".join(self.typed)

@@ -200,5 +200,11 @@ class ThreeDView(MRMLView):
         self.resetCamera()
 
     def resetCamera(self) -> None:
+        """Fit what is shown, without the cube and its letters."""
+        shown = self.node.GetBoxVisible(), self.node.GetAxisLabelsVisible()
+        self.node.SetBoxVisible(False)
+        self.node.SetAxisLabelsVisible(False)
         self.renderer.ResetCamera()
+        self.node.SetBoxVisible(shown[0])
+        self.node.SetAxisLabelsVisible(shown[1])
         self.scheduleRender()

@@ -49,6 +49,7 @@ def test_ask_streams_the_answer_and_keeps_it_with_its_slices(host, panel, volume
     finish()
     shown = panel.ui.conversationView.toPlainText()
     assert "Is there a brain?" in shown and "Yes, the brain." in shown and "axial slice 12" in shown
+    assert panel.ui.questionBox.currentText == ""
     (table,) = nodes(host, "vtkMRMLTableNode")
     assert table.GetCellText(0, 1) == "Yes, the brain."
     import qt
@@ -65,12 +66,45 @@ def test_a_second_question_carries_the_first_as_history(panel, volume, use_runne
         panel.ui.questionBox.setEditText(question)
         panel.ui.applyButton.click()
         finish()
+    panel.ui.questionBox.setEditText("Anything else?")
     assert runner.requests[0].history == ()
     assert runner.requests[1].history == (("Is there a brain?", "Yes, the brain."),)
     panel.ui.newConversationButton.click()
     panel.ui.applyButton.click()
     finish()
     assert runner.requests[2].history == ()
+
+
+def test_a_question_that_failed_stays_to_be_asked_again(panel, volume, use_runner, finish, choose_task):
+    use_runner(response=InputError("There is no question; type one."))
+    choose_task("ask")
+    panel.ui.questionBox.setEditText("Is there <b>a brain</b>?")
+    panel.ui.applyButton.click()
+    finish()
+    assert panel.ui.questionBox.currentText == "Is there <b>a brain</b>?"
+    shown = panel.ui.conversationView.toPlainText()
+    assert "Is there <b>a brain</b>?" in shown and "There is no question" in shown
+
+
+def test_measurements_are_shown(panel, volume, use_runner, finish):
+    use_runner()
+    panel.ui.applyButton.click()
+    finish()
+    table = panel.ui.measurementsTable
+    assert [table.horizontalHeaderItem(c).text() for c in range(table.columnCount)] == ["segment", "volume (mL)"]
+    assert [table.item(0, c).text() for c in range(2)] == ["brain", "12.5"]
+
+
+def test_a_new_result_hides_mine_but_not_what_a_person_drew(host, panel, volume, use_runner, finish):
+    use_runner()
+    drawn = host.scene.AddNewNodeByClass("vtkMRMLSegmentationNode", "drawn")
+    drawn.CreateDefaultDisplayNodes()
+    drawn.GetSegmentation().AddEmptySegment("lesion", "Lesion")
+    for target in (drawn, None, None):
+        panel.ui.targetSelector.setCurrentNode(target)
+        panel.ui.applyButton.click()
+        finish()
+    assert [n.GetDisplayVisibility() for n in nodes(host, "vtkMRMLSegmentationNode")] == [1, 0, 1]
 
 
 def test_enter_in_the_question_asks(panel, volume, use_runner, finish, choose_task):
