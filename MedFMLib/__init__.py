@@ -14,8 +14,8 @@ __version__ = "0.1.0"
 
 NOTICE = "Research and education only. MedFM is not a medical device and must not be used for clinical decisions."
 
-_CONSOLE = ("ask", "measure", "report", "segment")
-__all__ = ["NOTICE", "__version__", "ask", "measure", "report", "segment"]
+_CONSOLE = ("ask", "report", "segment")
+__all__ = ["NOTICE", "__version__", "ask", "report", "segment"]
 
 
 def __getattr__(name: str):

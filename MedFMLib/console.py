@@ -1,4 +1,4 @@
-"""The Python console's functions: `segment`, `ask`, `report`, `measure` on a node, an Image or a path.
+"""The Python console's functions: `segment`, `ask`, `report` on a node, an Image or a path.
 
 Given a volume node, results are written into its scene and the nodes come back beside the response; given a path
 or an Image, only the response comes back. Runs in this process and waits; the panel and servers use runners.
@@ -11,9 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from .engine import Engine
-from .findings import Measurement, Segmentation
 from .image import Image
-from .measure import measure as measure_segmentation
 from .request import DEFAULT_MODEL, Request, Response, SliceChoice
 from .runner import Progress
 
@@ -51,16 +49,6 @@ def ask(volume, question: str, *, progress: Progress | None = None, **options: A
 def report(volume, *, progress: Progress | None = None, **options: Any):
     """Draft a report. Arguments, result and errors: see `segment`."""
     return _run("report", volume, progress, **options)
-
-
-def measure(segmentation: Segmentation, image: Image) -> tuple[Measurement, ...]:
-    """Measurements of every segment; no model is used.
-
-    Args:
-        segmentation: on the image's grid.
-        image: scalar volume.
-    """
-    return measure_segmentation(segmentation, image)
 
 
 def run(request: Request, progress: Progress | None = None) -> Response:

@@ -39,7 +39,9 @@ def sphere(geometry: Geometry, center, radius: float) -> np.ndarray:
 
 def ct_phantom(geometry: Geometry | None = None) -> Image:
     """An elliptic body (40 HU) in air (−1000 HU) with two lungs (−800 HU) and a liver (90 HU) on its right."""
-    geometry = geometry or Geometry((96, 80, 24), affine(np.diag([-1.0, -1.0, 1.0]), (3.6, 3.6, 5.0), (171.0, 142.0, -57.0)))
+    geometry = geometry or Geometry(
+        (96, 80, 24), affine(np.diag([-1.0, -1.0, 1.0]), (3.6, 3.6, 5.0), (171.0, 142.0, -57.0))
+    )
     index = np.stack(np.meshgrid(*[np.arange(n) for n in geometry.shape], indexing="ij"), axis=-1)
     p = geometry.to_world(index) - geometry.center
     values = np.full(geometry.shape, -1000, np.int16)

@@ -32,7 +32,9 @@ def write_series(image: Image, folder: Path, *, shuffle: bool = True, **tags) ->
         data.Modality, data.PatientName, data.PatientID = image.modality, "Secret^Name", "42"
         data.Columns, data.Rows = image.geometry.shape[:2]
         data.InstanceNumber = int(k) + 1
-        data.ImageOrientationPatient = [float(v) for v in [*(affine[:3, 0] / spacing[0]), *(affine[:3, 1] / spacing[1])]]
+        data.ImageOrientationPatient = [
+            float(v) for v in [*(affine[:3, 0] / spacing[0]), *(affine[:3, 1] / spacing[1])]
+        ]
         data.ImagePositionPatient = [float(v) for v in affine @ (0, 0, k, 1)][:3]
         data.PixelSpacing = [float(spacing[1]), float(spacing[0])]
         data.SliceThickness = float(spacing[2])

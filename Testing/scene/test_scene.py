@@ -103,7 +103,9 @@ def test_every_flip_is_read_and_written_at_its_place(session, flips):
     assert np.array_equal(image.scalars, values)
     mask = np.zeros(geometry.shape, bool)
     mask[2, 3, 4] = True
-    written = write_response(session.scene, node, response_with(Segmentation((segment("brain", mask),), image.geometry)))
+    written = write_response(
+        session.scene, node, response_with(Segmentation((segment("brain", mask),), image.geometry))
+    )
     np.testing.assert_allclose(centroid_in_world(written.segmentation, "brain"), geometry.to_world((2, 3, 4)))
 
 
@@ -131,7 +133,9 @@ def test_overlapping_segments_are_both_whole(session):
     whole = sphere(geometry, geometry.center, 14)
     part = sphere(geometry, geometry.center, 6)
     written = write_response(
-        session.scene, node, response_with(Segmentation((segment("brain", whole), segment("brainstem", part)), geometry))
+        session.scene,
+        node,
+        response_with(Segmentation((segment("brain", whole), segment("brainstem", part)), geometry)),
     )
     for name, mask in (("brain", whole), ("brainstem", part)):
         assert segment_mask(written.segmentation, name)[0].sum() == mask.sum()
@@ -165,7 +169,9 @@ def test_a_labelmap_lies_on_the_volume_and_names_its_labels(oblique_volume, scen
     node, _, world = oblique_volume
     mask = sphere(world, world.center, 10)
     geometry = read_image(node).geometry
-    written = write_response(scene, node, response_with(Segmentation((segment("liver", mask),), geometry)), labelmap=True)
+    written = write_response(
+        scene, node, response_with(Segmentation((segment("liver", mask),), geometry)), labelmap=True
+    )
     from vtkmodules.util.numpy_support import vtk_to_numpy
 
     data = written.labelmap.GetImageData()
@@ -202,10 +208,7 @@ def test_a_report_becomes_text_and_page_and_boxes_become_closed_curves(oblique_v
 
 
 def contents(scene):
-    return {
-        scene.GetNthNode(n).GetID(): scene.GetNthNode(n).GetName()
-        for n in range(scene.GetNumberOfNodes())
-    }
+    return {scene.GetNthNode(n).GetID(): scene.GetNthNode(n).GetName() for n in range(scene.GetNumberOfNodes())}
 
 
 def test_a_failed_write_leaves_the_scene_as_it_was(oblique_volume, scene, monkeypatch):
@@ -339,7 +342,9 @@ def test_points_rois_and_segments_are_read_in_world_coordinates(oblique_volume, 
     roi.SetAndObserveTransformNodeID(transform.GetID())
     geometry = read_image(node).geometry
     mask = sphere(geometry, geometry.center, 7)
-    segmentation = write_response(scene, node, response_with(Segmentation((segment("liver", mask),), geometry))).segmentation
+    segmentation = write_response(
+        scene, node, response_with(Segmentation((segment("liver", mask),), geometry))
+    ).segmentation
     clicks, box, region = read_prompts([points, roi, (segmentation, "liver")])
     np.testing.assert_allclose(clicks.inside[0], (matrix @ (1, 2, 3, 1))[:3], atol=1e-5)
     np.testing.assert_allclose(box.center, (matrix @ (4, 5, 6, 1))[:3], atol=1e-5)

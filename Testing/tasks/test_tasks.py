@@ -187,7 +187,9 @@ def test_a_report_has_its_sections_numbers_pictures_and_provenance(monkeypatch):
     assert titles == ["Technique", "Findings", "Impression", "Questions and answers", "Limitations", "Provenance"]
     volume = next(m for m in response.measurements if (m.segment, m.name) == ("liver", "volume"))
     findings = report.sections[1].paragraphs
-    assert any(re.match(rf"Liver: {volume.value:.0f} mL, .*mean 90 ± 1 HU; lies on the right\.", p) for p in findings), findings
+    assert any(
+        re.match(rf"Liver: {volume.value:.0f} mL, .*mean 90 ± 1 HU; lies on the right\.", p) for p in findings
+    ), findings
     assert "slice thickness 5 mm" in report.text
     assert "Q: What? — A: A liver." in report.text
     assert "scripted-revision"[:16] in report.text
@@ -219,7 +221,9 @@ def test_a_model_for_another_modality_warns_and_one_without_labels_refuses(monke
 def test_an_unknown_precision_is_refused(monkeypatch):
     image = ct_phantom()
     with pytest.raises(InputError, match="can't be held as 'int3'; choose one of fp32"):
-        engine(ScriptedModel({}, image.geometry), monkeypatch).run(Request("ask", image, question="?", precision="int3"))
+        engine(ScriptedModel({}, image.geometry), monkeypatch).run(
+            Request("ask", image, question="?", precision="int3")
+        )
 
 
 def test_the_model_is_loaded_once_for_equal_requests(monkeypatch):

@@ -1,0 +1,46 @@
+"""The Python console: a node goes in, nodes come out."""
+
+import numpy as np
+import pytest
+from phantoms import ct_phantom
+from scripted_model import ScriptedModel, engine
+
+import MedFMLib as medfm
+from MedFMLib.errors import InputError
+from MedFMLib.measure import measure
+
+
+@pytest.fixture
+def console(monkeypatch):
+    image = ct_phantom()
+    model = ScriptedModel({"liver": image.scalars == 90}, image.geometry, {"What is it?": "a phantom"})
+    monkeypatch.setattr("MedFMLib.console._engine", engine(model, monkeypatch))
+    return image
+
+
+def test_a_node_gives_nodes_in_its_scene(session, console):
+    node = session.add_volume(console)
+    written = medfm.segment(node, "liver", step=1)
+    assert written.segmentation.GetScene() is session.scene
+    assert written.segmentation.GetSegmentation().GetNthSegment(0).GetName() == "liver"
+    assert written.measurements.GetNumberOfRows() == 1
+    assert written.response.provenance.task == "segment"
+    answered = medfm.ask(node, "What is it?")
+    assert answered.conversation.GetCellText(0, 1) == "a phantom"
+    reported = medfm.report(node)
+    assert "LIVER" in reported.report_text.GetText().upper()
+
+
+def test_an_image_gives_a_response(console):
+    response = medfm.segment(console, ["liver"], step=1)
+    assert response.segmentation["liver"].mask.any()
+    assert measure(response.segmentation, console) == tuple(response.measurements)
+
+
+def test_anything_else_is_refused(console):
+    with pytest.raises(InputError, match="must be a volume node, an Image or a path, not ndarray"):
+        medfm.segment(np.zeros((3, 3, 3)))
+    with pytest.raises(InputError, match="no file or folder"):
+        medfm.ask("nowhere.nii", "What?")
+    with pytest.raises(AttributeError, match="no attribute 'dance'"):
+        medfm.dance  # noqa: B018
