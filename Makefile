@@ -21,6 +21,7 @@ test-slow: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	$(BIN)/medfm bench-tiny
+	$(BIN)/python Testing/bench/speed.py
 
 panel: $(VENV)/.dev
 	cd Testing && ../$(BIN)/python -m host ../MedFM/MedFM.py

@@ -47,7 +47,7 @@ def build(root, quantized):
     card = {
         "id": "random-tiny" if quantized else "random-dense", "title": "Random tiny", "architecture": "paligemma",
         "summary": "Random weights, for tests.", "licence": "none", "parameters": 1, "image_size": 64,
-        "abilities": ["writes", "segments", "locates"], 
+        "abilities": ["writes", "segments", "locates"],
         "precisions": ["nf4", "fp32"] if quantized else ["fp32", "nf4", "int8", "bf16"],
         "adapters": ["default"] if quantized else [],
         "labels": {"CT": ["liver", "left lung", "right lung"]} if quantized else {},

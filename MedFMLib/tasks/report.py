@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from ..findings import Answer, Finding, Measurement, Report, Segmentation
+from ..model import ModelCard
 from ..reports.document import make_report
 from ..reports.pictures import choose_slices_to_show, key_image
-from ..model import ModelCard
 from ..request import Request
 from ..slices import choose_slices
 from ..task import Work, reference

@@ -1,0 +1,97 @@
+"""How fast the embedded model segments: variants take turns within one run, so that ratios hold on a busy machine.
+
+    python Testing/bench/speed.py [--model FOLDER] [--rounds 3]
+
+Prints seconds (median) and the ratio to the first variant. The image is a computed phantom.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import time
+from pathlib import Path
+
+sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolve().parents[2])]
+
+from phantoms import ct_phantom
+
+from MedFMLib import registry
+from MedFMLib.engine import load_model
+from MedFMLib.models.parts import loading
+from MedFMLib.request import DEFAULT_MODEL
+from MedFMLib.runner import Silent
+from MedFMLib.view import make_view
+
+
+def load(card, packed: bool):
+    """The model with 4-bit weights packed or unpacked."""
+    small, loading.SMALL = loading.SMALL, 0 if packed else loading.SMALL
+    try:
+        return load_model(card, next(iter(card.adapters), ""), card.precisions[0], Silent())
+    finally:
+        loading.SMALL = small
+
+
+def network_seconds(model, work) -> tuple[float, float]:
+    """(seconds inside the network's forward, seconds in all) of `work()`."""
+    inside = 0.0
+    original = model.model.forward
+
+    def timed(*arguments, **options):
+        nonlocal inside
+        started = time.perf_counter()
+        try:
+            return original(*arguments, **options)
+        finally:
+            inside += time.perf_counter() - started
+
+    model.model.forward = timed
+    started = time.perf_counter()
+    try:
+        work()
+    finally:
+        model.model.forward = original
+    return inside, time.perf_counter() - started
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", default=DEFAULT_MODEL)
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    card = registry.card(options.model)
+    image = ct_phantom()
+    views = [make_view(image, "axial", n) for n in range(24)]
+    labels = (card.labels_for("CT") or ("liver",))[:6]
+    variants = {}
+    for name, packed, batch in (
+        ("unpacked, 32 slices a batch", False, 32),
+        ("unpacked, 8 slices a batch", False, 8),
+        ("unpacked, 1 slice a batch", False, 1),
+        ("packed NF4, 32 slices a batch", True, 32),
+    ):
+        model = load(card, packed)
+        model.batch = batch
+        variants[name] = model
+    times: dict[str, list[float]] = {name: [] for name in variants}
+    order = list(variants)
+    for round_number in range(options.rounds + 1):  # the first warms up
+        for name in order if round_number % 2 else reversed(order):
+            started = time.perf_counter()
+            variants[name].segment(views, labels)
+            if round_number:
+                times[name].append(time.perf_counter() - started)
+    first = statistics.median(times[order[0]])
+    print(f"{card.id}: 24 slices of a phantom, {len(labels)} structures, median of {options.rounds}")
+    for name in order:
+        median = statistics.median(times[name])
+        print(f"  {name:32s} {median:7.2f} s   {24 / median:6.2f} slices/s   {median / first:5.2f} ×")
+    inside, total = network_seconds(variants[order[0]], lambda: variants[order[0]].segment(views, labels))
+    print(f"  share of the time inside the network: {inside / total:.0%}")
+
+
+if __name__ == "__main__":
+    main()
