@@ -56,9 +56,9 @@ TASKS = {"segment": _("Segment"), "ask": _("Ask"), "report": _("Draft the report
 """Task → the button's text, in the order of the tabs."""
 
 TIMER_MS = 50
-RESTING = ("volumeSelector", "modelSelector", "adapterSelector", "precisionSelector", "advancedButton", "installButton",
-           "labelList", "labelFilter", "clearLabelsButton", "freeLabelsEdit", "questionBox",
-           "newConversationButton")  # fmt: skip
+RESTING = ("volumeSelector", "modelSelector", "adapterSelector", "precisionSelector", "folderButton", "installButton",
+           "labelList", "labelFilter", "clearLabelsButton", "freeLabelsEdit", "questionBox", "newConversationButton",
+           "advancedButton")  # fmt: skip
 """Widgets that rest while a job runs."""
 
 
@@ -69,15 +69,10 @@ class MedFM(ScriptedLoadableModule):
         ScriptedLoadableModule.__init__(self, parent)
         parent.title = "MedFM"
         parent.categories = [translate("qSlicerAbstractCoreModule", "Segmentation")]
-        parent.dependencies = []
         parent.contributors = ["The MedFM authors"]
-        parent.helpText = (
-            _(
-                "Segment, ask about and report on medical images with a vision-language model on your own computer. "
-                'See the <a href="https://github.com/medfm/SlicerMedFM">documentation</a>.<br><br>'
-            )
-            + NOTICE
-        )
+        page = '<a href="https://github.com/medfm/SlicerMedFM">documentation</a>'
+        about = _("Segment, ask about and report on medical images with a vision-language model on your own computer.")
+        parent.helpText = f"{about} See the {page}.<br><br>{NOTICE}"
         parent.acknowledgementText = _("Built on 3D Slicer, PyTorch and Transformers.")
 
 
@@ -117,6 +112,7 @@ class MedFMWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         ui = self.ui
         ui.applyButton.connect("clicked(bool)", self.onApply)
         ui.installButton.connect("clicked(bool)", self.onInstall)
+        ui.folderButton.connect("clicked(bool)", self.onChooseFolder)
         ui.newConversationButton.connect("clicked(bool)", self.onNewConversation)
         ui.openReportButton.connect("clicked(bool)", self.onOpenReport)
         ui.taskTabs.connect("currentChanged(int)", self.onTabChanged)
@@ -132,9 +128,6 @@ class MedFMWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def enter(self):
         self.initialize()
-
-    def exit(self):
-        """A running job goes on; its result is written when it comes."""
 
     def cleanup(self):
         self.timer.stop()
@@ -156,11 +149,7 @@ class MedFMWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.setParameterNode(MedFMLogic().getParameterNode())
         self.parameters.volume = self.parameters.volume or self.ui.volumeSelector.currentNode()
         self.packages.show()
-        with self.bindings.paused():
-            self.models.load()
-        if not self.models.knows(self.parameters.model):
-            self.parameters.choose_model(self.models.default())
-        self.showModel()
+        self.showModels()
         self.showParameters()
 
     def setParameterNode(self, node):
@@ -177,6 +166,13 @@ class MedFMWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.ui.taskTabs.setCurrentIndex(list(TASKS).index(self.parameters.task))
         self.showVolume()
         self.updateButtons()
+
+    def showModels(self):
+        with self.bindings.paused():
+            self.models.load(self.parameters.model)
+        if not self.models.knows(self.parameters.model):
+            self.parameters.choose_model(self.models.default())
+        self.showModel()
 
     def showModel(self):
         with self.bindings.paused():
@@ -342,6 +338,13 @@ class MedFMWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.status.say(text, problem=True)
 
     # -- other slots -------------------------------------------------------------------------------
+
+    @shown
+    def onChooseFolder(self):
+        folder = qt.QFileDialog.getExistingDirectory(slicer.util.mainWindow(), _("Folder with a model"))
+        if folder:
+            self.parameters.choose_model(self.models.add_folder(folder))
+            self.showModels()
 
     @shown
     def onNewConversation(self):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from MedFMLib import registry
+from MedFMLib.model import ModelCard
 from MedFMLib.request import DEFAULT_MODEL
 
 
@@ -16,16 +19,34 @@ class ModelChoice:
 
     def __init__(self, ui, find_cards=registry.cards):
         self._ui, self._find_cards = ui, find_cards
-        self.cards = {}
+        self.cards: dict[str, ModelCard] = {}
+        self._from_folders: dict[str, ModelCard] = {}
+        ui.questionBox.setCompleter(None)  # it would finish a person's question with an example
 
-    def load(self) -> None:
-        """Look which models there are, and list them.
+    def load(self, chosen: str = "") -> None:
+        """List the models there are, those from folders last.
+
+        Args:
+            chosen: the model that a saved scene names; if it is a folder that is still there, it is listed, too.
 
         Raises:
             ModelError: if a card is damaged.
         """
-        self.cards = self._find_cards()
+        known = self._find_cards()
+        if chosen and chosen not in known and Path(chosen).is_dir():
+            self._from_folders[chosen] = registry.card(chosen)
+        self.cards = known | self._from_folders
         fill(self._ui.modelSelector, [(card.title, card.id) for card in self.cards.values()])
+
+    def add_folder(self, folder: str) -> str:
+        """Take a model from a folder; returns its id. The list shows it after the next `load`.
+
+        Raises:
+            ModelError: if the folder holds no model that MedFM knows.
+        """
+        card = registry.card(folder)
+        self._from_folders[card.id] = card
+        return card.id
 
     def knows(self, model: str) -> bool:
         """Is the model there?"""

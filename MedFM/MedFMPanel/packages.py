@@ -25,7 +25,10 @@ def name_of(requirement: str) -> str:
 
 def missing(path: Path) -> list[str]:
     """The requirements whose package is not there; looks without importing, since torch takes seconds."""
-    from packaging.requirements import Requirement  # Slicer ships it; slicer.packaging builds on it
+    try:
+        from packaging.requirements import Requirement
+    except ImportError:  # before Slicer 5.12 only pip has it
+        from pip._vendor.packaging.requirements import Requirement
 
     wanted = [Requirement(line) for line in requirements(path)]
     return [

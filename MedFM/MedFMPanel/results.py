@@ -48,9 +48,10 @@ class Results:
         table.setColumnCount(len(columns))
         table.setHorizontalHeaderLabels([node.GetColumnName(column) for column in columns])
         table.setRowCount(node.GetNumberOfRows() if node is not None else 0)
+        model = table.model()  # makes the items in C++, so that Python doesn't own and delete them
         for row in range(table.rowCount):
             for column in columns:
-                table.setItem(row, column, qt.QTableWidgetItem(node.GetCellText(row, column)))
+                model.setData(model.index(row, column), node.GetCellText(row, column))
         table.verticalHeader().hide()
         table.resizeColumnsToContents()
 

@@ -26,8 +26,9 @@ class StructureList:
         """List what a model knows, in its order; without a list, show the line for free names."""
         self._filling = True
         self._list.clear()
-        for label in known:
-            item = qt.QListWidgetItem(label, self._list)
+        for row, label in enumerate(known):
+            self._list.addItem(label)
+            item = self._list.item(row)  # made in C++, so that Python doesn't own and delete it
             item.setFlags(qt.Qt.ItemIsEnabled | qt.Qt.ItemIsUserCheckable)
             item.setCheckState(qt.Qt.Checked if label in ticked else qt.Qt.Unchecked)
         self._filling = False

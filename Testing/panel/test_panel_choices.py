@@ -40,6 +40,17 @@ OPEN = ModelCard(
 )
 
 
+CARD = {
+    "architecture": "paligemma",
+    "summary": "From a folder.",
+    "licence": "Apache-2.0",
+    "parameters": 3,
+    "image_size": 224,
+    "abilities": ["writes"],
+    "precisions": ["fp32"],
+}
+
+
 @pytest.fixture
 def cards(panel):
     """Two made-up models: one with lists of structures, one that takes any name."""
@@ -136,6 +147,41 @@ def test_a_reloaded_scene_keeps_the_adapter_that_was_chosen(host, panel, cards, 
     host.scene.Clear(0)
     slicer.util.loadScene(path)
     assert panel.parameters.adapter == panel.ui.adapterSelector.currentData == "none"
+
+
+def test_a_model_can_be_taken_from_a_folder_and_is_remembered(host, panel, tmp_path):
+    import json
+
+    import slicer.util
+
+    folder = tmp_path / "my model"
+    folder.mkdir()
+    (folder / "medfm-card.json").write_text(json.dumps({**CARD, "id": str(folder), "title": "Mine"}))
+    host.dialogs.answer_next(str(folder))
+    panel.ui.folderButton.click()
+    assert panel.ui.modelSelector.currentText == "Mine"
+    assert panel.parameters.model == str(folder)
+    path = str(tmp_path / "scene.mrb")
+    assert slicer.util.saveScene(path)
+    host.scene.Clear(0)
+    panel.models._from_folders.clear()
+    slicer.util.loadScene(path)
+    assert panel.ui.modelSelector.currentText == "Mine"
+
+
+def test_a_folder_without_a_model_is_told_in_the_panel(host, panel, tmp_path):
+    before = panel.parameters.model
+    host.dialogs.answer_next(str(tmp_path))
+    panel.ui.folderButton.click()
+    assert "config.json" in panel.ui.statusLabel.text
+    assert panel.parameters.model == before
+
+
+def test_choosing_no_folder_changes_nothing(host, panel):
+    before = panel.parameters.model
+    host.dialogs.answer_next("")
+    panel.ui.folderButton.click()
+    assert panel.parameters.model == before
 
 
 def test_example_questions_are_offered_and_a_typed_one_stays(panel, cards):
