@@ -41,7 +41,7 @@ $(VENV)/.run: pyproject.toml
 	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -c "import torch" 2>/dev/null || { echo "Installing $(TORCH) …"; $(PIP) "$(TORCH)"; }
 	$(PIP) -e ".[cli,report,samples]"
-	$(PIP) --no-deps nilearn # for the scan that it ships; its own dependencies are not needed
+	$(PIP) --no-deps --target $(VENV)/samples --upgrade nilearn # for the scan that it ships, apart from the environment
 	@$(BIN)/python -c "import runpy; runpy.run_path('Testing/host/system.py')['check']()"
 	touch $@
 

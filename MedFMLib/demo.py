@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -46,8 +47,11 @@ def find_scan() -> Path:
         InputError: if nilearn is not installed.
     """
     package = find_spec("nilearn")  # found, not imported: its own dependencies are not needed
-    path = Path(package.origin).parent / SCAN if package and package.origin else None
-    if path is None or not path.is_file():
+    folders = [Path(sys.prefix) / "samples" / "nilearn"]  # where `make demo` puts it
+    if package is not None and package.origin:
+        folders.insert(0, Path(package.origin).parent)
+    path = next((folder / SCAN for folder in folders if (folder / SCAN).is_file()), None)
+    if path is None:
         raise InputError(
             "The demo's scan comes with the package nilearn; `pip install --no-deps nilearn`, or give a volume with --image."
         )
