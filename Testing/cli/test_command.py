@@ -1,7 +1,6 @@
 """The `medfm` command, run as a person would, with a very small random model."""
 
 import json
-import os
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from cli.conftest import ROOT, medfm_process
 from phantoms import affine, ct_phantom, oblique_geometry
 
 from MedFMLib import cli
@@ -17,23 +17,12 @@ from MedFMLib.files.reading import geometry_of, read_image
 from MedFMLib.geometry import Geometry, lps_from_ras
 from MedFMLib.image import Image
 
-ROOT = Path(__file__).resolve().parents[2]
-
 
 @dataclass
 class Done:
     returncode: int
     stdout: str
     stderr: str
-
-
-def medfm_process(*arguments):
-    """The command in a process of its own."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1", "COLUMNS": "200", "NO_COLOR": "1"}
-    return subprocess.run(
-        [sys.executable, "-m", "MedFMLib.cli", *map(str, arguments)],
-        capture_output=True, text=True, env=environment, timeout=240, check=False,
-    )  # fmt: skip
 
 
 @pytest.fixture
