@@ -49,9 +49,29 @@ class qSlicerMainWindow(QtWidgets.QMainWindow):
         dock.setWidget(self._scroll)
         self.addDockWidget(QtCore.Qt.DockWidgetArea.LeftDockWidgetArea, dock)
         self.setCentralWidget(views)
+        self._add_file_menu()
         self.statusBar()
         self.resize(1320, 900)
         self._panel = None
+
+    def _add_file_menu(self) -> None:
+        """Just enough to use the window by hand."""
+        menu = self.menuBar().addMenu("&File")
+        menu.addAction("&Load volume…", self._load_volume)
+        menu.addAction("&Save scene as…", self._save_scene)
+        menu.addAction("&Close scene", lambda: slicer.mrmlScene.Clear(0))
+        menu.addAction("E&xit", self.close)
+
+    def _load_volume(self) -> None:
+        path, _ = QtWidgets.QFileDialog.getOpenFileName(self, "Load volume")
+        if path:
+            volume = slicer.util.loadVolume(path)
+            slicer.util.setSliceViewerLayers(background=volume, fit=True)
+
+    def _save_scene(self) -> None:
+        path, _ = QtWidgets.QFileDialog.getSaveFileName(self, "Save scene", "scene.mrb", "Scenes (*.mrb)")
+        if path:
+            slicer.util.saveScene(path)
 
     def moduleSelector(self) -> qSlicerModuleSelectorToolBar:
         return self._selector

@@ -1,8 +1,8 @@
 """Slice and 3D views: real MRML displayable managers on an off-screen window, shown as a picture.
 
 A VTK window inside Qt has no OpenGL context on Qt's offscreen platform, so each view is a QLabel with the
-rendered image; a grab of the main window is then a full screenshot on every platform. The views don't
-react to the mouse.
+rendered image; a grab of the main window is then a full screenshot on every platform. Of the mouse they know
+only the wheel.
 """
 
 from __future__ import annotations
@@ -174,6 +174,11 @@ class SliceView(MRMLView):
 
     def fit_node_to_window(self, width: int, height: int) -> None:
         self.logic.ResizeSliceNode(width, height)
+
+    def wheelEvent(self, event) -> None:
+        """One slice forward or back."""
+        step = self.logic.GetLowestVolumeSliceSpacing()[2] or 1.0
+        self.logic.SetSliceOffset(self.logic.GetSliceOffset() + (step if event.angleDelta().y() > 0 else -step))
 
     def mrmlSliceNode(self):
         return self.node

@@ -10,13 +10,10 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "Testing")]
-SCAN = "datasets/data/mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz"
-QUESTIONS = ("which modality is this?", "which plane is this?", "which structures are visible?")
 SIZE = (1440, 960)
 
 
@@ -42,6 +39,7 @@ def sketch(request):
     half = grid[0] < image.geometry.shape[0] / 2
     limit = np.percentile(values[values > 0], 25)
     masks = {"left cerebral hemisphere": (values > limit) & half, "right cerebral hemisphere": (values > limit) & ~half}
+    masks["cerebellum"] = (values > limit) & (grid[2] < 50) & (grid[1] < 90)
     parts = [(structure(name), mask) for name, mask in masks.items()]
     segments = tuple(Segment(s.label, mask, s.color, s.category, s.code, s.side) for s, mask in parts)
     findings = (Segmentation(segments, image.geometry, seen), Measurement("brain", "volume", 1200.0, "mL"))
@@ -53,6 +51,8 @@ def sketch(request):
 
 def run(host, widget, task: str, name: Path, seconds: float) -> None:
     """Do one task in the panel and take its picture."""
+    from MedFMLib.demo import QUESTIONS
+
     widget.ui.taskTabs.setCurrentIndex(("segment", "ask", "report").index(task))
     for question in QUESTIONS if task == "ask" else ("",):
         widget.ui.questionBox.setEditText(question)
@@ -60,7 +60,7 @@ def run(host, widget, task: str, name: Path, seconds: float) -> None:
         host.run_loop_until(lambda: not widget.session.running, seconds, f"the end of {task}")
         if "Done" not in widget.ui.statusLabel.text:
             raise SystemExit(f"{task} failed: {widget.ui.statusLabel.text}")
-    if task == "segment":
+    if not widget.ui.show3DButton.checked:  # each result is a new segmentation
         widget.ui.show3DButton.click()
         host.app.layoutManager().resetThreeDViews()
     shrink(host.screenshot(name))
@@ -86,10 +86,11 @@ def main() -> int:
     host = install()
     import slicer.util
 
+    from MedFMLib.demo import find_scan
     from MedFMLib.runner import FakeRunner
 
-    scan = Path(find_spec("nilearn").origin).parent / SCAN
-    volume = slicer.util.loadVolume(str(scan), {"name": "MNI152 T1"})
+    volume = slicer.util.loadVolume(str(find_scan()), {"name": "MNI152 T1"})
+    volume.SetAttribute("DICOM.Modality", "MR")
     volume.GetDisplayNode().SetAutoWindowLevel(True)
     host.load_module(ROOT / "MedFM" / "MedFM.py")
     host.main_window.resize(*SIZE)

@@ -105,6 +105,22 @@ def test_jumping_moves_all_slices(host, volume):
     assert offsets == pytest.approx({"Red": 6.0, "Yellow": -3.0, "Green": 4.0})  # sagittal counts leftwards
 
 
+def test_the_wheel_moves_one_slice(host, volume):
+    import slicer.util
+    from PySide6 import QtCore, QtGui
+
+    slicer.util.setSliceViewerLayers(background=volume, fit=True)
+    widget = slicer.app.layoutManager().sliceWidget("Red")
+    before = widget.sliceLogic().GetSliceOffset()
+    nothing, none = QtCore.QPoint(), QtCore.Qt.KeyboardModifier.NoModifier
+    event = QtGui.QWheelEvent(
+        QtCore.QPointF(), QtCore.QPointF(), nothing, QtCore.QPoint(0, 120), QtCore.Qt.MouseButton.NoButton, none,
+        QtCore.Qt.ScrollPhase.NoScrollPhase, False,
+    )  # fmt: skip
+    host.app.sendEvent(widget.sliceView(), event)
+    assert widget.sliceLogic().GetSliceOffset() == pytest.approx(before + 2.0)
+
+
 def test_a_new_node_gets_one_hierarchy_item_and_a_reloaded_scene_no_second_one(host, volume, tmp_path):
     import slicer
 
