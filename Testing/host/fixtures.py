@@ -22,6 +22,7 @@ def host(running_host) -> Iterator:
     """The stand-in with an empty scene; whatever the application would only print fails the test."""
     import slicer.util
 
+    other_scene, slicer.mrmlScene = getattr(slicer, "mrmlScene", None), running_host.scene
     running_host.dialogs.forget()
     running_host.installer.requested.clear()
     running_host.installer.accept = True
@@ -33,4 +34,5 @@ def host(running_host) -> Iterator:
     for node in slicer.util.getNodesByClass("vtkMRMLScriptedModuleNode"):  # singletons survive a clear
         running_host.scene.RemoveNode(node)
     running_host.process_events()
+    slicer.mrmlScene = other_scene
     running_host.problems.check()
