@@ -27,7 +27,7 @@ panel: $(VENV)/.dev
 	cd Testing && ../$(BIN)/python -m host ../MedFM/MedFM.py
 
 panel-shot: $(VENV)/.dev
-	cd Testing && ../$(BIN)/python -m host ../MedFM/MedFM.py --shot ../docs/images
+	$(BIN)/python Testing/panel/shots.py
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .

@@ -20,6 +20,7 @@ set(MedFMLib_FILES
   "models/mask_codec.py"
   "models/paligemma.py"
   "models/parts/__init__.py"
+  "models/parts/decoding.py"
   "models/parts/loading.py"
   "models/parts/sizes.py"
   "prompts.py"

@@ -6,6 +6,7 @@ Every finding names where it stands (a `Geometry` or `SliceReference`s), so that
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
@@ -64,6 +65,18 @@ class Segment:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "mask", np.asarray(self.mask, dtype=bool))
+
+    @cached_property
+    def cropped(self) -> tuple[tuple[int, int, int], np.ndarray]:
+        """(first index, (i, j, k) uint8) of the mask's bounding box, i fastest in memory; one zero voxel if empty.
+
+        Kept, since computing it takes longer than a GUI thread may be blocked: runners touch it on their thread.
+        """
+        box = []
+        for axis in range(3):
+            along = np.flatnonzero(self.mask.any(axis=tuple(a for a in range(3) if a != axis)))
+            box.append(slice(int(along[0]), int(along[-1]) + 1) if len(along) else slice(0, 1))
+        return tuple(s.start for s in box), np.asfortranarray(self.mask[tuple(box)]).view(np.uint8)
 
 
 @dataclass(frozen=True, eq=False)

@@ -238,7 +238,10 @@ class Runner(Protocol):
 def run_job(job: Job, compute: Compute) -> None:
     """Run `job` to its end in this thread; every outcome becomes an event, nothing is raised."""
     try:
-        job.finish(compute(job.request, job))
+        response = compute(job.request, job)
+        for segment in response.segmentation.segments if response.segmentation else ():
+            segment.cropped  # noqa: B018 - computed here, so that writing it does not block a GUI thread
+        job.finish(response)
     except MedFMError as error:
         job.fail(error)
     except MemoryError:

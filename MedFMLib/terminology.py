@@ -66,7 +66,7 @@ def structure(label: str) -> Structure:
     entry = table["structures"].get(name)
     color = tuple(entry["color"]) if entry else tuple(0.35 + b / 255 * 0.6 for b in sha256(label.encode()).digest()[:3])
     if side == "left":  # tell neighbours of the two sides apart
-        color = tuple(round(0.82 * c, 3) for c in color)
+        color = tuple(round(c, 3) for c in (0.55 * color[2] + 0.25, 0.7 * color[1], 0.6 * color[0] + 0.1))
     return Structure(
         label=normalize(label),
         category=Code(*table["category"]),

@@ -181,17 +181,15 @@ def _placement(volume, geometry) -> tuple[np.ndarray, object]:
     return geometry.affine, None
 
 
-def _oriented_image(mask: np.ndarray, affine: np.ndarray):
-    """(I, J, K) bool → vtkOrientedImageData of 0 and 1, cut to the mask's bounding box."""
+def _oriented_image(segment: Segment, affine: np.ndarray):
+    """A segment's mask → vtkOrientedImageData of 0 and 1, cut to its bounding box."""
     import slicer
     from vtkmodules.util.numpy_support import numpy_to_vtk
 
-    index = np.argwhere(mask)
-    low, high = (index.min(axis=0), index.max(axis=0)) if len(index) else (np.zeros(3, int), np.zeros(3, int))
-    cut = mask[tuple(slice(a, b + 1) for a, b in zip(low, high, strict=True))]
+    start, mask = segment.cropped
     data = slicer.vtkOrientedImageData()
-    data.SetExtent(*[int(v) for pair in zip(low, high, strict=True) for v in pair])
-    scalars = numpy_to_vtk(np.ascontiguousarray(cut.transpose(2, 1, 0), dtype=np.uint8).ravel(), deep=True)
+    data.SetExtent(*[v for low, n in zip(start, mask.shape, strict=True) for v in (low, low + n - 1)])
+    scalars = numpy_to_vtk(mask.ravel(order="F"), deep=True)
     scalars.SetName("ImageScalars")
     data.GetPointData().SetScalars(scalars)
     data.SetImageToWorldMatrix(to_vtk(affine))
@@ -226,7 +224,7 @@ def _add_segment(changes: _Changes, node, segment: Segment, affine: np.ndarray) 
     made.SetTag("MedFM.Source", "MedFM")
     if tag := terminology_tag(segment):
         made.SetTag(made.GetTerminologyEntryTagName(), tag)
-    made.AddRepresentation("Binary labelmap", _oriented_image(segment.mask, affine))
+    made.AddRepresentation("Binary labelmap", _oriented_image(segment, affine))
     segments = node.GetSegmentation()
     segment_id = segments.GenerateUniqueSegmentID(segment.label.replace(" ", "_"))
     if not segments.AddSegment(made, segment_id):
