@@ -21,6 +21,7 @@ set(MedFMLib_FILES
   "models/paligemma.py"
   "models/parts/__init__.py"
   "models/parts/decoding.py"
+  "models/parts/dense_head.py"
   "models/parts/loading.py"
   "models/parts/sizes.py"
   "prompts.py"

@@ -33,7 +33,7 @@ class SeenObject:
     Args:
         label: as it was asked for.
         box: (y0, x0, y1, x1), each 0…1 in the view's square.
-        mask: (64, 64) float 0…1 inside the box, rows down, or None for a box alone.
+        mask: (h, w) float 0…1 over the box, rows down, at least 2×2, or None for a box alone.
     """
 
     label: str

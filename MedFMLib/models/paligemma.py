@@ -40,6 +40,7 @@ def load(card: ModelCard, adapter: str, precision: str, progress) -> PaliGemma:
 
     from .mask_codec import MaskCodec
     from .parts import loading
+    from .parts.dense_head import DenseHead
 
     folder = loading.base_folder(card)
     try:
@@ -57,10 +58,11 @@ def load(card: ModelCard, adapter: str, precision: str, progress) -> PaliGemma:
         adapter_hash = loading.sha256_of([place / "adapter_model.safetensors"])
     codec_folder = _codec_folder(card, folder)
     codec = MaskCodec.load(codec_folder) if codec_folder else None
+    head = DenseHead.load(folder.parent / "dense_head") if (folder.parent / "dense_head").is_dir() else None
     revision = card.revision or loading.sha256_of(loading.check_folder(folder))
     name = Path(adapter).name if adapter else ""
     facts = LoadedFacts(revision, held, name, adapter_hash)
-    return PaliGemma(model, processor, codec, facts, least_error=card.decoding == "least-error")
+    return PaliGemma(model, processor, codec, facts, head, least_error=card.decoding == "least-error")
 
 
 def _codec_folder(card: ModelCard, base: Path) -> Path | None:
@@ -110,13 +112,14 @@ class PaliGemma:
         processor: its `PaliGemmaProcessor`.
         codec: turns 16 codes into a mask; None if the model has no masks.
         facts: for provenance.
+        head: draws masks straight from the vision tower; None to write them as tokens.
         least_error: choose locations and mask codes by least expected error (see `parts.decoding`).
     """
 
     max_views = 1
 
-    def __init__(self, model, processor, codec, facts: LoadedFacts, least_error: bool = False):
-        self.model, self.processor, self.codec, self.facts = model, processor, codec, facts
+    def __init__(self, model, processor, codec, facts: LoadedFacts, head=None, least_error: bool = False):
+        self.model, self.processor, self.codec, self.facts, self.head = model, processor, codec, facts, head
         self.least_error = least_error
         size = processor.image_processor.size
         self.image_size = int(size["height"])
@@ -154,6 +157,8 @@ class PaliGemma:
         Raises:
             ModelError: if the model came without a mask codec.
         """
+        if self.head is not None:
+            return self._draw(views, labels, watch)
         if self.codec is None:
             raise ModelError(
                 "This model has no mask codec; convert the published vae-oid.npz with "
@@ -166,6 +171,25 @@ class PaliGemma:
         return self._see("detect", views, labels, watch)
 
     # -- how -------------------------------------------------------------------------------------
+
+    def _draw(self, views: Sequence[View], labels: Sequence[str], watch: Watch) -> list[list[SeenObject]]:
+        """Masks over whole pictures by the dense head, a batch of slices in one pass of the vision tower."""
+        import torch
+
+        watch.on_prompt(f"dense head: {' ; '.join(labels)}")
+        seen: list[list[SeenObject]] = []
+        core = self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
+        for start in range(0, len(views), self.batch):
+            if watch.cancelled():
+                raise Cancelled
+            pictures = [view.square(self.image_size) for view in views[start : start + self.batch]]
+            pixels = self.processor.image_processor(pictures, return_tensors="pt")["pixel_values"]
+            with torch.inference_mode():
+                features = core.model.vision_tower(pixels.to(core.device, core.dtype)).last_hidden_state
+                found = self.head.masks(features.cpu(), labels)
+            seen += [[SeenObject(name, (0.0, 0.0, 1.0, 1.0), mask) for name, mask in masks.items()] for masks in found]
+            watch.on_fraction(len(seen) / len(views))
+        return seen
 
     def _see(self, verb: str, views: Sequence[View], labels: Sequence[str], watch: Watch) -> list[list[SeenObject]]:
         from .location_tokens import parse_objects

@@ -7,6 +7,7 @@ Knows checkpoints and the folder's layout:
     base/            PaliGemma, linear layers in NF4 (double quantization), tokenizer and processor
     adapters/default LoRA, trained on that quantized base
     mask_codec/      codec for the mask tokens
+    dense_head/      the linear layer that names the cells of a picture, fitted to the adapted vision tower
     labels.json      what it can be asked
 
 The base is saved before an adapter is attached: afterwards its keys carry the adapter's layer names. Everything is written
@@ -23,10 +24,10 @@ from functools import partial
 from pathlib import Path
 
 from .exchanges import exchange_batches
-from .labels import LABELS
+from .labels import LABELS, PARTS, STRUCTURES
 from .samples import Background
-from .tiny import Shape, make_model, make_processor, make_tokenizer
-from .train_eyes import learning_rate
+from .tiny import Shape, dense_head, make_model, make_processor, make_tokenizer, reading_head
+from .train_eyes import learning_rate, part_weights
 from .train_tiny import SoftTargets, losses
 
 VISION = ("q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2")
@@ -89,7 +90,7 @@ def lora_config(rank: int):
 
 
 def train_adapter(data: Path, work: Path, base: Path, minutes: float, rank: int, batch: int, top: float, seed: int, threads: int):
-    """LoRA on the quantized base in `base`; returns the PEFT model. Logs to `adapter.jsonl`."""
+    """LoRA on the quantized base in `base`, and the heads with it; returns (PEFT model, dense head). Logs to `adapter.jsonl`."""
     import torch
     from peft import get_peft_model
     from transformers import PaliGemmaForConditionalGeneration
@@ -103,7 +104,10 @@ def train_adapter(data: Path, work: Path, base: Path, minutes: float, rank: int,
     model = PaliGemmaForConditionalGeneration.from_pretrained(base, device_map={"": "cpu"})
     allow_training(model)
     adapted = get_peft_model(model, lora_config(rank))
-    trained = [p for p in adapted.parameters() if p.requires_grad]
+    heads = torch.nn.ModuleDict({"dense": dense_head(shape), "reader": reading_head(shape)})
+    heads.load_state_dict(torch.load(work / "base.pt", weights_only=True)["heads"])
+    weights = part_weights()
+    trained = [*(p for p in adapted.parameters() if p.requires_grad), *heads.parameters()]
     optimizer = torch.optim.AdamW(trained, lr=top, weight_decay=0.0, betas=(0.9, 0.98))
     average = [p.detach().clone() for p in trained]
     soft = SoftTargets.make(tokenizer, codec.codebook)
@@ -114,7 +118,7 @@ def train_adapter(data: Path, work: Path, base: Path, minutes: float, rank: int,
     while (fraction := (time.time() - began) / (60 * minutes)) < 1:
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(fraction, 0.05, top)
-        found = losses(model, None, next(batches), shape, soft, None)
+        found = losses(model, heads, next(batches), shape, soft, weights)
         found["total"].backward()
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()
@@ -135,7 +139,7 @@ def train_adapter(data: Path, work: Path, base: Path, minutes: float, rank: int,
     with torch.no_grad():
         for kept, parameter in zip(average, trained, strict=True):
             parameter.copy_(kept)
-    return adapted.eval()
+    return adapted.eval(), heads["dense"]
 
 
 QUESTIONS = {
@@ -164,6 +168,8 @@ def write_labels(folder: Path) -> None:
 def ship(data: Path, work: Path, output: Path, minutes: float, rank: int = 16, batch: int = 48, top: float = 1e-3,
          seed: int = 3, threads: int = 2) -> None:  # fmt: skip
     """Quantize, train the adapter, and replace the parts of `output` that are weights."""
+    from ..models.parts.dense_head import DenseHead
+
     fresh = work / "fresh"
     shutil.rmtree(fresh, ignore_errors=True)
     write_dense(work, work / "dense")
@@ -171,16 +177,19 @@ def ship(data: Path, work: Path, output: Path, minutes: float, rank: int = 16, b
     model.save_pretrained(fresh / "base")
     make_processor(Shape()).save_pretrained(fresh / "base")
     del model
-    adapted = train_adapter(data, work, fresh / "base", minutes, rank, batch, top, seed, threads)
+    adapted, dense = train_adapter(data, work, fresh / "base", minutes, rank, batch, top, seed, threads)
     adapted.save_pretrained(fresh / "adapters" / "default")
     (fresh / "adapters" / "default" / "README.md").unlink(missing_ok=True)
     _no_paths(fresh / "adapters" / "default" / "adapter_config.json")
+    DenseHead(dense.weight, dense.bias, Shape().fine, len(PARTS), STRUCTURES).save(fresh / "dense_head")
     shutil.copytree(work / "mask_codec", fresh / "mask_codec")
     output.mkdir(parents=True, exist_ok=True)
-    for name in ("base", "adapters", "mask_codec"):
+    for name in ("base", "adapters", "mask_codec", "dense_head"):
         staged = output / f".{name}.new"
         shutil.rmtree(staged, ignore_errors=True)
         shutil.copytree(fresh / name, staged)
+        for file in staged.rglob("*"):
+            file.chmod(0o755 if file.is_dir() else 0o644)
         old = output / f".{name}.old"
         if (output / name).exists():
             (output / name).rename(old)

@@ -136,7 +136,9 @@ def test_the_converter_is_a_command(published_arrays, tmp_path):
     command = [sys.executable, "-m", "MedFMLib.models.mask_codec"]
     subprocess.run([*command, str(tmp_path / "vae-oid.npz"), str(tmp_path / "out")], check=True, capture_output=True)
     assert MaskCodec.load(tmp_path / "out").decode([[1] * 16]).shape == (1, 64, 64)
-    wrong = subprocess.run([*command, str(tmp_path / "absent.npz"), str(tmp_path / "o")], capture_output=True, text=True)
+    wrong = subprocess.run(
+        [*command, str(tmp_path / "absent.npz"), str(tmp_path / "o")], capture_output=True, text=True
+    )
     assert wrong.returncode == 3 and "absent.npz" in wrong.stderr and "Traceback" not in wrong.stderr
 
 
