@@ -6,6 +6,7 @@ import json
 import os
 import sys
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -114,6 +115,9 @@ def _print_measurements(response: Response) -> None:
     from .measure import as_table
 
     titles, rows = as_table(response.measurements)
+    if not rows:
+        out.print("No structure was found.")
+        return
     table = Table(title="Measurements", caption="from voxels and geometry; sides are the patient's")
     for title in titles:
         table.add_column(title, justify="left" if title in ("segment", "side") else "right")
@@ -350,6 +354,8 @@ def version() -> None:
 def main() -> None:
     """Run the command; a problem that a person can act on is one sentence on stderr and an exit code."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    # what libraries tell their developers is nothing that a user of the command can act on
+    warnings.filterwarnings("ignore", module="(transformers|peft|bitsandbytes|torch)")
     try:
         app()
     except MedFMError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 from pathlib import Path
 
@@ -102,6 +103,8 @@ def surface_picture(segmentation, size: int = 470) -> np.ndarray:
     import vtk
     from vtkmodules.util.numpy_support import vtk_to_numpy
 
+    if sys.platform.startswith("linux") and not os.environ.get("DISPLAY"):
+        os.environ.setdefault("VTK_DEFAULT_OPENGL_WINDOW", "vtkEGLRenderWindow")  # else VTK warns of a missing X server
     segmentation.CreateClosedSurfaceRepresentation()
     renderer = vtk.vtkRenderer()
     renderer.SetBackground(0, 0, 0)
