@@ -20,7 +20,7 @@ from MedFMLib.terminology import structure
 @pytest.fixture
 def segmentation():
     geometry = oblique_geometry()
-    shapes = [("brain", 14, (0, 0, 0)), ("brainstem", 6, (0, 0, 0)), ("left kidney", 3, (-24, 3, 0))]
+    shapes = [("brain", 14, (0, 0, 0)), ("brainstem", 6, (0, 0, 0)), ("left kidney", 4, (0, 0, 22))]
     segments = []
     for label, radius, offset in shapes:
         known = structure(label)
