@@ -4,7 +4,12 @@
 
 Knows cases, baselines and the shipped runtime (`models.paligemma`), so that what is measured is what people get. Dice is
 pooled over the looked-at slices of a volume, as for a volume with these slices. Questions with one word are right or
-wrong; lists count by F1. The two precisions are "nf4", as shipped, and "fp32", the same weights dequantized.
+wrong; lists count by F1. Columns:
+
+    nf4          as shipped: masks by the dense head, answers by the text model
+    fp32         the same weights dequantized
+    no adapter   the quantized base alone (the dense head was fitted with the adapter)
+    tokens       masks written as location and mask tokens instead of drawn by the dense head
 """
 
 from __future__ import annotations
@@ -27,6 +32,10 @@ from .questions import HELD_OUT_REFUSALS, REFUSAL, Exchange, exchange_of
 from .questions import WORDINGS as KINDS
 from .sources import HELD_OUT_SLICES
 
+VARIANTS = {"nf4": ("nf4", True, True), "fp32": ("fp32", True, True), "no adapter": ("nf4", False, True),
+            "tokens": ("nf4", True, False)}  # fmt: skip
+"""Column → precision, with adapter, with dense head."""
+
 FRAMES = {"real T1": "brain", "ct torso": "torso", "mr torso": "slab", "ct chest": "chest"}
 
 
@@ -35,7 +44,7 @@ def run(data: Path, output: Path | None = None, quick: bool = False, model: Path
 
     Args:
         data: folder with the open test images.
-        quick: fewer slices and one precision.
+        quick: fewer slices, and only what is shipped.
         model: folder of the model, the shipped one by default.
 
     Returns:
@@ -59,19 +68,23 @@ def run(data: Path, output: Path | None = None, quick: bool = False, model: Path
     exchanges = _questions(looked)
     if (data / "brain_labelmaps").is_dir():
         result["answers"]["majority"] = _score(exchanges, _majority(data, exchanges))
-    for precision in ("nf4",) if quick else ("nf4", "fp32"):
-        runtime, seconds = _load(model, precision)
+    written: dict[str, list[str]] = {}
+    for column in ("nf4",) if quick else VARIANTS:
+        runtime, seconds = _load(model, column)
         start = time.time()
-        result["dice"][precision], failures = _model_dice(runtime, labelled, looked)
+        result["dice"][column], failures = _model_dice(runtime, labelled, looked)
         drawn = time.time()
-        result["answers"][precision] = _score(exchanges, [runtime.write([p.view], text=_question(e)) for p, e in exchanges])
         count = sum(len(looked[c.name]) for c in labelled)
-        result["speed"][precision] = {
-            "load_seconds": round(seconds, 2),
-            "seconds_per_slice": round((drawn - start) / max(1, count), 3),
-            "seconds_per_answer": round((time.time() - drawn) / max(1, len(exchanges)), 3),
-        }
-        result.setdefault("objects_not_asked_for_truth", {})[precision] = failures
+        speed = {"load_seconds": round(seconds, 2), "seconds_per_slice": round((drawn - start) / max(1, count), 3)}
+        if column != "tokens":  # its answers are those of "nf4"
+            written[column] = [runtime.write([p.view], text=_question(e)) for p, e in exchanges]
+            result["answers"][column] = _score(exchanges, written[column])
+            speed["seconds_per_answer"] = round((time.time() - drawn) / max(1, len(exchanges)), 3)
+        result["speed"][column] = speed
+        result["presence_of_masks"] = result.get("presence_of_masks", {}) | {column: failures}
+    if "fp32" in written:
+        same = [a == b for a, b in zip(written["nf4"], written["fp32"], strict=True)]
+        result["nf4_and_fp32_answers_agree"] = round(float(np.mean(same)), 3)
     result["seconds"] = round(time.time() - began, 1)
     result["date"] = time.strftime("%Y-%m-%d")
     if output is not None:
@@ -80,15 +93,22 @@ def run(data: Path, output: Path | None = None, quick: bool = False, model: Path
     return result
 
 
-def _load(folder: Path | None, precision: str):
+def _load(folder: Path | None, column: str):
+    """(runtime of a column of `VARIANTS`, seconds that loading took)."""
+    from dataclasses import replace
+
     from ..models import paligemma
 
+    precision, adapted, dense = VARIANTS[column]
     folder = Path(folder) if folder else resources.path("models", "medfm-tiny")
     config = json.loads((folder / "base" / "config.json").read_text())
-    card = paligemma.card_for_folder(folder, config)
-    adapter = str(folder / "adapters" / "default") if (folder / "adapters" / "default").is_dir() else ""
+    card = replace(paligemma.card_for_folder(folder, config), decoding="least-error")
+    adapter = str(folder / "adapters" / "default") if adapted and (folder / "adapters" / "default").is_dir() else ""
     start = time.time()
-    return paligemma.load(card, adapter, precision, _Quiet()), time.time() - start
+    runtime = paligemma.load(card, adapter, precision, _Quiet())
+    if not dense:
+        runtime.head = None
+    return runtime, time.time() - start
 
 
 class _Quiet:
@@ -244,7 +264,7 @@ def _right(exchange: Exchange, answer: str) -> float:
 
 def format_tables(result: dict) -> str:
     """The result for people: Dice per structure and accuracy per kind of question, model beside baseline."""
-    columns = [c for c in ("mean shape", "nf4", "fp32") if c in result["dice"]]
+    columns = [c for c in ("mean shape", *VARIANTS) if c in result["dice"]]
     lines = ["Dice on images outside training (pooled over the looked-at slices)", ""]
     for case, facts in result["images"].items():
         rows = [result["dice"][c].get(case) for c in columns]
@@ -258,16 +278,18 @@ def format_tables(result: dict) -> str:
             if any(key in result["dice"][c] for c in columns) and len(columns):
                 lines.append(_row(f"  mean, {plane}", [result["dice"][c].get(key, {}).get("mean") for c in columns]))
         lines.append("")
-    columns = [c for c in ("majority", "nf4", "fp32") if c in result["answers"]]
+    columns = [c for c in ("majority", *VARIANTS) if c in result["answers"]]
     lines += ["Answers (share right; lists by F1)", _row("", [*columns, "count"])]
     for kind in dict.fromkeys(k for c in columns for k in result["answers"][c]):
         cells = [result["answers"][c].get(kind, {}).get("accuracy") for c in columns]
         count = next((result["answers"][c][kind]["count"] for c in columns if kind in result["answers"][c]), "")
         lines.append(_row(f"  {kind}", [*cells, str(count)]))
     for precision, speed in result["speed"].items():
-        lines.append(f"{precision}: loads in {speed['load_seconds']} s, {speed['seconds_per_slice']} s per slice "
-                     f"(all structures), {speed['seconds_per_answer']} s per answer")  # fmt: skip
-    for precision, wrong in result.get("objects_not_asked_for_truth", {}).items():
+        answer = f", {speed['seconds_per_answer']} s per answer" if "seconds_per_answer" in speed else ""
+        lines.append(f"{precision}: loads in {speed['load_seconds']} s, {speed['seconds_per_slice']} s per slice{answer}")
+    if "nf4_and_fp32_answers_agree" in result:
+        lines.append(f"nf4 and fp32 give the same answer to {result['nf4_and_fp32_answers_agree']:.1%} of questions")
+    for precision, wrong in result.get("presence_of_masks", {}).items():
         lines.append(f"{precision}: {wrong['drawn though absent']} of {wrong['asked though absent']} absent structures drawn, "
                      f"{wrong['missed']} of {wrong['asked though present']} visible ones missed")  # fmt: skip
     for sentence in result["absent"]:

@@ -26,7 +26,7 @@ from pathlib import Path
 from .exchanges import exchange_batches
 from .labels import LABELS, PARTS, STRUCTURES
 from .samples import Background
-from .tiny import Shape, dense_head, make_model, make_processor, make_tokenizer, reading_head
+from .tiny import Shape, make_model, make_processor, make_tokenizer, training_heads
 from .train_eyes import learning_rate, part_weights
 from .train_tiny import SoftTargets, losses
 
@@ -101,11 +101,11 @@ def train_adapter(data: Path, work: Path, base: Path, minutes: float, rank: int,
     torch.manual_seed(seed)
     shape, tokenizer = Shape(), make_tokenizer()
     codec = MaskCodec.load(work / "mask_codec")
-    model = PaliGemmaForConditionalGeneration.from_pretrained(base, device_map={"": "cpu"})
+    model = PaliGemmaForConditionalGeneration.from_pretrained(base, device_map={"": "cpu"}, attn_implementation="eager")
     allow_training(model)
     adapted = get_peft_model(model, lora_config(rank))
-    heads = torch.nn.ModuleDict({"dense": dense_head(shape), "reader": reading_head(shape)})
-    heads.load_state_dict(torch.load(work / "base.pt", weights_only=True)["heads"])
+    heads = training_heads(shape)
+    heads.load_state_dict(torch.load(work / "base.pt", weights_only=True)["heads"], strict=False)
     weights = part_weights()
     trained = [*(p for p in adapted.parameters() if p.requires_grad), *heads.parameters()]
     optimizer = torch.optim.AdamW(trained, lr=top, weight_decay=0.0, betas=(0.9, 0.98))

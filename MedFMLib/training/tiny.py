@@ -64,10 +64,21 @@ def vision_tower(shape: Shape):
 
 
 def dense_head(shape: Shape):
-    """Linear layer: patch feature → part scores of the fine × fine cells of the patch. Used in training only."""
+    """Linear layer: patch feature → part scores of the fine × fine cells of the patch."""
     from torch import nn
 
     return nn.Linear(shape.vision_width, shape.fine * shape.fine * len(PARTS))
+
+
+def place_head(shape: Shape):
+    """Linear layer: patch feature → scores of its row and of its column. Used in training only.
+
+    The dense head needs no absolute position, so the tower forgets it (measured: rows and columns could be read back only
+    to 1.7 patches), and then a text model can't say where anything is.
+    """
+    from torch import nn
+
+    return nn.Linear(shape.vision_width, 2 * (shape.image // shape.patch))
 
 
 READING_LAYER = 3
@@ -79,6 +90,13 @@ def reading_head(shape: Shape):
     from torch import nn
 
     return nn.Sequential(nn.LayerNorm(shape.text_width), nn.Linear(shape.text_width, 1 + 4 + 64))
+
+
+def training_heads(shape: Shape):
+    """{"dense", "reader", "place"}: what tells the model, during training, where things are; only "dense" is shipped."""
+    from torch import nn
+
+    return nn.ModuleDict({"dense": dense_head(shape), "reader": reading_head(shape), "place": place_head(shape)})
 
 
 def cell_parts(parts, shape: Shape):
