@@ -9,6 +9,7 @@ user at a time.
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import platform
 import time
 from collections.abc import Callable
@@ -129,6 +130,9 @@ def load_model(card: ModelCard, adapter: str, precision: str, progress: Progress
     Raises:
         ModelError: if a library, a file or the adapter is missing or doesn't fit.
     """
+    # Nothing is fetched while a model is loaded or used; downloading is a person's own step.
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     module = registry.architecture(card.architecture)
     try:
         return module.load(card, adapter, precision, progress)

@@ -1,7 +1,11 @@
 """The PaliGemma runtime on a very small random model of the real classes."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +19,8 @@ from MedFMLib.models.paligemma import PaliGemma
 from MedFMLib.models.parts.loading import train_guard_4bit
 from MedFMLib.runner import Silent
 from MedFMLib.view import make_view
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def load(folder, adapter="", precision=""):
@@ -318,3 +324,22 @@ def test_predicted_nf4_bytes_are_the_bytes_on_disk(tiny_folder):
     quantized = sizes.quantized_bytes - dense_part
     stored_dense = sum(layer.parameters for layer in sizes.layers if not layer.quantized) * 4  # this one is fp32
     assert stored - stored_dense == pytest.approx(quantized, rel=0.02)
+
+
+def test_loading_and_answering_open_no_connection(tiny_folder):
+    code = f"""
+import socket
+def refuse(*_): raise AssertionError("a connection was opened")
+socket.socket.connect = refuse
+socket.getaddrinfo = refuse
+import sys
+sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "Testing")!r}]
+from phantoms import ct_phantom
+from MedFMLib.engine import Engine
+from MedFMLib.request import Request, SliceChoice
+request = Request("ask", ct_phantom(), question="what?", slices=SliceChoice("axial", 3, 3), model={str(tiny_folder)!r}, max_tokens=3)
+print("answered", len(Engine().run(request).answers))
+"""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("HF_")}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False)
+    assert done.stdout.strip() == "answered 1", done.stderr
