@@ -337,7 +337,8 @@ sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "Testing")!r}]
 from phantoms import ct_phantom
 from MedFMLib.engine import Engine
 from MedFMLib.request import Request, SliceChoice
-request = Request("ask", ct_phantom(), question="what?", slices=SliceChoice("axial", 3, 3), model={str(tiny_folder)!r}, max_tokens=3)
+slices = SliceChoice("axial", 3, 3)
+request = Request("ask", ct_phantom(), question="what?", slices=slices, model={str(tiny_folder)!r}, max_tokens=3)
 print("answered", len(Engine().run(request).answers))
 """
     environment = {k: v for k, v in os.environ.items() if not k.startswith("HF_")}
