@@ -12,10 +12,22 @@ from ..findings import Finding, Segment, Segmentation
 from ..measure import measure
 from ..model import ModelCard
 from ..request import Request
-from ..slices import choose_slices, drop_islands, paint, refine_slice, slice_values, stack
+from ..slices import (
+    AUTOMATIC_STEP_MM,
+    FINE_STEP_MM,
+    choose_slices,
+    drop_islands,
+    paint,
+    refine_slice,
+    slice_values,
+    stack,
+)
 from ..task import Work
 from ..terminology import choose, normalize, structure
 from ..view import make_view, window_for
+
+FAST_SECONDS = 0.2
+"""Models that take less per slice are shown twice as many."""
 
 LONG_SECONDS = 60
 """Above this estimate a person is told before the start."""
@@ -36,7 +48,8 @@ class SegmentTask:
         """See `Task.run`."""
         image, progress = request.image, work.progress
         labels = labels_for(request, work.card)
-        plane, numbers = choose_slices(image.geometry, request.slices)
+        step = FINE_STEP_MM if 0 < work.card.seconds_per_slice < FAST_SECONDS else AUTOMATIC_STEP_MM
+        plane, numbers = choose_slices(image.geometry, request.slices, step)
         announce(work, len(numbers), image.geometry.shape[image.geometry.index_axis(plane)])
 
         progress.stage("Looking at the slices")
@@ -88,9 +101,7 @@ def labels_for(request: Request, card: ModelCard) -> tuple[str, ...]:
             )
         return choose(request.labels, known, card.title)
     if not known:
-        raise InputError(
-            f"{card.title} lists no structures for {request.image.modality} images; name what to segment."
-        )
+        raise InputError(f"{card.title} lists no structures for {request.image.modality} images; name what to segment.")
     return known
 
 
