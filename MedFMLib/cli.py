@@ -119,8 +119,12 @@ def _print_measurements(response: Response) -> None:
         out.print("No structure was found.")
         return
     table = Table(title="Measurements", caption="from voxels and geometry; sides are the patient's")
+    short = {"extent left-right": "L–R", "extent front-back": "A–P", "extent head-foot": "S–I", "intensity SD": "SD"}
     for title in titles:
-        table.add_column(title, justify="left" if title in ("segment", "side") else "right")
+        for long, letters in short.items():
+            title = title.replace(long, letters)
+        words = title in ("segment", "side")
+        table.add_column(title, justify="left" if words else "right", overflow="fold", min_width=9 if words else None)
     for row in rows:
         table.add_row(*row)
     out.print(table)

@@ -10,13 +10,14 @@ from pathlib import Path
 
 import numpy as np
 
+from . import registry
 from .engine import Engine
 from .errors import InputError
 from .files import read_image, write_bytes, write_segmentation, write_text
 from .findings import Answer
 from .image import Image
 from .reports.pictures import choose_slices_to_show, key_image
-from .request import Request, Response
+from .request import DEFAULT_MODEL, Request, Response
 from .runner import Progress
 from .slices import largest_slice
 
@@ -72,7 +73,9 @@ def run_demo(folder: Path, scan: Path | None, progress: Progress) -> Demo:
     session = Session()
     volume = session.add_volume(image)
     engine = Engine()
-    responses = [engine.run(Request("ask", image, question=q), progress) for q in QUESTIONS]
+    known = registry.card(DEFAULT_MODEL).questions
+    questions = [known[kind] for kind in KINDS if kind in known]
+    responses = [engine.run(Request("ask", image, question=q), progress) for q in questions]
     answers = [r.answers[0] for r in responses]
     history = tuple((a.question, a.text) for a in answers)
     response = engine.run(Request("report", image, history=history), progress)

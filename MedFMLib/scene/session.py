@@ -124,7 +124,8 @@ def surface_picture(segmentation, size: int = 470) -> np.ndarray:
         actor = vtk.vtkActor()
         actor.SetMapper(mapper)
         actor.GetProperty().SetColor(*segments.GetNthSegment(n).GetColor())
-        actor.GetProperty().SetOpacity(0.35 if volume > 0.5 * largest and len(sizes) > 2 else 1.0)
+        # large ones are translucent, so that what lies inside is seen
+        actor.GetProperty().SetOpacity(0.3 if volume > 0.25 * largest and len(sizes) > 2 else 1.0)
         renderer.AddActor(actor)
     window = vtk.vtkRenderWindow()
     window.SetOffScreenRendering(1)
