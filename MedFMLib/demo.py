@@ -21,12 +21,9 @@ from .request import DEFAULT_MODEL, Request, Response
 from .runner import Progress
 from .slices import largest_slice
 
-QUESTIONS = (
-    "What modality is this?",
-    "What plane is this?",
-    "Which body part is shown?",
-    "Which structures are visible?",
-)
+KINDS = ("modality", "plane", "body part", "visible structures")
+"""Kinds of question that the demo asks, in the card's wording."""
+
 SCAN = "datasets/data/mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz"
 """The ICBM 2009a average T1 of 152 heads, which the package nilearn ships (BSD; data: McGill, free with notice)."""
 
