@@ -40,12 +40,12 @@ from MedFMLib.errors import MedFMError  # noqa: E402
 from MedFMLib.geometry import PLANES  # noqa: E402
 from MedFMLib.runner import Done, Failed, Fraction, Note, PartialText, Stage, Stopped  # noqa: E402
 from MedFMLib.scene import read_prompts  # noqa: E402
+from MedFMLib.worker import ProcessRunner  # noqa: E402
 from MedFMPanel.bindings import Bindings  # noqa: E402
 from MedFMPanel.conversation import link_position  # noqa: E402
 from MedFMPanel.model_choice import ModelChoice, fill  # noqa: E402
 from MedFMPanel.packages import PackageNotice  # noqa: E402
 from MedFMPanel.parameters import Parameters  # noqa: E402
-from MedFMPanel.process_runner import ProcessRunner  # noqa: E402
 from MedFMPanel.results import Results, summary  # noqa: E402
 from MedFMPanel.session import Session, modality_of  # noqa: E402
 from MedFMPanel.slots import shown  # noqa: E402

@@ -62,4 +62,8 @@ set(MedFMLib_FILES
   "training/train_tiny.py"
   "view.py"
   "wire.py"
+  "worker/__init__.py"
+  "worker/frames.py"
+  "worker/process.py"
+  "worker/runner.py"
   )

@@ -12,7 +12,7 @@ FLOORS = (
     ("errors", "geometry", "image", "view", "prompts", "findings", "request", "resources", "wire"),
     ("model", "task", "runner", "registry", "terminology"),
     ("models", "tasks", "measure", "reports", "slices", "files"),
-    ("engine", "console", "training", "demo", "cli"),
+    ("engine", "worker", "console", "training", "demo", "cli"),
     ("scene",),
 )
 UPWARD = {

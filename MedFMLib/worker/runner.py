@@ -17,12 +17,10 @@ import time
 from collections import deque
 from pathlib import Path
 
-import MedFMLib
-from MedFMLib import wire
-from MedFMLib.errors import Cancelled, MedFMError
-from MedFMLib.request import Request, Response
-from MedFMLib.runner import LocalRunner, Progress
-
+from .. import wire
+from ..errors import Cancelled, MedFMError
+from ..request import Request, Response
+from ..runner import LocalRunner, Progress
 from . import frames
 
 log = logging.getLogger(__name__)
@@ -30,7 +28,7 @@ log = logging.getLogger(__name__)
 GRACE_SECONDS = 5.0
 """How long a cancelled job may take to stop by itself; then the process is ended."""
 
-WORKER = Path(__file__).with_name("worker.py")
+WORKER = Path(__file__).with_name("process.py")
 
 
 def python() -> str:
@@ -44,7 +42,7 @@ class WorkerProcess:
     Used by one thread at a time.
 
     Args:
-        arguments: further ones for worker.py, for tests.
+        arguments: further ones for process.py, for tests.
     """
 
     def __init__(self, arguments: tuple[str, ...] = ()):
@@ -79,7 +77,7 @@ class WorkerProcess:
 
     def _start(self) -> frames.FrameWriter:
         if self._process is None:
-            library = Path(MedFMLib.__file__).resolve().parents[1]
+            library = Path(__file__).resolve().parents[2]
             self._frames, self._last_words = queue.SimpleQueue(), deque(maxlen=20)
             self._process = subprocess.Popen(
                 [python(), "-u", str(WORKER), str(library), *self._arguments],
@@ -168,7 +166,7 @@ class ProcessRunner(LocalRunner):
     """A runner whose one thread only waits for the worker process.
 
     Args:
-        arguments: further ones for worker.py, for tests.
+        arguments: further ones for process.py, for tests.
     """
 
     def __init__(self, arguments: tuple[str, ...] = ()):

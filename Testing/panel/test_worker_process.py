@@ -16,12 +16,10 @@ from MedFMLib.geometry import Geometry
 from MedFMLib.image import Image
 from MedFMLib.request import Request
 from MedFMLib.runner import Done, Fraction, Note, PartialText, Stage
+from MedFMLib.worker import ProcessRunner, frames
+from MedFMLib.worker import runner as worker_runner
 
 ROOT = Path(__file__).parents[2]
-sys.path[:0] = [str(ROOT / "MedFM")]
-
-from MedFMPanel import frames, process_runner  # noqa: E402
-from MedFMPanel.process_runner import ProcessRunner  # noqa: E402
 
 
 @pytest.fixture
@@ -87,7 +85,7 @@ def test_a_cancelled_job_stops_and_the_process_lives_on(runner, image):
 
 
 def test_a_worker_that_does_not_listen_is_ended(runner, image, monkeypatch):
-    monkeypatch.setattr(process_runner, "GRACE_SECONDS", 0.3)
+    monkeypatch.setattr(worker_runner, "GRACE_SECONDS", 0.3)
     one = runner("deaf")
     job = one.submit(Request("ask", image))
     next(e for e in job.stream(30) if e == Stage("Deaf"))
@@ -141,7 +139,7 @@ from MedFMLib.geometry import Geometry
 from MedFMLib.image import Image
 from MedFMLib.request import Request
 from MedFMLib.runner import Fraction
-from MedFMPanel.process_runner import ProcessRunner
+from MedFMLib.worker import ProcessRunner
 runner = ProcessRunner(("--compute", "worker_examples:endless"))
 job = runner.submit(Request("ask", Image(np.zeros((1, 2, 2, 2), np.int16), Geometry((2, 2, 2), np.eye(4)))))
 next(e for e in job.stream(30) if isinstance(e, Fraction))

@@ -14,11 +14,11 @@ from typing import BinaryIO
 
 import numpy as np
 
-from MedFMLib import errors, wire
-from MedFMLib.errors import MedFMError
-from MedFMLib.geometry import Geometry
-from MedFMLib.image import Image
-from MedFMLib.request import Request
+from .. import errors, wire
+from ..errors import MedFMError
+from ..geometry import Geometry
+from ..image import Image
+from ..request import Request
 
 REQUEST, VOXELS, CANCEL = b"R", b"V", b"C"
 STAGE, FRACTION, TEXT, NOTE, DONE, ERROR = b"S", b"F", b"T", b"N", b"D", b"E"

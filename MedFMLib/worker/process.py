@@ -1,6 +1,6 @@
 """The worker process: reads requests from stdin, runs them, tells events and the response on stdout.
 
-    python worker.py LIBRARY_FOLDER [--compute MODULE:FACTORY]
+    python process.py LIBRARY_FOLDER [--compute MODULE:FACTORY]
 
 Ends when its stdin ends, so it can't outlive the application. Knows neither Qt nor MRML; this is where torch is.
 """
@@ -23,7 +23,7 @@ class Relay:
 
     def __init__(self, writer, cancel: threading.Event):
         from MedFMLib.errors import Cancelled
-        from MedFMPanel import frames
+        from MedFMLib.worker import frames
 
         self._writer, self._cancel, self._frames, self._error = writer, cancel, frames, Cancelled
 
@@ -56,7 +56,7 @@ class Relay:
 
 def listen(stream, requests: queue.SimpleQueue, cancel: threading.Event) -> None:
     """Take frames from the parent as they come; when it goes, end this process whatever it does."""
-    from MedFMPanel import frames
+    from MedFMLib.worker import frames
 
     try:
         while True:
@@ -75,7 +75,7 @@ def serve(stdin, stdout, make_compute) -> None:
     """Run requests one after the other, for ever."""
     from MedFMLib import wire
     from MedFMLib.errors import MedFMError
-    from MedFMPanel import frames
+    from MedFMLib.worker import frames
 
     writer, requests, cancel = frames.FrameWriter(stdout), queue.SimpleQueue(), threading.Event()
     threading.Thread(target=listen, args=(stdin, requests, cancel), daemon=True).start()
@@ -105,7 +105,7 @@ def main() -> None:
         "--compute", default="MedFMLib.engine:Engine", help="class with `run`, or factory of a function"
     )
     options = parser.parse_args()
-    sys.path[:1] = [str(Path(__file__).resolve().parents[1]), str(options.library)]  # instead of this file's folder
+    sys.path[:1] = [str(options.library)]  # instead of this file's folder
     stdout = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     if os.name == "nt":
