@@ -38,9 +38,9 @@ def load(card: ModelCard, adapter: str, precision: str, progress) -> PaliGemma:
     """
     from transformers import PaliGemmaForConditionalGeneration, PaliGemmaProcessor
 
-    from .mask_codec import MaskCodec
     from .parts import loading
     from .parts.dense_head import DenseHead
+    from .parts.mask_codec import MaskCodec
 
     folder = loading.base_folder(card)
     try:
@@ -192,7 +192,7 @@ class PaliGemma:
         return seen
 
     def _see(self, verb: str, views: Sequence[View], labels: Sequence[str], watch: Watch) -> list[list[SeenObject]]:
-        from .location_tokens import parse_objects
+        from .parts.location_tokens import parse_objects
 
         seen: list[list[SeenObject]] = [[] for _ in views]
         chunks = [labels[i : i + LABELS_PER_PROMPT] for i in range(0, len(labels), LABELS_PER_PROMPT)]

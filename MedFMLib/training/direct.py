@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..models import location_tokens as tokens
+from ..models.parts import location_tokens as tokens
 from .exchanges import TextLayout
 from .questions import Exchange
 from .tiny import Shape, normalise

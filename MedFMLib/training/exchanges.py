@@ -138,7 +138,7 @@ def exchange_batches(
     words_share: float = 1 / 3,
 ) -> Iterator[Batch]:
     """Endless batches; `painter` replaces the training painter (for held-out pictures)."""
-    from ..models.mask_codec import MaskCodec
+    from ..models.parts.mask_codec import MaskCodec
 
     encode = mask_encoder(MaskCodec.load(codec_folder))
     layout = TextLayout(tokenizer, image_tokens)

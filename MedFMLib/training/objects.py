@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..models.location_tokens import LOCATIONS
+from ..models.parts.location_tokens import LOCATIONS
 from .labels import STRUCTURES, UNKNOWN_PART, structure_mask
 
 STEP = 8

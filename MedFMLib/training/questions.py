@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..models import location_tokens as tokens
+from ..models.parts import location_tokens as tokens
 from .labels import HEAD_STRUCTURES, LABELS, STRUCTURES, TORSO_STRUCTURES
 from .objects import Seen
 

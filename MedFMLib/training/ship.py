@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import shutil
 import time
 from functools import partial
@@ -28,7 +29,7 @@ from .labels import LABELS, PARTS, STRUCTURES
 from .samples import Background
 from .tiny import Shape, make_model, make_processor, make_tokenizer, training_heads
 from .train_eyes import learning_rate, part_weights
-from .train_tiny import SoftTargets, losses
+from .train_tiny import Averaging, SoftTargets, losses
 
 VISION = ("q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2")
 TEXT = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -89,16 +90,20 @@ def lora_config(rank: int):
     )
 
 
-def train_adapter(data: Path, work: Path, base: Path, minutes: float, rank: int, batch: int, top: float, seed: int, threads: int):
-    """LoRA on the quantized base in `base`, and the heads with it; returns (PEFT model, dense head). Logs to `adapter.jsonl`."""
+def train_adapter(data: Path, work: Path, base: Path, minutes: float, rank: int, batch: int, top: float, seed: int,
+                  process: int = 0, processes: int = 1):  # fmt: skip
+    """LoRA of rank `rank` on the quantized base in `base`, and the heads with it; returns (PEFT model, dense head).
+
+    Logs to `adapter.jsonl`. `process` of `processes` single-threaded ones that average their gradients.
+    """
     import torch
     from peft import get_peft_model
     from transformers import PaliGemmaForConditionalGeneration
 
-    from ..models.mask_codec import MaskCodec
+    from ..models.parts.mask_codec import MaskCodec
 
-    torch.set_num_threads(threads)
-    torch.manual_seed(seed)
+    torch.set_num_threads(1 if processes > 1 else 2)
+    torch.manual_seed(seed)  # the same first weights in every process
     shape, tokenizer = Shape(), make_tokenizer()
     codec = MaskCodec.load(work / "mask_codec")
     model = PaliGemmaForConditionalGeneration.from_pretrained(base, device_map={"": "cpu"}, attn_implementation="eager")
@@ -111,15 +116,18 @@ def train_adapter(data: Path, work: Path, base: Path, minutes: float, rank: int,
     optimizer = torch.optim.AdamW(trained, lr=top, weight_decay=0.0, betas=(0.9, 0.98))
     average = [p.detach().clone() for p in trained]
     soft = SoftTargets.make(tokenizer, codec.codebook)
+    own = seed * 100 + process
     batches = Background(
-        partial(exchange_batches, data, work / "mask_codec", tokenizer, shape.image, shape.image_tokens, batch, seed)
+        partial(exchange_batches, data, work / "mask_codec", tokenizer, shape.image, shape.image_tokens, batch, own)
     )
-    log, began, step, sums, count = (work / "adapter.jsonl").open("a"), time.time(), 0, {}, 0
-    while (fraction := (time.time() - began) / (60 * minutes)) < 1:
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(fraction, 0.05, top)
+    together = Averaging(work, process, processes)
+    log, began, step, sums, count, fraction = (work / "adapter.jsonl").open("a"), time.time(), 0, {}, 0, 0.0
+    while fraction < 1:
         found = losses(model, heads, next(batches), shape, soft, weights)
         found["total"].backward()
+        fraction = together.average(trained, (time.time() - began) / (60 * minutes))
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(fraction, 0.05, top)
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
@@ -130,7 +138,7 @@ def train_adapter(data: Path, work: Path, base: Path, minutes: float, rank: int,
         for name, value in found.items():
             sums[name] = sums.get(name, 0.0) + float(value.detach())
         count += 1
-        if step % 10 == 0:
+        if step % 10 == 0 and process == 0:
             line = {"step": step, "seconds": round(time.time() - began, 1)}
             log.write(json.dumps(line | {n: round(v / count, 4) for n, v in sums.items()}) + "\n")
             log.flush()
@@ -165,8 +173,8 @@ def write_labels(folder: Path) -> None:
     (folder / "labels.json").write_text(json.dumps(content, indent=1) + "\n")
 
 
-def ship(data: Path, work: Path, output: Path, minutes: float, rank: int = 16, batch: int = 48, top: float = 1e-3,
-         seed: int = 3, threads: int = 2) -> None:  # fmt: skip
+def ship(data: Path, work: Path, output: Path, minutes: float, rank: int = 16, batch: int = 20, top: float = 1e-3,
+         seed: int = 3, processes: int = 1) -> None:  # fmt: skip
     """Quantize, train the adapter, and replace the parts of `output` that are weights."""
     from ..models.parts.dense_head import DenseHead
 
@@ -177,7 +185,15 @@ def ship(data: Path, work: Path, output: Path, minutes: float, rank: int = 16, b
     model.save_pretrained(fresh / "base")
     make_processor(Shape()).save_pretrained(fresh / "base")
     del model
-    adapted, dense = train_adapter(data, work, fresh / "base", minutes, rank, batch, top, seed, threads)
+    (work / "rendezvous").unlink(missing_ok=True)
+    what = (data, work, fresh / "base", minutes, rank, batch, top, seed)
+    context = multiprocessing.get_context("spawn")
+    others = [context.Process(target=train_adapter, args=(*what, n, processes)) for n in range(1, processes)]
+    for other in others:
+        other.start()
+    adapted, dense = train_adapter(*what, 0, processes)
+    for other in others:
+        other.join()
     adapted.save_pretrained(fresh / "adapters" / "default")
     (fresh / "adapters" / "default" / "README.md").unlink(missing_ok=True)
     _no_paths(fresh / "adapters" / "default" / "adapter_config.json")
@@ -212,12 +228,12 @@ def main() -> None:
         parser.add_argument(name, type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=15)
     parser.add_argument("--rank", type=int, default=16)
-    parser.add_argument("--batch", type=int, default=48)
+    parser.add_argument("--batch", type=int, default=20, help="pictures per step and process")
     parser.add_argument("--rate", type=float, default=1e-3)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--seed", type=int, default=3)
     o = parser.parse_args()
-    ship(o.data, o.work, o.output, o.minutes, o.rank, o.batch, o.rate, o.seed, o.threads)
+    ship(o.data, o.work, o.output, o.minutes, o.rank, o.batch, o.rate, o.seed, o.processes)
 
 
 if __name__ == "__main__":

@@ -122,7 +122,7 @@ def make_tokenizer(vocabulary: int = 800):
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
-    from ..models.location_tokens import LOCATION_TOKENS, MASK_TOKENS
+    from ..models.parts.location_tokens import LOCATION_TOKENS, MASK_TOKENS
     from .questions import corpus
 
     special = ["<pad>", "<eos>", "<bos>", "<unk>", "<image>"]

@@ -68,7 +68,7 @@ def train(data: Path, work: Path, output: Path, minutes: float, batch: int = 96,
     import torch
     import torch.nn.functional as F
 
-    from ..models.mask_codec import MaskCodec
+    from ..models.parts.mask_codec import MaskCodec
     from .train_eyes import learning_rate
 
     torch.set_num_threads(2)

@@ -220,7 +220,7 @@ def train(data: Path, work: Path, minutes: float, batch: int = 20, top: float = 
     """
     import torch
 
-    from ..models.mask_codec import MaskCodec
+    from ..models.parts.mask_codec import MaskCodec
 
     torch.set_num_threads(1 if processes > 1 else 2)
     torch.manual_seed(seed)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from MedFMLib.models import location_tokens as tokens
+from MedFMLib.models.parts import location_tokens as tokens
 
 CODES = tuple(range(0, 128, 8))
 

@@ -9,7 +9,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from MedFMLib.errors import ModelError  # noqa: E402
-from MedFMLib.models.mask_codec import PUBLISHED, CodecShape, MaskCodec, from_vae_oid_npz  # noqa: E402
+from MedFMLib.models.parts.mask_codec import PUBLISHED, CodecShape, MaskCodec, from_vae_oid_npz  # noqa: E402
 
 
 @pytest.fixture
@@ -126,14 +126,14 @@ def test_saved_and_loaded_codecs_agree(tmp_path):
 
 
 def test_importing_the_codec_loads_no_torch():
-    code = "import sys, MedFMLib.models.mask_codec; print('torch' in sys.modules)"
+    code = "import sys, MedFMLib.models.parts.mask_codec; print('torch' in sys.modules)"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "False"
 
 
 def test_the_converter_is_a_command(published_arrays, tmp_path):
     np.savez(tmp_path / "vae-oid.npz", **published_arrays)
-    command = [sys.executable, "-m", "MedFMLib.models.mask_codec"]
+    command = [sys.executable, "-m", "MedFMLib.models.parts.mask_codec"]
     subprocess.run([*command, str(tmp_path / "vae-oid.npz"), str(tmp_path / "out")], check=True, capture_output=True)
     assert MaskCodec.load(tmp_path / "out").decode([[1] * 16]).shape == (1, 64, 64)
     wrong = subprocess.run(

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from MedFMLib.models import location_tokens as tokens
+from MedFMLib.models.parts import location_tokens as tokens
 from MedFMLib.training import questions
 from MedFMLib.training.objects import Seen
 from MedFMLib.training.questions import Scene, exchange_of

@@ -2,7 +2,7 @@
 
 Knows masks; nothing of pictures, prompts or volumes. Torch is imported when a codec is made.
 
-    python -m MedFMLib.models.mask_codec vae-oid.npz FOLDER      converts the published file
+    python -m MedFMLib.models.parts.mask_codec vae-oid.npz FOLDER      converts the published file
 
 The decoder has exactly the architecture of the one that Google publishes as `vae-oid.npz` (google-research/big_vision,
 evaluators/proj/paligemma/transfers/segmentation.py; method: Ning et al., "All in Tokens", arXiv 2301.02229), with widths
@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import ModelError
+from ...errors import ModelError
 
 if TYPE_CHECKING:
     import torch
@@ -249,7 +249,7 @@ def from_vae_oid_npz(path: Path) -> MaskCodec:
 
 def _main(arguments: list[str]) -> int:
     if len(arguments) != 2:
-        print("Usage: python -m MedFMLib.models.mask_codec vae-oid.npz FOLDER", file=sys.stderr)
+        print("Usage: python -m MedFMLib.models.parts.mask_codec vae-oid.npz FOLDER", file=sys.stderr)
         return 2
     try:
         from_vae_oid_npz(Path(arguments[0])).save(Path(arguments[1]))
