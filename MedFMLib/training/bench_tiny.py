@@ -147,9 +147,11 @@ class _Overlap:
         return result
 
 
-def _truth_names(case: Case, looked: list[Probe]) -> list[str]:
-    """Structures with enough voxels in the looked-at slices to measure."""
-    return [s for s in case.structures if sum(labels.structure_mask(p.truth, s).sum() for p in looked) >= 60]
+def _truth_names(case: Case, looked: list[Probe], plane: str) -> list[str]:
+    """Structures with enough voxels in the looked-at slices to measure; in sagittal slices, which look alike on both sides
+    of the patient, only those without a side."""
+    names = [s for s in case.structures if sum(labels.structure_mask(p.truth, s).sum() for p in looked) >= 60]
+    return [s for s in names if plane != "sagittal" or labels.other_side(s) is None]
 
 
 def _mean_shape_dice(data: Path, cases: list[Case], looked: dict[str, list[Probe]]) -> dict:
@@ -157,7 +159,7 @@ def _mean_shape_dice(data: Path, cases: list[Case], looked: dict[str, list[Probe
     for case in cases:
         for probe in looked[case.name]:
             frame = FRAMES.get(case.name, "head")
-            for structure in _truth_names(case, looked[case.name]):
+            for structure in _truth_names(case, looked[case.name], probe.view.plane):
                 mask = shapes.mask(frame, probe.view.plane, _frame_position(case, probe), structure)
                 found = _to_slice(mask, probe.view)
                 overlap.add(case.name, probe.view.plane, structure, found, labels.structure_mask(probe.truth, structure),
@@ -187,11 +189,11 @@ def _to_slice(mask: np.ndarray, view: View) -> np.ndarray:
 def _model_dice(runtime, cases: list[Case], looked: dict[str, list[Probe]]) -> tuple[dict, dict]:
     overlap, wrong = _Overlap(), {"asked though absent": 0, "drawn though absent": 0, "asked though present": 0, "missed": 0}
     for case in cases:
-        names = _truth_names(case, looked[case.name])
         by_plane: dict[str, list[Probe]] = defaultdict(list)
         for probe in looked[case.name]:
             by_plane[probe.view.plane].append(probe)
         for plane, group in by_plane.items():
+            names = _truth_names(case, looked[case.name], plane)
             for probe, seen in zip(group, runtime.segment([p.view for p in group], names), strict=True):
                 drawn = {o.label: paint(probe.view, o) for o in seen}
                 for structure in names:

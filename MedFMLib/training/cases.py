@@ -67,18 +67,19 @@ def find_cases(data: Path, quick: bool = False) -> tuple[list[Case], list[str]]:
     return cases, absent
 
 
-def _spread(first: int, last: int, count: int) -> list[int]:
-    return sorted({int(n) for n in np.linspace(first, last, count).round()})
+def _spread(first: float, last: float, count: int) -> list[int]:
+    """`count` numbers, each in the middle of one of `count` equal pieces of first … last."""
+    return sorted({int(first + (last - first) * (n + 0.5) / count) for n in range(count)})
 
 
 def _inner_slices(geometry, parts: np.ndarray, structure: str, count: int, planes=("axial", "coronal", "sagittal")):
-    """`count` slices of each plane, evenly through a structure's extent and a little beyond."""
+    """`count` slices of each plane, evenly through a structure's extent."""
     mask = labels.structure_mask(parts, structure)
     result = {}
     for plane in planes:
         axis = geometry.index_axis(plane)
         along = np.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis)))
-        result[plane] = _spread(along[0] + 2, along[-1] - 2, count)
+        result[plane] = _spread(along[0], along[-1] + 1, count)
     return result
 
 
@@ -203,4 +204,8 @@ def _scene(case: Case, view: View) -> Scene:
     square = square_parts(view, case.parts)
     visible, missing = survey(square, case.structures, case.absent)
     complete = labels.UNKNOWN_PART not in square
+    if view.plane == "sagittal":  # which side it is can't be seen, so nothing that has a side is asked about
+        visible = {name: seen for name, seen in visible.items() if labels.other_side(name) is None}
+        missing = [name for name in missing if labels.other_side(name) is None]
+        complete = False
     return Scene(case.image.modality, view.plane, case.region, visible, tuple(missing), complete)
