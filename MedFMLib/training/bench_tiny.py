@@ -7,8 +7,8 @@ pooled over the looked-at slices of a volume, as for a volume with these slices.
 wrong; lists count by F1. Columns:
 
     nf4          as shipped: masks by the dense head, answers by the text model
-    fp32         the same weights dequantized
-    no adapter   the quantized base alone (the dense head was fitted with the adapter)
+    fp32         the same weights dequantized; the runtime unpacks small models on a CPU anyway, so there this equals nf4
+    no adapter   the quantized base alone, with the dense head that was fitted with the adapter: unfair to the base
     tokens       masks written as location and mask tokens instead of drawn by the dense head
 """
 
