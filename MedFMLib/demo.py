@@ -38,6 +38,12 @@ class Demo:
     summary: dict
 
 
+def questions() -> list[str]:
+    """What the demo asks, as the embedded model's card words it."""
+    known = registry.card(DEFAULT_MODEL).questions
+    return [known[kind] for kind in KINDS if kind in known]
+
+
 def find_scan() -> Path:
     """The shipped scan.
 
@@ -70,9 +76,7 @@ def run_demo(folder: Path, scan: Path | None, progress: Progress) -> Demo:
     session = Session()
     volume = session.add_volume(image)
     engine = Engine()
-    known = registry.card(DEFAULT_MODEL).questions
-    questions = [known[kind] for kind in KINDS if kind in known]
-    responses = [engine.run(Request("ask", image, question=q), progress) for q in questions]
+    responses = [engine.run(Request("ask", image, question=q), progress) for q in questions()]
     answers = [r.answers[0] for r in responses]
     history = tuple((a.question, a.text) for a in answers)
     response = engine.run(Request("report", image, history=history), progress)

@@ -51,10 +51,10 @@ def sketch(request):
 
 def run(host, widget, task: str, name: Path, seconds: float) -> None:
     """Do one task in the panel and take its picture."""
-    from MedFMLib.demo import QUESTIONS
+    from MedFMLib.demo import questions
 
     widget.ui.taskTabs.setCurrentIndex(("segment", "ask", "report").index(task))
-    for question in QUESTIONS if task == "ask" else ("",):
+    for question in questions() if task == "ask" else ("",):
         widget.ui.questionBox.setEditText(question)
         widget.ui.applyButton.click()
         host.run_loop_until(lambda: not widget.session.running, seconds, f"the end of {task}")
