@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -118,13 +119,15 @@ def _print_measurements(response: Response) -> None:
     if not rows:
         out.print("No structure was found.")
         return
-    table = Table(title="Measurements", caption="from voxels and geometry; sides are the patient's")
-    short = {"extent left-right": "L–R", "extent front-back": "A–P", "extent head-foot": "S–I", "intensity SD": "SD"}
+    caption = "from voxels and geometry; extents in mm, sides are the patient's"
+    table = Table(title="Measurements", caption=caption, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    short = {"extent left-right": "L–R", "extent front-back": "A–P", "extent head-foot": "S–I"}
+    short |= {"mean intensity": "mean", "intensity SD": "SD"}
     for title in titles:
         for long, letters in short.items():
-            title = title.replace(long, letters)
+            title = title.replace(long, letters).replace(" (mm)", "")
         words = title in ("segment", "side")
-        table.add_column(title, justify="left" if words else "right", overflow="fold", min_width=9 if words else None)
+        table.add_column(title, justify="left" if words else "right", no_wrap=title == "segment", overflow="fold")
     for row in rows:
         table.add_row(*row)
     out.print(table)
@@ -332,6 +335,9 @@ def bench_tiny(
     ),
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder for bench-tiny.json.")] = None,
     quick: Annotated[bool, typer.Option(help="Fewer slices, for a smoke test.")] = False,
+    model: Annotated[
+        Path | None, typer.Option(help="Another folder, e.g. the unquantized one that training leaves.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Measure the embedded model on images outside its training, beside trivial baselines."""
@@ -341,7 +347,7 @@ def bench_tiny(
         raise InputError(
             f"There is no folder '{data}' with test images; give it with --data (docs/data.md says where they come from)."
         )
-    result = run(data, _folder(output) if output else None, quick)
+    result = run(data, _folder(output) if output else None, quick, model)
     print(json.dumps(result, indent=2) if as_json else format_tables(result))
 
 

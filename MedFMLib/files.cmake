@@ -18,7 +18,6 @@ set(MedFMLib_FILES
   "models/__init__.py"
   "models/paligemma.py"
   "models/parts/__init__.py"
-  "models/parts/decoding.py"
   "models/parts/dense_head.py"
   "models/parts/loading.py"
   "models/parts/location_tokens.py"

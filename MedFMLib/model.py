@@ -146,7 +146,6 @@ class ModelCard:
         precisions: the ways its weights can be held; the first is the default.
         adapters: names of the adapters that come with it; the first is the default.
         seconds_per_slice: rough time per slice on two CPU cores, for warnings; 0 if unknown.
-        decoding: "greedy", or "least-error" for locations and masks of small models (see models/parts/decoding).
         languages, not_for, citation, data: for people.
     """
 
@@ -169,7 +168,6 @@ class ModelCard:
     questions: dict[str, str] = field(default_factory=dict)
     adapters: tuple[str, ...] = ()
     seconds_per_slice: float = 0.0
-    decoding: str = "greedy"
     languages: tuple[str, ...] = ("en",)
     not_for: str = ""
     citation: str = ""
@@ -184,8 +182,6 @@ class ModelCard:
             raise ModelError(
                 f"Card '{self.id}' has unknown abilities {sorted(unknown)}; allowed are {', '.join(ABILITIES)}."
             )
-        if self.decoding not in ("greedy", "least-error"):
-            raise ModelError(f"Card '{self.id}' has decoding '{self.decoding}'; choose greedy or least-error.")
         if not self.precisions:
             raise ModelError(f"Card '{self.id}' must list at least one precision.")
 

@@ -14,8 +14,8 @@ def build(root, quantized):
     from peft import LoraConfig, get_peft_model
     from transformers import BitsAndBytesConfig, PaliGemmaForConditionalGeneration
 
-    from MedFMLib.models.parts.mask_codec import CodecShape, MaskCodec
     from MedFMLib.models.parts.loading import train_guard_4bit
+    from MedFMLib.models.parts.mask_codec import CodecShape, MaskCodec
     from MedFMLib.training.tiny import Shape, make_model, make_processor, make_tokenizer
 
     torch.manual_seed(0)

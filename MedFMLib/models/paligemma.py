@@ -62,7 +62,7 @@ def load(card: ModelCard, adapter: str, precision: str, progress) -> PaliGemma:
     revision = card.revision or loading.sha256_of(loading.check_folder(folder))
     name = Path(adapter).name if adapter else ""
     facts = LoadedFacts(revision, held, name, adapter_hash)
-    return PaliGemma(model, processor, codec, facts, head, least_error=card.decoding == "least-error")
+    return PaliGemma(model, processor, codec, facts, head)
 
 
 def _codec_folder(card: ModelCard, base: Path) -> Path | None:
@@ -113,14 +113,12 @@ class PaliGemma:
         codec: turns 16 codes into a mask; None if the model has no masks.
         facts: for provenance.
         head: draws masks straight from the vision tower; None to write them as tokens.
-        least_error: choose locations and mask codes by least expected error (see `parts.decoding`).
     """
 
     max_views = 1
 
-    def __init__(self, model, processor, codec, facts: LoadedFacts, head=None, least_error: bool = False):
+    def __init__(self, model, processor, codec, facts: LoadedFacts, head=None):
         self.model, self.processor, self.codec, self.facts, self.head = model, processor, codec, facts, head
-        self.least_error = least_error
         size = processor.image_processor.size
         self.image_size = int(size["height"])
         self.batch = BATCH_SMALL if sum(p.numel() for p in model.parameters()) < SMALL else BATCH
@@ -251,20 +249,11 @@ class PaliGemma:
                 do_sample=False,
                 num_beams=1,
                 streamer=streamer,
-                logits_processor=self._logits_processors(),
                 stopping_criteria=StoppingCriteriaList([StopWhenCancelled()]),
             )
         answers = tokenizer.batch_decode(output[:, inputs["input_ids"].shape[1] :], skip_special_tokens=False)
         drop = [t for t in (tokenizer.eos_token, tokenizer.pad_token, tokenizer.bos_token) if t]
         return [_without(answer, drop) for answer in answers]
-
-    def _logits_processors(self) -> list:
-        from .parts.decoding import LeastErrorDecoding
-
-        if not self.least_error:
-            return []
-        first = self.processor.tokenizer.convert_tokens_to_ids(["<loc0000>", "<seg000>"])
-        return [LeastErrorDecoding(*first, None if self.codec is None else self.codec.codebook)]
 
 
 def _without(text: str, tokens: Sequence[str]) -> str:

@@ -22,6 +22,9 @@ VOLUME_ROLE = "MedFM.Volume"
 SEGMENTATION_ROLE = "MedFM.Segmentation"
 KIND = "MedFM.Kind"
 PROVENANCE = "MedFM.Provenance"
+ENCLOSING_OPACITY = 0.3
+"""3D opacity of a segment around all others, such as the brain around its parts: else they would be hidden."""
+
 CONVERSATION = "conversation"
 CONVERSATION_COLUMNS = ("question", "answer", "seen on", "model", "time")
 
@@ -210,9 +213,20 @@ def _segmentation(changes: _Changes, volume, finding: Segmentation, target, name
         affine = (
             np.linalg.inv(world_from_parent(node)) @ (world_from_parent(volume) if transform else np.eye(4)) @ affine
         )
-    for segment in finding.segments:
-        _add_segment(changes, node, segment, affine)
+    ids = [_add_segment(changes, node, segment, affine) for segment in finding.segments]
+    if target is None and (outer := _enclosing(finding.segments)) is not None:
+        node.GetDisplayNode().SetSegmentOpacity3D(ids[outer], ENCLOSING_OPACITY)
     return node
+
+
+def _enclosing(segments: tuple[Segment, ...]) -> int | None:
+    """Number of the segment whose bounding box holds those of at least two others and of all, within 3 voxels."""
+    starts = np.array([s.cropped[0] for s in segments]).reshape(-1, 3)
+    stops = starts + np.array([s.cropped[1].shape for s in segments]).reshape(-1, 3)
+    for n in range(len(segments) if len(segments) > 2 else 0):
+        if (starts[n] <= starts + 3).all() and (stops[n] >= stops - 3).all():
+            return n
+    return None
 
 
 def _add_segment(changes: _Changes, node, segment: Segment, affine: np.ndarray) -> str:

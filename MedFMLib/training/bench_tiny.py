@@ -95,14 +95,12 @@ def run(data: Path, output: Path | None = None, quick: bool = False, model: Path
 
 def _load(folder: Path | None, column: str):
     """(runtime of a column of `VARIANTS`, seconds that loading took)."""
-    from dataclasses import replace
-
     from ..models import paligemma
 
     precision, adapted, dense = VARIANTS[column]
     folder = Path(folder) if folder else resources.path("models", "medfm-tiny")
     config = json.loads((folder / "base" / "config.json").read_text())
-    card = replace(paligemma.card_for_folder(folder, config), decoding="least-error")
+    card = paligemma.card_for_folder(folder, config)
     adapter = str(folder / "adapters" / "default") if adapted and (folder / "adapters" / "default").is_dir() else ""
     start = time.time()
     runtime = paligemma.load(card, adapter, precision, _Quiet())
@@ -128,7 +126,9 @@ class _Overlap:
     def __init__(self):
         self._sums: dict[tuple[str, str, str], np.ndarray] = defaultdict(lambda: np.zeros(2))
 
-    def add(self, case: str, plane: str, structure: str, found: np.ndarray, truth: np.ndarray, known: np.ndarray) -> None:
+    def add(
+        self, case: str, plane: str, structure: str, found: np.ndarray, truth: np.ndarray, known: np.ndarray
+    ) -> None:
         found, truth = found & known, truth & known
         self._sums[case, plane, structure] += (2.0 * np.count_nonzero(found & truth), found.sum() + truth.sum())
 
@@ -143,7 +143,9 @@ class _Overlap:
                         row[structure] = row[structure] + sums
                 dice = {s: round(float(v[0] / v[1]), 3) for s, v in row.items() if v[1] > 0}
                 mean = round(float(np.mean(list(dice.values()))), 3) if dice else 0.0
-                result[case if plane is None else f"{case}, {plane}"] = dice | {"mean": mean} if plane is None else {"mean": mean}
+                result[case if plane is None else f"{case}, {plane}"] = (
+                    dice | {"mean": mean} if plane is None else {"mean": mean}
+                )
         return result
 
 
@@ -187,7 +189,10 @@ def _to_slice(mask: np.ndarray, view: View) -> np.ndarray:
 
 
 def _model_dice(runtime, cases: list[Case], looked: dict[str, list[Probe]]) -> tuple[dict, dict]:
-    overlap, wrong = _Overlap(), {"asked though absent": 0, "drawn though absent": 0, "asked though present": 0, "missed": 0}
+    overlap, wrong = (
+        _Overlap(),
+        {"asked though absent": 0, "drawn though absent": 0, "asked though present": 0, "missed": 0},
+    )
     for case in cases:
         by_plane: dict[str, list[Probe]] = defaultdict(list)
         for probe in looked[case.name]:
@@ -288,7 +293,9 @@ def format_tables(result: dict) -> str:
         lines.append(_row(f"  {kind}", [*cells, str(count)]))
     for precision, speed in result["speed"].items():
         answer = f", {speed['seconds_per_answer']} s per answer" if "seconds_per_answer" in speed else ""
-        lines.append(f"{precision}: loads in {speed['load_seconds']} s, {speed['seconds_per_slice']} s per slice{answer}")
+        lines.append(
+            f"{precision}: loads in {speed['load_seconds']} s, {speed['seconds_per_slice']} s per slice{answer}"
+        )
     if "nf4_and_fp32_answers_agree" in result:
         lines.append(f"nf4 and fp32 give the same answer to {result['nf4_and_fp32_answers_agree']:.1%} of questions")
     for precision, wrong in result.get("presence_of_masks", {}).items():

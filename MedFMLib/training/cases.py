@@ -96,7 +96,9 @@ def _held_out_heads(data: Path, quick: bool) -> list[Case]:
     for seed, subject in enumerate(head_maps(data, held_out=True)):
         rng = np.random.default_rng((77, seed))
         mean, spread = _head_table(subject.values, rng)
-        voxels = mean[subject.values] + spread[subject.values] * rng.standard_normal(subject.values.shape, dtype=np.float32)
+        voxels = mean[subject.values] + spread[subject.values] * rng.standard_normal(
+            subject.values.shape, dtype=np.float32
+        )
         voxels = ndimage.gaussian_filter(voxels, 0.6)
         from ..geometry import Geometry
 
@@ -105,14 +107,18 @@ def _held_out_heads(data: Path, quick: bool) -> list[Case]:
         about = "synthetic MR (seeded) of a head whose label map is not in training"
         absent = tuple(n for n in labels.TORSO_STRUCTURES if n != "spine")
         cases.append(
-            Case(f"synthetic {subject.name}", about, image, subject.parts, slices, "head", labels.HEAD_STRUCTURES, absent)
+            Case(
+                f"synthetic {subject.name}", about, image, subject.parts, slices, "head", labels.HEAD_STRUCTURES, absent
+            )
         )
     if not cases:
         raise FileNotFoundError("no held-out label map in brain_labelmaps")
     return cases
 
 
-def _torso(data: Path, folder: str, files: tuple[str, str], modality: str, table, structures, absent, step: int, about: str):
+def _torso(
+    data: Path, folder: str, files: tuple[str, str], modality: str, table, structures, absent, step: int, about: str
+):
     image = read(data / folder / files[0], modality)
     values = read(data / folder / files[1]).scalars.astype(np.uint16)
     rest = "unknown" if folder == "ct_chest" else "torso tissue"

@@ -62,7 +62,9 @@ class Direct:
         found: list[dict[str, np.ndarray]] = [{} for _ in pictures]
         for begin in range(0, len(labels), 6):
             names = labels[begin : begin + 6]
-            for n, text in enumerate(self.write(pictures, [tokens.segment_prompt(names)] * len(pictures), 26 * len(names))):
+            for n, text in enumerate(
+                self.write(pictures, [tokens.segment_prompt(names)] * len(pictures), 26 * len(names))
+            ):
                 objects = [o for o in tokens.parse_objects(text) if o.codes and o.name in names]
                 if not objects:
                     continue

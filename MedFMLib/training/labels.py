@@ -46,9 +46,7 @@ _PART = {name: number for number, name in enumerate(PARTS)}
 
 STRUCTURES: dict[str, tuple[int, ...]] = {
     "brain": tuple(range(_PART["left cerebrum"], _PART["midline ventricles"] + 1)),
-    "left cerebral hemisphere": tuple(
-        _PART[p] for p in ("left cerebrum", "left lateral ventricle", "left thalamus")
-    ),
+    "left cerebral hemisphere": tuple(_PART[p] for p in ("left cerebrum", "left lateral ventricle", "left thalamus")),
     "right cerebral hemisphere": tuple(
         _PART[p] for p in ("right cerebrum", "right lateral ventricle", "right thalamus")
     ),

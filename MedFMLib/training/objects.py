@@ -73,7 +73,9 @@ def find(parts: np.ndarray, name: str) -> Seen | None:
     return Seen(name, box, mask_over_box(mask, box), pixels)
 
 
-def survey(parts: np.ndarray, known: tuple[str, ...], absent: tuple[str, ...] = ()) -> tuple[dict[str, Seen], list[str]]:
+def survey(
+    parts: np.ndarray, known: tuple[str, ...], absent: tuple[str, ...] = ()
+) -> tuple[dict[str, Seen], list[str]]:
     """What is certain about an (S, S) part picture.
 
     Args:

@@ -140,7 +140,9 @@ def description(scene: Scene) -> str:
 # -- one maker per kind: scene, rng, wording → exchange or None ------------------------------------
 
 
-def _object_prompt(scene: Scene, rng: np.random.Generator, encode: Callable[[np.ndarray], np.ndarray] | None) -> Exchange | None:
+def _object_prompt(
+    scene: Scene, rng: np.random.Generator, encode: Callable[[np.ndarray], np.ndarray] | None
+) -> Exchange | None:
     """`segment` if masks can be encoded, else `detect`, of one to six names in random order."""
     visible, missing = list(scene.visible), list(scene.missing)
     own = LABELS[scene.modality]
@@ -180,7 +182,9 @@ def _answer(scene: Scene, kind: str, name: str, rng: np.random.Generator) -> Exc
         case "side":
             answer = picture_side(seen) if seen else f"the {name} is not visible" if name in scene.missing else None
         case "patient side":
-            answer = patient_side(scene, name) if seen else f"the {name} is not visible" if name in scene.missing else None
+            answer = (
+                patient_side(scene, name) if seen else f"the {name} is not visible" if name in scene.missing else None
+            )
         case "largest":
             ranked = sorted((scene.visible[n].pixels, n) for n in _elementary(scene))[::-1]
             clear = ranked and (len(ranked) == 1 or ranked[0][0] > 1.15 * ranked[1][0])
@@ -241,6 +245,15 @@ def corpus() -> list[str]:
             for part in ("head", "chest", "abdomen", "pelvis", "torso", "chest and abdomen", "skull-stripped brain"):
                 lines.append(f"{plane} {modality} image of the {part} showing {', '.join(names)}.")
     prompts = [tokens.answer_prompt(line) for line in lines]
-    prompts += [tokens.caption_prompt(), tokens.describe_prompt(), tokens.segment_prompt(names), tokens.detect_prompt(names)]
-    prompts += ["segment a ; b", "radiograph ultrasound unknown image", "the not is are what which who where when how many"]
+    prompts += [
+        tokens.caption_prompt(),
+        tokens.describe_prompt(),
+        tokens.segment_prompt(names),
+        tokens.detect_prompt(names),
+    ]
+    prompts += [
+        "segment a ; b",
+        "radiograph ultrasound unknown image",
+        "the not is are what which who where when how many",
+    ]
     return lines + prompts + [f" {n}" for n in names] * 10 + ["segment detect caption describe", REFUSAL] * 30

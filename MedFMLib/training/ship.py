@@ -52,6 +52,20 @@ def write_dense(work: Path, folder: Path):
     return model.eval()
 
 
+def write_unquantized(work: Path, folder: Path) -> None:
+    """A whole model folder from `base.pt` before quantization: `bench_tiny --model` measures with it what NF4 costs."""
+    import torch
+
+    from ..models.parts.dense_head import DenseHead
+
+    shutil.rmtree(folder, ignore_errors=True)
+    write_dense(work, folder / "base")
+    heads = torch.load(work / "base.pt", weights_only=True)["heads"]
+    weight, bias = heads["dense.weight"], heads["dense.bias"]
+    DenseHead(weight, bias, Shape().fine, len(PARTS), STRUCTURES).save(folder / "dense_head")
+    shutil.copytree(work / "mask_codec", folder / "mask_codec")
+
+
 def quantized(folder: Path):
     """Load a dense folder with its linear layers as NF4, double-quantized; everything else stays float32."""
     import torch
@@ -180,8 +194,8 @@ def ship(data: Path, work: Path, output: Path, minutes: float, rank: int = 16, b
 
     fresh = work / "fresh"
     shutil.rmtree(fresh, ignore_errors=True)
-    write_dense(work, work / "dense")
-    model = quantized(work / "dense")
+    write_unquantized(work, work / "unquantized")
+    model = quantized(work / "unquantized" / "base")
     model.save_pretrained(fresh / "base")
     make_processor(Shape()).save_pretrained(fresh / "base")
     del model

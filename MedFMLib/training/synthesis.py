@@ -91,6 +91,7 @@ def cut(
     top, bottom, left, right = -height / 2, height / 2, -width / 2, width / 2
     turn, stretch = np.eye(3), np.ones(3)
     if rng is not None:
+
         def pad(extent: float) -> float:
             kind = rng.random()
             if kind < 0.45:
@@ -225,7 +226,9 @@ def _blurred(picture: np.ndarray, rng: np.random.Generator, most: float) -> np.n
     kind = rng.random()
     if kind < 0.75:
         return ndimage.gaussian_filter(picture, rng.uniform(0.2, most))
-    return ndimage.gaussian_filter(picture, (rng.uniform(0.2, most), rng.uniform(0.2, most * 2))[:: rng.choice((-1, 1))])
+    return ndimage.gaussian_filter(
+        picture, (rng.uniform(0.2, most), rng.uniform(0.2, most * 2))[:: rng.choice((-1, 1))]
+    )
 
 
 def _as_mr(picture: np.ndarray, inside: np.ndarray, rng: np.random.Generator) -> np.ndarray:

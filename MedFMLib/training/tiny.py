@@ -170,7 +170,10 @@ def make_model(shape: Shape, tokenizer, codebook=None):
     import torch
     from transformers import GemmaConfig, PaliGemmaConfig, PaliGemmaForConditionalGeneration
 
-    special = {name: tokenizer.convert_tokens_to_ids(f"<{name}>") for name in ("pad", "bos", "eos", "image", "loc0000", "seg000")}
+    special = {
+        name: tokenizer.convert_tokens_to_ids(f"<{name}>")
+        for name in ("pad", "bos", "eos", "image", "loc0000", "seg000")
+    }
     size = -(-len(tokenizer) // 64) * 64
     text = GemmaConfig(
         vocab_size=size,

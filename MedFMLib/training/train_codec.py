@@ -75,7 +75,9 @@ def train(data: Path, work: Path, output: Path, minutes: float, batch: int = 96,
     torch.manual_seed(seed)
     work.mkdir(parents=True, exist_ok=True)
     codec = MaskCodec()
-    optimizer = torch.optim.AdamW([*codec.encoder.parameters(), *codec.decoder.parameters()], lr=1e-3, weight_decay=1e-4)
+    optimizer = torch.optim.AdamW(
+        [*codec.encoder.parameters(), *codec.decoder.parameters()], lr=1e-3, weight_decay=1e-4
+    )
     batches = Background(partial(_batches, data, batch, seed))
     size, total = None, None
     began, step = time.time(), 0

@@ -80,8 +80,9 @@ def set_learning_rate(optimizers: list, rate: float) -> None:
             group["lr"] = rate
 
 
-def train(data: Path, work: Path, minutes: float, batch: int = 64, top: float = 2e-3, seed: int = 1,
-          threads: int = 2) -> Path:
+def train(
+    data: Path, work: Path, minutes: float, batch: int = 64, top: float = 2e-3, seed: int = 1, threads: int = 2
+) -> Path:
     """Train for `minutes` and return the checkpoint's path (`eyes.pt`: tower, head, steps)."""
     import torch
 
@@ -99,7 +100,9 @@ def train(data: Path, work: Path, minutes: float, batch: int = 64, top: float = 
         head.load_state_dict(state["head"])
         step = state["step"]
     parameters = [*tower.parameters(), *head.parameters()]
-    named = [(f"tower.{n}", p) for n, p in tower.named_parameters()] + [(f"head.{n}", p) for n, p in head.named_parameters()]
+    named = [(f"tower.{n}", p) for n, p in tower.named_parameters()] + [
+        (f"head.{n}", p) for n, p in head.named_parameters()
+    ]
     optimizers = make_optimizers(named)
     batches = Background(partial(picture_batches, data, shape.image, batch, seed, step * batch))
     weights, began, first, seen = part_weights(), time.time(), step, []

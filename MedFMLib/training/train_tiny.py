@@ -76,7 +76,10 @@ class SoftTargets:
         logp = F.log_softmax(logits.float(), -1)
         best = logp.detach().argmax(-1)
         result = {}
-        for name, first, table in (("locations", self.first_location, self.locations), ("codes", self.first_code, self.codes)):
+        for name, first, table in (
+            ("locations", self.first_location, self.locations),
+            ("codes", self.first_code, self.codes),
+        ):
             here = (targets >= first) & (targets < first + len(table))
             if here.any():
                 goal = table[targets[here] - first]
@@ -137,7 +140,9 @@ def _place_loss(scores):
     import torch.nn.functional as F
 
     n = scores.shape[-1] // 2
-    rows, columns = (a.flatten().expand(len(scores), -1) for a in torch.meshgrid(torch.arange(n), torch.arange(n), indexing="ij"))
+    rows, columns = (
+        a.flatten().expand(len(scores), -1) for a in torch.meshgrid(torch.arange(n), torch.arange(n), indexing="ij")
+    )
     scores = scores.float()
     by_row = F.cross_entropy(scores[..., :n].flatten(0, 1), rows.flatten())
     return by_row + F.cross_entropy(scores[..., n:].flatten(0, 1), columns.flatten())
@@ -157,12 +162,16 @@ def losses(model, heads, batch: Batch, shape: Shape, soft: SoftTargets, weights,
     with torch.autocast("cpu", torch.bfloat16):
         seen = model.model.vision_tower(normalise(torch.from_numpy(batch.pixels))).last_hidden_state
         features = model.model.multi_modal_projector(seen * through + seen.detach() * (1 - through))
-        objects = _mean([text_losses(model, features[torch.from_numpy(of)], text, soft, reader) for of, text in batch.objects])
+        objects = _mean(
+            [text_losses(model, features[torch.from_numpy(of)], text, soft, reader) for of, text in batch.objects]
+        )
         words = _mean([text_losses(model, features[torch.from_numpy(of)], text, soft) for of, text in batch.words])
         result = {**objects, "answers": words["words"], "answers_hit": words["words_hit"]}
         total = objects["words"] + objects.get("locations", 0) + objects.get("codes", 0) + words["words"]
         if heads is not None:
-            result["dense"] = dense_loss(heads["dense"](seen), cell_parts(torch.from_numpy(batch.parts), shape), weights)
+            result["dense"] = dense_loss(
+                heads["dense"](seen), cell_parts(torch.from_numpy(batch.parts), shape), weights
+            )
             result["place"] = _place_loss(heads["place"](seen))
             total = total + result["dense"] + 0.3 * result["place"]
             total = total + sum(objects.get(f"reading_{n}", 0) * w for n, w in (("seen", 1), ("box", 10), ("shape", 1)))

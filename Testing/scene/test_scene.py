@@ -141,6 +141,22 @@ def test_overlapping_segments_are_both_whole(session):
         assert segment_mask(written.segmentation, name)[0].sum() == mask.sum()
 
 
+def test_a_structure_around_all_others_is_translucent_in_3d(session):
+    geometry = oblique_geometry()
+    node = session.add_volume(Image(np.random.default_rng(0).random((1, *geometry.shape)), geometry, "MR", "v"))
+    parts = [sphere(geometry, geometry.center + np.array((dx, 0, 0)), 5) for dx in (-6, 6)]
+    segments = (segment("left thalamus", parts[0]), segment("brain", sphere(geometry, geometry.center, 15)),
+                segment("right thalamus", parts[1]))  # fmt: skip
+    written = write_response(session.scene, node, response_with(Segmentation(segments, geometry)))
+    display = written.segmentation.GetDisplayNode()
+    assert display.GetSegmentOpacity3D("brain") < 0.5
+    assert display.GetSegmentOpacity3D("left_thalamus") == 1.0
+    side_by_side = write_response(
+        session.scene, node, response_with(Segmentation((segments[0], segments[2]), geometry))
+    )
+    assert side_by_side.segmentation.GetDisplayNode().GetSegmentOpacity3D("left_thalamus") == 1.0
+
+
 def test_parents_references_and_terminology_are_set(oblique_volume, scene):
     node, _, _ = oblique_volume
     hierarchy = subject_hierarchy(scene)

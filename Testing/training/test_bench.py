@@ -55,7 +55,10 @@ def test_tables_show_the_model_beside_what_needs_none():
     result = {
         "images": {"case": {"about": "a phantom", "slices": 3}},
         "dice": {"mean shape": {"case": {"liver": 0.4, "mean": 0.4}}, "nf4": {"case": {"liver": 0.8, "mean": 0.8}}},
-        "answers": {"majority": {"plane": {"accuracy": 0.5, "count": 4}}, "nf4": {"plane": {"accuracy": 1.0, "count": 4}}},
+        "answers": {
+            "majority": {"plane": {"accuracy": 0.5, "count": 4}},
+            "nf4": {"plane": {"accuracy": 1.0, "count": 4}},
+        },
         "speed": {"nf4": {"load_seconds": 1.0, "seconds_per_slice": 0.1, "seconds_per_answer": 0.2}},
         "absent": ["ct torso: no such folder"],
         "seconds": 3.0,

@@ -12,7 +12,9 @@ from MedFMLib.view import PLANES, make_view, window_for
 
 
 @pytest.mark.parametrize("plane", PLANES)
-@pytest.mark.parametrize(("order", "signs"), [((0, 1, 2), (1, 1, 1)), ((2, 0, 1), (-1, 1, -1)), ((1, 2, 0), (-1, -1, 1))])
+@pytest.mark.parametrize(
+    ("order", "signs"), [((0, 1, 2), (1, 1, 1)), ((2, 0, 1), (-1, 1, -1)), ((1, 2, 0), (-1, -1, 1))]
+)
 def test_a_cut_without_randomness_is_the_picture_that_a_view_shows(torso, plane, order, signs):
     """The same anatomy stored in another axis order and direction, seen by `View`, beside our own cut."""
     stored, affine = torso.image.transpose(order), np.zeros((4, 4))
@@ -75,7 +77,10 @@ def test_square_parts_agree_with_the_square_picture(torso):
 
 def test_left_structures_of_the_label_maps_lie_on_the_left(data):
     for subject in sources.head_maps(data, held_out=True):
-        x = [np.nonzero(labels.structure_mask(subject.parts, f"{s} cerebral hemisphere"))[0].mean() for s in ("left", "right")]
+        x = [
+            np.nonzero(labels.structure_mask(subject.parts, f"{s} cerebral hemisphere"))[0].mean()
+            for s in ("left", "right")
+        ]
         assert x[0] < x[1]  # RAS: x grows to the right
 
 

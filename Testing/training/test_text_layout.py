@@ -24,7 +24,9 @@ def test_texts_are_laid_out_as_the_processor_does(tokenizer):
     processor = make_processor(SMALL, tokenizer)
     exchange = Exchange("segment left lung ; liver", "<loc0008><loc0016><loc0512><loc0800><seg001> liver", "segment")
     picture = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
-    wanted = processor(text=["<image>" + exchange.prompt], images=[picture], suffix=[exchange.answer], return_tensors="pt")
+    wanted = processor(
+        text=["<image>" + exchange.prompt], images=[picture], suffix=[exchange.answer], return_tensors="pt"
+    )
     ours = TextLayout(tokenizer, SMALL.image_tokens).batch([exchange])
     for name in ("input_ids", "attention_mask", "token_type_ids"):
         assert ours[name].tolist() == wanted[name].tolist()

@@ -75,7 +75,12 @@ def _decoder(shape: CodecShape) -> nn.Sequential:
         ups += [nn.ConvTranspose2d(before, after, 4, stride=2, padding=1), nn.ReLU()]
         before = after
     return nn.Sequential(
-        nn.Conv2d(shape.embedding, width, 1), nn.ReLU(), _residual(width), _residual(width), *ups, nn.Conv2d(before, 1, 1)
+        nn.Conv2d(shape.embedding, width, 1),
+        nn.ReLU(),
+        _residual(width),
+        _residual(width),
+        *ups,
+        nn.Conv2d(before, 1, 1),
     )
 
 
@@ -129,7 +134,9 @@ class MaskCodec:
             raise ValueError(f"{len(wrong)} tensors are missing or unexpected, first {wrong[0]}")
         for name, tensor in own.items():
             if tensor.shape != tensors[name].shape:
-                raise ValueError(f"{name} has shape {tuple(tensors[name].shape)} where {tuple(tensor.shape)} is expected")
+                raise ValueError(
+                    f"{name} has shape {tuple(tensors[name].shape)} where {tuple(tensor.shape)} is expected"
+                )
         for name, tensor in own.items():
             tensor.copy_(tensors[name].float())
         for module in (self.encoder, self.decoder):
@@ -144,7 +151,9 @@ class MaskCodec:
             ModelError: if this codec has no encoder.
         """
         if self.encoder is None:
-            raise ModelError("This mask codec only decodes (the published file has no encoder); train one to encode masks.")
+            raise ModelError(
+                "This mask codec only decodes (the published file has no encoder); train one to encode masks."
+            )
         x = self.encoder(masks[:, None].float() * 2 - 1)
         return x.flatten(2).transpose(1, 2)
 
@@ -212,7 +221,9 @@ class MaskCodec:
             codec = cls(CodecShape(**json.loads((folder / "mask_codec.json").read_text())))
             return codec.put(load_file(folder / "mask_codec.safetensors"))
         except Exception as error:
-            raise ModelError(f"The mask codec in '{folder.name}' can't be read ({error}); install the model again.") from error
+            raise ModelError(
+                f"The mask codec in '{folder.name}' can't be read ({error}); install the model again."
+            ) from error
 
 
 def from_vae_oid_npz(path: Path) -> MaskCodec:
