@@ -5,6 +5,9 @@ BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # A CPU build of torch where there is no NVIDIA GPU; the versions are those that were tested together.
 TORCH ?= $(shell command -v nvidia-smi >/dev/null 2>&1 && echo "torch>=2.6" || echo "torch==2.13.0")
+# Open images for training and measuring the embedded model (docs/data.md), and where training works.
+DATA ?= ../shared/data
+WORK ?= out/train
 export HF_HUB_OFFLINE = 1
 export TOKENIZERS_PARALLELISM = false
 
@@ -20,7 +23,7 @@ test-slow: $(VENV)/.dev
 	$(BIN)/python -m pytest Testing -m slow
 
 bench: $(VENV)/.dev
-	$(BIN)/medfm bench-tiny
+	$(BIN)/medfm bench-tiny --data $(DATA)
 	$(BIN)/python Testing/bench/speed.py
 
 panel: $(VENV)/.dev
@@ -33,7 +36,12 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 
 train-tiny: $(VENV)/.dev
-	$(BIN)/python -m MedFMLib.training.train_all --data $(DATA)
+	mkdir -p $(WORK)
+	$(BIN)/python -m MedFMLib.training.train_codec --data $(DATA) --work $(WORK) --output $(WORK)/mask_codec --minutes 9
+	$(BIN)/python -m MedFMLib.training.train_eyes --data $(DATA) --work $(WORK) --minutes 15
+	$(BIN)/python -m MedFMLib.training.train_tiny --data $(DATA) --work $(WORK) --minutes 50 --processes 2
+	$(BIN)/python -m MedFMLib.training.ship --data $(DATA) --work $(WORK) --output $(WORK)/medfm-tiny --minutes 11 --processes 2
+	$(BIN)/medfm bench-tiny --data $(DATA) --model $(WORK)/medfm-tiny --output $(WORK)/bench
 
 $(VENV)/.run: pyproject.toml
 	@$(PYTHON) -c "import sys; sys.exit('MedFM needs Python 3.11 or newer; this is %d.%d. Call make PYTHON=python3.12' % sys.version_info[:2] if sys.version_info < (3, 11) else 0)"
