@@ -98,9 +98,10 @@ def as_table(measurements: tuple[Measurement, ...] | list[Measurement]) -> tuple
         title = f"{m.name} ({unit})" if unit else m.name
         if title not in names:
             names.append(title)
-        rows.setdefault(m.segment, {})[title] = m.value if isinstance(m.value, str) else _plain(m.value)
+        rows.setdefault(m.segment, {})[title] = m.value if isinstance(m.value, str) else plain(m.value)
     return ["segment", *names], [[label, *[row.get(n, "") for n in names]] for label, row in rows.items()]
 
 
-def _plain(value: float) -> str:
+def plain(value: float) -> str:
+    """A number with about three digits, never in powers of ten."""
     return f"{value:.0f}" if abs(value) >= 100 else f"{value:.1f}" if abs(value) >= 1 else f"{value:.3g}"

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from .. import NOTICE, resources
 from ..findings import Answer, KeyImage, Measurement, Report, Section
 from ..image import Image
-from ..measure import as_table
+from ..measure import as_table, plain
 from ..model import ModelCard
 from ..request import Provenance
 
@@ -80,7 +80,7 @@ def findings(
         side = values["side"].value
         where = "crosses the midline" if side == "midline" else f"lies on the {side}"
         lines.append(
-            f"{label.capitalize()}: {values['volume'].value:.0f} mL, {extent} mm "
+            f"{label.capitalize()}: {plain(values['volume'].value)} mL, {extent} mm "
             f"(left–right × front–back × head–foot){mean}; {where}."
         )
     if missing:

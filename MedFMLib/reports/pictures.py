@@ -127,6 +127,7 @@ def _annotate(pixels: np.ndarray, plane: str, mm_per_pixel: float) -> bytes:
     bar = max((mm for mm in (5, 10, 20, 50, 100) if mm / mm_per_pixel <= 0.35 * pixels.shape[1]), default=5)
     length = bar / mm_per_pixel
     x, y = width - margin - 6 - length, height - margin - 8
+    draw.rectangle([(x - 5, y - 20), (x + length + 5, y + 6)], fill=(0, 0, 0))  # readable on bright tissue, too
     draw.line([(x, y), (x + length, y)], fill=ink, width=3)
     draw.text((x + length / 2, y - 5), f"{bar / 10:g} cm", fill=ink, font=ImageFont.load_default(size=12), anchor="ms")
     stream = io.BytesIO()
