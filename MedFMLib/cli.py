@@ -20,7 +20,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from rich.table import Table
 
 from . import NOTICE
-from .errors import InputError, MedFMError
+from .errors import Cancelled, InputError, MedFMError
 from .request import DEFAULT_MODEL, Request, Response, SliceChoice
 
 app = typer.Typer(
@@ -89,7 +89,10 @@ def _progress(quiet: bool, stream: bool = False) -> Iterator[_Bar]:
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     console = Console(stderr=True, quiet=quiet)
     with Progress(*columns, console=console, transient=True) as bar:
-        yield _Bar(bar, stream and not quiet)
+        try:
+            yield _Bar(bar, stream and not quiet)
+        except KeyboardInterrupt:  # typer would say “Aborted” and exit with 1
+            raise Cancelled("Cancelled; nothing was written.") from None
 
 
 def _read(path: Path, modality: str, frame: int, series: str):
@@ -371,9 +374,6 @@ def main() -> None:
     except MedFMError as error:
         err.print(f"Error: {error}", style="red", highlight=False, soft_wrap=True, markup=False)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        err.print("Cancelled; nothing was written.", style="yellow")
-        sys.exit(130)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The `medfm` command, run as a person would, with a very small random model."""
 
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from cli.conftest import ROOT, medfm_process
+from files.dicom_writer import write_series
 from phantoms import affine, ct_phantom, oblique_geometry
 
 from MedFMLib import cli
@@ -158,6 +160,44 @@ def test_bad_input_is_one_sentence_an_exit_code_and_no_file(medfm, case, bad, ti
     assert words in done.stderr
     assert "Traceback" not in done.stderr + done.stdout
     assert done.stderr.count("Error:") == 1
+    assert not list((tmp_path / "out").glob("*"))
+
+
+def test_ctrl_c_during_a_job_writes_nothing_and_exits_with_130(medfm, scan, tiny_folder, tmp_path, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("MedFMLib.engine.Engine.run", interrupted)
+    done = medfm("segment", scan, "--model", tiny_folder, "-o", tmp_path / "out")
+    assert done.returncode == 130
+    assert "Cancelled; nothing was written." in done.stderr
+    assert not list((tmp_path / "out").glob("*"))
+
+
+@pytest.mark.parametrize("damage", ["pickle", "no weights", "wrong adapter", "two series", "cut slice"])
+def test_a_damaged_model_or_series_is_one_sentence_too(medfm, scan, tiny_folder, tmp_path, damage):
+    folder, source, options = tmp_path / "model", scan, []
+    shutil.copytree(tiny_folder, folder)
+    card = json.loads((folder / "medfm-card.json").read_text())
+    (folder / "medfm-card.json").write_text(json.dumps({**card, "id": str(folder)}))
+    weights = folder / "base" / "model.safetensors"
+    if damage == "pickle":
+        weights.rename(folder / "base" / "pytorch_model.bin")
+    elif damage == "no weights":
+        weights.unlink()
+    elif damage == "wrong adapter":
+        options = ["--adapter", tmp_path]
+    else:
+        source = tmp_path / "dicom"
+        paths = write_series(ct_phantom(), source)
+        if damage == "two series":
+            write_series(ct_phantom(), source / "second")
+        else:
+            paths[3].write_bytes(paths[3].read_bytes()[:-100])
+    done = medfm("segment", source, "--model", folder, "-o", tmp_path / "out", *options)
+    assert done.returncode == (2 if source != scan else 3)
+    assert done.stderr.count("Error:") == 1
+    assert "Traceback" not in done.stderr + done.stdout
     assert not list((tmp_path / "out").glob("*"))
 
 
