@@ -35,25 +35,31 @@ def load(card, packed: bool):
 
 
 def network_seconds(model, work) -> tuple[float, float]:
-    """(seconds inside the network's forward, seconds in all) of `work()`."""
-    inside = 0.0
-    original = model.model.forward
+    """(seconds inside the vision tower, the language model and the dense head, seconds in all) of `work()`."""
+    core = model.model.get_base_model() if hasattr(model.model, "get_base_model") else model.model
+    inside, started = 0.0, {}
 
-    def timed(*arguments, **options):
+    def begin(module, *_):
+        started[module] = time.perf_counter()
+
+    def end(module, *_):
         nonlocal inside
-        started = time.perf_counter()
-        try:
-            return original(*arguments, **options)
-        finally:
-            inside += time.perf_counter() - started
+        inside += time.perf_counter() - started[module]
 
-    model.model.forward = timed
-    started = time.perf_counter()
+    modules = (core.model.vision_tower, core.model.language_model)
+    hooks = [m.register_forward_pre_hook(begin) for m in modules] + [m.register_forward_hook(end) for m in modules]
+    if model.head is not None:
+        draw = model.head.probabilities
+        object.__setattr__(model.head, "probabilities", lambda f: (begin("head"), draw(f), end("head"))[1])
+    began = time.perf_counter()
     try:
         work()
     finally:
-        model.model.forward = original
-    return inside, time.perf_counter() - started
+        for hook in hooks:
+            hook.remove()
+        if model.head is not None:
+            object.__delattr__(model.head, "probabilities")
+    return inside, time.perf_counter() - began
 
 
 def main() -> None:
@@ -67,14 +73,17 @@ def main() -> None:
     views = [make_view(image, "axial", n) for n in range(24)]
     labels = (card.labels_for("CT") or ("liver",))[:6]
     variants = {}
-    for name, packed, batch in (
-        ("unpacked, 32 slices a batch", False, 32),
-        ("unpacked, 8 slices a batch", False, 8),
-        ("unpacked, 1 slice a batch", False, 1),
-        ("packed NF4, 32 slices a batch", True, 32),
+    for name, packed, batch, dense in (
+        ("dense head, unpacked, 32 a batch", False, 32, True),
+        ("dense head, unpacked, 1 a batch", False, 1, True),
+        ("dense head, packed NF4, 32 a batch", True, 32, True),
+        ("tokens, unpacked, 32 a batch", False, 32, False),
+        ("tokens, unpacked, 8 a batch", False, 8, False),
+        ("tokens, packed NF4, 32 a batch", True, 32, False),
     ):
         model = load(card, packed)
         model.batch = batch
+        model.head = model.head if dense else None
         variants[name] = model
     times: dict[str, list[float]] = {name: [] for name in variants}
     order = list(variants)
@@ -88,9 +97,10 @@ def main() -> None:
     print(f"{card.id}: 24 slices of a phantom, {len(labels)} structures, median of {options.rounds}")
     for name in order:
         median = statistics.median(times[name])
-        print(f"  {name:32s} {median:7.2f} s   {24 / median:6.2f} slices/s   {median / first:5.2f} ×")
-    inside, total = network_seconds(variants[order[0]], lambda: variants[order[0]].segment(views, labels))
-    print(f"  share of the time inside the network: {inside / total:.0%}")
+        print(f"  {name:36s} {median:7.2f} s   {24 / median:6.2f} slices/s   {median / first:5.2f} ×")
+    for name in (order[0], order[3]):
+        inside, total = network_seconds(variants[name], lambda name=name: variants[name].segment(views, labels))
+        print(f"  share of the time inside the network, {name}: {inside / total:.0%}")
 
 
 if __name__ == "__main__":

@@ -10,15 +10,10 @@ import pytest
 import SimpleITK as sitk
 from cli.conftest import medfm_process
 
-from MedFMLib import resources
 from MedFMLib.demo import find_scan
 from MedFMLib.errors import InputError
 from MedFMLib.files import read_image
 from MedFMLib.files.reading import geometry_of
-
-pytestmark = pytest.mark.skipif(
-    not resources.path("models", "medfm-tiny", "base").is_dir(), reason="the embedded model has not been trained"
-)
 
 
 def shipped_scan():

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from host.heartbeat import Heartbeat
 
-from MedFMLib import registry, resources
+from MedFMLib import registry
 from MedFMLib.request import DEFAULT_MODEL
 from MedFMLib.runner import Fraction, LocalRunner, PartialText, Stage
 
@@ -111,13 +111,6 @@ def test_a_first_job_in_the_worker_process_blocks_the_window_less_than_50_ms(
     assert run_measured("random model, first job", seconds=240, repeats=1) < LIMIT_MS
 
 
-needs_embedded_model = pytest.mark.skipif(
-    DEFAULT_MODEL not in registry.cards() or not any(resources.path("models", DEFAULT_MODEL).rglob("*.safetensors")),
-    reason=f"the embedded model {DEFAULT_MODEL} is not in Resources",
-)
-
-
-@needs_embedded_model
 def test_segment_ask_and_report_with_the_embedded_model_keep_the_window_alive(
     host, panel, large_volume, quiet_views, choose_task, run_measured
 ):
