@@ -281,12 +281,12 @@ def list_models(as_json: Json = False) -> None:
     if as_json:
         print(json.dumps([asdict(card) for card in cards], indent=2))
         return
-    table = Table()
-    for title in ("id", "parameters", "abilities", "precisions", "adapters", "licence"):
-        table.add_column(title, overflow="fold")
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for title in ("id", "parameters", "precisions", "adapters", "licence"):
+        table.add_column(title, overflow="fold", no_wrap=title in ("id", "parameters"))
     for card in cards:
         table.add_row(
-            card.id, f"{card.parameters / 1e6:,.1f} M", ", ".join(card.abilities), ", ".join(card.precisions),
+            card.id, f"{card.parameters / 1e6:,.1f} M", ", ".join(card.precisions),
             ", ".join(card.adapters) or "–", card.licence,
         )  # fmt: skip
     out.print(table)
@@ -314,7 +314,8 @@ def model_stats(
         }  # fmt: skip
         print(json.dumps(facts, indent=2))
         return
-    table = Table(title=f"{card.id}: {sizes.dense} and {precision}", caption="quantization constants counted")
+    title = f"{card.id}: {sizes.dense} and {precision}"
+    table = Table(title=title, caption="quantization constants counted", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for title in ("layer", "×", "shape", "parameters", f"{sizes.dense} MiB", f"{precision} MiB"):
         table.add_column(title, justify="left" if title == "layer" else "right", overflow="fold")
     for layer in sizes.layers:
