@@ -3,7 +3,8 @@
 Prompts are those of the published mix checkpoints: `answer en Q`, `caption en`, `describe en`,
 `detect a ; b`, `segment a ; b` (google-research/big_vision, configs/proj/paligemma). Boxes come as four
 `<loc0000>`–`<loc1023>` tokens (y_min x_min y_max x_max), masks as sixteen `<seg000>`–`<seg127>` codes that a VQ
-decoder turns into 64×64 pixels inside the box. Torch and transformers are imported when weights are loaded.
+decoder turns into 64×64 pixels inside the box; a model that comes with a dense head draws its masks with that instead
+(docs/decisions/0005). Torch and transformers are imported when weights are loaded.
 """
 
 from __future__ import annotations
