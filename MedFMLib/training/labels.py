@@ -11,18 +11,29 @@ from __future__ import annotations
 
 import numpy as np
 
+_HALVES = (
+    "cerebral white matter",
+    "cerebral cortex",
+    "lateral ventricle",
+    "cerebellum",
+    "thalamus",
+    "caudate",
+    "putamen",
+    "pallidum",
+    "hippocampus",
+    "amygdala",
+    "accumbens",
+    "ventral diencephalon",
+)
+"""Brain parts that come in pairs."""
+
 PARTS = (
     "background",
     "head tissue",
-    "left cerebrum",
-    "right cerebrum",
-    "cerebellum",
+    *(f"{side} {name}" for name in _HALVES for side in ("left", "right")),
+    "third ventricle",
+    "fourth ventricle",
     "brainstem",
-    "left lateral ventricle",
-    "right lateral ventricle",
-    "left thalamus",
-    "right thalamus",
-    "midline ventricles",
     "torso tissue",
     "left lung",
     "right lung",
@@ -39,66 +50,120 @@ PARTS = (
 )
 """Index = part number (uint8). "tissue" parts are whatever of the body has no name here."""
 
+TISSUES = ("background", "head tissue", "torso tissue")
+"""Parts that are no structure."""
+
 UNKNOWN_PART = 255
 """Part number of pixels that a source doesn't label; ignored by every loss and measure."""
 
 _PART = {name: number for number, name in enumerate(PARTS)}
 
+PAIRS = tuple((_PART[p], _PART[p.replace("left", "right", 1)]) for p in PARTS if p.startswith("left "))
+"""(left, right) part numbers; in a sagittal slice nothing tells them apart."""
+
+_FIRST, _LAST = _PART["left cerebral white matter"], _PART["brainstem"]
+
+
+def _hemisphere(side: str) -> tuple[int, ...]:
+    names = ("cerebellum", "ventral diencephalon")
+    return tuple(_PART[f"{side} {name}"] for name in _HALVES if name not in names)
+
+
 STRUCTURES: dict[str, tuple[int, ...]] = {
-    "brain": tuple(range(_PART["left cerebrum"], _PART["midline ventricles"] + 1)),
-    "left cerebral hemisphere": tuple(_PART[p] for p in ("left cerebrum", "left lateral ventricle", "left thalamus")),
-    "right cerebral hemisphere": tuple(
-        _PART[p] for p in ("right cerebrum", "right lateral ventricle", "right thalamus")
-    ),
+    "brain": tuple(range(_FIRST, _LAST + 1)),
+    "left cerebral hemisphere": _hemisphere("left"),
+    "right cerebral hemisphere": _hemisphere("right"),
+    "cerebellum": (_PART["left cerebellum"], _PART["right cerebellum"]),
     **{
         name: (_PART[name],)
         for name in (
-            "cerebellum",
             "brainstem",
             "left lateral ventricle",
             "right lateral ventricle",
             "left thalamus",
             "right thalamus",
-            "left lung",
-            "right lung",
-            "liver",
-            "spleen",
-            "left kidney",
-            "right kidney",
-            "stomach",
-            "aorta",
-            "spine",
-            "urinary bladder",
-            "left hip bone",
-            "right hip bone",
+            "third ventricle",
+            "fourth ventricle",
+            *(
+                f"{side} {name}"
+                for name in (
+                    "caudate",
+                    "putamen",
+                    "pallidum",
+                    "hippocampus",
+                    "amygdala",
+                    "accumbens",
+                    "ventral diencephalon",
+                    "cerebellum",
+                    "cerebral cortex",
+                    "cerebral white matter",
+                )
+                for side in ("left", "right")
+            ),
+            *PARTS[_PART["left lung"] :],
         )
     },
 }
 """Name → part numbers, in the order in which answers list structures."""
 
-HEAD_STRUCTURES = tuple(STRUCTURES)[:9]
-TORSO_STRUCTURES = tuple(STRUCTURES)[9:]
+BRAIN_PARTS = PARTS[_FIRST : _LAST + 1]
+"""The 27 brain structures that don't overlap; what brain segmentation is measured by."""
+
+HEAD_STRUCTURES = tuple(name for name in STRUCTURES if STRUCTURES[name][-1] <= _LAST)
+TORSO_STRUCTURES = tuple(name for name in STRUCTURES if STRUCTURES[name][0] > _LAST)
 MR_TORSO_STRUCTURES = ("liver", "spleen", "left kidney", "right kidney", "stomach", "aorta", "spine")
 
-LABELS = {"MR": HEAD_STRUCTURES + MR_TORSO_STRUCTURES, "CT": TORSO_STRUCTURES}
-"""What the shipped model offers, by modality."""
+SPOKEN = (
+    "brain",
+    "left cerebral hemisphere",
+    "right cerebral hemisphere",
+    "cerebellum",
+    "brainstem",
+    "left lateral ventricle",
+    "right lateral ventricle",
+    "left thalamus",
+    "right thalamus",
+    *TORSO_STRUCTURES,
+)
+"""What questions, answers and mask tokens are about; the smaller structures of the brain are only drawn."""
 
-_LEFT_CEREBRUM = (2, 3, 11, 12, 13, 17, 18, 25, 26, 27, 28, 30, 31, 136, 163)
-_RIGHT_CEREBRUM = (41, 42, 50, 51, 52, 53, 54, 57, 58, 59, 60, 62, 63, 137, 164)
+SPOKEN_HEAD = SPOKEN[: len(SPOKEN) - len(TORSO_STRUCTURES)]
+
+LABELS = {"MR": HEAD_STRUCTURES + MR_TORSO_STRUCTURES, "CT": TORSO_STRUCTURES}
+"""What the shipped model offers to draw, by modality."""
 
 FREESURFER: dict[str, tuple[int, ...]] = {
-    "left cerebrum": _LEFT_CEREBRUM,
-    "right cerebrum": _RIGHT_CEREBRUM,
-    "cerebellum": (7, 8, 46, 47),
-    "brainstem": (16,),
-    "left lateral ventricle": (4, 5),
-    "right lateral ventricle": (43, 44),
+    "left cerebral white matter": (2, 25, 27, 30, 136, 163),
+    "right cerebral white matter": (41, 57, 59, 62, 137, 164),
+    "left cerebral cortex": (3,),
+    "right cerebral cortex": (42,),
+    "left lateral ventricle": (4, 5, 31),
+    "right lateral ventricle": (43, 44, 63),
+    "left cerebellum": (7, 8),
+    "right cerebellum": (46, 47),
     "left thalamus": (9, 10),
     "right thalamus": (48, 49),
-    "midline ventricles": (14, 15, 72, 85),
+    "left caudate": (11,),
+    "right caudate": (50,),
+    "left putamen": (12,),
+    "right putamen": (51,),
+    "left pallidum": (13,),
+    "right pallidum": (52,),
+    "left hippocampus": (17,),
+    "right hippocampus": (53,),
+    "left amygdala": (18,),
+    "right amygdala": (54,),
+    "left accumbens": (26,),
+    "right accumbens": (58,),
+    "left ventral diencephalon": (28,),
+    "right ventral diencephalon": (60,),
+    "third ventricle": (14,),
+    "fourth ventricle": (15,),
+    "brainstem": (16,),
 }
-"""FreeSurfer values, as in the SynthSeg label maps (53 values) and in aseg; 24 is CSF outside the ventricles and counts
-as head tissue; 500 and more are extra-cerebral clusters."""
+"""FreeSurfer values, as in the SynthSeg label maps (53 values) and in aseg. 24 is CSF outside the ventricles and counts,
+with 72 and 85, as head tissue, and so do the extra-cerebral clusters from 500 on. The choroid plexus (31, 63) belongs to
+its ventricle, vessels and lesions to the white matter around them."""
 
 FREESURFER_UNSIDED = (77, 80, 251, 252, 253, 254, 255)
 """Cerebral white matter whose value has no side; given the side of the nearest sided white matter."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..models.parts import location_tokens as tokens
-from .labels import HEAD_STRUCTURES, LABELS, STRUCTURES, TORSO_STRUCTURES
+from .labels import LABELS, SPOKEN, SPOKEN_HEAD, TORSO_STRUCTURES
 from .objects import Seen
 
 REFUSAL = "cannot be answered from this image"
@@ -146,7 +146,7 @@ def _object_prompt(
     """`segment` if masks can be encoded, else `detect`, of one to six names in random order."""
     visible, missing = list(scene.visible), list(scene.missing)
     own = LABELS[scene.modality]
-    near = [n for n in missing if n in own and (n in HEAD_STRUCTURES) == (scene.region == "head")]
+    near = [n for n in missing if n in own and (n in SPOKEN_HEAD) == (scene.region == "head")]
     count = int(rng.integers(1, 7))
     absent = min(int(rng.binomial(count, 0.25)), len(missing))
     pool = near if near and rng.random() < 0.75 else missing
@@ -227,7 +227,7 @@ def exchange_of(
     names = list(scene.visible)
     absent_share = {"presence": 0.5, "side": 0.12, "patient side": 0.12}.get(kind, 0.0)
     if not names or rng.random() < absent_share:
-        near = [n for n in scene.missing if (n in HEAD_STRUCTURES) == (scene.region == "head")]
+        near = [n for n in scene.missing if (n in SPOKEN_HEAD) == (scene.region == "head")]
         names = near if near and rng.random() < 0.7 else list(scene.missing) or names
     name = str(rng.choice(names)) if names else "liver"
     return _answer(scene, kind, name, rng)
@@ -235,10 +235,10 @@ def exchange_of(
 
 def corpus() -> list[str]:
     """Every word that prompts and answers can hold, for the tokenizer; independent of pictures."""
-    names = list(STRUCTURES)
+    names = list(SPOKEN)
     lines = [w.format(n) for words in WORDINGS.values() for w in words for n in names]
     lines += list(HELD_OUT_REFUSALS) + [REFUSAL, NO_STRUCTURE, "none", "yes", "no", "left", "right"] * 20
-    for group in (HEAD_STRUCTURES, TORSO_STRUCTURES):
+    for group in (SPOKEN_HEAD, TORSO_STRUCTURES):
         lines += [tokens.JOINT.join(group), ", ".join(group), f"the {group[0]} is not visible"]
     for plane in ("axial", "coronal", "sagittal"):
         for modality in ("CT", "MR"):

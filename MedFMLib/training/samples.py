@@ -36,12 +36,27 @@ def pictures(painter: Painter, seed: int, start: int = 0) -> Iterator[tuple[Pict
         number += 1
 
 
-def picture_batches(data: Path, size: int, batch: int, seed: int, start: int = 0) -> Iterator[tuple]:
-    """(B, S, S, 3) uint8 pixels and (B, S, S) uint8 parts."""
-    source = pictures(training_painter(data, size), seed, start)
+FACTS = {"plane": ("axial", "coronal", "sagittal"), "modality": ("MR", "CT"), "region": ("head", "torso")}
+"""What is known of a whole picture, and its possible values."""
+
+
+def picture_batches(
+    data: Path, size: int, batch: int, seed: int, start: int = 0, make: Callable[[Path, int], Painter] = training_painter
+) -> Iterator[dict[str, np.ndarray]]:
+    """`pixels` (B, S, S, 3) uint8, `parts` (B, S, S) uint8, `facts` (B, 3) int64 in the order of `FACTS`.
+
+    Args:
+        make: (data, size) → the painter.
+    """
+    source = pictures(make(data, size), seed, start)
     while True:
         drawn = [next(source)[0] for _ in range(batch)]
-        yield np.stack([p.pixels for p in drawn]), np.stack([p.parts for p in drawn])
+        facts = [[values.index(getattr(p, name)) for name, values in FACTS.items()] for p in drawn]
+        yield {
+            "pixels": np.stack([p.pixels for p in drawn]),
+            "parts": np.stack([p.parts for p in drawn]),
+            "facts": np.array(facts),
+        }
 
 
 def _feed(make: Callable[[], Iterator], channel) -> None:

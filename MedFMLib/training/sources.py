@@ -95,7 +95,7 @@ def freesurfer_parts(values: np.ndarray) -> np.ndarray:
         sides = np.where(values == 2, 1, np.where(values == 41, 2, 0))
         nearest = ndimage.distance_transform_edt(sides == 0, return_distances=False, return_indices=True)
         side = sides[tuple(axis[unsided] for axis in nearest)]
-        parts[unsided] = np.where(side == 1, labels.part_number("left cerebrum"), labels.part_number("right cerebrum"))
+        parts[unsided] = np.where(side == 1, labels.part_number("left cerebral white matter"), labels.part_number("right cerebral white matter"))
     return parts
 
 
@@ -108,7 +108,7 @@ def head_maps(data: Path, held_out: bool = False) -> list[Subject]:
             continue
         image = read(path)
         values, spacing = in_ras_order(image.scalars.astype(np.uint16), image.geometry)
-        known = labels.HEAD_STRUCTURES
+        known = labels.SPOKEN_HEAD
         absent = tuple(s for s in labels.TORSO_STRUCTURES if s != "spine")
         subjects.append(Subject(name, "head", "MR", values, freesurfer_parts(values), spacing, None, known, absent))
     return subjects

@@ -71,6 +71,7 @@ def cut(
     size: int,
     rng: np.random.Generator | None = None,
     tilt: float = 6.0,
+    zoom: bool = False,
 ) -> Cut:
     """Choose the points of a slice; without `rng` exactly the slice a `View` of the box would show.
 
@@ -81,6 +82,8 @@ def cut(
         size: pixels along each side of the picture.
         rng: draws field of view, rotation, tilt, scale and bending.
         tilt: standard deviation in degrees of the rotations out of plane.
+        zoom: a square of about the box's longest edge around it, with all that lies there, as volumes are looked at
+            the second time (`models.parts.volume_masks`), instead of the box as the edge of the scan.
     """
     axes = [np.array(v) for v in ROWS_COLUMNS_NORMAL[plane]]
     low, high = box[:, 0] * subject.spacing, box[:, 1] * subject.spacing
@@ -90,15 +93,20 @@ def cut(
     height, width = (float(np.abs(v) @ (high - low)) for v in axes[:2])
     top, bottom, left, right = -height / 2, height / 2, -width / 2, width / 2
     turn, stretch = np.eye(3), np.ones(3)
+    if zoom:
+        half = float((high - low).max()) * (0.55 if rng is None else rng.uniform(0.48, 0.68))
+        off = np.zeros(2) if rng is None else rng.normal(0, 0.05, 2) * half
+        top, bottom, left, right = off[0] - half, off[0] + half, off[1] - half, off[1] + half
     if rng is not None:
 
         def pad(extent: float) -> float:
             kind = rng.random()
             if kind < 0.45:
                 return 0.0
-            return extent * (rng.uniform(0.0, 0.22) if kind < 0.85 else rng.uniform(-0.22, 0.0))
+            return extent * (rng.uniform(0.0, 0.3) if kind < 0.85 else rng.uniform(-0.22, 0.0))
 
-        top, bottom, left, right = top - pad(height), bottom + pad(height), left - pad(width), right + pad(width)
+        if not zoom:
+            top, bottom, left, right = top - pad(height), bottom + pad(height), left - pad(width), right + pad(width)
         wild = 2.0 if rng.random() < 0.15 else 1.0
         turn = _rotation(axes[2], rng.normal(0, 6) * wild) @ _rotation(axes[1], rng.normal(0, tilt) * wild)
         turn = turn @ _rotation(axes[0], rng.normal(0, tilt) * wild)
@@ -172,15 +180,15 @@ def _head_table(values: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarra
     for value in np.unique(values):  # extra-cerebral clusters and whatever has no tissue of its own
         bright = rng.choice((rng.uniform(0, 0.15), rng.uniform(0.15, 0.6), rng.uniform(0.6, 1.1)), p=(0.35, 0.45, 0.2))
         mean[value], spread[value] = bright, rng.uniform(0.01, 0.09)
-    if kind < 0.35:
+    if kind < 0.3:
         means = rng.uniform(0, 1, len(_TISSUES))
         scatter = rng.uniform(0.005, 0.08, len(_TISSUES))
     else:
-        name = "T1" if kind < 0.75 else "T2" if kind < 0.9 else "FLAIR"
+        name = "T1" if kind < 0.67 else "T2" if kind < 0.86 else "FLAIR"
         means = np.clip(np.array(_CONTRASTS[name]) + rng.normal(0, 0.06, len(_TISSUES)), 0.01, 1.2)
         scatter = rng.uniform(0.01, 0.05, len(_TISSUES))
     for tissue, m, s in zip(_TISSUES, means, scatter, strict=True):
-        mean[list(tissue)], spread[list(tissue)] = m, s
+        mean[list(tissue)], spread[list(tissue)] = m + rng.normal(0, 0.015, len(tissue)), s
     mean[0] = rng.uniform(0.0, 0.02) if rng.random() < 0.85 else rng.uniform(0.02, 0.3)
     spread[0] = rng.uniform(0, 0.02)
     return mean, spread
@@ -265,16 +273,16 @@ def head_picture(subject: Subject, boxes: dict[str, np.ndarray], size: int, rng:
         boxes: "all" and "brain": (3, 2) index ranges from `bounds`.
     """
     plane = str(rng.choice(("axial", "coronal", "sagittal"), p=(0.5, 0.25, 0.25)))
-    stripped = bool(rng.random() < 0.5)
-    box = boxes["brain" if stripped else "all"]
+    stripped, zoom = bool(rng.random() < 0.5), bool(rng.random() < 0.6)
+    box = boxes["brain" if stripped or zoom else "all"]
     normal = int(np.argmax(np.abs(ROWS_COLUMNS_NORMAL[plane][2])))
     target = boxes["brain"][normal]
     place = rng.uniform(target[0] - 3, target[1] + 3) if rng.random() < 0.85 else rng.uniform(*box[normal])
     position = (place - box[normal, 0]) / (box[normal, 1] - box[normal, 0])
-    where = cut(subject, box, plane, float(position), size, rng)
+    where = cut(subject, box, plane, float(position), size, rng, zoom=zoom)
     values, parts = nearest(subject.values, where.points), nearest(subject.parts, where.points)
     if stripped:
-        keep = (parts >= 2) | ((values == 24) & (rng.random() < 0.5))
+        keep = (parts > labels.part_number("head tissue")) | ((values == 24) & (rng.random() < 0.5))
         values, parts = np.where(keep, values, 0), np.where(keep, parts, 0)
     values, parts = np.where(where.inside, values, 0), np.where(where.inside, parts, 0).astype(np.uint8)
     pixels = _as_mr(_painted(values, _head_table(values, rng), rng), where.inside, rng)

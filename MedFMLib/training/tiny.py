@@ -70,6 +70,24 @@ def dense_head(shape: Shape):
     return nn.Linear(shape.vision_width, shape.fine * shape.fine * len(PARTS))
 
 
+def fact_head(shape: Shape):
+    """Linear layer: mean patch feature → scores of plane, modality and region. Used in training only."""
+    from torch import nn
+
+    from .samples import FACTS
+
+    return nn.Linear(shape.vision_width, sum(map(len, FACTS.values())))
+
+
+def mask_network(shape: Shape, parts: int = len(PARTS)):
+    """The network that draws masks, with random weights."""
+    import torch
+
+    from ..models.parts.mask_head import MaskNetwork
+
+    return MaskNetwork(shape.vision_width, parts).to(memory_format=torch.channels_last)
+
+
 def place_head(shape: Shape):
     """Linear layer: patch feature → scores of its row and of its column. Used in training only.
 
@@ -93,10 +111,11 @@ def reading_head(shape: Shape):
 
 
 def training_heads(shape: Shape):
-    """{"dense", "reader", "place"}: what tells the model, during training, where things are; only "dense" is shipped."""
+    """{"dense", "reader", "place", "facts"}: what tells the model, during training, where things are; none is shipped."""
     from torch import nn
 
-    return nn.ModuleDict({"dense": dense_head(shape), "reader": reading_head(shape), "place": place_head(shape)})
+    return nn.ModuleDict({"dense": dense_head(shape), "reader": reading_head(shape), "place": place_head(shape),
+                          "facts": fact_head(shape)})  # fmt: skip
 
 
 def cell_parts(parts, shape: Shape):

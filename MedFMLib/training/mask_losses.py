@@ -1,0 +1,76 @@
+"""How wrong drawn masks are: cross-entropy and Dice over parts that exclude each other, blind to sides where none is seen.
+
+Knows scores and part numbers; nothing of models or pictures.
+"""
+
+from __future__ import annotations
+
+from . import labels
+
+
+def part_weights(parts: tuple[str, ...] = labels.PARTS):
+    """(parts,) weight in the cross-entropy: what is no structure counts less."""
+    import torch
+
+    return torch.tensor([0.5 if p in labels.TISSUES else 1.0 for p in parts])
+
+
+def without_sides(scores, parts, rows, pairs=labels.PAIRS):
+    """Scores and parts with the right side taken into the left one in the pictures `rows`.
+
+    In a sagittal slice nothing tells the sides apart, so that only the sum of both can be right or wrong.
+
+    Args:
+        scores: (B, parts, …). parts: (B, …) part numbers. rows: (B,) bool.
+        pairs: (left, right) part numbers.
+    """
+    import torch
+
+    if not pairs or not bool(rows.any()):
+        return scores, parts
+    left, right = (list(side) for side in zip(*pairs, strict=True))
+    some = scores[rows]
+    both = torch.logaddexp(some[:, left], some[:, right])
+    some = some.index_copy(1, torch.tensor(left), both)
+    some = some.index_fill(1, torch.tensor(right), -30.0)
+    scores = scores.clone()
+    scores[rows] = some
+    table = torch.arange(256)
+    table[right] = torch.tensor(left)
+    parts = parts.long()
+    return scores, torch.where(rows.view(-1, *[1] * (parts.ndim - 1)), table[parts], parts)
+
+
+def mask_loss(scores, parts, weights, dice_share: float = 0.7):
+    """Weighted cross-entropy plus `dice_share` × (1 − mean Dice of the parts that occur in the batch).
+
+    Args:
+        scores: (B, parts, H, W). parts: (B, H, W) numbers, `labels.UNKNOWN_PART` where nothing is known.
+    """
+    import torch
+    import torch.nn.functional as F
+
+    scores, parts = scores.float(), parts.long()
+    logp = F.log_softmax(scores, 1)
+    entropy = F.nll_loss(logp, parts, weights, ignore_index=labels.UNKNOWN_PART)
+    known = parts != labels.UNKNOWN_PART
+    number = scores.shape[1]
+    chance = logp.exp() * known[:, None]
+    truth = torch.where(known, parts, number)
+    sizes = torch.bincount(truth.flatten(), minlength=number + 1)[:number].float()
+    right = chance.gather(1, torch.where(known, parts, 0)[:, None])[:, 0] * known
+    overlap = torch.zeros(number + 1).index_add(0, truth.flatten(), right.flatten())[:number]
+    present = (sizes > 0) & (weights > 0.5)
+    dice = 2 * overlap / (chance.sum((0, 2, 3)) + sizes).clamp(min=1)
+    return entropy + dice_share * (1 - dice[present].mean()) if present.any() else entropy
+
+
+def dice_sums(scores, parts):
+    """(parts, 2): twice the overlap, and both sizes, of the likeliest parts; add over batches, then divide."""
+    import torch
+
+    known = parts != labels.UNKNOWN_PART
+    found, parts, number = scores.argmax(1)[known], parts.long()[known], scores.shape[1]
+    same = torch.bincount(parts[found == parts], minlength=number)
+    both = torch.bincount(found, minlength=number) + torch.bincount(parts, minlength=number)
+    return torch.stack([2 * same, both], 1).double()
