@@ -83,13 +83,19 @@ class Engine:
     def model(self, card: ModelCard, adapter: str, precision: str, progress: Progress):
         """The loaded model, from memory if it is the last one."""
         precision = precision or card.precisions[0]
-        adapter = "" if adapter == "none" else adapter or next(iter(card.adapters), "")
+        adapter = "" if adapter == "none" else adapter or card.default_adapter or next(iter(card.adapters), "")
         key = (card.id, adapter, precision)
-        if self._key != key:
+        if self._key == key:
+            return self._model
+        if self._key is not None and self._key[::2] == key[::2] and hasattr(self._model, "use_adapter"):
+            progress.stage(f"Switching to adapter {adapter or 'none'}")
+            self._key = None  # a failed switch leaves it unknown which one is active
+            self._model.use_adapter(adapter)
+        else:
             progress.stage(f"Loading {card.title}")
             self._key, self._model = None, None  # free the old one first
             self._model = self._load(card, adapter, precision, progress)
-            self._key = key
+        self._key = key
         return self._model
 
     def _check(self, request: Request, card: ModelCard, needs: tuple[str, ...]) -> None:

@@ -21,9 +21,13 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from .errors import ModelError
+from .image import Image
 from .view import View
 
 ABILITIES = ("writes", "segments", "locates")
+
+AUTOMATIC = "automatic"
+"""In place of an adapter's name: whichever suits what is asked."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,6 +104,18 @@ class Segments(Protocol):
 
 
 @runtime_checkable
+class SegmentsVolumes(Protocol):
+    """Can draw named structures in a whole volume at once, better than slice by slice."""
+
+    def segment_volume(self, image: Image, labels: Sequence[str], *, watch: Watch = Watch()) -> dict[str, np.ndarray]:
+        """label → (I, J, K) bool on the image's grid; labels that are not there are left out.
+
+        Raises:
+            Cancelled: soon after `watch.cancelled()` turns true.
+        """
+
+
+@runtime_checkable
 class Locates(Protocol):
     """Can box named structures."""
 
@@ -144,7 +160,9 @@ class ModelCard:
         labels: modality → structures that it can segment; {"*": …} for any modality; empty list: open vocabulary.
         questions: kinds of question with an example each; empty for free questions.
         precisions: the ways its weights can be held; the first is the default.
-        adapters: names of the adapters that come with it; the first is the default.
+        adapters: names of the adapters that come with it; the first is the default unless `default_adapter` says another.
+        default_adapter: a name, or `AUTOMATIC`.
+        adapter_labels: adapter → modality → structures that it is made for; what `AUTOMATIC` goes by.
         seconds_per_slice: rough time per slice on two CPU cores, for warnings; 0 if unknown.
         languages, not_for, citation, data: for people.
     """
@@ -167,6 +185,8 @@ class ModelCard:
     labels: dict[str, tuple[str, ...]] = field(default_factory=dict)
     questions: dict[str, str] = field(default_factory=dict)
     adapters: tuple[str, ...] = ()
+    default_adapter: str = ""
+    adapter_labels: dict[str, dict[str, tuple[str, ...]]] = field(default_factory=dict)
     seconds_per_slice: float = 0.0
     languages: tuple[str, ...] = ("en",)
     not_for: str = ""

@@ -3,19 +3,23 @@
 Prompts are those of the published mix checkpoints: `answer en Q`, `caption en`, `describe en`,
 `detect a ; b`, `segment a ; b` (google-research/big_vision, configs/proj/paligemma). Boxes come as four
 `<loc0000>`–`<loc1023>` tokens (y_min x_min y_max x_max), masks as sixteen `<seg000>`–`<seg127>` codes that a VQ
-decoder turns into 64×64 pixels inside the box; a model that comes with a dense head draws its masks with that instead
-(docs/decisions/0005). Torch and transformers are imported when weights are loaded.
+decoder turns into 64×64 pixels inside the box; a model that comes with a mask head draws its masks with that instead
+(docs/decisions/0006). Torch and transformers are imported when weights are loaded.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from .. import resources
 from ..errors import Cancelled, InputError, ModelError
-from ..model import LoadedFacts, ModelCard, SeenObject, Watch
+from ..image import Image
+from ..model import AUTOMATIC, LoadedFacts, ModelCard, SeenObject, Watch
 from ..view import View
 from .parts.loading import SMALL
 
@@ -32,7 +36,10 @@ NAME_TOKENS = 8
 
 
 def load(card: ModelCard, adapter: str, precision: str, progress) -> PaliGemma:
-    """Load base, adapter and mask codec.
+    """Load base, mask codec and mask head, and attach an adapter.
+
+    Args:
+        adapter: name or folder; "" for none, `AUTOMATIC` for whichever suits what is asked.
 
     Raises:
         ModelError: if something is missing or doesn't fit.
@@ -40,7 +47,6 @@ def load(card: ModelCard, adapter: str, precision: str, progress) -> PaliGemma:
     from transformers import PaliGemmaForConditionalGeneration, PaliGemmaProcessor
 
     from .parts import loading
-    from .parts.dense_head import DenseHead
     from .parts.mask_codec import MaskCodec
 
     folder = loading.base_folder(card)
@@ -51,19 +57,19 @@ def load(card: ModelCard, adapter: str, precision: str, progress) -> PaliGemma:
             f"The tokenizer or image processor of {card.title} is missing or damaged ({error}); copy the whole model again."
         ) from error
     model, held = loading.load_weights(PaliGemmaForConditionalGeneration, folder, precision, card.parameters)
-    adapter_hash = ""
-    if adapter:
-        place = loading.adapter_folder(card, adapter)
-        progress.stage(f"Attaching adapter {place.name}")
-        model = loading.attach_adapter(model, place)
-        adapter_hash = loading.sha256_of([place / "adapter_model.safetensors"])
     codec_folder = _codec_folder(card, folder)
     codec = MaskCodec.load(codec_folder) if codec_folder else None
-    head = DenseHead.load(folder.parent / "dense_head") if (folder.parent / "dense_head").is_dir() else None
     revision = card.revision or loading.sha256_of(loading.check_folder(folder))
-    name = Path(adapter).name if adapter else ""
-    facts = LoadedFacts(revision, held, name, adapter_hash)
-    return PaliGemma(model, processor, codec, facts, head)
+    head = None
+    if (folder.parent / "mask_head").is_dir():
+        from .parts.mask_head import MaskHead
+
+        head = MaskHead.load(folder.parent / "mask_head")
+    made = PaliGemma(card, model, processor, codec, LoadedFacts(revision, held), head)
+    if adapter not in ("", AUTOMATIC):
+        progress.stage(f"Attaching adapter {Path(adapter).name}")
+    made.use_adapter(adapter)
+    return made
 
 
 def _codec_folder(card: ModelCard, base: Path) -> Path | None:
@@ -106,23 +112,50 @@ def card_for_folder(folder: Path, config: dict[str, Any]) -> ModelCard:
 
 
 class PaliGemma:
-    """A loaded PaliGemma. `Writes`, `Segments` and `Locates`; one picture per question.
+    """A loaded PaliGemma. `Writes`, `Segments`, `SegmentsVolumes` and `Locates`; one picture per question.
 
     Args:
-        model: `PaliGemmaForConditionalGeneration`, bare or inside a PEFT model, in eval mode.
+        card: what it was loaded for; its adapters can be switched to.
+        model: `PaliGemmaForConditionalGeneration`, in eval mode.
         processor: its `PaliGemmaProcessor`.
         codec: turns 16 codes into a mask; None if the model has no masks.
         facts: for provenance.
-        head: draws masks straight from the vision tower; None to write them as tokens.
+        head: draws masks from the vision tower and the picture; None to write them as tokens.
     """
 
     max_views = 1
 
-    def __init__(self, model, processor, codec, facts: LoadedFacts, head=None):
-        self.model, self.processor, self.codec, self.facts, self.head = model, processor, codec, facts, head
+    def __init__(self, card: ModelCard, model, processor, codec, facts: LoadedFacts, head=None):
+        self.processor, self.codec, self.facts, self.head = processor, codec, facts, head
         size = processor.image_processor.size
         self.image_size = int(size["height"])
         self.batch = BATCH_SMALL if sum(p.numel() for p in model.parameters()) < SMALL else BATCH
+        self._adapters = Adapters(card, model, head)
+        self._automatic = False
+
+    @property
+    def model(self):
+        """The PEFT model if an adapter was ever attached, else the bare one."""
+        return self._adapters.model
+
+    def use_adapter(self, name: str) -> None:
+        """Switch; the base stays in memory.
+
+        Args:
+            name: of one of the card's adapters, or a folder; "" for the bare base; `AUTOMATIC` for whichever suits what is
+                asked.
+
+        Raises:
+            ModelError: if there is no such adapter, or it doesn't fit.
+        """
+        self._automatic = name == AUTOMATIC
+        self._activate("" if self._automatic else name)
+
+    def _activate(self, name: str) -> None:
+        """Switch, and say so in the facts."""
+        self._adapters.activate(name)
+        self.head = self._adapters.head
+        self.facts = replace(self.facts, adapter=Path(name).name if name else "", adapter_hash=self._adapters.hash)
 
     # -- abilities -------------------------------------------------------------------------------
 
@@ -143,6 +176,8 @@ class PaliGemma:
         """
         if len(views) != 1:
             raise InputError(f"PaliGemma looks at one picture per question, not {len(views)}.")
+        if self._automatic:
+            self._activate("")
         prompt = f"answer en {text}" if kind == "answer" else f"{kind} en"
         watch.on_prompt(prompt)
         (answer,) = self._generate([prompt], views, max_tokens, watch, watch.on_text)
@@ -156,6 +191,39 @@ class PaliGemma:
         Raises:
             ModelError: if the model came without a mask codec.
         """
+        if self._automatic and views:
+            found: list[list[SeenObject]] = [[] for _ in views]
+            groups = self._adapters.choose(labels, _modality(views))
+            for name, some in groups.items():
+                self._activate(name)
+                for seen, more in zip(found, self._segment(views, some, watch), strict=True):
+                    seen += more
+            self._name_used(groups)
+            return found
+        return self._segment(views, labels, watch)
+
+    def segment_volume(self, image: Image, labels: Sequence[str], *, watch: Watch = Watch()) -> dict[str, np.ndarray]:
+        """See `SegmentsVolumes.segment_volume`.
+
+        Raises:
+            ModelError: if the model has no mask head, or it has not learned a label.
+        """
+        groups = self._adapters.choose(labels, image.modality) if self._automatic else {None: list(labels)}
+        masks: dict[str, np.ndarray] = {}
+        for number, (name, some) in enumerate(groups.items()):
+            if name is not None:
+                self._activate(name)
+            masks |= self._draw_volume(image, some, watch, number, len(groups))
+        if self._automatic:
+            self._name_used(groups)
+        return {label: masks[label] for label in labels if label in masks}
+
+    def _name_used(self, groups) -> None:
+        used = [name for name in groups if name]
+        if len(used) > 1:
+            self.facts = replace(self.facts, adapter=", ".join(used))
+
+    def _segment(self, views: Sequence[View], labels: Sequence[str], watch: Watch) -> list[list[SeenObject]]:
         if self.head is not None:
             return self._draw(views, labels, watch)
         if self.codec is None:
@@ -171,24 +239,57 @@ class PaliGemma:
 
     # -- how -------------------------------------------------------------------------------------
 
-    def _draw(self, views: Sequence[View], labels: Sequence[str], watch: Watch) -> list[list[SeenObject]]:
-        """Masks over whole pictures by the dense head, a batch of slices in one pass of the vision tower."""
+    def _chances(self, pictures: Sequence[np.ndarray]):
+        """(B, S, S, 3) uint8 pictures → (B, parts, S, S) chances of every part at every pixel."""
         import torch
 
-        watch.on_prompt(f"dense head: {' ; '.join(labels)}")
-        seen: list[list[SeenObject]] = []
         core = self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
+        pixels = self.processor.image_processor(list(pictures), return_tensors="pt")["pixel_values"]
+        pixels = pixels.to(core.device, core.dtype)
+        with torch.inference_mode():
+            features = core.model.vision_tower(pixels).last_hidden_state
+            return self.head.probabilities(pixels.float().cpu(), features.float().cpu())
+
+    def _draw(self, views: Sequence[View], labels: Sequence[str], watch: Watch) -> list[list[SeenObject]]:
+        """Masks over whole pictures, a batch of slices in one pass."""
+        watch.on_prompt(f"mask head: {' ; '.join(labels)}")
+        self.head.check(labels)
+        seen: list[list[SeenObject]] = []
         for start in range(0, len(views), self.batch):
             if watch.cancelled():
                 raise Cancelled
-            pictures = [view.square(self.image_size) for view in views[start : start + self.batch]]
-            pixels = self.processor.image_processor(pictures, return_tensors="pt")["pixel_values"]
-            with torch.inference_mode():
-                features = core.model.vision_tower(pixels.to(core.device, core.dtype)).last_hidden_state
-                found = self.head.masks(features.cpu(), labels)
+            some = views[start : start + self.batch]
+            found = self.head.masks(self._chances([view.square(self.image_size) for view in some]), labels)
             seen += [[SeenObject(name, (0.0, 0.0, 1.0, 1.0), mask) for name, mask in masks.items()] for masks in found]
             watch.on_fraction(len(seen) / len(views))
         return seen
+
+    def _draw_volume(self, image: Image, labels: Sequence[str], watch: Watch, number: int, of: int) -> dict:
+        """Masks on the volume's grid with the adapter that is active."""
+        from ..slices import drop_islands
+        from .parts.volume_masks import name_voxels
+
+        if self.head is None:
+            raise ModelError("This model draws slice by slice; it has no mask head for whole volumes.")
+        self.head.check(labels)
+        watch.on_prompt(f"mask head: {' ; '.join(labels)}")
+
+        def on_fraction(fraction: float) -> None:
+            if watch.cancelled():
+                raise Cancelled
+            watch.on_fraction((number + fraction) / of)
+
+        parts = {label: self.head.structures[label] for label in labels}
+        wanted = {part for some in parts.values() for part in some}
+        named = name_voxels(image, self._chances, self.image_size, self.head, wanted, on_fraction)
+        present = np.bincount(named.ravel(), minlength=256) > 0
+        masks = {}
+        for label, some in parts.items():
+            if present[list(some)].any():
+                table = np.zeros(256, bool)
+                table[list(some)] = True
+                masks[label] = drop_islands(table[named])
+        return masks
 
     def _see(self, verb: str, views: Sequence[View], labels: Sequence[str], watch: Watch) -> list[list[SeenObject]]:
         from .parts.location_tokens import parse_objects
@@ -255,6 +356,60 @@ class PaliGemma:
         answers = tokenizer.batch_decode(output[:, inputs["input_ids"].shape[1] :], skip_special_tokens=False)
         drop = [t for t in (tokenizer.eos_token, tokenizer.pad_token, tokenizer.bos_token) if t]
         return [_without(answer, drop) for answer in answers]
+
+
+class Adapters:
+    """The adapters of one base: attached when first used, merged where that is faster, switched without reloading.
+
+    Args:
+        card: names them. model: the bare base. head: the base's mask head, or None.
+    """
+
+    def __init__(self, card: ModelCard, model, head):
+        self.card, self.model, self.base_head = card, model, head
+        self.head, self.hash, self.active = head, "", ""
+        self._known: dict[str, tuple[object, str]] = {}
+
+    def activate(self, name: str) -> None:
+        """Make `name` the active one; "" for the bare base.
+
+        Raises:
+            ModelError: if there is no such adapter, or it doesn't fit.
+        """
+        if name == self.active:
+            return
+        from .parts import loading
+
+        if name and name not in self._known:
+            folder = loading.adapter_folder(self.card, name)
+            head = self.base_head
+            if (folder / "mask_head.json").is_file():
+                from .parts.mask_head import MaskHead
+
+                head = MaskHead.load(folder)
+            self.model = loading.attach_adapter(self.model, folder, _key(name))
+            self._known[name] = (head, loading.sha256_of([folder / "adapter_model.safetensors"]))
+        loading.switch_adapter(self.model, _key(name) if name else "")
+        self.head, self.hash = self._known[name] if name else (self.base_head, "")
+        self.active = name
+
+    def choose(self, labels: Sequence[str], modality: str) -> dict[str, list[str]]:
+        """Adapter → labels: each label to the first of the card's adapters that lists it for this modality, else to the base."""
+        groups: dict[str, list[str]] = {}
+        for label in labels:
+            adapters = (n for n in self.card.adapters if label in self.card.adapter_labels.get(n, {}).get(modality, ()))
+            groups.setdefault(next(adapters, ""), []).append(label)
+        return groups
+
+
+def _key(name: str) -> str:
+    """A name that PEFT takes as part of module names."""
+    return Path(name).name.replace(".", "_")
+
+
+def _modality(views: Sequence[View]) -> str:
+    """ "CT" for pictures made with CT windows, else "MR"."""
+    return "CT" if any((v.pixels[..., 0] != v.pixels[..., 1]).any() for v in views) else "MR"
 
 
 def _without(text: str, tokens: Sequence[str]) -> str:

@@ -12,21 +12,23 @@ from pathlib import Path
 
 import numpy as np
 
-from . import labels
-from .objects import survey
-from .questions import Exchange, Scene, ask, exchange_of
+from .questions import Exchange, Scene, exchange_of
+from .questions import scene as make_scene
 from .samples import pictures, training_painter
 from .synthesis import Painter, Picture
 
-_TEXT_KINDS = {"modality": 2, "plane": 2, "body part": 2, "visible structures": 4, "presence": 5, "side": 3,
-               "patient side": 2, "largest": 2, "refusal": 2.5, "caption": 1.2, "describe": 1.2}  # fmt: skip
+WORD_KINDS = {"modality": 1, "plane": 2, "body part": 2, "visible structures": 3.5, "presence": 4, "side": 3, "patient side": 3,
+              "largest": 3.5, "counting": 2, "comparison": 2.5, "where": 2.5, "relation": 2, "asymmetry": 2, "skull": 0.7,
+              "refusal": 1.5, "caption": 1, "describe": 1}  # fmt: skip
+"""Kind of question → its share of training."""
 
 
 def scene_of(picture: Picture) -> Scene:
     """What is certain about a picture."""
-    visible, missing = survey(picture.parts, picture.subject.known, picture.subject.absent)
-    complete = labels.UNKNOWN_PART not in picture.parts
-    return Scene(picture.modality, picture.plane, picture.region, visible, tuple(missing), complete, picture.stripped)
+    of = picture.subject
+    return make_scene(
+        picture.modality, picture.plane, picture.region, picture.parts, of.known, of.absent, picture.stripped
+    )
 
 
 class TextLayout:
@@ -111,14 +113,14 @@ def mask_encoder(codec) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def object_exchange(scene: Scene, rng: np.random.Generator, encode) -> Exchange:
-    """`segment`, or `detect` once in eight; a question where there is nothing to ask for."""
-    kind = "segment" if rng.random() < 0.875 else "detect"
-    return exchange_of(scene, kind, rng, encode) or ask(scene, rng, encode)
+    """`segment`, or `detect` once in six; a question in words where there is nothing to ask for."""
+    kind = "segment" if rng.random() < 0.83 else "detect"
+    return exchange_of(scene, kind, rng, encode) or word_exchange(scene, rng)
 
 
 def word_exchange(scene: Scene, rng: np.random.Generator) -> Exchange:
     """A question with an answer in words, in the proportions of training."""
-    kinds, shares = list(_TEXT_KINDS), np.array(list(_TEXT_KINDS.values()))
+    kinds, shares = list(WORD_KINDS), np.array(list(WORD_KINDS.values()))
     while True:
         exchange = exchange_of(scene, str(rng.choice(kinds, p=shares / shares.sum())), rng)
         if exchange is not None:
@@ -135,29 +137,33 @@ def exchange_batches(
     seed: int,
     start: int = 0,
     painter: Painter | None = None,
-    words_share: float = 1 / 3,
+    objects_share: float = 0.5,
 ) -> Iterator[Batch]:
-    """Endless batches; `painter` replaces the training painter (for held-out pictures)."""
+    """Endless batches: a question in words about every picture, and masks or boxes for some.
+
+    Args:
+        painter: replaces the training painter (for held-out pictures).
+        objects_share: share of the pictures whose structures are asked for.
+    """
     from ..models.parts.mask_codec import MaskCodec
 
     encode = mask_encoder(MaskCodec.load(codec_folder))
     layout = TextLayout(tokenizer, image_tokens)
-    source = pictures(painter or training_painter(data, size), seed, start)
+    source = pictures(painter or training_painter(data, size, zooms=0.3, crops=0.35), seed, start)
     while True:
-        drawn, objects, words, words_of = [], [], [], []
+        drawn, objects, words = [], [], []
         for number in range(batch):
             picture, rng = next(source)
             scene = scene_of(picture)
             drawn.append(picture)
-            objects.append(object_exchange(scene, rng, encode))
-            if number < batch * words_share:
-                words.append(word_exchange(scene, rng))
-                words_of.append(number)
+            words.append(word_exchange(scene, rng))
+            if number < batch * objects_share:
+                objects.append(object_exchange(scene, rng, encode))
         yield Batch(
             np.stack([p.pixels for p in drawn]),
             np.stack([p.parts for p in drawn]),
-            _grouped(layout, objects, list(range(batch)), 2),
-            _grouped(layout, words, words_of, 1),
+            _grouped(layout, objects, list(range(len(objects))), 2),
+            _grouped(layout, words, list(range(batch)), 2),
         )
 
 

@@ -8,11 +8,27 @@ from __future__ import annotations
 from . import labels
 
 
+_WEIGHTS = {
+    0.4: labels.TISSUES,
+    1.0: ("cerebral white matter", "cerebral cortex", "lung", "liver"),
+    1.5: ("cerebellum", "lateral ventricle"),
+    2.0: ("kidney", "spleen", "stomach", "spine", "hip bone"),
+    3.0: ("aorta", "urinary bladder"),
+    4.0: ("thalamus", "caudate", "putamen", "hippocampus", "brainstem", "ventral diencephalon"),
+    5.0: ("pallidum", "amygdala", "third ventricle", "fourth ventricle"),
+    6.0: ("accumbens",),
+}
+
+
 def part_weights(parts: tuple[str, ...] = labels.PARTS):
-    """(parts,) weight in the cross-entropy: what is no structure counts less."""
+    """(parts,) weight in the cross-entropy: about the inverse root of how much of the pictures a part fills.
+
+    Without it, parts that fill less than a hundredth of the pictures were not drawn at all after 19,000 pictures.
+    """
     import torch
 
-    return torch.tensor([0.5 if p in labels.TISSUES else 1.0 for p in parts])
+    weight = {name: w for w, names in _WEIGHTS.items() for name in names}
+    return torch.tensor([weight.get(p.removeprefix("left ").removeprefix("right "), 1.0) for p in parts])
 
 
 def without_sides(scores, parts, rows, pairs=labels.PAIRS):

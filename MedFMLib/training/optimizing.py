@@ -111,7 +111,7 @@ class Log:
     def add(self, step: int, losses: dict, more: Callable[[], dict] = dict) -> None:
         """Count the losses of a step; `more` adds to the line when one is written."""
         for name, value in losses.items():
-            self._sums[name] = self._sums.get(name, 0.0) + float(value)
+            self._sums[name] = self._sums.get(name, 0.0) + float(value.detach() if hasattr(value, "detach") else value)
         self._count += 1
         if step % self._every:
             return

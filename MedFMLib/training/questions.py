@@ -1,7 +1,8 @@
 """Prompts with their right answers, made from what is certain about a picture. Knows names and boxes; no torch.
 
 Every answer follows from parts, plane, modality and region, so nothing is made up; what the picture can't tell is
-answered with `REFUSAL`. Wordings vary; the first of each kind is the plain one that tests and the panel use.
+answered with `REFUSAL`. Wordings vary; the first of each kind is the plain one that tests and the panel use. Questions that
+a name alone would answer ("on which side of the patient is the left kidney?") are not asked.
 """
 
 from __future__ import annotations
@@ -12,11 +13,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..models.parts import location_tokens as tokens
-from .labels import LABELS, SPOKEN, SPOKEN_HEAD, TORSO_STRUCTURES
-from .objects import Seen
+from .labels import LABELS, SPOKEN, SPOKEN_HEAD, TORSO_STRUCTURES, UNKNOWN_PART, other_side
+from .objects import Seen, survey
 
 REFUSAL = "cannot be answered from this image"
 NO_STRUCTURE = "none of the known structures"
+
+PAIRED = {"cerebral hemisphere": "cerebral hemispheres", "lateral ventricle": "lateral ventricles", "thalamus": "thalami",
+          "lung": "lungs", "kidney": "kidneys", "hip bone": "hip bones"}  # fmt: skip
+"""What comes in pairs, and its plural."""
 
 
 @dataclass(frozen=True)
@@ -24,11 +29,14 @@ class Scene:
     """What is certain about one picture.
 
     Args:
-        modality: "MR" or "CT"; `plane`; `region`: "head" or "torso"; `chest`: the torso is (mostly) its upper part.
-        visible: structures in it, by name, in the order of `STRUCTURES`.
+        modality: "MR" or "CT"; `plane`; `region`: "head" or "torso".
+        visible: structures in it that can be asked about, by name, in the order of `SPOKEN`; in a sagittal slice none that
+            has a side, since nothing in it tells which one it is.
         missing: structures that are surely not in it.
-        complete: everything of `STRUCTURES` that is visible is labelled.
+        complete: everything of `SPOKEN` that is visible is in `visible`.
         stripped: only the brain of the head is shown.
+        names: all that is visible, with sides in sagittal slices too.
+        labelled: no pixel is of an unknown part.
     """
 
     modality: str
@@ -38,6 +46,20 @@ class Scene:
     missing: tuple[str, ...]
     complete: bool = True
     stripped: bool = False
+    names: tuple[str, ...] = ()
+    labelled: bool = True
+
+
+def scene(modality: str, plane: str, region: str, parts: np.ndarray, known, absent, stripped: bool = False) -> Scene:
+    """What is certain about an (S, S) part picture; `known` and `absent` as for `objects.survey`."""
+    visible, missing = survey(parts, tuple(n for n in known if n in SPOKEN), tuple(n for n in absent if n in SPOKEN))
+    names, labelled = tuple(visible), UNKNOWN_PART not in parts
+    complete = labelled
+    if plane == "sagittal":
+        complete = complete and all(other_side(name) is None for name in visible)
+        visible = {name: seen for name, seen in visible.items() if other_side(name) is None}
+        missing = [name for name in missing if other_side(name) is None]
+    return Scene(modality, plane, region, visible, tuple(missing), complete, stripped, names, labelled)
 
 
 @dataclass(frozen=True)
@@ -64,8 +86,15 @@ WORDINGS: dict[str, tuple[str, ...]] = {
                            "which organs are shown?", "what is visible in this image?"),
     "presence": ("is the {} visible?", "can you see the {}?", "is there a {} in this image?", "does the image show the {}?"),
     "side": ("on which side of the picture is the {}?", "is the {} on the left or right of the picture?"),
-    "patient side": ("on which side of the patient is the {}?", "on which side of the body is the {}?"),
+    "patient side": ("which {} is visible?", "is it the left or right {}?", "which {} of the patient can be seen?"),
     "largest": ("which structure is the largest?", "what is the largest structure?", "which organ is the largest?"),
+    "counting": ("how many {} are visible?", "how many {} can be seen?", "how many {} does the image show?"),
+    "comparison": ("which is larger, the {} or the {}?", "which looks larger in this image, the {} or the {}?"),
+    "where": ("where in the picture is the {}?", "in which part of the picture is the {}?"),
+    "relation": ("is the {} above the {} in the picture?", "does the {} lie above the {}?"),
+    "asymmetry": ("are the two {} about the same size?", "do both {} look the same size?",
+                  "is there a difference in size between the {}?"),
+    "skull": ("is the skull visible?", "has the skull been removed?"),
     "refusal": ("how old is the patient?", "what is the name of the patient?", "is the patient male or female?",
                 "what was the patient's blood pressure?", "is there a tumour?", "what is the diagnosis?",
                 "when was this scan taken?", "does the patient smoke?", "how tall is the patient?",
@@ -74,11 +103,14 @@ WORDINGS: dict[str, tuple[str, ...]] = {
                 "which scanner was used?", "what is the prognosis?", "has the patient had surgery?",
                 "does the patient have a fever?", "what medication does the patient take?"),
 }  # fmt: skip
-"""Kind → wordings; `{}` is a structure. Refusals are different questions rather than wordings of one."""
+"""Kind → wordings; `{}` is a structure (or several). Refusals are different questions rather than wordings of one."""
 
 HELD_OUT_REFUSALS = ("what is the phone number of the patient?", "does the patient have a headache?", "is there an infection?",
                      "what does the patient do for work?", "how long will the patient live?")  # fmt: skip
 """Never trained; measure whether refusing is more than memory."""
+
+NEAR_MIDDLE = 0.06
+"""So near the middle (share of the picture) nothing is called left, right, upper or lower."""
 
 
 def _center(seen: Seen) -> tuple[float, float]:
@@ -89,32 +121,28 @@ def _center(seen: Seen) -> tuple[float, float]:
     return y0 + (rows.mean() + 0.5) / 64 * (y1 - y0), x0 + (columns.mean() + 0.5) / 64 * (x1 - x0)
 
 
-def _elementary(scene: Scene) -> list[str]:
-    """Visible structures without those that a larger one contains ("brain" stands for its parts only if alone)."""
-    return [n for n in scene.visible if n != "brain"] or list(scene.visible)
+def _elementary(names) -> list[str]:
+    """Names without those that a larger one contains ("brain" stands for its parts only if alone)."""
+    return [n for n in names if n != "brain"] or list(names)
 
 
 def picture_side(seen: Seen) -> str | None:
     """ "left" or "right" of the picture, None near its middle."""
     x = _center(seen)[1]
-    return None if abs(x - 0.5) < 0.06 else "left" if x < 0.5 else "right"
+    return None if abs(x - 0.5) < NEAR_MIDDLE else "left" if x < 0.5 else "right"
 
 
-def patient_side(scene: Scene, name: str) -> str | None:
-    """Side of the patient: from the name, or from the picture in the planes that show both sides."""
-    if name.startswith(("left ", "right ")):
-        return name.split()[0]
-    if scene.plane == "sagittal" or scene.region == "head":
-        return None
-    side = picture_side(scene.visible[name])
-    return {"left": "right", "right": "left", None: None}[side]
+def quadrant(seen: Seen) -> str | None:
+    """ "upper left", "upper right", "lower left" or "lower right"; None near either middle line."""
+    y, side = _center(seen)[0], picture_side(seen)
+    return None if side is None or abs(y - 0.5) < NEAR_MIDDLE else f"{'upper' if y < 0.5 else 'lower'} {side}"
 
 
 def body_part(scene: Scene) -> str:
     """ "head", or the part of the torso that its structures tell."""
     if scene.region == "head":
         return "head"
-    names = set(scene.visible)
+    names = set(scene.names or scene.visible)
     chest, pelvis = names & {"left lung", "right lung"}, names & {"urinary bladder", "left hip bone", "right hip bone"}
     abdomen = names & {"liver", "spleen", "left kidney", "right kidney", "stomach"}
     found = [n for n, there in (("chest", chest), ("abdomen", abdomen), ("pelvis", pelvis)) if there]
@@ -133,7 +161,7 @@ def caption(scene: Scene) -> str:
 
 def description(scene: Scene) -> str:
     """The caption with what is visible."""
-    names = _elementary(scene)
+    names = _elementary(scene.visible)
     return caption(scene) + (f" showing {_listed(names, 7)}." if names else ".")
 
 
@@ -145,8 +173,7 @@ def _object_prompt(
 ) -> Exchange | None:
     """`segment` if masks can be encoded, else `detect`, of one to six names in random order."""
     visible, missing = list(scene.visible), list(scene.missing)
-    own = LABELS[scene.modality]
-    near = [n for n in missing if n in own and (n in SPOKEN_HEAD) == (scene.region == "head")]
+    near = [n for n in _near(scene) if n in LABELS[scene.modality]]
     count = int(rng.integers(1, 7))
     absent = min(int(rng.binomial(count, 0.25)), len(missing))
     pool = near if near and rng.random() < 0.75 else missing
@@ -163,60 +190,119 @@ def _object_prompt(
     return Exchange(prompt, answer, "segment" if encode else "detect", asked)
 
 
-def _answer(scene: Scene, kind: str, name: str, rng: np.random.Generator) -> Exchange | None:
-    """The answer of one kind about `name` (if the kind needs one), None where it isn't certain."""
-    words = WORDINGS[kind]
-    wording = words[0] if rng.random() < 0.4 else str(rng.choice(words))
+def _near(scene: Scene) -> list[str]:
+    """Missing structures of the same region: harder to deny than a liver in a head."""
+    return [n for n in scene.missing if (n in SPOKEN_HEAD) == (scene.region == "head")]
+
+
+def _about_one(scene: Scene, kind: str, rng: np.random.Generator) -> tuple[tuple[str, ...], str] | None:
+    """(names, answer) of a kind that asks about one structure."""
+    names = list(scene.visible)
+    if not names or rng.random() < {"presence": 0.5, "side": 0.1, "where": 0.05}[kind]:
+        near = _near(scene)
+        names = near if near and rng.random() < 0.8 else list(scene.missing) or names
+    if not names:
+        return None
+    name = str(rng.choice(names))
     seen = scene.visible.get(name)
+    if kind == "presence":
+        answer = "yes" if seen else "no" if name in scene.missing else None
+    elif seen is None:
+        answer = f"the {name} is not visible" if name in scene.missing else None
+    else:
+        answer = picture_side(seen) if kind == "side" else quadrant(seen)
+    return None if answer is None else ((name,), answer)
+
+
+def _sides_of(scene: Scene, noun: str) -> dict[str, Seen | None] | None:
+    """side → what is seen of it, or None where that isn't certain for both sides."""
+    names = {side: f"{side} {noun}" for side in ("left", "right")}
+    if scene.plane == "sagittal" or not all(n in scene.visible or n in scene.missing for n in names.values()):
+        return None
+    return {side: scene.visible.get(name) for side, name in names.items()}
+
+
+def _about_pairs(scene: Scene, kind: str, rng: np.random.Generator) -> tuple[tuple[str, ...], str] | None:
+    """(names, answer) of a kind that asks about a pair."""
+    pairs = {noun: sides for noun in PAIRED if (sides := _sides_of(scene, noun)) is not None}
+    some = [noun for noun, sides in pairs.items() if any(sides.values())]
+    one = [noun for noun in some if not all(pairs[noun].values())]
+    if kind == "asymmetry":
+        some = [noun for noun in some if all(pairs[noun].values())]
+    elif one and rng.random() < 0.6:  # the interesting ones
+        some = one
+    elif kind == "counting" and rng.random() < 0.25:
+        own = [n for n in PAIRED if (f"left {n}" in SPOKEN_HEAD) == (scene.region == "head")]
+        some = [noun for noun in pairs if noun in own and not any(pairs[noun].values())] or some
+    if not some:
+        return None
+    noun = str(rng.choice(some))
+    sides = pairs[noun]
+    there = [side for side, seen in sides.items() if seen]
+    if len(there) == 2 and rng.random() < {"counting": 0.5, "patient side": 0.75, "asymmetry": 0.0}[kind]:
+        return None  # most slices show both
+    if kind == "counting":
+        return (PAIRED[noun],), str(len(there))
+    if kind == "patient side":
+        return (noun,), "both" if len(there) == 2 else there[0]
+    left, right = (sides[side].pixels for side in ("left", "right"))
+    ratio = left / right
+    if 1 / 1.3 < ratio < 1.3 and rng.random() < 0.5:
+        return (PAIRED[noun],), "about the same size"
+    return (
+        ((PAIRED[noun],), f"the {'left' if ratio > 1 else 'right'} is larger") if max(ratio, 1 / ratio) > 1.7 else None
+    )
+
+
+def _about_two(scene: Scene, kind: str, rng: np.random.Generator) -> tuple[tuple[str, ...], str] | None:
+    """(names, answer) of a kind that asks about two structures."""
+    names = _elementary(scene.visible)
+    if len(names) < 2:
+        return None
+    a, b = (str(n) for n in rng.permutation(names)[:2])
+    first, second = scene.visible[a], scene.visible[b]
+    if kind == "comparison":
+        ratio = first.pixels / second.pixels
+        return ((a, b), a if ratio > 1 else b) if max(ratio, 1 / ratio) > 1.4 else None
+    difference = _center(second)[0] - _center(first)[0]
+    return ((a, b), "yes" if difference > 0 else "no") if abs(difference) > NEAR_MIDDLE else None
+
+
+def _answer(scene: Scene, kind: str, rng: np.random.Generator) -> tuple[tuple[str, ...], str] | None:
+    """(what to put into the wording, answer), None where nothing is certain."""
     match kind:
         case "modality":
-            answer = scene.modality
+            return (), scene.modality
         case "plane":
-            answer = scene.plane
+            return (), scene.plane
         case "body part":
-            answer = body_part(scene) if scene.complete else None
+            return ((), body_part(scene)) if scene.labelled else None
         case "visible structures":
-            answer = _listed(_elementary(scene), 8) if scene.complete else None
-        case "presence":
-            answer = "yes" if seen else "no" if name in scene.missing else None
-        case "side":
-            answer = picture_side(seen) if seen else f"the {name} is not visible" if name in scene.missing else None
-        case "patient side":
-            answer = (
-                patient_side(scene, name) if seen else f"the {name} is not visible" if name in scene.missing else None
-            )
+            return ((), _listed(_elementary(scene.visible), 8)) if scene.complete else None
         case "largest":
-            ranked = sorted((scene.visible[n].pixels, n) for n in _elementary(scene))[::-1]
+            ranked = sorted((scene.visible[n].pixels, n) for n in _elementary(scene.visible))[::-1]
             clear = ranked and (len(ranked) == 1 or ranked[0][0] > 1.15 * ranked[1][0])
-            answer = ranked[0][1] if clear and scene.complete else None
-        case _:
-            answer = REFUSAL
-    return None if answer is None else Exchange(tokens.answer_prompt(wording.format(name)), answer, kind)
-
-
-_KINDS = {"segment": 0.60, "detect": 0.08, "modality": 0.025, "plane": 0.03, "body part": 0.03, "visible structures": 0.05,
-          "presence": 0.055, "side": 0.03, "patient side": 0.02, "largest": 0.025, "refusal": 0.025, "caption": 0.015,
-          "describe": 0.015}  # fmt: skip
-
-
-def ask(scene: Scene, rng: np.random.Generator, encode: Callable[[np.ndarray], np.ndarray]) -> Exchange:
-    """A random exchange about a scene, in the proportions of training.
-
-    Args:
-        encode: (N, 64, 64) bool masks → (N, 16) codes.
-    """
-    kinds, shares = list(_KINDS), np.array(list(_KINDS.values()))
-    while True:
-        kind = str(rng.choice(kinds, p=shares / shares.sum()))
-        exchange = exchange_of(scene, kind, rng, encode)
-        if exchange is not None:
-            return exchange
+            return ((), ranked[0][1]) if clear and scene.complete else None
+        case "presence" | "side" | "where":
+            return _about_one(scene, kind, rng)
+        case "patient side" | "counting" | "asymmetry":
+            return _about_pairs(scene, kind, rng)
+        case "comparison" | "relation":
+            return _about_two(scene, kind, rng)
+        case "skull":
+            there = scene.region == "head" and scene.modality == "MR" and scene.labelled and "brain" in scene.names
+            return ((), "no" if scene.stripped else "yes") if there else None
+    return (), REFUSAL
 
 
 def exchange_of(
     scene: Scene, kind: str, rng: np.random.Generator, encode: Callable[[np.ndarray], np.ndarray] | None = None
 ) -> Exchange | None:
-    """An exchange of one kind, or None if this scene has no certain answer for it."""
+    """An exchange of one kind, or None if this scene has no certain answer for it.
+
+    Args:
+        encode: (N, 64, 64) bool masks → (N, 16) codes; needed for "segment".
+    """
     if kind in ("segment", "detect"):
         return _object_prompt(scene, rng, encode if kind == "segment" else None)
     if kind in ("caption", "describe"):
@@ -224,20 +310,27 @@ def exchange_of(
             return None
         prompt = tokens.caption_prompt() if kind == "caption" else tokens.describe_prompt()
         return Exchange(prompt, caption(scene) if kind == "caption" else description(scene), kind)
-    names = list(scene.visible)
-    absent_share = {"presence": 0.5, "side": 0.12, "patient side": 0.12}.get(kind, 0.0)
-    if not names or rng.random() < absent_share:
-        near = [n for n in scene.missing if (n in SPOKEN_HEAD) == (scene.region == "head")]
-        names = near if near and rng.random() < 0.7 else list(scene.missing) or names
-    name = str(rng.choice(names)) if names else "liver"
-    return _answer(scene, kind, name, rng)
+    found = _answer(scene, kind, rng)
+    if found is None:
+        return None
+    names, answer = found
+    words = WORDINGS[kind]
+    wording = words[0] if rng.random() < 0.4 else str(rng.choice(words))
+    if kind == "skull" and "removed" in wording:
+        answer = {"yes": "no", "no": "yes"}[answer]
+    if kind == "asymmetry" and "difference" in wording and answer == "about the same size":
+        answer = "no, about the same size"
+    return Exchange(tokens.answer_prompt(wording.format(*names)), answer, kind)
 
 
 def corpus() -> list[str]:
     """Every word that prompts and answers can hold, for the tokenizer; independent of pictures."""
     names = list(SPOKEN)
-    lines = [w.format(n) for words in WORDINGS.values() for w in words for n in names]
-    lines += list(HELD_OUT_REFUSALS) + [REFUSAL, NO_STRUCTURE, "none", "yes", "no", "left", "right"] * 20
+    lines = [w.format(n, n) for kind, words in WORDINGS.items() for w in words
+             for n in (PAIRED.values() if kind in ("counting", "asymmetry") else names)]  # fmt: skip
+    lines += list(HELD_OUT_REFUSALS) + [REFUSAL, NO_STRUCTURE, "none", "yes", "no", "left", "right", "both"] * 20
+    lines += ["about the same size", "no, about the same size", "the left is larger", "the right is larger", "0", "1", "2",
+              "upper left", "upper right", "lower left", "lower right"] * 10  # fmt: skip
     for group in (SPOKEN_HEAD, TORSO_STRUCTURES):
         lines += [tokens.JOINT.join(group), ", ".join(group), f"the {group[0]} is not visible"]
     for plane in ("axial", "coronal", "sagittal"):

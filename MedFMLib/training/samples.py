@@ -22,9 +22,9 @@ def generator(seed: int, number: int) -> np.random.Generator:
     return np.random.default_rng((seed, number))
 
 
-def training_painter(data: Path, size: int) -> Painter:
-    """A painter of everything that training may see."""
-    return Painter(head_maps(data) + torso_subjects(data), size)
+def training_painter(data: Path, size: int, **options) -> Painter:
+    """A painter of everything that training may see; `options` as for `Painter`."""
+    return Painter(head_maps(data) + torso_subjects(data), size, **options)
 
 
 def pictures(painter: Painter, seed: int, start: int = 0) -> Iterator[tuple[Picture, np.random.Generator]]:
@@ -36,12 +36,17 @@ def pictures(painter: Painter, seed: int, start: int = 0) -> Iterator[tuple[Pict
         number += 1
 
 
-FACTS = {"plane": ("axial", "coronal", "sagittal"), "modality": ("MR", "CT"), "region": ("head", "torso")}
+FACTS = {"plane": ("axial", "coronal", "sagittal"), "modality": ("MR", "CT"), "region": ("head", "torso", "crop")}
 """What is known of a whole picture, and its possible values."""
 
 
 def picture_batches(
-    data: Path, size: int, batch: int, seed: int, start: int = 0, make: Callable[[Path, int], Painter] = training_painter
+    data: Path,
+    size: int,
+    batch: int,
+    seed: int,
+    start: int = 0,
+    make: Callable[[Path, int], Painter] = training_painter,
 ) -> Iterator[dict[str, np.ndarray]]:
     """`pixels` (B, S, S, 3) uint8, `parts` (B, S, S) uint8, `facts` (B, 3) int64 in the order of `FACTS`.
 

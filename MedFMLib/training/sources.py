@@ -4,6 +4,7 @@ Knows the layout of the data folder; nothing of pictures or models. A `Subject` 
 there is one, the real image. What is held out is written here and nowhere else:
 
 * label maps `HELD_OUT_MAPS` (all of each);
+* every hippocampus of `hippocampus_files(data, held_out=True)`;
 * the slices `HELD_OUT_SLICES` of the CT and MR torso and the chest CT: *cut out* of the training volumes, which close
   over the gaps, so that neither tilted nor coronal nor sagittal training slices show them;
 * every other folder (labelled T1, stroke, orientation, MNI, DICOM, …) is never opened by training.
@@ -28,6 +29,9 @@ HELD_OUT_SLICES = {
     "ct_chest": ((22, 32), (56, 66)),
 }
 """Half-open ranges of the third RAS index (inferior → superior)."""
+
+HELD_OUT_HIPPOCAMPI_EVERY = 10, (0, 3, 6)
+"""Of the sorted hippocampus files, those whose number modulo the first value is among the second: 24 of 80."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,7 +99,11 @@ def freesurfer_parts(values: np.ndarray) -> np.ndarray:
         sides = np.where(values == 2, 1, np.where(values == 41, 2, 0))
         nearest = ndimage.distance_transform_edt(sides == 0, return_distances=False, return_indices=True)
         side = sides[tuple(axis[unsided] for axis in nearest)]
-        parts[unsided] = np.where(side == 1, labels.part_number("left cerebral white matter"), labels.part_number("right cerebral white matter"))
+        parts[unsided] = np.where(
+            side == 1,
+            labels.part_number("left cerebral white matter"),
+            labels.part_number("right cerebral white matter"),
+        )
     return parts
 
 
@@ -144,6 +152,49 @@ def torso_subjects(data: Path, held_out: bool = False) -> list[Subject]:
             values, parts, voxels = (np.ascontiguousarray(a[:, :, keep]) for a in (values, parts, voxels))
         made.append(Subject(folder, "torso", modality, values, parts, spacing, voxels, known, absent))
     return made
+
+
+def hippocampus_files(data: Path, held_out: bool = False) -> list[Path]:
+    """Images of the hippocampus cases for training, or the held-out ones; labels have the same name in `labels/`."""
+    every, which = HELD_OUT_HIPPOCAMPI_EVERY
+    files = sorted((data / "msd_hippocampus" / "images").glob("*.nii.gz"))
+    return [file for number, file in enumerate(files) if (number % every in which) == held_out]
+
+
+def hippocampus_subjects(data: Path) -> list[Subject]:
+    """MR crops around one hippocampus with manual labels: part 1 is anterior, 2 posterior."""
+    subjects = []
+    for file in hippocampus_files(data):
+        image = read(file)
+        values, spacing = in_ras_order(
+            read(file.parent.parent / "labels" / file.name).scalars.astype(np.uint16), image.geometry
+        )
+        voxels, _ = in_ras_order(image.scalars.astype(np.float32), image.geometry)
+        voxels = voxels / max(float(np.percentile(voxels, 99.5)), 1e-3)
+        subjects.append(
+            Subject(file.name.split(".")[0], "crop", "MR", values, values.astype(np.uint8), spacing, voxels)
+        )
+    return subjects
+
+
+def teacher_subject(data: Path, work: Path, pretrained: Path | None) -> Subject | None:
+    """A real T1 head whose parts MeshNet has named, unknown where it isn't sure; kept in `work`, None without its weights."""
+    image = read(data / "brain_t1" / "t1_head.nii.gz")
+    kept = work / "t1_head_parts.npy"
+    voxels, spacing = in_ras_order(image.scalars.astype(np.float32), image.geometry)
+    if kept.exists():
+        parts = np.load(kept)
+    elif pretrained is None or not (pretrained / "subcortical").is_dir():
+        return None
+    else:
+        from .meshnet import MeshNet, teacher_parts
+
+        parts, _ = in_ras_order(teacher_parts(image, MeshNet(pretrained / "subcortical")), image.geometry)
+        np.save(kept, parts)
+    values = np.where(voxels > 0.08 * np.percentile(voxels, 99.5), 1, 0).astype(np.uint16)
+    absent = tuple(s for s in labels.TORSO_STRUCTURES if s != "spine")
+    voxels = voxels / float(np.percentile(voxels, 99.5))
+    return Subject("t1_head", "head", "MR", values, parts, spacing, voxels, labels.SPOKEN_HEAD, absent)
 
 
 def _range_mask(size: int, ranges: tuple[tuple[int, int], ...]) -> np.ndarray:

@@ -72,6 +72,7 @@ def cut(
     rng: np.random.Generator | None = None,
     tilt: float = 6.0,
     zoom: bool = False,
+    crops: float = 0.2,
 ) -> Cut:
     """Choose the points of a slice; without `rng` exactly the slice a `View` of the box would show.
 
@@ -84,6 +85,7 @@ def cut(
         tilt: standard deviation in degrees of the rotations out of plane.
         zoom: a square of about the box's longest edge around it, with all that lies there, as volumes are looked at
             the second time (`models.parts.volume_masks`), instead of the box as the edge of the scan.
+        crops: share of the other slices of which only a part is shown.
     """
     axes = [np.array(v) for v in ROWS_COLUMNS_NORMAL[plane]]
     low, high = box[:, 0] * subject.spacing, box[:, 1] * subject.spacing
@@ -105,7 +107,11 @@ def cut(
                 return 0.0
             return extent * (rng.uniform(0.0, 0.3) if kind < 0.85 else rng.uniform(-0.22, 0.0))
 
-        if not zoom:
+        if not zoom and rng.random() < crops:  # a region of interest
+            h, w = height * rng.uniform(0.35, 0.8), width * rng.uniform(0.35, 0.8)
+            top, left = rng.uniform(-height / 2, height / 2 - h), rng.uniform(-width / 2, width / 2 - w)
+            bottom, right = top + h, left + w
+        elif not zoom:
             top, bottom, left, right = top - pad(height), bottom + pad(height), left - pad(width), right + pad(width)
         wild = 2.0 if rng.random() < 0.15 else 1.0
         turn = _rotation(axes[2], rng.normal(0, 6) * wild) @ _rotation(axes[1], rng.normal(0, tilt) * wild)
@@ -266,34 +272,56 @@ def _as_ct(picture: np.ndarray, inside: np.ndarray, rng: np.random.Generator) ->
 # -- whole pictures ------------------------------------------------------------------------------
 
 
-def head_picture(subject: Subject, boxes: dict[str, np.ndarray], size: int, rng: np.random.Generator) -> Picture:
-    """A synthetic MR slice of a head or, half of the time, of a skull-stripped brain.
+def head_picture(subject: Subject, boxes: dict[str, np.ndarray], size: int, rng: np.random.Generator,
+                 zooms: float = 0.6, crops: float = 0.2) -> Picture:  # fmt: skip
+    """An MR slice of a head or, half of the time, of a skull-stripped brain: synthetic where there is no real image.
 
     Args:
         boxes: "all" and "brain": (3, 2) index ranges from `bounds`.
+        zooms: share of the pictures that are close to the brain. crops: see `cut`.
     """
     plane = str(rng.choice(("axial", "coronal", "sagittal"), p=(0.5, 0.25, 0.25)))
-    stripped, zoom = bool(rng.random() < 0.5), bool(rng.random() < 0.6)
+    stripped, zoom = bool(rng.random() < 0.5), bool(rng.random() < zooms)
     box = boxes["brain" if stripped or zoom else "all"]
     normal = int(np.argmax(np.abs(ROWS_COLUMNS_NORMAL[plane][2])))
     target = boxes["brain"][normal]
     place = rng.uniform(target[0] - 3, target[1] + 3) if rng.random() < 0.85 else rng.uniform(*box[normal])
     position = (place - box[normal, 0]) / (box[normal, 1] - box[normal, 0])
-    where = cut(subject, box, plane, float(position), size, rng, zoom=zoom)
+    where = cut(subject, box, plane, float(position), size, rng, zoom=zoom, crops=crops)
     values, parts = nearest(subject.values, where.points), nearest(subject.parts, where.points)
     if stripped:
         keep = (parts > labels.part_number("head tissue")) | ((values == 24) & (rng.random() < 0.5))
         values, parts = np.where(keep, values, 0), np.where(keep, parts, 0)
     values, parts = np.where(where.inside, values, 0), np.where(where.inside, parts, 0).astype(np.uint8)
-    pixels = _as_mr(_painted(values, _head_table(values, rng), rng), where.inside, rng)
+    if subject.image is None:
+        painted = _painted(values, _head_table(values, rng), rng)
+    else:
+        painted = linear(subject.image, where.points, 0.0) * (values > 0)
+    pixels = _as_mr(painted, where.inside, rng)
     return Picture(pixels, parts, plane, "MR", "head", subject, stripped)
 
 
-def torso_picture(subject: Subject, box: np.ndarray, size: int, rng: np.random.Generator) -> Picture:
+def crop_picture(subject: Subject, size: int, rng: np.random.Generator) -> Picture:
+    """A slice through a small real MR volume with manual labels, in any plane, mirrored half of the time."""
+    box = np.array([(0, n) for n in subject.parts.shape])
+    plane = str(rng.choice(("axial", "coronal", "sagittal")))
+    where = cut(subject, box, plane, float(rng.uniform(0.04, 0.96)), size, rng, tilt=7.0, zoom=True)
+    parts = nearest(subject.parts, where.points).astype(np.uint8)
+    picture = linear(subject.image, where.points, 0.0)
+    inside = nearest(np.ones(subject.parts.shape, np.uint8), where.points) > 0
+    pixels = _as_mr(picture, inside, rng)
+    if rng.random() < 0.5 and plane != "sagittal":
+        pixels, parts = np.ascontiguousarray(pixels[:, ::-1]), np.ascontiguousarray(parts[:, ::-1])
+    return Picture(pixels, parts, plane, "MR", "crop", subject)
+
+
+def torso_picture(
+    subject: Subject, box: np.ndarray, size: int, rng: np.random.Generator, crops: float = 0.2
+) -> Picture:
     """A slice of a torso: real intensities, varied, or drawn from its labels; CT labels also serve as MR."""
     thin = subject.parts.shape[2] * subject.spacing[2] < 120
     plane = str(rng.choice(("axial", "coronal", "sagittal"), p=(0.96, 0.02, 0.02) if thin else (0.66, 0.2, 0.14)))
-    where = cut(subject, box, plane, float(rng.uniform(0.02, 0.98)), size, rng, tilt=0.8 if thin else 2.5)
+    where = cut(subject, box, plane, float(rng.uniform(0.02, 0.98)), size, rng, 0.8 if thin else 2.5, crops=crops)
     values, parts = nearest(subject.values, where.points), nearest(subject.parts, where.points)
     parts = np.where(where.inside, parts, 0).astype(np.uint8)
     modality = subject.modality
@@ -321,11 +349,21 @@ def torso_picture(subject: Subject, box: np.ndarray, size: int, rng: np.random.G
 
 
 class Painter:
-    """Draws training pictures from a list of subjects, heads and torsos in a fixed proportion."""
+    """Draws training pictures from a list of subjects, heads and torsos in a fixed proportion.
 
-    def __init__(self, subjects: list[Subject], size: int, head_share: float = 0.6):
-        self.size, self.head_share = size, head_share
+    Args:
+        zooms, crops: see `head_picture`.
+        real_share: share of heads that are real ones, if there are any.
+    """
+
+    def __init__(self, subjects: list[Subject], size: int, head_share: float = 0.6, zooms: float = 0.6,
+                 crops: float = 0.2, real_share: float = 0.25):  # fmt: skip
+        self.size, self.head_share, self.zooms, self.crop_share = size, head_share, zooms, crops
         self.heads = [s for s in subjects if s.region == "head"]
+        self.crops = [s for s in subjects if s.region == "crop"]
+        real = np.array([s.image is not None for s in self.heads], dtype=bool)
+        weights = np.where(real, real_share / max(1, real.sum()), (1 - real_share) / max(1, (~real).sum()))
+        self.head_weights = weights / weights.sum() if len(weights) else weights
         self.torsos = [s for s in subjects if s.region == "torso"]
         weight = {"ct_torso": 0.74, "mr_torso": 0.16, "ct_chest": 0.10}
         self.torso_weights = np.array([weight.get(s.name, 0.1) for s in self.torsos])
@@ -343,12 +381,14 @@ class Painter:
         """One picture that shows something; the same generator state gives the same picture."""
         while True:
             picture = self._draw(rng)
-            if np.count_nonzero(picture.parts) > 0.03 * picture.parts.size:
+            if self.crops or np.count_nonzero(picture.parts) > 0.03 * picture.parts.size:
                 return picture
 
     def _draw(self, rng: np.random.Generator) -> Picture:
+        if self.crops:
+            return crop_picture(self.crops[int(rng.integers(len(self.crops)))], self.size, rng)
         if self.heads and (not self.torsos or rng.random() < self.head_share):
-            subject = self.heads[int(rng.integers(len(self.heads)))]
-            return head_picture(subject, self.boxes[subject.name], self.size, rng)
+            subject = self.heads[int(rng.choice(len(self.heads), p=self.head_weights))]
+            return head_picture(subject, self.boxes[subject.name], self.size, rng, self.zooms, self.crop_share)
         subject = self.torsos[int(rng.choice(len(self.torsos), p=self.torso_weights / self.torso_weights.sum()))]
-        return torso_picture(subject, self.boxes[subject.name]["all"], self.size, rng)
+        return torso_picture(subject, self.boxes[subject.name]["all"], self.size, rng, self.crop_share)

@@ -74,9 +74,9 @@ def fact_head(shape: Shape):
     """Linear layer: mean patch feature → scores of plane, modality and region. Used in training only."""
     from torch import nn
 
-    from .samples import FACTS
+    from .train_eyes import FACT_SIZES
 
-    return nn.Linear(shape.vision_width, sum(map(len, FACTS.values())))
+    return nn.Linear(shape.vision_width, sum(FACT_SIZES))
 
 
 def mask_network(shape: Shape, parts: int = len(PARTS)):

@@ -16,7 +16,7 @@ import time
 from functools import partial
 from pathlib import Path
 
-from .labels import PARTS
+from .labels import PAIRS, PARTS
 from .mask_losses import dice_sums, mask_loss, part_weights, without_sides
 from .optimizing import (
     Log,
@@ -32,14 +32,18 @@ from .samples import FACTS, Background, picture_batches
 from .tiny import Shape, cell_parts, mask_network, normalise, training_heads, vision_tower
 
 SAGITTAL = FACTS["plane"].index("sagittal")
+FACT_SIZES = (3, 2, 2)
+"""Values of plane, modality and region that whole pictures have (crops are for adapters)."""
 
 
-def eye_losses(tower, masks, heads, batch: dict, shape: Shape, weights, phase: tuple[int, int]) -> tuple[dict, object]:
+def eye_losses(tower, masks, heads, batch: dict, shape: Shape, weights, phase: tuple[int, int],
+               pairs=PAIRS) -> tuple[dict, object]:  # fmt: skip
     """(losses with their `total`, (parts, 2) Dice sums) of a batch of `picture_batches`.
 
     Args:
         heads: of `tiny.training_heads`, or None to train masks alone.
         phase: which pixel of each 2 × 2 is scored.
+        pairs: (left, right) part numbers.
     """
     import torch
     import torch.nn.functional as F
@@ -53,7 +57,7 @@ def eye_losses(tower, masks, heads, batch: dict, shape: Shape, weights, phase: t
         if heads is not None:
             rough, places = heads["dense"](seen), place_loss(heads["place"](seen))
             told = heads["facts"](seen.mean(1)).float()
-    scores, drawn = without_sides(scores.float(), parts[:, phase[0] :: 2, phase[1] :: 2], sagittal)
+    scores, drawn = without_sides(scores.float(), parts[:, phase[0] :: 2, phase[1] :: 2], sagittal, pairs)
     found = {"masks": mask_loss(scores, drawn, weights)}
     total = found["masks"]
     if heads is not None:
@@ -61,7 +65,7 @@ def eye_losses(tower, masks, heads, batch: dict, shape: Shape, weights, phase: t
         rough = rough.float().reshape(*cells.shape, len(PARTS)).permute(0, 3, 1, 2)
         found["dense"] = mask_loss(*without_sides(rough, cells, sagittal), weights)
         found["place"], found["facts"] = places, 0.0
-        for column, (one, values) in enumerate(zip(told.split([len(v) for v in FACTS.values()], 1), FACTS, strict=True)):
+        for column, (one, values) in enumerate(zip(told.split(FACT_SIZES, 1), FACTS, strict=True)):
             found["facts"] = found["facts"] + F.cross_entropy(one, facts[:, column])
             found[values] = (one.argmax(1) == facts[:, column]).float().mean()
         total = total + 0.7 * found["dense"] + 0.2 * found["place"] + 0.2 * found["facts"]
@@ -117,9 +121,7 @@ def train(data: Path, work: Path, minutes: float, batch: int, top: float, seed: 
     if checkpoint.exists():
         average.state = state["average"]
     weights = part_weights()
-    batches = Background(
-        partial(picture_batches, data, shape.image, batch, seed * 100 + rank, step * batch), ahead=4
-    )
+    batches = Background(partial(picture_batches, data, shape.image, batch, seed * 100 + rank, step * batch), ahead=4)
     parameters = [p for p in modules.parameters() if p.requires_grad]
     team, log = Team(work, rank, processes), Log(work / "eyes.jsonl", 25, step, batch * processes)
     choose, began, fraction, sums = random.Random(seed + step), time.time(), 0.0, 0.0

@@ -1,38 +1,34 @@
-"""Stage 2: the whole model learns to write boxes, masks and answers; its checkpoint can be shipped at any time.
+"""Stage 2: the text model learns to answer, and to write boxes and masks; what it sees with stays as stage 1 left it.
 
-    python -m MedFMLib.training.train_tiny --data DIR --work DIR --minutes 60 --processes 2
+    python -m MedFMLib.training.train_tiny --data DIR --work DIR --minutes 60
 
 Starts from `eyes.pt` (train_eyes) and `mask_codec/` (train_codec) in the work folder, and goes on from `base.pt` if that is
 there. Knows batches and losses; what is in them is `exchanges`' affair. Logs to `base.jsonl`. Moving averages of the
-weights are kept, so that a checkpoint is good without waiting for the learning rate to come down.
-
-Several single-threaded processes that average their gradients once a step are used rather than threads: on a machine that
-also does other things, threads that wait for each other hundreds of times a step were measured up to ten times slower.
+weights are kept, so that a checkpoint is good without waiting for the learning rate to come down. The vision tower is
+frozen, so that adapters and mask networks for it can be trained at the same time.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import multiprocessing
 import time
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from .exchanges import Batch, exchange_batches
+from .optimizing import (
+    Log,
+    MovingAverage,
+    Team,
+    learning_rate,
+    make_optimizers,
+    run_team,
+    save_checkpoint,
+    set_learning_rate,
+)
 from .samples import Background
-from .tiny import READING_LAYER, Shape, cell_parts, make_model, make_tokenizer, normalise, training_heads
-from .train_eyes import dense_loss, learning_rate, make_optimizers, part_weights, set_learning_rate
-
-AVERAGE = 0.995
-"""How much of the moving average of the weights stays at each step."""
-
-ALONE = 0.5
-"""Share of the training during which the vision tower learns from the dense head alone."""
-
-THROUGH = 0.2
-"""Share of the texts' gradient that reaches the vision tower after that."""
+from .tiny import READING_LAYER, Shape, make_model, make_tokenizer, normalise, reading_head
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,49 +130,28 @@ def _reading_losses(read, text: dict) -> dict:
     return result
 
 
-def _place_loss(scores):
-    """Mean cross-entropy of (B, n × n, 2 × n) scores against the row and the column of every patch."""
-    import torch
-    import torch.nn.functional as F
-
-    n = scores.shape[-1] // 2
-    rows, columns = (
-        a.flatten().expand(len(scores), -1) for a in torch.meshgrid(torch.arange(n), torch.arange(n), indexing="ij")
-    )
-    scores = scores.float()
-    by_row = F.cross_entropy(scores[..., :n].flatten(0, 1), rows.flatten())
-    return by_row + F.cross_entropy(scores[..., n:].flatten(0, 1), columns.flatten())
-
-
-def losses(model, heads, batch: Batch, shape: Shape, soft: SoftTargets, weights, through: float = 1.0) -> dict:
+def losses(model, reader, batch: Batch, soft: SoftTargets) -> dict:
     """All losses of a batch; `total` is what is minimised.
 
     Args:
-        heads: see `tiny.training_heads`; None for the texts alone.
-        through: share of the texts' gradient that reaches the vision tower. A text model that knows nothing yet sends
-            noise, which was measured to undo what the tower had learned (dense loss 0.65 → 0.73 in 100 steps).
+        reader: see `tiny.reading_head`.
     """
     import torch
 
-    reader = heads["reader"] if heads is not None else None
     with torch.autocast("cpu", torch.bfloat16):
-        seen = model.model.vision_tower(normalise(torch.from_numpy(batch.pixels))).last_hidden_state
-        features = model.model.multi_modal_projector(seen * through + seen.detach() * (1 - through))
+        with torch.no_grad():
+            seen = model.model.vision_tower(normalise(torch.from_numpy(batch.pixels))).last_hidden_state
+        features = model.model.multi_modal_projector(seen)
         objects = _mean(
             [text_losses(model, features[torch.from_numpy(of)], text, soft, reader) for of, text in batch.objects]
         )
         words = _mean([text_losses(model, features[torch.from_numpy(of)], text, soft) for of, text in batch.words])
-        result = {**objects, "answers": words["words"], "answers_hit": words["words_hit"]}
-        total = objects["words"] + objects.get("locations", 0) + objects.get("codes", 0) + words["words"]
-        if heads is not None:
-            result["dense"] = dense_loss(
-                heads["dense"](seen), cell_parts(torch.from_numpy(batch.parts), shape), weights
-            )
-            result["place"] = _place_loss(heads["place"](seen))
-            total = total + result["dense"] + 0.3 * result["place"]
-            total = total + sum(objects.get(f"reading_{n}", 0) * w for n, w in (("seen", 1), ("box", 10), ("shape", 1)))
-    result["total"] = total
-    return result
+    result = {**objects, "answers": words["words"], "answers_hit": words["words_hit"]}
+    total = words["words"] * 2 + objects.get("words", 0) + objects.get("locations", 0) + objects.get("codes", 0)
+    result["total"] = total + sum(
+        objects.get(f"reading_{name}", 0) * weight for name, weight in (("seen", 1), ("box", 10), ("shape", 1))
+    )
+    return {n: v if n == "total" else v.detach() for n, v in result.items()}
 
 
 def _mean(groups: list[dict]) -> dict:
@@ -185,85 +160,89 @@ def _mean(groups: list[dict]) -> dict:
     return {name: sum(g[name] for g in groups if name in g) / sum(name in g for g in groups) for name in sorted(names)}
 
 
-class Averaging:
-    """Averages gradients, and one number, over the processes that train together.
+def take_text(model, tokenizer, folder: Path) -> None:
+    """Start from the text model of an earlier model folder; tokens of the same spelling keep their embedding.
 
-    Args:
-        work: folder in which the processes find each other. rank, processes: which one, of how many.
+    A token that the earlier tokenizer lacks begins as the mean of the pieces that it made of it.
     """
+    import torch
+    from transformers import AutoTokenizer, PaliGemmaForConditionalGeneration
 
-    def __init__(self, work: Path, rank: int, processes: int):
-        import torch.distributed as distributed
-
-        self.processes = processes
-        self._distributed = distributed
-        if processes > 1:
-            place = f"file://{(work / 'rendezvous').resolve()}"
-            distributed.init_process_group("gloo", init_method=place, rank=rank, world_size=processes)
-
-    def average(self, parameters: list, number: float) -> float:
-        """Average `.grad` of the parameters in place; returns the average of `number`."""
-        import torch
-
-        if self.processes == 1:
-            return number
-        for p in parameters:  # a batch may not touch all of them
-            p.grad = torch.zeros_like(p) if p.grad is None else p.grad
-        flat = torch.cat([*(p.grad.flatten() for p in parameters), torch.tensor([number])])
-        self._distributed.all_reduce(flat)
-        flat /= self.processes
-        begin = 0
-        for p in parameters:
-            p.grad.copy_(flat[begin : begin + p.numel()].view_as(p))
-            begin += p.numel()
-        return float(flat[-1])
+    earlier, spelling = PaliGemmaForConditionalGeneration.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    state = {
+        n: v
+        for n, v in earlier.state_dict().items()
+        if "vision_tower" not in n and v.shape == model.state_dict()[n].shape
+    }
+    old = earlier.get_input_embeddings().weight.detach()
+    known = spelling.get_vocab()
+    with torch.no_grad():
+        table = model.get_input_embeddings().weight.detach().clone()
+        for token, number in tokenizer.get_vocab().items():
+            pieces = (
+                [known[token]]
+                if token in known
+                else spelling.encode(tokenizer.decode([number]), add_special_tokens=False)
+            )
+            if pieces:
+                table[number] = old[pieces].mean(0)
+        state = {n: v for n, v in state.items() if "embed_tokens" not in n and "lm_head" not in n}
+        model.load_state_dict(state, strict=False)
+        model.get_input_embeddings().weight.copy_(table)
 
 
-def train(data: Path, work: Path, minutes: float, batch: int = 20, top: float = 1.5e-3, seed: int = 2,
-          rank: int = 0, processes: int = 1, alone: float = ALONE) -> Path:  # fmt: skip
-    """Train for `minutes` and return `base.pt` (model, average, heads, optimizers, step).
+def train(data: Path, work: Path, minutes: float, batch: int, top: float, seed: int, start_from: Path | None,
+          rank: int = 0, processes: int = 1) -> None:  # fmt: skip
+    """Train for `minutes`; `base.pt` holds the model, its moving average and the reading head.
 
     Args:
         batch: pictures per step and process.
-        alone: share of the time in which the vision tower learns from its own heads only.
+        start_from: transformers folder of an earlier model, for its text model.
     """
     import torch
+    from torch import nn
 
     from ..models.parts.mask_codec import MaskCodec
 
-    torch.set_num_threads(1 if processes > 1 else 2)
+    torch.set_num_threads(1)
     torch.manual_seed(seed)
     shape, tokenizer = Shape(), make_tokenizer()
     codec = MaskCodec.load(work / "mask_codec")
     model = make_model(shape, tokenizer, codec.codebook)
-    heads = training_heads(shape)
     model.set_attn_implementation("eager")  # half the time of the fused one, forward and backward, on a CPU
-    named = [*model.named_parameters(), *((f"heads.{n}", p) for n, p in heads.named_parameters())]
-    optimizers = make_optimizers(named)
     checkpoint, step = work / "base.pt", 0
-    if checkpoint.exists():
-        state = torch.load(checkpoint, weights_only=True)
-        model.load_state_dict(state["model"])
-        added = heads.load_state_dict(state["heads"], strict=False).missing_keys
+    if start_from is not None and not checkpoint.exists():
+        take_text(model, tokenizer, start_from)
+    modules = nn.ModuleDict({"model": model, "reader": reading_head(shape)})
+    eyes = torch.load(work / "eyes.pt", weights_only=True)["average"]
+    tower = {n.removeprefix("tower."): v for n, v in eyes.items() if n.startswith("tower.")}
+    model.model.vision_tower.load_state_dict(tower)
+    model.model.vision_tower.requires_grad_(False)
+    optimizers = make_optimizers([(n, p) for n, p in modules.named_parameters() if p.requires_grad])
+    state = torch.load(checkpoint, weights_only=True) if checkpoint.exists() else None
+    if state:
+        modules.load_state_dict(state["now"])
         for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
-            if not added:  # a checkpoint from before a head existed goes on with fresh momentum
-                optimizer.load_state_dict(saved)
-        step, average = state["step"], state["average"]
-    else:
-        eyes = torch.load(work / "eyes.pt", weights_only=True)
-        model.model.vision_tower.load_state_dict(eyes["tower"])
-        heads["dense"].load_state_dict(eyes["head"])
-        average = {n: p.detach().clone() for n, p in model.named_parameters()}
-    soft, weights = SoftTargets.make(tokenizer, codec.codebook), part_weights()
+            optimizer.load_state_dict(saved)
+        step = state["step"]
+    average = MovingAverage(modules, 0.995)
+    if state:
+        average.state = state["average"]
+    soft = SoftTargets.make(tokenizer, codec.codebook)
     batches = Background(partial(exchange_batches, data, work / "mask_codec", tokenizer, shape.image, shape.image_tokens,
                                  batch, seed * 100 + rank, step * batch))  # fmt: skip
-    parameters = [p for _, p in named if p.requires_grad]
-    together = Averaging(work, rank, processes)
-    log, began, first, sums, count, fraction = (work / "base.jsonl").open("a"), time.time(), step, {}, 0, 0.0
+    parameters = [p for p in modules.parameters() if p.requires_grad]
+    team, log = Team(work, rank, processes), Log(work / "base.jsonl", 25, step, batch * processes)
+    began, fraction = time.time(), 0.0
+
+    def save() -> None:
+        save_checkpoint(checkpoint, {"now": modules.state_dict(), "average": average.state, "step": step,
+                                     "optimizers": [o.state_dict() for o in optimizers]})  # fmt: skip
+
     while fraction < 1:
-        found = losses(model, heads, next(batches), shape, soft, weights, 0.0 if fraction < alone else THROUGH)
+        found = losses(model, modules["reader"], next(batches), soft)
         found["total"].backward()
-        fraction = together.average(parameters, (time.time() - began) / (60 * minutes))
+        fraction = team.average(parameters, (time.time() - began) / (60 * minutes))
         set_learning_rate(optimizers, learning_rate(fraction, 0.02, top))
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         for optimizer in optimizers:
@@ -272,35 +251,13 @@ def train(data: Path, work: Path, minutes: float, batch: int = 20, top: float = 
         step += 1
         if rank > 0:
             continue
-        with torch.no_grad():
-            keep = min(AVERAGE, step / (step + 10))
-            for name, parameter in model.named_parameters():
-                average[name].lerp_(parameter, 1 - keep)
-        for name, value in found.items():
-            sums[name] = sums.get(name, 0.0) + float(value.detach())
-        count += 1
-        if step % 25 == 0:
-            seconds = time.time() - began
-            line = {"step": step, "samples": step * batch * processes, "seconds": round(seconds, 1),
-                    "per_second": round((step - first) * batch * processes / seconds, 1)}  # fmt: skip
-            log.write(json.dumps(line | {n: round(v / count, 4) for n, v in sums.items()}) + "\n")
-            log.flush()
-            sums, count = {}, 0
+        average.update()
+        log.add(step, found)
         if step % 100 == 0:
-            _save(checkpoint, model, heads, optimizers, average, step)
+            save()
     if rank == 0:
-        _save(checkpoint, model, heads, optimizers, average, step)
+        save()
     batches.close()
-    return checkpoint
-
-
-def _save(path: Path, model, heads, optimizers, average, step: int) -> None:
-    import torch
-
-    state = {"model": model.state_dict(), "heads": heads.state_dict(), "average": average, "step": step,
-             "optimizers": [o.state_dict() for o in optimizers]}  # fmt: skip
-    torch.save(state, path.with_suffix(".new"))
-    path.with_suffix(".new").replace(path)
 
 
 def main() -> None:
@@ -309,20 +266,13 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=60)
-    parser.add_argument("--batch", type=int, default=20, help="pictures per step and process")
+    parser.add_argument("--batch", type=int, default=32, help="pictures per step and process")
     parser.add_argument("--rate", type=float, default=1.5e-3)
     parser.add_argument("--seed", type=int, default=2)
-    parser.add_argument("--alone", type=float, default=ALONE, help="share of the time before texts teach the eyes")
-    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--start-from", type=Path, help="base/ of an earlier, unquantized model, for its text model")
     o = parser.parse_args()
-    (o.work / "rendezvous").unlink(missing_ok=True)
-    context = multiprocessing.get_context("spawn")
-    arguments = (o.data, o.work, o.minutes, o.batch, o.rate, o.seed)
-    team = [context.Process(target=train, args=(*arguments, r, o.processes, o.alone)) for r in range(o.processes)]
-    for process in team:
-        process.start()
-    for process in team:
-        process.join()
+    run_team(train, o.work, o.processes, o.data, o.work, o.minutes, o.batch, o.rate, o.seed, o.start_from)
 
 
 if __name__ == "__main__":

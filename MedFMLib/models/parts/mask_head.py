@@ -50,7 +50,7 @@ class MaskNetwork(nn.Module):
     def __init__(self, width: int, parts: int, channels: tuple[int, int, int] = CHANNELS):
         super().__init__()
         a, b, c = channels
-        self.parts = parts
+        self.parts, self.channels = parts, channels
         self.fine = nn.Sequential(_Step(12, a), _Step(a, a))
         self.middle = nn.Sequential(_Step(a, b, 2), _Step(b, b))
         self.coarse = nn.Sequential(_Step(b, c, 2), _Step(c, c))
@@ -94,3 +94,102 @@ class MaskNetwork(nn.Module):
 
 def _larger(x: torch.Tensor) -> torch.Tensor:
     return nn.functional.interpolate(x, scale_factor=2)
+
+
+@dataclass(frozen=True, eq=False)
+class MaskHead:
+    """A trained network with what its parts mean.
+
+    Args:
+        network: folded, in eval mode.
+        structures: label → numbers of the parts that it is made of.
+        pairs: (left, right) part numbers, which sagittal slices can't tell apart.
+        focus: parts around which a volume is looked at a second time, closer; empty: the whole body is.
+        planes: along which volumes are looked at.
+        facts: how it was trained, for people.
+    """
+
+    network: MaskNetwork
+    structures: dict[str, tuple[int, ...]]
+    pairs: tuple[tuple[int, int], ...] = ()
+    focus: tuple[int, ...] = ()
+    planes: tuple[str, ...] = ("axial", "coronal", "sagittal")
+    facts: dict = field(default_factory=dict)
+
+    @property
+    def parts(self) -> int:
+        """Number of parts."""
+        return self.network.parts
+
+    def probabilities(self, pixels: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
+        """(B, 3, S, S) pixels and (B, patches, width) features → (B, parts, S, S) float32, rows down; sums to 1 over parts."""
+        return self.network(pixels, features).float().softmax(dim=1)
+
+    def masks(self, probabilities: torch.Tensor, labels) -> list[dict[str, np.ndarray]]:
+        """For each picture the labels seen in it, with (S, S) float32 probabilities.
+
+        Raises:
+            ModelError: for a label that the head has not learned.
+        """
+        self.check(labels)
+        found = []
+        for picture in probabilities:
+            masks = {label: picture[list(self.structures[label])].sum(dim=0).numpy() for label in labels}
+            found.append({label: mask for label, mask in masks.items() if (mask > 0.5).sum() >= LEAST_PIXELS})
+        return found
+
+    def check(self, labels) -> None:
+        """
+        Raises:
+            ModelError: for a label that the head has not learned.
+        """
+        unknown = [label for label in labels if label not in self.structures]
+        if unknown:
+            raise ModelError(f"This model has not learned {', '.join(unknown)}; it knows {', '.join(self.structures)}.")
+
+    def save(self, folder: Path) -> None:
+        """Write the two files, weights in float16."""
+        from safetensors.torch import save_file
+
+        folder.mkdir(parents=True, exist_ok=True)
+        tensors = {name: value.detach().half().contiguous() for name, value in self.network.state_dict().items()}
+        save_file(tensors, folder / FILES[1])
+        content = {
+            "width": self.network.tower.in_features,
+            "parts": self.parts,
+            "channels": list(self.network.channels),
+            "structures": {label: list(parts) for label, parts in self.structures.items()},
+            "pairs": [list(pair) for pair in self.pairs],
+            "focus": list(self.focus),
+            "planes": list(self.planes),
+            "facts": self.facts,
+        }
+        (folder / FILES[0]).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: Path) -> MaskHead:
+        """Read what `save` wrote.
+
+        Raises:
+            ModelError: if a file is missing or damaged.
+        """
+        from safetensors.torch import load_file
+
+        try:
+            content = json.loads((folder / FILES[0]).read_text(encoding="utf-8"))
+            network = MaskNetwork(content["width"], content["parts"], tuple(content["channels"])).folded()
+            network.load_state_dict({n: v.float() for n, v in load_file(folder / FILES[1]).items()})
+            structures = {label: tuple(parts) for label, parts in content["structures"].items()}
+            pairs = tuple((int(left), int(right)) for left, right in content["pairs"])
+            head = cls(network.to(memory_format=torch.channels_last).eval(), structures, pairs,
+                       tuple(content["focus"]), tuple(content["planes"]), content["facts"])  # fmt: skip
+        except Exception as error:
+            raise ModelError(
+                f"The mask head in '{folder.name}' can't be read ({error}); install the model again."
+            ) from error
+        beyond = [label for label, parts in structures.items() if max(parts) >= head.parts]
+        if beyond:
+            raise ModelError(
+                f"The mask head in '{folder.name}' has no parts for {', '.join(beyond)}; install it again."
+            )
+        return head

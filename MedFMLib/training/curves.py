@@ -1,0 +1,41 @@
+"""Learning curves of every stage in one picture, from the JSONL logs of a work folder. Knows logs; nothing of models."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+STAGES = {
+    "eyes.jsonl": ("vision tower and mask head", ("masks", "dense")),
+    "base.jsonl": ("answers, boxes and mask tokens", ("answers", "locations", "codes")),
+    "adapter-brain-mr.jsonl": ("adapter brain-mr", ("masks",)),
+    "adapter-torso-ct.jsonl": ("adapter torso-ct", ("masks",)),
+    "adapter-hippocampus.jsonl": ("adapter hippocampus", ("masks",)),
+}
+"""Log → its title, and the losses to draw."""
+
+
+def read_log(path: Path) -> list[dict]:
+    """The lines of a log in the order of their steps; a resumed training may have written a step twice, the last counts."""
+    lines = [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
+    return sorted({line["step"]: line for line in lines}.values(), key=lambda line: line["step"])
+
+
+def draw_curves(work: Path, picture: Path) -> None:
+    """Write a PNG with one panel for each stage whose log is there; none without logs."""
+    from matplotlib.figure import Figure
+
+    found = [(title, names, read_log(work / file)) for file, (title, names) in STAGES.items() if (work / file).exists()]
+    found = [(title, names, lines) for title, names, lines in found if lines]
+    if not found:
+        return
+    figure = Figure(figsize=(3.6 * len(found), 3.2), layout="constrained")
+    for axis, (title, names, lines) in zip(figure.subplots(1, len(found), squeeze=False)[0], found, strict=True):
+        for name in names:
+            points = [(line["samples"] / 1000, line[name]) for line in lines if name in line]
+            if points:
+                axis.plot(*zip(*points, strict=True), label=name, linewidth=1.3)
+        axis.set(title=title, xlabel="thousand pictures", ylabel="loss")
+        axis.grid(alpha=0.3)
+        axis.legend()
+    figure.savefig(picture, dpi=110)
