@@ -105,7 +105,9 @@ class Segments(Protocol):
 
 @runtime_checkable
 class SegmentsVolumes(Protocol):
-    """Can draw named structures in a whole volume at once, better than slice by slice."""
+    """Can draw named structures in a whole volume at once, better than slice by slice, if `draws_volumes` is true."""
+
+    draws_volumes: bool
 
     def segment_volume(self, image: Image, labels: Sequence[str], *, watch: Watch = Watch()) -> dict[str, np.ndarray]:
         """label → (I, J, K) bool on the image's grid; labels that are not there are left out.
@@ -158,6 +160,7 @@ class ModelCard:
         modalities: e.g. ("MR", "CT"); empty means any.
         abilities: of `ABILITIES`.
         labels: modality → structures that it can segment; {"*": …} for any modality; empty list: open vocabulary.
+        on_request: labels that are drawn only when they are named, such as unions of others.
         questions: kinds of question with an example each; empty for free questions.
         precisions: the ways its weights can be held; the first is the default.
         adapters: names of the adapters that come with it; the first is the default unless `default_adapter` says another.
@@ -183,6 +186,7 @@ class ModelCard:
     gate: str = ""
     modalities: tuple[str, ...] = ()
     labels: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    on_request: tuple[str, ...] = ()
     questions: dict[str, str] = field(default_factory=dict)
     adapters: tuple[str, ...] = ()
     default_adapter: str = ""
@@ -194,14 +198,19 @@ class ModelCard:
     data: str = ""
 
     def __post_init__(self) -> None:
-        for name in ("abilities", "precisions", "modalities", "adapters", "languages"):
+        for name in ("abilities", "precisions", "modalities", "adapters", "languages", "on_request"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         object.__setattr__(self, "labels", {key: tuple(value) for key, value in self.labels.items()})
+        chosen_for = {a: {m: tuple(names) for m, names in of.items()} for a, of in self.adapter_labels.items()}
+        object.__setattr__(self, "adapter_labels", chosen_for)
         unknown = set(self.abilities) - set(ABILITIES)
         if unknown:
             raise ModelError(
                 f"Card '{self.id}' has unknown abilities {sorted(unknown)}; allowed are {', '.join(ABILITIES)}."
             )
+        unknown = (set(self.adapter_labels) | ({self.default_adapter} - {"", AUTOMATIC})) - set(self.adapters)
+        if unknown:
+            raise ModelError(f"Card '{self.id}' names adapters that it does not list: {', '.join(sorted(unknown))}.")
         if not self.precisions:
             raise ModelError(f"Card '{self.id}' must list at least one precision.")
 

@@ -52,7 +52,8 @@ class Request:
         refine: fit segment borders to the image in plane.
         max_tokens: longest answer.
         model: id of a model card, or a folder.
-        adapter: name of one of the model's adapters or a folder; "" for the card's default, "none" for none.
+        adapter: name of one of the model's adapters or a folder; "automatic" for whichever
+            suits what is asked, "" for the card's default, "none" for none.
         precision: one of the card's precisions; "" for its default.
     """
 

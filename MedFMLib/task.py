@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import numpy as np
+
 from .findings import Finding, SliceReference
+from .geometry import Geometry
 from .model import ModelCard, Watch
 from .request import Provenance, Request
 from .runner import Progress
@@ -53,6 +56,19 @@ class Work:
         references = tuple(reference(view) for view in views)
         self.slices += [str(r) for r in references if str(r) not in self.slices]
         return references
+
+    def looked_through(self, geometry: Geometry, plane: str, numbers: Sequence[int]) -> tuple[SliceReference, ...]:
+        """Record a range of slices that were looked at together, and return references to its first, middle and last."""
+        axis = geometry.index_axis(plane)
+        chosen = sorted({numbers[0], numbers[len(numbers) // 2], numbers[-1]})
+        references = []
+        for number in chosen:
+            index = (np.array(geometry.shape) - 1) / 2
+            index[axis] = number
+            references.append(SliceReference(plane, int(number), tuple(float(c) for c in geometry.to_world(index))))
+        text = f"{plane} slices {numbers[0]} to {numbers[-1]}"
+        self.slices += [text] if text not in self.slices else []
+        return tuple(references)
 
     def note(self, text: str) -> None:
         """Tell a person now, and keep it in the provenance."""

@@ -59,8 +59,8 @@ class ModelChoice:
     def show(self, model: str) -> None:
         """Adapters, precisions, example questions and the summary of one model."""
         ui, card = self._ui, self.cards.get(model)
-        adapters = [(name, name) for name in card.adapters] if card is not None else []
-        fill(ui.adapterSelector, [*adapters, ("none", "none")])
+        names = dict.fromkeys((card.default_adapter, *card.adapters)) if card is not None else {}
+        fill(ui.adapterSelector, [*((name, name) for name in names if name), ("none", "none")])
         fill(ui.precisionSelector, [(name, name) for name in card.precisions] if card is not None else [])
         question = ui.questionBox.currentText
         fill(ui.questionBox, [(text, text) for text in card.questions.values()] if card is not None else [])

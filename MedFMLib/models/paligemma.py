@@ -134,6 +134,11 @@ class PaliGemma:
         self._automatic = False
 
     @property
+    def draws_volumes(self) -> bool:
+        """See `SegmentsVolumes`: with a mask head only."""
+        return self.head is not None
+
+    @property
     def model(self):
         """The PEFT model if an adapter was ever attached, else the bare one."""
         return self._adapters.model

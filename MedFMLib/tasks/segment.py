@@ -1,6 +1,6 @@
-"""Segment named structures slice by slice, and put them together on the original grid.
+"""Segment named structures, slice by slice or in the whole volume, on the original grid.
 
-Knows the abilities `Segments` and `Locates`, never an architecture.
+Knows the abilities `Segments` and `SegmentsVolumes`, never an architecture.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import numpy as np
 from ..errors import InputError
 from ..findings import Finding, Segment, Segmentation
 from ..measure import measure
-from ..model import ModelCard
+from ..model import ModelCard, SegmentsVolumes
 from ..request import Request
 from ..slices import (
     AUTOMATIC_STEP_MM,
@@ -46,8 +46,49 @@ class SegmentTask:
 
     def run(self, request: Request, work: Work) -> tuple[Finding, ...]:
         """See `Task.run`."""
-        image, progress = request.image, work.progress
+        image = request.image
         labels = labels_for(request, work.card)
+        if isinstance(work.model, SegmentsVolumes) and work.model.draws_volumes and not _one_slice(request):
+            masks, evidence = self._whole(request, work, labels)
+        else:
+            masks, evidence = self._by_slices(request, work, labels)
+        segments = []
+        for label, mask in masks.items():
+            known = structure(label)
+            segments.append(Segment(known.label, mask, known.color, known.category, known.code, known.side))
+        missing = [label for label in labels if label not in masks]
+        if missing:
+            work.note(f"Not seen on the slices looked at: {', '.join(missing)}.")
+        segmentation = Segmentation(tuple(segments), image.geometry, evidence)
+        return (segmentation, *measure(segmentation, image))
+
+    def _whole(self, request: Request, work: Work, labels: tuple[str, ...]):
+        """(label → mask, slices looked at): the whole volume at once, then cut to the range that was asked for."""
+        image, progress = request.image, work.progress
+        geometry = image.geometry
+        plane, numbers = choose_slices(geometry, request.slices)
+        progress.stage("Looking at the volume")
+        evidence = work.looked_through(geometry, plane, numbers)
+        masks = work.model.segment_volume(image, labels, watch=work.watch(0.0, 0.95))
+        progress.stage("Putting the slices together")
+        axis = geometry.index_axis(plane)
+        outside = np.ones(geometry.shape[axis], dtype=bool)
+        outside[numbers[0] : numbers[-1] + 1] = False
+        for label, mask in list(masks.items()):
+            slices = np.moveaxis(mask, axis, 0)
+            slices[outside] = False
+            if request.refine:
+                spacing = np.delete(geometry.spacing, axis)
+                for number in np.flatnonzero(slices.any(axis=(1, 2))):
+                    values = slice_values(image, plane, number).astype(np.float32)
+                    slices[number] = refine_slice(slices[number], values, spacing)
+            if not mask.any():
+                del masks[label]
+        return masks, evidence
+
+    def _by_slices(self, request: Request, work: Work, labels: tuple[str, ...]):
+        """(label → mask, slices looked at): slice by slice, filled in between."""
+        image, progress = request.image, work.progress
         step = FINE_STEP_MM if 0 < work.card.seconds_per_slice < FAST_SECONDS else AUTOMATIC_STEP_MM
         plane, numbers = choose_slices(image.geometry, request.slices, step)
         announce(work, len(numbers), image.geometry.shape[image.geometry.index_axis(plane)])
@@ -59,19 +100,13 @@ class SegmentTask:
         seen = work.model.segment(views, labels, watch=work.watch(0.0, 0.9))
 
         progress.stage("Putting the slices together")
-        segments = []
+        found = {}
         for label in labels:
             masks = [self._slice_mask(view, objects, label, request) for view, objects in zip(views, seen, strict=True)]
             if any(mask.any() for mask in masks):
-                mask = drop_islands(stack(image.geometry, plane, numbers, masks))
-                known = structure(label)
-                segments.append(Segment(known.label, mask, known.color, known.category, known.code, known.side))
+                found[label] = drop_islands(stack(image.geometry, plane, numbers, masks))
             progress.fraction(0.9 + 0.1 * (labels.index(label) + 1) / len(labels))
-        missing = [label for label in labels if label not in {s.label for s in segments}]
-        if missing:
-            work.note(f"Not seen on the slices looked at: {', '.join(missing)}.")
-        segmentation = Segmentation(tuple(segments), image.geometry, evidence)
-        return (segmentation, *measure(segmentation, image))
+        return found, evidence
 
     def _slice_mask(self, view, objects, label: str, request: Request) -> np.ndarray:
         mask = np.zeros(np.delete(view.geometry.shape, view.axis), dtype=bool)
@@ -84,8 +119,15 @@ class SegmentTask:
         return mask
 
 
+def _one_slice(request: Request) -> bool:
+    """Is it one slice in a plane that tells left from right? Then a look at it alone answers at once."""
+    choice = request.slices
+    plane = choice.plane or request.image.geometry.acquisition_plane
+    return choice.first >= 0 and choice.first == choice.last and plane != "sagittal"
+
+
 def labels_for(request: Request, card: ModelCard) -> tuple[str, ...]:
-    """What to segment: the asked labels in the model's spelling, or all it knows for this modality.
+    """What to segment: the asked labels in the model's spelling, or all it knows for this modality but `on_request`.
 
     Raises:
         InputError: for unknown labels, or when the model lists none for this modality.
@@ -102,7 +144,7 @@ def labels_for(request: Request, card: ModelCard) -> tuple[str, ...]:
         return choose(request.labels, known, card.title)
     if not known:
         raise InputError(f"{card.title} lists no structures for {request.image.modality} images; name what to segment.")
-    return known
+    return tuple(label for label in known if label not in card.on_request)
 
 
 def announce(work: Work, looked_at: int, total: int) -> None:

@@ -6,7 +6,7 @@ measured". Numbers between 0 and 1 are shares or Dice, unless the column names a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -38,14 +38,14 @@ class Shot:
     """One slice to be shown: `found` and `truth` are (I, J, K) part numbers on the image's grid, or None for none.
 
     Args:
-        names: structures to outline. caption: below the picture.
+        values: structure to outline → its numbers in them. caption: below the picture.
     """
 
     image: Image = field(repr=False)
     plane: str
     number: int
     caption: str
-    names: tuple[str, ...] = ()
+    values: Mapping[str, tuple[int, ...]] = field(repr=False, default_factory=dict)
     truth: np.ndarray | None = field(repr=False, default=None)
     found: np.ndarray | None = field(repr=False, default=None)
 

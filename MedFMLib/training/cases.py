@@ -269,18 +269,14 @@ def resampled(case: Case, name: str, mm: tuple[float, float, float]) -> Case:
     affine = old.affine.copy()
     affine[:3, 3] = old.to_world(shift)
     affine[:3, :3] = old.affine[:3, :3] * ratio
-    smooth = case.image.scalars.astype(np.float32)
+    smooth, start = case.image.scalars.astype(np.float32), shift.copy()
     for axis in range(3):
-        if ratio[axis] >= 3:  # thick slices average what lies in them
+        if ratio[axis] >= 3:  # thick slices average what lies in them; an even filter's middle lies half a voxel before
             smooth = ndimage.uniform_filter1d(smooth, int(ratio[axis]), axis)
-            smooth = (
-                smooth
-                if int(ratio[axis]) % 2
-                else ndimage.shift(smooth, [-0.5 * (a == axis) for a in range(3)], order=1)
-            )
+            start[axis] += 0.5 * (int(ratio[axis]) % 2 == 0)
         elif ratio[axis] > 1:
             smooth = ndimage.gaussian_filter1d(smooth, 0.42 * ratio[axis], axis)
-    voxels = ndimage.affine_transform(smooth, ratio, shift, tuple(shape), order=1, mode="nearest")
+    voxels = ndimage.affine_transform(smooth, ratio, start, tuple(shape), order=1, mode="nearest")
     parts = ndimage.affine_transform(case.parts, ratio, shift, tuple(shape), order=0, mode="nearest")
     image = Image(voxels[None], Geometry(tuple(shape), affine), case.image.modality, name)
     return replace(case, name=name, image=image, parts=parts, slices={})

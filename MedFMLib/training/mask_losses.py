@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from . import labels
 
-
 _WEIGHTS = {
     0.4: labels.TISSUES,
     1.0: ("cerebral white matter", "cerebral cortex", "lung", "liver"),

@@ -22,7 +22,7 @@ import json
 import shutil
 from pathlib import Path
 
-from .labels import LABELS, PAIRS, PARTS, STRUCTURES
+from .labels import LABELS, PAIRS, STRUCTURES
 from .questions import WORDINGS
 from .tiny import Shape, make_model, make_processor, make_tokenizer, mask_network
 

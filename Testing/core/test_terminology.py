@@ -49,15 +49,18 @@ def test_every_code_is_in_dicoms_own_list():
     from pydicom.sr import _concepts_dict
 
     known = {
-        code: meaning for entries in _concepts_dict.concepts["SCT"].values() for code, (meaning, *_) in entries.items()
+        (scheme, code): meaning
+        for scheme in ("SCT", "DCM")
+        for entries in _concepts_dict.concepts[scheme].values()
+        for code, (meaning, *_) in entries.items()
     }
     # the three that pydicom's edition of the context groups does not list, checked against SNOMED CT by hand
     checked = {"83678007", "15926001", "68455001"}
     for name, entry in resources.load_json("terminology", "structures.json")["structures"].items():
         code, scheme, meaning = entry["code"]
-        assert scheme == "SCT"
-        assert code in known or code in checked, name
+        key = (scheme, code)
+        assert key in known or code in checked, name
         words = {w for w in meaning.lower().replace("(", " ").split() if len(w) > 4}
-        if code in known and words:
+        if key in known and words:
             stem = [w[:4] for w in words]
-            assert any(s in known[code].lower() for s in stem), f"{name}: {meaning} against {known[code]}"
+            assert any(s in known[key].lower() for s in stem), f"{name}: {meaning} against {known[key]}"
