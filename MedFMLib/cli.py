@@ -337,21 +337,25 @@ def bench_tiny(
     data: Annotated[Path, typer.Option(help="Folder with the open test images; see docs/data.md.")] = Path(
         "../shared/data"
     ),
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder for bench-tiny.json.")] = None,
-    quick: Annotated[bool, typer.Option(help="Fewer slices, for a smoke test.")] = False,
-    model: Annotated[
-        Path | None, typer.Option(help="Another folder, e.g. the unquantized one that training leaves.")
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder for bench-tiny.json and .html.")] = None,
+    quick: Annotated[bool, typer.Option(help="Fewer images and questions, for a smoke test.")] = False,
+    model: Annotated[Path | None, typer.Option(help="Another model folder in place of the shipped one.")] = None,
+    pretrained: Annotated[
+        Path | None, typer.Option(help="Folder with the rival's weights; 'pretrained' beside --data if left out.")
+    ] = None,
+    unquantized: Annotated[
+        Path | None, typer.Option(help="Folder with the unquantized base, to compare precisions with.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Measure the embedded model on images outside its training, beside trivial baselines."""
+    """Measure the embedded model on images outside its training, beside baselines and a published rival."""
     from .training.bench_tiny import format_tables, run
 
     if not data.is_dir():
         raise InputError(
             f"There is no folder '{data}' with test images; give it with --data (docs/data.md says where they come from)."
         )
-    result = run(data, _folder(output) if output else None, quick, model)
+    result = run(data, _folder(output) if output else None, quick, model, pretrained, unquantized)
     print(json.dumps(result, indent=2) if as_json else format_tables(result))
 
 

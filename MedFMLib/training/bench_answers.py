@@ -14,7 +14,7 @@ import numpy as np
 from ..geometry import Geometry
 from ..view import View
 from . import labels
-from .bench_measures import bootstrap, wilson
+from .bench_measures import wilson
 from .bench_tables import Table, mean
 from .cases import Case, Probe, probes
 from .questions import HELD_OUT_REFUSALS, REFUSAL, WORDINGS, Exchange, exchange_of
@@ -127,8 +127,7 @@ def table(asked: Asked, main: str) -> Table:
             got = [points(asked.exchanges[n][1], answers[n]) for n in numbers]
             cells.append(mean(got))
             right = got if way == main else right
-        lists = any(_is_list(asked.exchanges[n][1]) for n in numbers)
-        interval = bootstrap(right) if lists else wilson(sum(right), len(right))
+        interval = wilson(sum(right), len(right))
         rows.append([kind, len(numbers), *cells, interval, _refused(asked, main, numbers)])
     everything = range(len(asked.exchanges))
     kinds = [row for row in rows if "refusal" not in row[0]]
@@ -141,7 +140,7 @@ def table(asked: Asked, main: str) -> Table:
         "plane, body part and refusals). Training saw other slices of the torso patients, and nobody of the rest.",
         ("kind of question", "count", *asked.written, f"95 % interval, {main}", "refused though answerable"),
         rows,
-        ("Share right; lists by F1. Interval: Wilson's for right and wrong, bootstrap over questions for lists.",
+        ("Share right; lists by F1. Interval: Wilson's, which is too wide rather than too narrow for lists.",
          "No picture: the same model is shown mid-grey; what it still gets right, it knows from the question alone.",
          f"Refused though answerable: share of questions with an answer to which {main} wrote “{REFUSAL}”. Refusals are "
          "right when they use exactly these words.",

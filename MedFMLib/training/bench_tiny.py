@@ -1,325 +1,259 @@
-"""How good the embedded model is on images outside its training, beside what needs no model at all.
+"""How good the embedded model is on images outside its training, beside what needs no model at all and beside a rival.
 
-    python -m MedFMLib.training.bench_tiny --data DIR [--output DIR] [--quick]
+    medfm bench-tiny --data DIR [--output DIR] [--quick] [--model DIR] [--unquantized DIR] [--pretrained DIR]
 
-Knows cases, baselines and the shipped runtime (`models.paligemma`), so that what is measured is what people get. Dice is
-pooled over the looked-at slices of a volume, as for a volume with these slices. Questions with one word are right or
-wrong; lists count by F1. Columns:
-
-    nf4          as shipped: masks by the dense head, answers by the text model
-    fp32         the same weights dequantized; the runtime unpacks small models on a CPU anyway, so there this equals nf4
-    no adapter   the quantized base alone, with the dense head that was fitted with the adapter: unfair to the base
-    tokens       masks written as location and mask tokens instead of drawn by the dense head
+Runs the parts of the bench one after another and shows them: tables on the terminal, `bench-tiny.json`, and one page with
+pictures, `bench-tiny.html`. What is measured is in `bench_masks` and `bench_answers`; on what, in `cases`.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import shlex
+import sys
 import time
-from collections import defaultdict
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 
-from .. import resources
-from ..slices import paint
-from ..view import View
-from . import labels
-from .baselines import MeanShapes, majority_answers
-from .cases import Case, Probe, find_cases, probes
-from .questions import HELD_OUT_REFUSALS, REFUSAL, Exchange, exchange_of
-from .questions import WORDINGS as KINDS
-from .sources import HELD_OUT_SLICES
+from ..errors import MedFMError
+from . import bench_answers, bench_masks
+from .baselines import majority_answers
+from .bench_measures import dice
+from .bench_page import page
+from .bench_runtime import BARE, Model, file_sizes, open_model, shipped, switch_milliseconds, way_name, with_other_base
+from .bench_tables import Section, Shot, Table, as_text, mean
+from .cases import Images, probes
+from .meshnet import FOLDER
 
-VARIANTS = {"nf4": ("nf4", True, True), "fp32": ("fp32", True, True), "no adapter": ("nf4", False, True),
-            "tokens": ("nf4", True, False)}  # fmt: skip
-"""Column → precision, with adapter, with dense head."""
+PER_KIND, PER_KIND_QUICK = 48, 4
+"""Questions of each kind."""
 
-FRAMES = {"real T1": "brain", "ct torso": "torso", "mr torso": "slab", "ct chest": "chest"}
+Open = Callable[[Path, str], Model]
 
 
-def run(data: Path, output: Path | None = None, quick: bool = False, model: Path | None = None) -> dict:
-    """Measure; write `bench-tiny.json` into `output` if given.
+def run(
+    data: Path,
+    output: Path | None = None,
+    quick: bool = False,
+    model: Path | None = None,
+    pretrained: Path | None = None,
+    unquantized: Path | None = None,
+    open_: Open = open_model,
+) -> dict:
+    """Measure; write `bench-tiny.json` and `bench-tiny.html` into `output` if given.
 
     Args:
         data: folder with the open test images.
-        quick: fewer slices, and only what is shipped.
+        quick: fewer of everything and no rival, for a smoke test.
         model: folder of the model, the shipped one by default.
+        pretrained: folder that holds the rival's; beside `data` by default.
+        unquantized: folder with the unquantized base, to compare precisions.
+        open_: loads a folder in a precision.
 
     Returns:
-        {"images", "absent", "dice", "answers", "speed", …}; `format_tables` prints it.
+        {"tables", "summary", "absent", "date", "command", "seconds", …}; `format_tables` prints it.
     """
     began = time.time()
-    data = Path(data)
-    cases, absent = find_cases(data, quick)
-    looked = {case.name: probes(case) for case in cases}
-    result: dict = {
-        "images": {c.name: {"about": c.about, "slices": sum(map(len, c.slices.values()))} for c in cases},
+    data, folder = Path(data), Path(model) if model else shipped()
+    images, absent = Images(data, quick), []
+    rival = _rival(Path(pretrained) if pretrained else data.parent / "pretrained", quick, absent)
+    shown = open_(folder, "nf4")
+    sections: list[tuple[str, Section]] = []
+
+    def add(heading: str, make: Callable[[], Section]) -> None:
+        try:
+            sections.append((heading, make()))
+        except MedFMError as error:  # an absent folder or an untaught label must not stop the rest
+            absent.append(f"{heading.lower()}: {error}")
+
+    add("Brain T1", lambda: bench_masks.brain(images, shown, rival))
+    if not quick:
+        add("Robustness", lambda: bench_masks.robustness(images, shown, rival))
+    add("Invariance", lambda: bench_masks.invariance(images, shown))
+    if not quick:
+        add("Synthetic heads", lambda: bench_masks.synthetic(images, shown))
+    add("Hippocampus", lambda: bench_masks.hippocampi(images, shown))
+    if not quick:
+        add("Torso", lambda: bench_masks.torso(images, shown, data))
+    asked = _ask(images, shown, data, quick, absent, sections)
+    if unquantized:
+        add("Precision", lambda: _precisions(images, shown, folder, Path(unquantized), asked, open_))
+    add("Speed and size", lambda: _speed(images, shown, folder, asked))
+    command = shlex.join(["medfm", *sys.argv[1:]])
+    result = {
+        "tables": [asdict(table) for _, section in sections for table in section.tables],
+        "summary": {name: value for _, section in sections for name, value in section.summary.items()},
+        "worst": [{"dice": f.dice, "case": f.case, "structure": f.structure} for _, s in sections for f in s.failures],
         "absent": absent,
-        "dice": {},
-        "answers": {},
-        "speed": {},
         "quick": quick,
+        "command": command,
+        "date": time.strftime("%Y-%m-%d"),
     }
-    labelled = [c for c in cases if c.parts is not None]
-    if labelled:
-        result["dice"]["mean shape"] = _mean_shape_dice(data, labelled, looked)
-    exchanges = _questions(looked)
-    if (data / "brain_labelmaps").is_dir():
-        result["answers"]["majority"] = _score(exchanges, _majority(data, exchanges))
-    written: dict[str, list[str]] = {}
-    for column in ("nf4",) if quick else VARIANTS:
-        runtime, seconds = _load(model, column)
-        start = time.time()
-        result["dice"][column], failures = _model_dice(runtime, labelled, looked)
-        drawn = time.time()
-        count = sum(len(looked[c.name]) for c in labelled)
-        speed = {"load_seconds": round(seconds, 2), "seconds_per_slice": round((drawn - start) / max(1, count), 3)}
-        if column != "tokens":  # its answers are those of "nf4"
-            written[column] = [runtime.write([p.view], text=_question(e)) for p, e in exchanges]
-            result["answers"][column] = _score(exchanges, written[column])
-            speed["seconds_per_answer"] = round((time.time() - drawn) / max(1, len(exchanges)), 3)
-        result["speed"][column] = speed
-        result["presence_of_masks"] = result.get("presence_of_masks", {}) | {column: failures}
-    if "fp32" in written:
-        same = [a == b for a, b in zip(written["nf4"], written["fp32"], strict=True)]
-        result["nf4_and_fp32_answers_agree"] = round(float(np.mean(same)), 3)
-    result["seconds"] = round(time.time() - began, 1)
-    result["date"] = time.strftime("%Y-%m-%d")
     if output is not None:
         Path(output).mkdir(parents=True, exist_ok=True)
-        (Path(output) / "bench-tiny.json").write_text(json.dumps(result, indent=1) + "\n")
+        wrong = _wrong(asked)
+        html = page(sections, wrong, absent, result["date"], command, time.time() - began)
+        (Path(output) / "bench-tiny.html").write_text(html, encoding="utf-8")
+    result["seconds"] = round(time.time() - began, 1)
+    result = json.loads(json.dumps(result, default=float))
+    if output is not None:
+        (Path(output) / "bench-tiny.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     return result
 
 
-def _load(folder: Path | None, column: str):
-    """(runtime of a column of `VARIANTS`, seconds that loading took)."""
-    from ..models import paligemma
+def _rival(pretrained: Path, quick: bool, absent: list[str]) -> bench_masks.Rival:
+    folder = pretrained / FOLDER
+    if quick or not (folder / "model.safetensors").is_file():
+        why = "--quick leaves it out" if quick else f"its weights are not in '{pretrained.name}', see --pretrained"
+        absent.append(f"the rival MeshNet: {why}.")
+        return bench_masks.Rival(None)
+    return bench_masks.Rival(folder)
 
-    precision, adapted, dense = VARIANTS[column]
-    folder = Path(folder) if folder else resources.path("models", "medfm-tiny")
-    config = json.loads((folder / "base" / "config.json").read_text())
-    card = paligemma.card_for_folder(folder, config)
-    adapter = str(folder / "adapters" / "default") if adapted and (folder / "adapters" / "default").is_dir() else ""
+
+# -- answers -------------------------------------------------------------------------------------
+
+SHIPPED = "as shipped"
+
+
+def _ask(images: Images, model: Model, data: Path, quick: bool, absent: list[str], sections) -> bench_answers.Asked:
+    cases, missing = images.for_questions()
+    absent += missing
+    asked = bench_answers.Asked(bench_answers.choose_questions(cases, PER_KIND_QUICK if quick else PER_KIND))
+    if not asked.exchanges:
+        return asked
+    if not quick:
+        try:
+            asked.written["majority"] = bench_answers.majority(majority_answers(data), asked.exchanges)
+        except MedFMError as error:
+            absent.append(f"the most common answers of training: {error}")
+    model.use(BARE)
+    asked.written["no picture"] = bench_answers.answer_all(model.runtime, asked.exchanges, with_picture=False)
     start = time.time()
-    runtime = paligemma.load(card, adapter, precision, _Quiet())
-    if not dense:
-        runtime.head = None
-    return runtime, time.time() - start
+    asked.written[SHIPPED] = bench_answers.answer_all(model.runtime, asked.exchanges)
+    seconds = (time.time() - start) / len(asked.exchanges)
+    table = bench_answers.table(asked, SHIPPED)
+    kinds = table.rows[-1]
+    column = table.columns.index
+    sections.append(("Answers", Section([table], summary={
+        "answers right, mean of kinds": kinds[column(SHIPPED)],
+        "the same without the picture": kinds[column("no picture")],
+        "refused though answerable": kinds[-1],
+        "seconds per answer": seconds,
+    })))  # fmt: skip
+    return asked
 
 
-class _Quiet:
-    """Progress that nobody watches."""
-
-    def stage(self, *_, **__) -> None: ...
-
-    def fraction(self, *_, **__) -> None: ...
-
-
-# -- masks ---------------------------------------------------------------------------------------
-
-
-class _Overlap:
-    """Sums for Dice, per case, plane and structure."""
-
-    def __init__(self):
-        self._sums: dict[tuple[str, str, str], np.ndarray] = defaultdict(lambda: np.zeros(2))
-
-    def add(
-        self, case: str, plane: str, structure: str, found: np.ndarray, truth: np.ndarray, known: np.ndarray
-    ) -> None:
-        found, truth = found & known, truth & known
-        self._sums[case, plane, structure] += (2.0 * np.count_nonzero(found & truth), found.sum() + truth.sum())
-
-    def table(self) -> dict[str, dict[str, float]]:
-        """case → structure → Dice over all planes, with a "mean"; "case, plane" rows give the mean per plane."""
-        result: dict[str, dict[str, float]] = {}
-        for case in dict.fromkeys(key[0] for key in self._sums):
-            for plane in (None, *dict.fromkeys(key[1] for key in self._sums if key[0] == case)):
-                row: dict[str, np.ndarray] = defaultdict(lambda: np.zeros(2))
-                for (c, p, structure), sums in self._sums.items():
-                    if c == case and plane in (None, p):
-                        row[structure] = row[structure] + sums
-                dice = {s: round(float(v[0] / v[1]), 3) for s, v in row.items() if v[1] > 0}
-                mean = round(float(np.mean(list(dice.values()))), 3) if dice else 0.0
-                result[case if plane is None else f"{case}, {plane}"] = (
-                    dice | {"mean": mean} if plane is None else {"mean": mean}
-                )
-        return result
+def _wrong(asked: bench_answers.Asked) -> list[tuple[Shot, str, str, str]]:
+    if SHIPPED not in asked.written:
+        return []
+    return [
+        (Shot(probe.case.image, probe.view.plane, probe.view.number, f"{probe.case.name}, {probe.view.plane} slice "
+              f"{probe.view.number}"), exchange.prompt.removeprefix("answer en "), exchange.answer, answer)
+        for probe, exchange, answer in bench_answers.wrong_answers(asked, SHIPPED)
+    ]  # fmt: skip
 
 
-def _truth_names(case: Case, looked: list[Probe], plane: str) -> list[str]:
-    """Structures with enough voxels in the looked-at slices to measure; in sagittal slices, which look alike on both sides
-    of the patient, only those without a side."""
-    names = [s for s in case.structures if sum(labels.structure_mask(p.truth, s).sum() for p in looked) >= 60]
-    return [s for s in names if plane != "sagittal" or labels.other_side(s) is None]
+# -- precision -----------------------------------------------------------------------------------
 
 
-def _mean_shape_dice(data: Path, cases: list[Case], looked: dict[str, list[Probe]]) -> dict:
-    shapes, overlap = MeanShapes(data), _Overlap()
-    for case in cases:
-        for probe in looked[case.name]:
-            frame = FRAMES.get(case.name, "head")
-            for structure in _truth_names(case, looked[case.name], probe.view.plane):
-                mask = shapes.mask(frame, probe.view.plane, _frame_position(case, probe), structure)
-                found = _to_slice(mask, probe.view)
-                overlap.add(case.name, probe.view.plane, structure, found, labels.structure_mask(probe.truth, structure),
-                            probe.truth != labels.UNKNOWN_PART)  # fmt: skip
-    return overlap.table()
+def _precisions(images: Images, shown: Model, folder: Path, base: Path, asked, open_: Open) -> Section:
+    """The same adapters and heads on the unquantized base in fp32 and in int8, beside what ships."""
+    first, rows = bench_masks.key_masks(images, shown), []
+    seen: dict[str, dict] = {}
+    answers: dict[str, list[str]] = {}
+    with ExitStack() as stack:
+        other = stack.enter_context(with_other_base(folder, base))
+        for precision in ("fp32", "int8"):
+            model = open_(other, precision)
+            seen[precision] = bench_masks.key_masks(images, model)
+            model.use(BARE)
+            answers[precision] = bench_answers.answer_all(model.runtime, asked.exchanges)
+    for what, (masks, overlap) in first.items():
+        row = [what, mean(overlap)]
+        for there in seen.values():
+            others, values = there[what]
+            row += [mean(values), mean([dice(a == n, b == n) for a, b in zip(masks, others, strict=True)
+                                        for n in np.union1d(a, b) if n])]  # fmt: skip
+        rows.append(row)
+    if asked.exchanges:
+        row = ["answers", mean(_points(asked, asked.written[SHIPPED]))]
+        for written in answers.values():
+            same = [float(a == b) for a, b in zip(written, asked.written[SHIPPED], strict=True)]
+            row += [mean(_points(asked, written)), mean(same)]
+        rows.append(row)
+    return Section([Table(
+        "Quantization", "The unquantized base with the adapters and heads that ship; images as above.",
+        ("what", "nf4, as shipped", "fp32", "fp32 to nf4", "int8", "int8 to nf4"), rows,
+        ("Masks: mean Dice against the truth; “to nf4”: mean Dice between the two results. Answers: share right; “to nf4”: "
+         "share of the same answers, letter by letter.",))])  # fmt: skip
 
 
-def _frame_position(case: Case, probe: Probe) -> float:
-    """Position 0…1 through what the mean shapes are aligned to: training volumes lack the held-out slices."""
-    cut_out = HELD_OUT_SLICES.get(case.name.replace(" ", "_"))
-    if not cut_out or probe.view.plane != "axial":
-        return probe.position
-    n = case.image.geometry.shape[case.image.geometry.index_axis("axial")]
-    gone = np.zeros(n, bool)
-    for start, stop in cut_out:
-        gone[start:stop] = True
-    return float(np.count_nonzero(~gone[: int(probe.position * n)]) / np.count_nonzero(~gone))
+def _points(asked: bench_answers.Asked, answers: list[str]) -> list[float]:
+    return [
+        bench_answers.points(exchange, answer) for (_, exchange), answer in zip(asked.exchanges, answers, strict=True)
+    ]
 
 
-def _to_slice(mask: np.ndarray, view: View) -> np.ndarray:
-    """(64, 64) over the square → bool at the slice's voxels."""
-    y, x = view.positions()
-    rows, columns = (np.clip((v * len(mask)).astype(int), 0, len(mask) - 1) for v in (y, x))
-    return view.to_slice(mask[np.ix_(rows, columns)])
+# -- speed ---------------------------------------------------------------------------------------
 
 
-def _model_dice(runtime, cases: list[Case], looked: dict[str, list[Probe]]) -> tuple[dict, dict]:
-    overlap, wrong = (
-        _Overlap(),
-        {"asked though absent": 0, "drawn though absent": 0, "asked though present": 0, "missed": 0},
+def _speed(images: Images, model: Model, folder: Path, asked: bench_answers.Asked) -> Section:
+    way = model.ways(bench_masks.BRAIN)[0]
+    model.use(way)
+    views = [probe.view for probe in probes(images.t1)]
+    start = time.time()
+    model.runtime.segment(views, model.drawable(images.t1.structures))
+    rows = [["loading the model", model.seconds, "s"],
+            [f"drawing, per slice ({len(views)} at once, {way_name(way)})", (time.time() - start) / len(views), "s"]]  # fmt: skip
+    model.use(BARE)
+    if asked.exchanges:
+        some = asked.exchanges[:: max(1, len(asked.exchanges) // 12)]
+        start = time.time()
+        bench_answers.answer_all(model.runtime, some)
+        rows.append([f"answering, per question ({len(some)} of all kinds)", (time.time() - start) / len(some), "s"])
+    for name, took in switch_milliseconds(model).items():
+        rows.append([f"switching to adapter {name}", took, "ms"])
+    for name, megabytes in file_sizes(folder).items() if folder.is_dir() else ():
+        rows.append([f"file size, {name}", megabytes, "MB"])
+    import torch
+
+    about = (
+        f"On {torch.get_num_threads()} threads; seconds per brain volume and peak memory are with the brain T1 above."
     )
-    for case in cases:
-        by_plane: dict[str, list[Probe]] = defaultdict(list)
-        for probe in looked[case.name]:
-            by_plane[probe.view.plane].append(probe)
-        for plane, group in by_plane.items():
-            names = _truth_names(case, looked[case.name], plane)
-            for probe, seen in zip(group, runtime.segment([p.view for p in group], names), strict=True):
-                drawn = {o.label: paint(probe.view, o) for o in seen}
-                for structure in names:
-                    truth = labels.structure_mask(probe.truth, structure)
-                    found = drawn.get(structure, np.zeros_like(truth))
-                    overlap.add(case.name, plane, structure, found, truth, probe.truth != labels.UNKNOWN_PART)
-                    if structure in probe.scene.missing:
-                        wrong["asked though absent"] += 1
-                        wrong["drawn though absent"] += bool(found.any())
-                    elif structure in probe.scene.visible:
-                        wrong["asked though present"] += 1
-                        wrong["missed"] += not found.any()
-    return overlap.table(), wrong
-
-
-# -- questions -----------------------------------------------------------------------------------
-
-
-def _questions(looked: dict[str, list[Probe]]) -> list[tuple[Probe, Exchange]]:
-    """Every kind of question about every second or so slice, seeded."""
-    result = []
-    for number, probe in enumerate(p for group in looked.values() for p in group):
-        rng = np.random.default_rng((55, number))
-        if probe.case.parts is None:
-            kinds = ["modality", "plane", "refusal", *(["body part"] if probe.case.region == "head" else [])]
-        else:
-            kinds = list(KINDS) if number % 3 == 0 else ["plane", "presence", "largest", "side"]
-        for kind in kinds:
-            scene = probe.scene
-            if kind == "refusal":
-                question = str(rng.choice(HELD_OUT_REFUSALS if number % 2 else KINDS["refusal"]))
-                kind = "refusal (unseen questions)" if number % 2 else kind
-                result.append((probe, Exchange(f"answer en {question}", REFUSAL, kind)))
-            elif kind == "body part" and scene.region == "head":
-                result.append((probe, Exchange("answer en which part of the body is this?", "head", kind)))
-            elif (exchange := exchange_of(scene, kind, rng)) is not None:
-                result.append((probe, exchange))
-    return result
-
-
-def _question(exchange: Exchange) -> str:
-    return exchange.prompt.removeprefix("answer en ")
-
-
-def _majority(data: Path, exchanges: list[tuple[Probe, Exchange]]) -> list[str]:
-    common = majority_answers(data)
-    return [common.get(e.kind.split(" (")[0], "") for _, e in exchanges]
-
-
-def _score(exchanges: list[tuple[Probe, Exchange]], answers: list[str]) -> dict[str, dict[str, float]]:
-    """kind → {"accuracy", "count"}."""
-    points: dict[str, list[float]] = defaultdict(list)
-    for (_, exchange), answer in zip(exchanges, answers, strict=True):
-        points[exchange.kind].append(_right(exchange, answer))
-    refused = [a.strip() == REFUSAL for (_, e), a in zip(exchanges, answers, strict=True) if "refusal" not in e.kind]
-    table = {kind: {"accuracy": round(float(np.mean(p)), 3), "count": len(p)} for kind, p in points.items()}
-    table["refused though answerable"] = {"accuracy": round(float(np.mean(refused)), 3), "count": len(refused)}
-    return table
-
-
-def _right(exchange: Exchange, answer: str) -> float:
-    if exchange.kind != "visible structures":
-        return float(answer.strip().lower() == exchange.answer.lower())
-    wanted, got = ({n.strip() for n in text.split(",")} for text in (exchange.answer, answer))
-    return 2 * len(wanted & got) / (len(wanted) + len(got))
+    table = Table("Speed and size", about, ("what", "value", "unit"), [[n, f"{v:.3g}" if v < 100 else f"{v:.0f}", u]
+                                                                       for n, v, u in rows])  # fmt: skip
+    return Section([table], summary={"seconds to load": rows[0][1], "all files, MB": next(
+        (r[1] for r in rows if r[0] == "file size, total"), None)})  # fmt: skip
 
 
 # -- words ---------------------------------------------------------------------------------------
 
 
 def format_tables(result: dict) -> str:
-    """The result for people: Dice per structure and accuracy per kind of question, model beside baseline."""
-    columns = [c for c in ("mean shape", *VARIANTS) if c in result["dice"]]
-    lines = ["Dice on images outside training (pooled over the looked-at slices)", ""]
-    for case, facts in result["images"].items():
-        rows = [result["dice"][c].get(case) for c in columns]
-        if not any(rows):
-            continue
-        lines += [f"{case}: {facts['about']} ({facts['slices']} slices)", _row("", columns)]
-        for structure in dict.fromkeys(s for r in rows if r for s in r):
-            lines.append(_row(f"  {structure}", [(r or {}).get(structure) for r in rows]))
-        for plane in ("axial", "coronal", "sagittal"):
-            key = f"{case}, {plane}"
-            if any(key in result["dice"][c] for c in columns) and len(columns):
-                lines.append(_row(f"  mean, {plane}", [result["dice"][c].get(key, {}).get("mean") for c in columns]))
-        lines.append("")
-    columns = [c for c in ("majority", *VARIANTS) if c in result["answers"]]
-    lines += ["Answers (share right; lists by F1)", _row("", [*columns, "count"])]
-    for kind in dict.fromkeys(k for c in columns for k in result["answers"][c]):
-        cells = [result["answers"][c].get(kind, {}).get("accuracy") for c in columns]
-        count = next((result["answers"][c][kind]["count"] for c in columns if kind in result["answers"][c]), "")
-        lines.append(_row(f"  {kind}", [*cells, str(count)]))
-    for precision, speed in result["speed"].items():
-        answer = f", {speed['seconds_per_answer']} s per answer" if "seconds_per_answer" in speed else ""
-        lines.append(
-            f"{precision}: loads in {speed['load_seconds']} s, {speed['seconds_per_slice']} s per slice{answer}"
-        )
-    if "nf4_and_fp32_answers_agree" in result:
-        lines.append(f"nf4 and fp32 give the same answer to {result['nf4_and_fp32_answers_agree']:.1%} of questions")
-    for precision, wrong in result.get("presence_of_masks", {}).items():
-        lines.append(f"{precision}: {wrong['drawn though absent']} of {wrong['asked though absent']} absent structures drawn, "
-                     f"{wrong['missed']} of {wrong['asked though present']} visible ones missed")  # fmt: skip
-    for sentence in result["absent"]:
-        lines.append(f"Not measured: {sentence}")
-    lines.append(f"{result['seconds']} s on {result['date']}. Research use only.")
+    """The result for people: every table, what was not measured, and what it is not for."""
+    lines = []
+    for table in result["tables"]:
+        lines += [as_text(Table(**table)), ""]
+    lines += [f"Not measured: {sentence}" for sentence in result["absent"]]
+    lines.append(f"{result['seconds']} s on {result['date']}: {result['command']}")
+    lines.append("Research use only.")
     return "\n".join(lines)
-
-
-def _row(name: str, cells: list) -> str:
-    return f"{name:34}" + "".join(f"{'–' if c is None else c if isinstance(c, str) else f'{c:.3f}':>12}" for c in cells)
 
 
 def main() -> None:
     """Read the command line and run."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--output", type=Path)
-    parser.add_argument("--model", type=Path)
+    for option in ("--output", "--model", "--pretrained", "--unquantized"):
+        parser.add_argument(option, type=Path)
     parser.add_argument("--quick", action="store_true")
-    options = parser.parse_args()
-    print(format_tables(run(options.data, options.output, options.quick, options.model)))
+    o = parser.parse_args()
+    print(format_tables(run(o.data, o.output, o.quick, o.model, o.pretrained, o.unquantized)))
 
 
 if __name__ == "__main__":

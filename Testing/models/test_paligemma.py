@@ -259,6 +259,61 @@ def test_a_missing_tokenizer_is_named(copy):
         load(copy)
 
 
+@pytest.mark.parametrize("precision", ["nf4", "fp32"])
+def test_adapters_switch_without_reloading_and_answer_like_freshly_loaded_ones(copy, views, precision):
+    import shutil
+
+    shutil.copytree(copy / "adapters" / "default", copy / "adapters" / "other")
+    path = copy / "adapters" / "other" / "adapter_model.safetensors"
+    from safetensors.torch import load_file, save_file
+
+    save_file({n: v * -2.0 for n, v in load_file(path).items()}, path, metadata={"format": "pt"})
+    questions = ["what is this?", "which plane?", "is the liver visible?"]
+    answers = lambda model: [model.write(views[:1], text=q, max_tokens=12) for q in questions]  # noqa: E731
+    fresh = {name: answers(load(copy, name, precision)) for name in ("", "default", "other")}
+    assert len({tuple(a) for a in fresh.values()}) == 3
+    model = load(copy, "", precision)
+    for name in ("default", "other", "", "other", "default", ""):
+        model.use_adapter(name)
+        assert answers(model) == fresh[name], name
+        assert model.facts.adapter == name
+        assert len(model.facts.adapter_hash) == (64 if name else 0)
+
+
+def test_the_engine_switches_adapters_in_the_loaded_model(tiny_folder, monkeypatch):
+    from MedFMLib import registry
+    from MedFMLib.engine import Engine, load_model
+
+    loaded = []
+
+    def load_once(*arguments):
+        loaded.append(arguments)
+        return load_model(*arguments)
+
+    engine, card = Engine(load_once), registry.card(str(tiny_folder))
+    first = engine.model(card, "default", "nf4", Silent())
+    assert engine.model(card, "none", "nf4", Silent()) is first
+    assert first.facts.adapter == ""
+    assert engine.model(card, "", "nf4", Silent()) is first
+    assert first.facts.adapter == "default"
+    assert len(loaded) == 1
+    with pytest.raises(ModelError, match="no adapter 'nope'"):
+        engine.model(card, "nope", "nf4", Silent())
+    assert engine.model(card, "default", "nf4", Silent()).facts.adapter == "default"
+
+
+def test_automatic_takes_the_adapter_that_is_made_for_a_label(tiny_folder):
+    from dataclasses import replace
+
+    from MedFMLib import registry
+    from MedFMLib.models.paligemma import Adapters
+
+    card = replace(registry.card(str(tiny_folder)), adapter_labels={"default": {"CT": ("liver",)}})
+    chosen = Adapters(card, None, None).choose(["left lung", "liver", "right lung"], "CT")
+    assert chosen == {"": ["left lung", "right lung"], "default": ["liver"]}
+    assert Adapters(card, None, None).choose(["liver"], "MR") == {"": ["liver"]}
+
+
 def test_an_unknown_adapter_is_refused_with_those_there_are(tiny_folder):
     with pytest.raises(ModelError, match="no adapter 'nope'; it has default"):
         load(tiny_folder, "nope")

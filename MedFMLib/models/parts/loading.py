@@ -327,12 +327,12 @@ def adapter_folder(card: ModelCard, adapter: str) -> Path:
     return folder
 
 
-def attach_adapter(model, folder: Path, name: str = "default"):
+def attach_adapter(model, folder: Path, known_as: str = "default"):
     """The model with a LoRA adapter beside its (frozen) weights; not active until `switch_adapter`.
 
     Args:
         model: bare, or a PEFT model with other adapters.
-        name: under which it can be switched to.
+        known_as: the name under which it can be switched to.
 
     Raises:
         ModelError: if the adapter was made for another base, or has broken values.
@@ -372,9 +372,9 @@ def attach_adapter(model, folder: Path, name: str = "default"):
             )
     if hasattr(model, "peft_config"):
         switch_adapter(model, "")
-        model.load_adapter(str(folder), adapter_name=name, is_trainable=False)
+        model.load_adapter(str(folder), adapter_name=known_as, is_trainable=False)
         return model.eval()
-    return PeftModel.from_pretrained(model, str(folder), adapter_name=name, is_trainable=False).eval()
+    return PeftModel.from_pretrained(model, str(folder), adapter_name=known_as, is_trainable=False).eval()
 
 
 def switch_adapter(model, name: str) -> None:

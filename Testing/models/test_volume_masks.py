@@ -1,0 +1,174 @@
+"""Whole volumes from pictures of slices: the right voxels, whatever the grid; sides from the planes that show them."""
+
+import numpy as np
+import pytest
+from phantoms import affine, ct_phantom, oblique_geometry, rotation, sphere
+
+torch = pytest.importorskip("torch")
+
+from MedFMLib.geometry import Geometry  # noqa: E402
+from MedFMLib.image import Image  # noqa: E402
+from MedFMLib.models.parts import volume_masks  # noqa: E402
+from MedFMLib.models.parts.mask_head import MaskHead, MaskNetwork  # noqa: E402
+from MedFMLib.models.parts.volume_masks import body_box, name_voxels, resample  # noqa: E402
+
+SIZE = 64
+GREYS = np.array([0, 90, 180, 250])
+"""Grey of parts 0…3 in the pictures of these tests' volumes."""
+
+
+def head(focus=(), pairs=(), planes=volume_masks.PLANES):
+    structures = {"body": (1,), "organ": (2,), "kernel": (3,)}
+    return MaskHead(MaskNetwork(8, 4, (2, 2, 2)), structures, pairs, focus, planes)
+
+
+def by_grey(pictures):
+    """Names pixels by their grey: a perfect model for these volumes."""
+    grey = torch.from_numpy(pictures[..., 0].astype(np.float32))
+    nearest = (grey[:, None] - torch.tensor(GREYS, dtype=torch.float32)[None, :, None, None]).abs().argmin(1)
+    return torch.nn.functional.one_hot(nearest, 4).permute(0, 3, 1, 2).float()
+
+
+def volume(geometry, organ=(12.0, 5.0, -4.0), radius=14.0):
+    """(image, parts) of a ball of tissue with an organ off its middle and a kernel in that."""
+    center = geometry.center
+    parts = np.zeros(geometry.shape, np.uint8)
+    for number, (at, r) in enumerate((((0, 0, 0), 2.6 * radius), (organ, radius), (organ, radius / 2)), start=1):
+        parts[sphere(geometry, center + np.array(at), r)] = number
+    return Image(GREYS[parts][None].astype(np.float32), geometry, "MR"), parts
+
+
+def dice(a, b):
+    return 2 * np.count_nonzero(a & b) / (np.count_nonzero(a) + np.count_nonzero(b))
+
+
+GRIDS = {
+    "RAS": Geometry((80, 80, 80), affine(spacing=(1.1, 1.1, 1.1), origin=(-40, 10, 5))),
+    "LPS": Geometry((80, 80, 80), affine(np.diag([-1.0, -1, 1]), (1.1, 1.1, 1.1), (40, 90, 5))),
+    "PIR": Geometry((80, 70, 60), affine(np.array([[0.0, 0, 1], [-1, 0, 0], [0, -1, 0]]), (1.1, 1.2, 1.4))),
+    "oblique": Geometry(
+        (90, 80, 44), affine(rotation(14, -9, 21) @ np.diag([-1.0, 1, 1]), (1.0, 1.1, 2.0), (37, -21, 5))
+    ),
+    "thick": Geometry((80, 80, 20), affine(spacing=(1.0, 1.0, 4.5))),
+}
+
+
+@pytest.mark.parametrize("grid", GRIDS)
+def test_every_part_lands_on_its_own_voxels(grid):
+    image, parts = volume(GRIDS[grid])
+    named = name_voxels(image, by_grey, SIZE, head(), {1, 2, 3})
+    assert named.shape == parts.shape
+    assert dice(named >= 1, parts >= 1) > 0.95
+    assert dice(named >= 2, parts >= 2) > (0.90 if grid == "thick" else 0.93)
+
+
+def test_the_same_volume_stored_in_other_orders_gives_the_same_result():
+    image, _ = volume(GRIDS["RAS"])
+    first = name_voxels(image, by_grey, SIZE, head(), {2})
+    stored = image.scalars.transpose(1, 2, 0)[::-1, :, ::-1]
+    geometry = GRIDS["RAS"]
+    columns = geometry.affine[:, [1, 2, 0, 3]].copy()
+    columns[:3, 3] += columns[:3, 0] * (stored.shape[0] - 1) + columns[:3, 2] * (stored.shape[2] - 1)
+    columns[:3, [0, 2]] *= -1
+    again = Image(np.ascontiguousarray(stored)[None], Geometry(stored.shape, columns), "MR")
+    second = name_voxels(again, by_grey, SIZE, head(), {2})
+    assert np.array_equal(second, first.transpose(1, 2, 0)[::-1, :, ::-1])
+
+
+def test_the_second_look_goes_closer_to_the_focus():
+    """A small focus in a large body: twice the mm per pixel would lose its kernel."""
+    geometry = Geometry((120, 120, 120), affine(spacing=(2.0, 2.0, 2.0)))
+    image, parts = volume(geometry, organ=(40.0, -30.0, 20.0), radius=34.0)
+    sides = []
+
+    def watching(pictures):
+        sides.append(int((pictures[..., 0] > 5).sum()))
+        return by_grey(pictures)
+
+    named = name_voxels(image, watching, SIZE, head(focus=(2, 3)), {2, 3})
+    assert set(np.unique(named)) == {0, 2, 3}  # the body around it is nothing that the focus' look names
+    assert dice(named == 3, parts == 3) > 0.9
+
+
+def test_what_cannot_be_there_is_not_looked_for():
+    image, _ = volume(GRIDS["RAS"], radius=25.0)
+    looked = []
+
+    def counting(pictures):
+        looked.append(len(pictures))
+        return by_grey(pictures)
+
+    named = name_voxels(image, counting, SIZE, head(focus=(2, 3)), {1})
+    assert not named.any()
+    assert sum(looked) < 40  # the first look only
+
+
+def test_sagittal_pictures_get_their_sides_from_the_other_planes():
+    both = torch.zeros(3, 4, 1, 1, dtype=torch.float16)
+    others, lone = both.clone(), both.clone()
+    others[1, :2], others[2, 2:] = 1.0, 1.0  # two cells surely left, two surely right
+    lone[1] = 0.5
+    lone[2] = 0.5  # the sagittal picture sees the pair everywhere
+    mean = volume_masks._with_sagittal(others.clone(), 1.0, lone, ((1, 2),))
+    assert torch.allclose(mean[1].float(), torch.tensor([1.0, 1, 0, 0])[:, None, None], atol=2e-3)
+    assert torch.allclose(mean[2].float(), torch.tensor([0.0, 0, 1, 1])[:, None, None], atol=2e-3)
+
+
+def test_the_body_is_found_in_air_and_noise():
+    rng = np.random.default_rng(0)
+    geometry = Geometry((100, 90, 80), affine(spacing=(2.0, 2.0, 2.0)))
+    voxels = np.full(geometry.shape, -1000.0) + rng.normal(0, 20, geometry.shape)
+    voxels[30:70, 20:60, 10:50] = 40
+    voxels[5, 5, 5] = 900  # a speck
+    low, high = body_box(Image(voxels[None], geometry, "CT"))
+    assert np.allclose(low, [60, 40, 20], atol=9)
+    assert np.allclose(high, [138, 118, 98], atol=9)
+    low, high = body_box(Image(np.full((1, 10, 10, 10), 5.0), Geometry((10, 10, 10), np.eye(4)), "MR"))
+    assert np.allclose([low, high], [[0, 0, 0], [9, 9, 9]])
+
+
+def test_resampling_is_linear_and_right_between_rotated_grids():
+    source = oblique_geometry((60, 50, 30))
+    index = np.stack(np.meshgrid(*[np.arange(n) for n in source.shape], indexing="ij"), -1)
+    plane = np.array([0.3, -0.7, 1.1])
+    values = source.to_world(index) @ plane
+    target = Geometry((8, 8, 8), affine(spacing=(1.5, 1.5, 1.5), origin=source.center - 5))
+    there = np.stack(np.meshgrid(*[np.arange(n) for n in target.shape], indexing="ij"), -1)
+    found = resample(values, source, target, 0.0)
+    assert np.allclose(found, target.to_world(there) @ plane, atol=1e-2)
+    assert (
+        resample(np.ones(source.shape), source, Geometry((2, 2, 2), affine(origin=(900, 900, 900))), -7.0).max() == -7
+    )
+
+
+def test_a_long_volume_is_looked_at_in_axial_slices_alone():
+    used = []
+    original = volume_masks._look
+
+    def look(volume, window, draw, size, box, side, planes, *rest):
+        used.append(planes)
+        return original(volume, window, draw, size, box, side, planes, *rest)
+
+    volume_masks._look = look
+    try:
+        geometry = Geometry((40, 40, 120), affine(spacing=(2.0, 2.0, 3.0)))
+        voxels = np.zeros(geometry.shape, np.float32)
+        voxels[5:35, 5:35] = GREYS[3]
+        named = name_voxels(Image(voxels[None], geometry, "MR"), by_grey, SIZE, head(), {2})
+    finally:
+        volume_masks._look = original
+    assert used == [("axial",)]
+    assert dice(named == 3, voxels > 0) > 0.95
+
+
+def test_a_ct_is_shown_in_its_three_windows():
+    image = ct_phantom()
+    seen = []
+
+    def remember(pictures):
+        seen.append(pictures)
+        return by_grey(pictures)
+
+    name_voxels(image, remember, SIZE, head(), {1})
+    colours = np.concatenate([p.reshape(-1, 3) for p in seen])
+    assert (colours[:, 0] != colours[:, 1]).any()
