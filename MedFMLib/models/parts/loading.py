@@ -195,13 +195,15 @@ def load_weights(model_class, folder: Path, precision: str, parameters: int, ski
     import torch
     import transformers
 
+    target = device()
+    stored = _stored_precision(folder)
+    if stored == "nf4" and target.type == "cpu" and (precision == "fp32" or (precision == stored and parameters < SMALL)):
+        return _load_unpacked(model_class, folder), f"{stored} weights in fp32"
     # at import bitsandbytes tells of an optional accelerator that it could not download
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     os.environ.setdefault("HF_DEACTIVATE_ASYNC_LOAD", "1")  # loading in parallel peaks above the dense size
     transformers.utils.logging.disable_progress_bar()  # front ends have their own
-    target = device()
     dtype = compute_dtype(target, parameters)
-    stored = _stored_precision(folder)
     dense = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
     if stored and precision not in (stored, *dense):
         raise ModelError(
@@ -228,13 +230,50 @@ def load_weights(model_class, folder: Path, precision: str, parameters: int, ski
         )
     if stored and precision in dense:
         model, held = _dense(model, dense[precision]), f"{stored} weights in {precision}"
-    elif stored and target.type == "cpu" and _parameters(model) < SMALL:
-        # the same values, unpacked once: 4-bit kernels cost four times as long as the products of so small a model
+    elif stored and target.type == "cpu" and _parameters(model) < SMALL:  # small, though its card doesn't say so
         model, held = _dense(model, torch.float32), f"{stored} weights in fp32"
     else:
         held = precision
     guard_4bit(model)
     return model.eval(), held
+
+
+def _load_unpacked(model_class, folder: Path):
+    """A stored NF4 model with the same values as float32, without the second that importing bitsandbytes takes.
+
+    4-bit kernels cost four times as long as the products of so small a model (docs/decisions/0003).
+
+    Raises:
+        ModelError: if weights are missing or don't fit the config.
+    """
+    import torch
+    import transformers
+    from safetensors.torch import load_file
+
+    from .nf4 import unpack
+
+    transformers.utils.logging.disable_progress_bar()
+    config = model_class.config_class.from_pretrained(folder, local_files_only=True)
+    if hasattr(config, "quantization_config"):
+        del config.quantization_config
+    try:
+        tensors: dict = {}
+        for file in sorted(folder.glob("*.safetensors")):
+            tensors |= load_file(file)
+        state = {name: value.float() for name, value in unpack(tensors).items()}
+        model, info = model_class.from_pretrained(
+            None, config=config, state_dict=state, dtype=torch.float32, output_loading_info=True
+        )
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise ModelError(f"The model in '{folder.name}' can't be loaded: {_short(error)}") from error
+    lacking = sorted(info["missing_keys"])
+    if lacking:
+        raise ModelError(
+            f"The weights in '{folder.name}' lack {len(lacking)} tensors, such as {lacking[0]}; copy the whole model again."
+        )
+    if (folder / "generation_config.json").is_file():
+        model.generation_config = transformers.GenerationConfig.from_pretrained(folder, local_files_only=True)
+    return model.eval()
 
 
 def _dense(model, dtype):
