@@ -284,6 +284,9 @@ class PaliGemma:
                 raise Cancelled
             watch.on_fraction((number + fraction) / of)
 
+        inside = self.head.facts.get("inside")
+        if inside and longest_edge(image) > inside["largest_mm"]:
+            return self._draw_inside(image, labels, inside, watch, number, of)
         parts = {label: self.head.structures[label] for label in labels}
         wanted = {part for some in parts.values() for part in some}
         named = name_voxels(image, self._chances, self.image_size, self.head, wanted, on_fraction)
@@ -294,6 +297,28 @@ class PaliGemma:
                 table = np.zeros(256, bool)
                 table[list(some)] = True
                 masks[label] = drop_islands(table[named])
+        return masks
+
+    def _draw_inside(self, image: Image, labels, inside: dict, watch: Watch, number: int, of: int) -> dict:
+        """Find the places that a head is made for with another adapter, and draw in a crop around each.
+
+        Args:
+            inside: {"adapter", "labels", "margin_mm", "largest_mm"}: who finds what, how much to leave around it, and the
+                largest volume that the head can look at as it is.
+        """
+        name, half = self._adapters.active, of * 2
+        self._activate(inside["adapter"])
+        places = self._draw_volume(image, inside["labels"], watch, number * 2, half)
+        self._activate(name)
+        masks: dict[str, np.ndarray] = {}
+        for place in places.values():
+            start, stop = margin_box(place, image.geometry.spacing, inside["margin_mm"])
+            box = tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
+            crop = Image(
+                image.voxels[(slice(None), *box)], image.geometry.crop(start, stop), image.modality, image.name
+            )
+            for label, mask in self._draw_volume(crop, labels, watch, number * 2 + 1, half).items():
+                masks.setdefault(label, np.zeros(image.geometry.shape, bool))[box] |= mask
         return masks
 
     def _see(self, verb: str, views: Sequence[View], labels: Sequence[str], watch: Watch) -> list[list[SeenObject]]:
@@ -405,6 +430,19 @@ class Adapters:
             adapters = (n for n in self.card.adapters if label in self.card.adapter_labels.get(n, {}).get(modality, ()))
             groups.setdefault(next(adapters, ""), []).append(label)
         return groups
+
+
+def longest_edge(image: Image) -> float:
+    """mm along the longest edge of a volume."""
+    return float((np.array(image.geometry.shape) * image.geometry.spacing).max())
+
+
+def margin_box(mask: np.ndarray, spacing, margin_mm: float) -> tuple[np.ndarray, np.ndarray]:
+    """(start, stop) indices of a mask's box with a margin, inside the grid."""
+    index = np.argwhere(mask)
+    margin = np.ceil(margin_mm / np.asarray(spacing)).astype(int)
+    start = np.maximum(index.min(0) - margin, 0)
+    return start, np.minimum(index.max(0) + 1 + margin, mask.shape)
 
 
 def _key(name: str) -> str:

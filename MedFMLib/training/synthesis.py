@@ -96,7 +96,7 @@ def cut(
     top, bottom, left, right = -height / 2, height / 2, -width / 2, width / 2
     turn, stretch = np.eye(3), np.ones(3)
     if zoom:
-        half = float((high - low).max()) * (0.55 if rng is None else rng.uniform(0.48, 0.68))
+        half = float((high - low).max()) * (0.56 if rng is None else rng.uniform(0.48, 0.68))
         off = np.zeros(2) if rng is None else rng.normal(0, 0.05, 2) * half
         top, bottom, left, right = off[0] - half, off[0] + half, off[1] - half, off[1] + half
     if rng is not None:

@@ -38,6 +38,7 @@ class Specialty:
         structures, pairs, focus: see `mask_head.MaskHead`.
         labels: modality → structures for which it is chosen.
         about: one sentence for people.
+        inside: how to find the place in a larger volume, see `paligemma.PaliGemma`.
     """
 
     parts: tuple[str, ...]
@@ -46,6 +47,7 @@ class Specialty:
     focus: tuple[int, ...]
     labels: dict[str, tuple[str, ...]]
     about: str
+    inside: dict | None = None
 
 
 def _own(names) -> dict[str, tuple[int, ...]]:
@@ -66,8 +68,9 @@ SPECIALTIES = {
     "hippocampus": Specialty(
         ("background", "anterior hippocampus", "posterior hippocampus"),
         {"hippocampus": (1, 2), "anterior hippocampus": (1,), "posterior hippocampus": (2,)}, (), (),
-        {"MR": ("hippocampus", "anterior hippocampus", "posterior hippocampus")},
-        "head and body of one hippocampus in an MR volume cropped around it, from manual outlines",
+        {"MR": ("anterior hippocampus", "posterior hippocampus")},
+        "head and body of the hippocampus, from manual outlines",
+        {"adapter": "brain-mr", "labels": ["left hippocampus", "right hippocampus"], "margin_mm": 9.0, "largest_mm": 90.0},
     ),
 }  # fmt: skip
 

@@ -10,7 +10,9 @@ from MedFMLib.models.parts.nf4 import STATE, unpack  # noqa: E402
 
 def stored(weight, double):
     """What a checkpoint holds of a weight."""
-    packed, state = bitsandbytes.functional.quantize_4bit(weight, quant_type="nf4", compress_statistics=double, blocksize=64)
+    packed, state = bitsandbytes.functional.quantize_4bit(
+        weight, quant_type="nf4", compress_statistics=double, blocksize=64
+    )
     tensors = {"a.weight": packed}
     for name, value in state.as_dict(packed=True).items():
         tensors[f"a.weight.{name}"] = value

@@ -36,8 +36,82 @@ def test_modality_plane_and_largest_are_facts(scene):
 
 def test_the_picture_shows_the_patients_right_on_its_left(scene):
     assert questions.picture_side(scene.visible["liver"]) == "left"
-    assert questions.patient_side(scene, "liver") == "right"
     assert questions.picture_side(scene.visible["spine"]) is None
+
+
+def kidneys(left, right, plane="axial"):
+    """A scene with kidneys of so many pixels; None: surely not in it."""
+    sizes = {"left kidney": (0.7, left), "right kidney": (0.3, right)}
+    visible = {n: seen(n, x, size) for n, (x, size) in sizes.items() if size}
+    missing = tuple(n for n, (_, size) in sizes.items() if not size)
+    return Scene("CT", plane, "torso", visible, missing)
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "side", "number"), [(90, 80, "both", "2"), (90, None, "left", "1"), (None, 80, "right", "1")]
+)
+def test_pairs_are_counted_and_told_apart(left, right, side, number):
+    scene = kidneys(left, right)
+    assert {e.answer for e in answers(scene, "patient side")} == {side}
+    assert {e.answer for e in answers(scene, "counting")} == {number}
+
+
+def test_sizes_are_compared_only_where_the_difference_is_clear():
+    assert {e.answer for e in answers(kidneys(100, 95), "asymmetry")} == {
+        "about the same size",
+        "no, about the same size",
+    }
+    assert {e.answer for e in answers(kidneys(100, 40), "asymmetry")} == {"the left is larger"}
+    assert answers(kidneys(100, 66), "asymmetry") == []
+    assert answers(kidneys(100, None), "asymmetry") == []
+    assert {e.answer for e in answers(kidneys(100, 40), "comparison")} == {"left kidney"}
+    assert answers(kidneys(100, 95), "comparison") == []
+
+
+def test_where_is_a_quadrant_and_only_away_from_the_middle_lines(scene):
+    high = Scene(
+        "CT", "axial", "torso", {"liver": Seen("liver", (0.1, 0.1, 0.3, 0.3), np.ones((64, 64), bool), 90)}, ()
+    )
+    assert {e.answer for e in answers(high, "where")} == {"upper left"}
+    assert answers(Scene("CT", "axial", "torso", {"spine": scene.visible["spine"]}, ()), "where") == []
+
+
+def test_above_is_above_in_the_picture():
+    low, up = (
+        Seen(n, (y, 0.1, y + 0.2, 0.3), np.ones((64, 64), bool), 90) for n, y in (("liver", 0.7), ("spleen", 0.1))
+    )
+    found = answers(Scene("CT", "axial", "torso", {"liver": low, "spleen": up}, ()), "relation")
+    assert {e.prompt.index("liver") < e.prompt.index("spleen") for e in found} == {True, False}
+    for e in found:
+        assert e.answer == ("yes" if e.prompt.index("spleen") < e.prompt.index("liver") else "no")
+
+
+def test_only_the_head_in_mr_can_lack_its_skull():
+    brain = {"brain": seen("brain", 0.5, 900)}
+    for stripped, there in ((True, "no"), (False, "yes")):
+        head = Scene("MR", "axial", "head", brain, (), True, stripped, ("brain",))
+        for e in answers(head, "skull"):
+            assert e.answer == (there if "visible" in e.prompt else {"yes": "no", "no": "yes"}[there])
+    assert answers(Scene("CT", "axial", "torso", brain, (), names=("brain",)), "skull") == []
+
+
+def test_a_sagittal_picture_is_not_asked_about_sides():
+    from MedFMLib.training import labels
+
+    parts = np.zeros((160, 160), np.uint8)
+    parts[20:60, 20:60] = labels.part_number("left kidney")
+    parts[80:120, 20:90] = labels.part_number("liver")
+    made = questions.scene("CT", "sagittal", "torso", parts, labels.TORSO_STRUCTURES, labels.HEAD_STRUCTURES)
+    assert set(made.visible) == {"liver"}
+    assert set(made.names) == {"liver", "left kidney"}
+    assert not made.complete
+    assert not any(name.startswith(("left", "right")) for name in made.missing)
+    for kind in ("patient side", "counting", "asymmetry", "visible structures"):
+        assert answers(made, kind) == []
+    assert {e.answer for e in answers(made, "body part")} == {"abdomen"}
+    axial = questions.scene("CT", "axial", "torso", parts, labels.TORSO_STRUCTURES, labels.HEAD_STRUCTURES)
+    assert set(axial.visible) == {"liver", "left kidney"}
+    assert axial.complete
 
 
 def test_presence_says_yes_only_of_what_is_there(scene):

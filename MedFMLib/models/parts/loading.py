@@ -197,7 +197,11 @@ def load_weights(model_class, folder: Path, precision: str, parameters: int, ski
 
     target = device()
     stored = _stored_precision(folder)
-    if stored == "nf4" and target.type == "cpu" and (precision == "fp32" or (precision == stored and parameters < SMALL)):
+    if (
+        stored == "nf4"
+        and target.type == "cpu"
+        and (precision == "fp32" or (precision == stored and parameters < SMALL))
+    ):
         return _load_unpacked(model_class, folder), f"{stored} weights in fp32"
     # at import bitsandbytes tells of an optional accelerator that it could not download
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
