@@ -142,10 +142,12 @@ def _beside_rival(case: Case, ours: np.ndarray, rival: Rival, about: str) -> Sec
     columns = list(zip(*(row[1:] for row in rows), strict=True))
     rows += [[f"mean of {len(MERGED)}", *map(mean, columns)], ["95 % interval", *map(_interval, columns)]]
     table = Table("Brain T1 beside MeshNet", about + " Sides and parts merged to what both know.",
-                  ("structure", "Dice, MedFM-tiny", "surface, mm", "Dice, MeshNet", "surface , mm"), rows,
+                  ("structure", "Dice, MedFM-tiny", "surface, MedFM-tiny, mm", "Dice, MeshNet", "surface, MeshNet, mm"), rows,
                   (f"MeshNet (MIT, 196,038 parameters) knows no sides and took {seconds:.0f} s; which people it was trained "
                    "on is not known here. Interval: bootstrap over structures.",))  # fmt: skip
-    return Section([table], summary={"Dice, real T1, 15 merged": rows[-2][1], "the same, MeshNet": rows[-2][3]})
+    return Section(
+        [table], summary={"Dice, real T1, 15 merged": rows[-2][1], "the same structures, MeshNet": rows[-2][3]}
+    )
 
 
 def _overview(case: Case, ours: np.ndarray) -> Figure:
@@ -156,7 +158,7 @@ def _overview(case: Case, ours: np.ndarray) -> Figure:
         shots.append(Shot(case.image, plane, number, f"{plane} slice {number}"))
         shots.append(Shot(case.image, plane, number, "FreeSurfer", BRAIN_VALUES, case.parts))
         shots.append(Shot(case.image, plane, number, "MedFM-tiny", BRAIN_VALUES, None, ours))
-    return Figure("Brain T1", f"{case.about}. Training saw this person: {case.seen}.", tuple(shots))
+    return Figure("Pictures", f"{case.about}. Training saw this person: {case.seen}.", tuple(shots))
 
 
 def _richest(parts: np.ndarray, geometry, plane: str) -> int:
@@ -244,10 +246,9 @@ def robustness(images: Images, model: Model, rival: Rival) -> Section:
             both = _agreement(lambda s, a=parts, b=classes: (_merged(a, s), merged_mask(b, s)))
             rows.append([f"{name}, MedFM-tiny against MeshNet", case.seen, None, None, None, both])
     number = _richest(ours["T1"], cases["T1"].image.geometry, "axial")
-    shots = []
-    for name, case in cases.items():
-        shots.append(Shot(case.image, "axial", number, f"{name}, slice {number}"))
-        shots.append(Shot(case.image, "axial", number, f"{name}, MedFM-tiny", BRAIN_VALUES, None, ours[name]))
+    drawn = [Shot(case.image, "axial", number, f"{name}, MedFM-tiny", BRAIN_VALUES, None, ours[name])
+             for name, case in cases.items()]  # fmt: skip
+    shots = [shot.bare(f"{name}, slice {number}") for name, shot in zip(cases, drawn, strict=True)] + drawn
     table = Table("Brain: other contrasts, without labels",
                   "T1, T2 and FLAIR of one person after a stroke on one oblique grid; MNI152 2009 T1. Training saw neither.",
                   ("comparison", "training saw it", "ours, 27 parts", "ours, 15 merged", "MeshNet, 15 merged",
@@ -377,7 +378,7 @@ def _hippocampi_shots(cases: list[Hippocampus], found: list[dict], overlap: list
         shots.append(Shot(case.image, plane, number, "drawn by hand", _DRAWN, case.values))
         caption = f"MedFM-tiny, Dice {overlap[n]:.2f} (whole, 3D)"
         shots.append(Shot(case.image, plane, number, caption, _DRAWN, None, drawn[n]))
-    figure = Figure("Hippocampus", "MSD task 4, drawn by hand; people whom training did not see.", tuple(shots))
+    figure = Figure("Pictures", "MSD task 4, drawn by hand; people whom training did not see.", tuple(shots))
     failures = [
         f for case, ours in zip(cases, drawn, strict=True) for f in worst_slices(case, ours, case.values, _DRAWN)
     ]
@@ -442,8 +443,8 @@ def torso(images: Images, model: Model, data: Path) -> Section:
             (p.view.number for p in looked),
             key=lambda k, c=case: len(np.unique(c.parts.take(k, c.image.geometry.index_axis("axial")))),
         )
-        shots.append(Shot(case.image, "axial", number, f"{case.name}, slice {number}"))
-        shots.append(Shot(case.image, "axial", number, "labels", values, case.parts))
+        shot = Shot(case.image, "axial", number, "labels", values, case.parts)
+        shots += [shot.bare(f"{case.name}, slice {number}"), shot]
         shots.append(Shot(case.image, "axial", number, f"MedFM-tiny, {way_name(best)}", values, None, drawn[best]))
     section.tables.append(
         Table("Torso, held-out slices", "Axial slices that were cut out of training, which saw the rest of these very "
@@ -451,10 +452,11 @@ def torso(images: Images, model: Model, data: Path) -> Section:
               ("case: structure", "training saw", "slices", "mean shape", *map(way_name, ways)), rows,
               ("Dice pooled over the slices. Mean shape: where the structure lies in most training slices at this height of "
                "this patient; it is told the height, the model is not.",)))  # fmt: skip
-    section.figures.append(Figure("Torso", f"Held-out slices. Training saw: {OTHER_SLICES}.", tuple(shots)))
-    section.summary["Dice, CT torso, held-out slices"] = next(
-        (max(v for v in row[4:] if v is not None) for row in rows if row[0] == "ct torso: mean"), None
-    )
+    section.figures.append(Figure("Pictures", f"Held-out slices. Training saw: {OTHER_SLICES}.", tuple(shots)))
+    means = next((row for row in rows if row[0] == "ct torso: mean"), None)
+    if means:
+        section.summary["Dice, CT torso, held-out slices"] = means[4]
+        section.summary["the same, mean shape of this patient"] = means[3]
     return section
 
 

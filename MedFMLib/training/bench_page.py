@@ -174,7 +174,7 @@ def _hex(name: str) -> str:
 
 def _failure(failure: Failure) -> str:
     shot = failure.shot
-    plain = Shot(shot.image, shot.plane, shot.number, f"{shot.plane} slice {shot.number}")
+    plain = shot.bare(f"{shot.plane} slice {shot.number}")
     truth = Shot(shot.image, shot.plane, shot.number, "truth", shot.values, shot.truth)
     found = Shot(shot.image, shot.plane, shot.number, "MedFM-tiny", shot.values, None, shot.found)
     pictures = "".join(_picture(one) for one in (plain, truth, found))
@@ -206,4 +206,4 @@ def picture(shot: Shot) -> bytes:
             if seen & set(numbers):
                 segments.append(Segment(name, np.isin(parts, numbers), structure(name).color))
     made = key_image(shot.image, shot.plane, shot.number, segments, PICTURE)
-    return made.overlay_png if segments else made.png
+    return made.overlay_png if segments and not shot.plain else made.png

@@ -7,7 +7,7 @@ measured". Numbers between 0 and 1 are shares or Dice, unless the column names a
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -38,7 +38,7 @@ class Shot:
     """One slice to be shown: `found` and `truth` are (I, J, K) part numbers on the image's grid, or None for none.
 
     Args:
-        values: structure to outline → its numbers in them. caption: below the picture.
+        values: structure to outline → its numbers in them. caption: below the picture. plain: without outlines.
     """
 
     image: Image = field(repr=False)
@@ -48,6 +48,11 @@ class Shot:
     values: Mapping[str, tuple[int, ...]] = field(repr=False, default_factory=dict)
     truth: np.ndarray | None = field(repr=False, default=None)
     found: np.ndarray | None = field(repr=False, default=None)
+    plain: bool = False
+
+    def bare(self, caption: str) -> Shot:
+        """The same slice and window without outlines."""
+        return replace(self, caption=caption, plain=True)
 
 
 @dataclass(frozen=True, eq=False)

@@ -30,7 +30,7 @@ from .bench_tables import Section, Shot, Table, as_text, mean
 from .cases import Images, probes
 from .meshnet import FOLDER
 
-PER_KIND, PER_KIND_QUICK = 48, 4
+PER_KIND, PER_KIND_QUICK = 40, 4
 """Questions of each kind."""
 
 Open = Callable[[Path, str], Model]
