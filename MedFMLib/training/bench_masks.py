@@ -235,12 +235,12 @@ def robustness(images: Images, model: Model, rival: Rival) -> Section:
             there, first = rival.look(cases[name])[0], rival.look(cases["T1"])[0]
             row[4] = _agreement(lambda s, a=there, b=first: (merged_mask(a, s), merged_mask(b, s)))
         rows.append(row)
-    compared = [("stroke T1", cases["T1"], ours["T1"])]
-    try:
-        compared.append(("MNI152 average T1", images.mni, draw_parts(model, images.mni.image, way)[0]))
-    except InputError as error:
-        rows.append([f"MNI152: {error}", None, None, None, None, None])
     if rival:
+        compared = [("stroke T1", cases["T1"], ours["T1"])]
+        try:
+            compared.append(("MNI152 average T1", images.mni, draw_parts(model, images.mni.image, way)[0]))
+        except InputError as error:
+            rows.append([f"MNI152: {error}", None, None, None, None, None])
         for name, case, parts in compared:
             classes = rival.look(case)[0]
             both = _agreement(lambda s, a=parts, b=classes: (_merged(a, s), merged_mask(b, s)))

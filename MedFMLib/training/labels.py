@@ -109,6 +109,9 @@ STRUCTURES: dict[str, tuple[int, ...]] = {
 BRAIN_PARTS = PARTS[_FIRST : _LAST + 1]
 """The 27 brain structures that don't overlap; what brain segmentation is measured by."""
 
+DEEP = tuple(range(_PART["left thalamus"], _PART["third ventricle"] + 1))
+"""Part numbers of the small structures deep in the brain."""
+
 HEAD_STRUCTURES = tuple(name for name in STRUCTURES if STRUCTURES[name][-1] <= _LAST)
 TORSO_STRUCTURES = tuple(name for name in STRUCTURES if STRUCTURES[name][0] > _LAST)
 MR_TORSO_STRUCTURES = ("liver", "spleen", "left kidney", "right kidney", "stomach", "aorta", "spine")

@@ -14,8 +14,9 @@ _WEIGHTS = {
     2.0: ("kidney", "spleen", "stomach", "spine", "hip bone"),
     3.0: ("aorta", "urinary bladder"),
     4.0: ("thalamus", "caudate", "putamen", "hippocampus", "brainstem", "ventral diencephalon"),
-    5.0: ("pallidum", "amygdala", "third ventricle", "fourth ventricle"),
-    6.0: ("accumbens",),
+    5.0: ("third ventricle", "fourth ventricle"),
+    8.0: ("pallidum", "amygdala"),
+    12.0: ("accumbens",),
 }
 
 

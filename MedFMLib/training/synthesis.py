@@ -186,11 +186,11 @@ def _head_table(values: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarra
     for value in np.unique(values):  # extra-cerebral clusters and whatever has no tissue of its own
         bright = rng.choice((rng.uniform(0, 0.15), rng.uniform(0.15, 0.6), rng.uniform(0.6, 1.1)), p=(0.35, 0.45, 0.2))
         mean[value], spread[value] = bright, rng.uniform(0.01, 0.09)
-    if kind < 0.3:
+    if kind < 0.26:
         means = rng.uniform(0, 1, len(_TISSUES))
         scatter = rng.uniform(0.005, 0.08, len(_TISSUES))
     else:
-        name = "T1" if kind < 0.67 else "T2" if kind < 0.86 else "FLAIR"
+        name = "T1" if kind < 0.69 else "T2" if kind < 0.86 else "FLAIR"
         means = np.clip(np.array(_CONTRASTS[name]) + rng.normal(0, 0.06, len(_TISSUES)), 0.01, 1.2)
         scatter = rng.uniform(0.01, 0.05, len(_TISSUES))
     for tissue, m, s in zip(_TISSUES, means, scatter, strict=True):
@@ -273,18 +273,21 @@ def _as_ct(picture: np.ndarray, inside: np.ndarray, rng: np.random.Generator) ->
 
 
 def head_picture(subject: Subject, boxes: dict[str, np.ndarray], size: int, rng: np.random.Generator,
-                 zooms: float = 0.6, crops: float = 0.2) -> Picture:  # fmt: skip
+                 zooms: float = 0.6, crops: float = 0.2, deep: float = 0.0) -> Picture:  # fmt: skip
     """An MR slice of a head or, half of the time, of a skull-stripped brain: synthetic where there is no real image.
 
     Args:
-        boxes: "all" and "brain": (3, 2) index ranges from `bounds`.
+        boxes: "all", "brain" and "deep": (3, 2) index ranges from `bounds`.
         zooms: share of the pictures that are close to the brain. crops: see `cut`.
+        deep: share of the pictures that go through the small structures deep in the brain; half as many are close to them.
     """
     plane = str(rng.choice(("axial", "coronal", "sagittal"), p=(0.5, 0.25, 0.25)))
     stripped, zoom = bool(rng.random() < 0.5), bool(rng.random() < zooms)
-    box = boxes["brain" if stripped or zoom else "all"]
+    inner = "deep" if rng.random() < deep else "brain"
+    close = inner == "deep" and zoom and bool(rng.random() < 0.5)
+    box = boxes["deep" if close else "brain" if stripped or zoom else "all"]
     normal = int(np.argmax(np.abs(ROWS_COLUMNS_NORMAL[plane][2])))
-    target = boxes["brain"][normal]
+    target = boxes[inner][normal]
     place = rng.uniform(target[0] - 3, target[1] + 3) if rng.random() < 0.85 else rng.uniform(*box[normal])
     position = (place - box[normal, 0]) / (box[normal, 1] - box[normal, 0])
     where = cut(subject, box, plane, float(position), size, rng, zoom=zoom, crops=crops)
@@ -352,13 +355,14 @@ class Painter:
     """Draws training pictures from a list of subjects, heads and torsos in a fixed proportion.
 
     Args:
-        zooms, crops: see `head_picture`.
+        zooms, crops, deep: see `head_picture`.
         real_share: share of heads that are real ones, if there are any.
     """
 
     def __init__(self, subjects: list[Subject], size: int, head_share: float = 0.6, zooms: float = 0.6,
-                 crops: float = 0.2, real_share: float = 0.25):  # fmt: skip
-        self.size, self.head_share, self.zooms, self.crop_share = size, head_share, zooms, crops
+                 crops: float = 0.2, real_share: float = 0.25, deep: float = 0.0):  # fmt: skip
+        self.size, self.head_share = size, head_share
+        self.zooms, self.crop_share, self.deep = zooms, crops, deep
         self.heads = [s for s in subjects if s.region == "head"]
         self.crops = [s for s in subjects if s.region == "crop"]
         real = np.array([s.image is not None for s in self.heads], dtype=bool)
@@ -375,6 +379,7 @@ class Painter:
         if subject.region == "head":
             boxes["all"] = bounds(subject.values > 0)
             boxes["brain"] = bounds(labels.structure_mask(subject.parts, "brain"))
+            boxes["deep"] = bounds(np.isin(subject.parts, labels.DEEP))
         return boxes
 
     def draw(self, rng: np.random.Generator) -> Picture:
@@ -389,6 +394,8 @@ class Painter:
             return crop_picture(self.crops[int(rng.integers(len(self.crops)))], self.size, rng)
         if self.heads and (not self.torsos or rng.random() < self.head_share):
             subject = self.heads[int(rng.choice(len(self.heads), p=self.head_weights))]
-            return head_picture(subject, self.boxes[subject.name], self.size, rng, self.zooms, self.crop_share)
+            return head_picture(
+                subject, self.boxes[subject.name], self.size, rng, self.zooms, self.crop_share, self.deep
+            )
         subject = self.torsos[int(rng.choice(len(self.torsos), p=self.torso_weights / self.torso_weights.sum()))]
         return torso_picture(subject, self.boxes[subject.name]["all"], self.size, rng, self.crop_share)

@@ -82,7 +82,7 @@ def painter_of(name: str, work: Path, pretrained: Path | None, data: Path, size:
     if name == "torso-ct":
         return Painter([s for s in torso_subjects(data) if s.modality == "CT"], size)
     real = teacher_subject(data, work, pretrained)
-    return Painter(head_maps(data) + ([real] if real else []), size, zooms=0.8)
+    return Painter(head_maps(data) + ([real] if real else []), size, zooms=0.8, deep=0.65)
 
 
 def quantized_tower_model(work: Path):
