@@ -17,9 +17,9 @@ GREYS = np.array([0, 90, 180, 250])
 """Grey of parts 0…3 in the pictures of these tests' volumes."""
 
 
-def head(focus=(), pairs=(), planes=volume_masks.PLANES):
+def head(focus=(), pairs=(), planes=volume_masks.PLANES, closer=()):
     structures = {"body": (1,), "organ": (2,), "kernel": (3,)}
-    return MaskHead(MaskNetwork(8, 4, (2, 2, 2)), structures, pairs, focus, planes)
+    return MaskHead(MaskNetwork(8, 4, (2, 2, 2)), structures, pairs, focus, planes, closer)
 
 
 def by_grey(pictures):
@@ -88,6 +88,16 @@ def test_the_second_look_goes_closer_to_the_focus():
     named = name_voxels(image, watching, SIZE, head(focus=(2, 3)), {2, 3})
     assert set(np.unique(named)) == {0, 2, 3}  # the body around it is nothing that the focus' look names
     assert dice(named == 3, parts == 3) > 0.9
+
+
+@pytest.mark.parametrize("grid", ["RAS", "oblique"])
+def test_a_third_look_draws_small_things_finer_and_nothing_else_worse(grid):
+    image, parts = volume(GRIDS[grid], radius=13.0)
+    second = name_voxels(image, by_grey, 24, head(), {1, 2, 3})
+    third = name_voxels(image, by_grey, 24, head(closer=(3,)), {1, 2, 3})
+    assert dice(third == 3, parts == 3) > dice(second == 3, parts == 3) + 0.02
+    for least in (1, 2):
+        assert dice(third >= least, parts >= least) > dice(second >= least, parts >= least) - 0.01
 
 
 def test_what_cannot_be_there_is_not_looked_for():

@@ -105,6 +105,7 @@ class MaskHead:
         structures: label → numbers of the parts that it is made of.
         pairs: (left, right) part numbers, which sagittal slices can't tell apart.
         focus: parts around which a volume is looked at a second time, closer; empty: the whole body is.
+        closer: parts around which a volume is looked at a third time, closer still.
         planes: along which volumes are looked at.
         facts: how it was trained, for people.
     """
@@ -114,6 +115,7 @@ class MaskHead:
     pairs: tuple[tuple[int, int], ...] = ()
     focus: tuple[int, ...] = ()
     planes: tuple[str, ...] = ("axial", "coronal", "sagittal")
+    closer: tuple[int, ...] = ()
     facts: dict = field(default_factory=dict)
 
     @property
@@ -162,6 +164,7 @@ class MaskHead:
             "pairs": [list(pair) for pair in self.pairs],
             "focus": list(self.focus),
             "planes": list(self.planes),
+            "closer": list(self.closer),
             "facts": self.facts,
         }
         (folder / FILES[0]).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
@@ -182,7 +185,7 @@ class MaskHead:
             structures = {label: tuple(parts) for label, parts in content["structures"].items()}
             pairs = tuple((int(left), int(right)) for left, right in content["pairs"])
             head = cls(network.to(memory_format=torch.channels_last).eval(), structures, pairs,
-                       tuple(content["focus"]), tuple(content["planes"]), content["facts"])  # fmt: skip
+                       tuple(content["focus"]), tuple(content["planes"]), tuple(content["closer"]), content["facts"])  # fmt: skip
         except Exception as error:
             raise ModelError(
                 f"The mask head in '{folder.name}' can't be read ({error}); install the model again."
