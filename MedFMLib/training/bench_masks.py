@@ -254,7 +254,8 @@ def robustness(images: Images, model: Model, rival: Rival) -> Section:
                   ("comparison", "training saw it", "ours, 27 parts", "ours, 15 merged", "MeshNet, 15 merged",
                    "ours to MeshNet, 15 merged"), rows,
                   ("Mean Dice over structures between two results, not against truth: agreement, which two wrong results "
-                   "can have, too.",))  # fmt: skip
+                   "can have, too.", "MeshNet's labels of one other head may have been among what training learned from, so "
+                   "agreeing with it is no independent check."))  # fmt: skip
     figure = Figure("One person, three contrasts", "The same slice; a person after a stroke, whom training did not see.",
                     tuple(shots))  # fmt: skip
     return Section([table], [figure], summary={"Dice, T2 against T1": rows[0][2], "Dice, FLAIR against T1": rows[1][2]})
