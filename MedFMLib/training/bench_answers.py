@@ -16,7 +16,7 @@ from ..view import View
 from . import labels
 from .bench_measures import wilson
 from .bench_tables import Table, mean
-from .cases import Case, Probe, probes
+from .cases import Case, Probe, crop_probes, probes
 from .questions import HELD_OUT_REFUSALS, REFUSAL, WORDINGS, Exchange, exchange_of
 
 UNSEEN = "refusal (unseen questions)"
@@ -34,15 +34,23 @@ class Asked:
     written: dict[str, list[str]] = field(default_factory=dict)
 
 
+OF_REGIONS = ("presence", "side", "patient side", "largest", "counting", "comparison", "where", "relation", "asymmetry",
+              "visible structures")  # fmt: skip
+"""Kinds that are also asked about regions of slices, where the name of a structure doesn't tell where it lies."""
+
+
 def choose_questions(cases: list[Case], per_kind: int, seed: int = 55) -> list[tuple[Probe, Exchange]]:
     """For each kind of question `per_kind` questions, as many as there are, about slices of all cases in turn; seeded.
 
-    No question is asked twice about a slice; in sagittal slices none is asked that names a structure with a side.
+    Of all that could be asked, each right answer is chosen about as often as every other, so that always giving one of them
+    helps little. No question is asked twice about a slice; in sagittal slices none that names a structure with a side.
     """
-    groups = [probes(case) for case in cases]
+    whole = [probes(case) for case in cases]
+    regions = [crop_probes(case) for case in cases]
     result = []
     for number, kind in enumerate((*WORDINGS, UNSEEN)):
         rng = np.random.default_rng((seed, number))
+        groups = whole + regions if kind in OF_REGIONS else whole
         turns = [list(rng.permutation(len(group))) for group in groups]
         pool = [
             groups[g][turn[n]]
@@ -50,15 +58,16 @@ def choose_questions(cases: list[Case], per_kind: int, seed: int = 55) -> list[t
             for g, turn in enumerate(turns)
             if n < len(turn)
         ]
-        found, asked = [], set()
-        for probe in pool * 4:
-            if len(found) >= per_kind:
-                break
+        by_answer: dict[str, list] = defaultdict(list)
+        asked = set()
+        for probe in pool * 6:
             exchange = _question(probe, kind, rng)
             if exchange is not None and (id(probe), exchange.prompt) not in asked:
                 asked.add((id(probe), exchange.prompt))
-                found.append((probe, exchange))
-        result += found
+                answer = "not visible" if exchange.answer.endswith("is not visible") else exchange.answer
+                by_answer[answer].append((probe, exchange))
+        in_turn = [group[n] for n in range(per_kind) for group in by_answer.values() if n < len(group)]
+        result += in_turn[:per_kind]
     return result
 
 

@@ -19,8 +19,7 @@ from ..geometry import Geometry
 from ..image import Image
 from ..view import View, display_slice, make_view, window_for
 from . import labels, sources
-from .objects import survey
-from .questions import Scene
+from .questions import Scene, scene
 from .sources import HELD_OUT_SLICES, freesurfer_parts, head_maps, read
 
 _SQUARE = 160
@@ -149,16 +148,13 @@ class Images:
     @cached_property
     def hippocampi(self) -> list[Hippocampus]:
         """The crops that the adapter's training left out."""
-        folder = self.data / "msd_hippocampus"
-        stems = getattr(sources, "HELD_OUT_HIPPOCAMPI", None)
-        if stems is None:  # until training says which: every fourth
-            stems = [p.name.split(".")[0] for p in sorted((folder / "images").glob("*.nii.gz"))][::4]
-        if not stems or not (folder / "images").is_dir():
+        files = sources.hippocampus_files(self.data, held_out=True)
+        if not files:
             raise InputError("msd_hippocampus is not in the data folder.")
         made = []
-        for stem in sorted(stems)[:4] if self.quick else sorted(stems):
-            image = read(folder / "images" / f"{stem}.nii.gz")
-            made.append(Hippocampus(stem, image, read(folder / "labels" / f"{stem}.nii.gz").scalars.astype(np.uint8)))
+        for file in files[:4] if self.quick else files:
+            values = read(file.parent.parent / "labels" / file.name).scalars.astype(np.uint8)
+            made.append(Hippocampus(file.name.split(".")[0], read(file), values))
         return made
 
     @cached_property
@@ -328,15 +324,39 @@ def square_parts(view: View, parts: np.ndarray, size: int = _SQUARE) -> np.ndarr
     return out
 
 
+def crop_probes(case: Case, seed: int = 91) -> list[Probe]:
+    """A region of every chosen slice of a labelled case, as a person who draws a box shows it; seeded.
+
+    In whole slices a name nearly tells where a structure lies; in a region only the picture does.
+    """
+    if case.parts is None:
+        return []
+    window, found = window_for(case.image), []
+    rng = np.random.default_rng((seed, len(case.name)))
+    for plane, numbers in case.slices.items():
+        axis = case.image.geometry.index_axis(plane)
+        for number in numbers:
+            start, stop = np.zeros(3, int), np.array(case.image.geometry.shape)
+            body = np.take(case.parts, number, axis=axis) > 0
+            for a, along in zip((a for a in range(3) if a != axis), (body.any(1), body.any(0)), strict=True):
+                there = np.flatnonzero(along)
+                low, high = (int(there[0]), int(there[-1]) + 1) if len(there) else (0, int(stop[a]))
+                length = max(8, int((high - low) * rng.uniform(0.35, 0.7)))
+                start[a] = rng.integers(low, max(low, high - length) + 1)
+                stop[a] = min(stop[a], start[a] + length)
+            box = tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
+            image = Image(
+                case.image.voxels[(slice(None), *box)], case.image.geometry.crop(start, stop), case.image.modality
+            )
+            part = replace(case, image=image, parts=case.parts[box], slices={})
+            view = make_view(image, plane, number, window)
+            truth = np.take(part.parts, number, axis=axis)
+            found.append(Probe(part, view, truth, 0.5, _scene(part, view)))
+    return found
+
+
 def _scene(case: Case, view: View) -> Scene:
     if case.parts is None:
-        return Scene(case.image.modality, view.plane, case.region, {}, (), complete=False)
+        return Scene(case.image.modality, view.plane, case.region, {}, (), complete=False, labelled=False)
     square = square_parts(view, case.parts)
-    visible, missing = survey(square, case.structures, case.absent)
-    complete = labels.UNKNOWN_PART not in square
-    missing = [name for name in missing if name in labels.SPOKEN]
-    if view.plane == "sagittal":  # which side it is can't be seen, so nothing that has a side is asked about
-        visible = {name: seen for name, seen in visible.items() if labels.other_side(name) is None}
-        missing = [name for name in missing if labels.other_side(name) is None]
-        complete = False
-    return Scene(case.image.modality, view.plane, case.region, visible, tuple(missing), complete, case.stripped)
+    return scene(case.image.modality, view.plane, case.region, square, case.structures, case.absent, case.stripped)
