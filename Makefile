@@ -8,10 +8,14 @@ TORCH ?= $(shell command -v nvidia-smi >/dev/null 2>&1 && echo "torch>=2.6" || e
 # Open images for training and measuring the embedded model (docs/data.md), and where training works.
 DATA ?= ../shared/data
 WORK ?= out/train
+# Weights of MeshNet (docs/data.md), which labels one unlabelled T1 and is the rival in the bench; optional.
+PRETRAINED ?= $(DATA)/../pretrained
+TRAIN = $(BIN)/python -m MedFMLib.training
+FROM = --data $(DATA) --work $(WORK)
 export HF_HUB_OFFLINE = 1
 export TOKENIZERS_PARALLELISM = false
 
-.PHONY: demo test test-slow bench panel panel-shot lint train-tiny clean
+.PHONY: demo test test-slow bench panel panel-shot lint train-tiny train-text train-adapters clean
 
 demo: $(VENV)/.run
 	$(BIN)/medfm demo --output out/demo
@@ -35,13 +39,22 @@ panel-shot: $(VENV)/.dev
 lint: $(VENV)/.dev
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 
+# Every stage resumes from WORK; text and adapters need the eyes only, so they share the two cores.
 train-tiny: $(VENV)/.dev
 	mkdir -p $(WORK)
-	$(BIN)/python -m MedFMLib.training.train_codec --data $(DATA) --work $(WORK) --output $(WORK)/mask_codec --minutes 9
-	$(BIN)/python -m MedFMLib.training.train_eyes --data $(DATA) --work $(WORK) --minutes 15
-	$(BIN)/python -m MedFMLib.training.train_tiny --data $(DATA) --work $(WORK) --minutes 50 --processes 2
-	$(BIN)/python -m MedFMLib.training.ship --data $(DATA) --work $(WORK) --output $(WORK)/medfm-tiny --minutes 11 --processes 2
-	$(BIN)/medfm bench-tiny --data $(DATA) --model $(WORK)/medfm-tiny --output $(WORK)/bench
+	$(TRAIN).train_codec $(FROM) --output $(WORK)/mask_codec --minutes 9
+	$(TRAIN).train_eyes $(FROM) --minutes 45
+	$(MAKE) -j2 train-text train-adapters
+	$(TRAIN).ship --work $(WORK) --output $(WORK)/medfm-tiny
+	$(BIN)/medfm bench-tiny --data $(DATA) --model $(WORK)/medfm-tiny --unquantized $(WORK)/unquantized --output $(WORK)/bench
+
+train-text:
+	$(TRAIN).train_tiny $(FROM) --minutes 90
+
+train-adapters:
+	$(TRAIN).train_adapter brain-mr $(FROM) --pretrained $(PRETRAINED) --minutes 66
+	$(TRAIN).train_adapter hippocampus $(FROM) --minutes 13
+	$(TRAIN).train_adapter torso-ct $(FROM) --minutes 8
 
 $(VENV)/.run: pyproject.toml
 	@$(PYTHON) -c "import sys; sys.exit('MedFM needs Python 3.11 or newer; this is %d.%d. Call make PYTHON=python3.12' % sys.version_info[:2] if sys.version_info < (3, 11) else 0)"

@@ -280,7 +280,7 @@ class MedFMWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         except MedFMError as error:
             return self.endJob(str(error), failed=True)
         self.results.hide_older(slicer.mrmlScene, volume, written.segmentation)
-        if self.results.conversation.take(written.response.answers):
+        if self.results.conversation.take(written.response.answers, written.response.provenance.title or "MedFM"):
             self.parameters.question = ""  # ready for the next
         self.endJob(summary(written.response))
 

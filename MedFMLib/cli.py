@@ -157,7 +157,7 @@ def _finish(response: Response, files: list[Path], as_json: bool) -> None:
         out.print(f"Wrote {path}", highlight=False, soft_wrap=True)
     p = response.provenance
     out.print(
-        f"{p.model} ({p.precision}{', adapter ' + p.adapter if p.adapter else ''}), {p.seconds:.1f} s. {NOTICE}",
+        f"{p.title or p.model} ({p.precision}{', adapter ' + p.adapter if p.adapter else ''}), {p.seconds:.1f} s. {NOTICE}",
         style="dim", highlight=False, soft_wrap=True,
     )  # fmt: skip
 

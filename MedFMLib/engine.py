@@ -116,6 +116,7 @@ class Engine:
         return Provenance(
             task=request.task,
             model=card.id,
+            title=card.title,
             revision=facts.revision,
             precision=facts.precision,
             adapter=facts.adapter,

@@ -91,6 +91,16 @@ def card(model: str) -> ModelCard:
     )
 
 
+def page(card: ModelCard) -> str:
+    """The model's whole card in Markdown: its README.md, or else what the short card says."""
+    folder = resources.path(*card.weights.split("/")) if card.weights else Path(card.id).expanduser()
+    if (folder / "README.md").is_file():
+        return (folder / "README.md").read_text(encoding="utf-8")
+    rows = {"Summary": card.summary, "Licence": card.licence, "Gate": card.gate, "Not for": card.not_for,
+            "Data": card.data, "Citation": card.citation}  # fmt: skip
+    return "\n\n".join([f"# {card.title}", *(f"**{name}:** {text}" for name, text in rows.items() if text)])
+
+
 def _card_for_folder(folder: Path) -> ModelCard:
     own = folder / "medfm-card.json"
     if own.is_file():

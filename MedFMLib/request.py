@@ -96,6 +96,7 @@ class Provenance:
         started: ISO 8601, UTC.
         seconds: how long it took.
         notes: anything that a reader must know, e.g. that the modality was guessed.
+        title: what people call the model; of the embedded one it says that it is a demonstration.
     """
 
     task: str
@@ -111,6 +112,7 @@ class Provenance:
     started: str = ""
     seconds: float = 0.0
     notes: tuple[str, ...] = ()
+    title: str = ""
 
 
 @dataclass(frozen=True, eq=False)

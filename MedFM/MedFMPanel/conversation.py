@@ -21,6 +21,7 @@ class Turn:
     question: str
     partial: str = ""
     answer: Answer | None = None
+    who: str = "MedFM"
     problem: str = ""
 
     @property
@@ -44,11 +45,11 @@ class Conversation:
         if self.turns:
             self.turns[-1].partial += text
 
-    def take(self, answers: Sequence[Answer]) -> bool:
-        """Take the answer to the last question; False if none was open (a report brings answers nobody asked for)."""
+    def take(self, answers: Sequence[Answer], who: str = "MedFM") -> bool:
+        """Take the answer of `who` to the last question; False if none was open (a report brings answers nobody asked for)."""
         if not (answers and self.turns and self.turns[-1].open):
             return False
-        self.turns[-1].answer = answers[0]
+        self.turns[-1].answer, self.turns[-1].who = answers[0], who
         return True
 
     def fail(self, problem: str) -> None:
@@ -73,7 +74,7 @@ class Conversation:
 
 
 def _turn_html(turn: Turn) -> str:
-    parts = [f"<p><b>You</b><br>{escape(turn.question)}</p><p><b>MedFM</b><br>"]
+    parts = [f"<p><b>You</b><br>{escape(turn.question)}</p><p><b>{escape(turn.who)}</b><br>"]
     if turn.answer is not None:
         parts.append(escape(turn.answer.text or "(no words)"))
         if turn.answer.evidence:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from html import escape
 from pathlib import Path
 
+import slicer
 from MedFMLib import registry
 from MedFMLib.model import ModelCard
 from MedFMLib.request import DEFAULT_MODEL
+from MedFMPanel.model_card import CardWindow
+
+CARD_LINK = "model-card"
+NO_MODEL = "No model is installed."
 
 
 class ModelChoice:
@@ -21,6 +27,9 @@ class ModelChoice:
         self._ui, self._find_cards = ui, find_cards
         self.cards: dict[str, ModelCard] = {}
         self._from_folders: dict[str, ModelCard] = {}
+        self._shown = ""
+        self.window: CardWindow | None = None
+        ui.modelSummaryLabel.connect("linkActivated(QString)", lambda link: self.open_card())
         ui.questionBox.setCompleter(None)  # it would finish a person's question with an example
 
     def load(self, chosen: str = "") -> None:
@@ -59,14 +68,23 @@ class ModelChoice:
     def show(self, model: str) -> None:
         """Adapters, precisions, example questions and the summary of one model."""
         ui, card = self._ui, self.cards.get(model)
+        self._shown = model
         names = dict.fromkeys((card.default_adapter, *card.adapters)) if card is not None else {}
         fill(ui.adapterSelector, [*((name, name) for name in names if name), ("none", "none")])
         fill(ui.precisionSelector, [(name, name) for name in card.precisions] if card is not None else [])
         question = ui.questionBox.currentText
         fill(ui.questionBox, [(text, text) for text in card.questions.values()] if card is not None else [])
         ui.questionBox.setEditText(question)
-        ui.modelSummaryLabel.text = card.summary if card is not None else "No model is installed."
+        summary = f'{escape(card.summary)} <a href="{CARD_LINK}">Model card</a>' if card is not None else NO_MODEL
+        ui.modelSummaryLabel.text = summary
         ui.modelSummaryLabel.toolTip = f"Licence: {card.licence}. {card.not_for}" if card is not None else ""
+
+    def open_card(self) -> None:
+        """Show the whole card of the model that is chosen, in a window of its own."""
+        card = self.cards.get(self._shown)
+        if card is not None:
+            self.window = self.window or CardWindow(slicer.util.mainWindow())
+            self.window.show(card.title, registry.page(card))
 
     def labels(self, model: str, modality: str) -> tuple[str, ...]:
         """Structures that the model lists for a modality, or for any if the modality is ""; empty if it lists none."""

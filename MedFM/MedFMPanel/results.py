@@ -91,7 +91,8 @@ def summary(response) -> str:
         found.append("report drafted")
     elif response.answers:
         found.append("question answered")
-    text = f"Done in {response.provenance.seconds:.1f} s: {', '.join(found) or 'nothing found'}."
+    p = response.provenance
+    text = f"{p.title or p.model}, done in {p.seconds:.1f} s: {', '.join(found) or 'nothing found'}."
     return " ".join([text, *response.provenance.notes])
 
 

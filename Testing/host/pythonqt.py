@@ -71,7 +71,11 @@ def is_cpp_class(class_: type) -> bool:
 
 
 def _get(self, name: str):
-    if name.startswith("__") or _is_exempt(sys._getframe(1)):
+    try:
+        caller = sys._getframe(1)
+    except ValueError:  # Qt itself, while Python ends
+        return _plain_get(self, name)
+    if name.startswith("__") or _is_exempt(caller):
         return _plain_get(self, name)
     if not shiboken6.isValid(self):
         raise ValueError(f"Trying to read '{name}' of a destroyed {type(self).__name__} object")

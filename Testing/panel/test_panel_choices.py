@@ -130,7 +130,7 @@ def test_another_model_brings_its_adapters_and_precisions(panel, cards, volume, 
     assert panel.parameters.precision == "fp32"
     choose_model(panel, "open")
     assert (panel.parameters.adapter, panel.parameters.precision) == ("none", "bf16")
-    assert panel.ui.modelSummaryLabel.text == "Takes any name."
+    assert panel.ui.modelSummaryLabel.text.startswith("Takes any name. <a")
     panel.ui.freeLabelsEdit.text = "liver"
     panel.ui.applyButton.click()
     finish()
@@ -349,3 +349,16 @@ def test_the_module_does_not_use_isinstance_on_widgets():
 
 def test_the_module_file_stays_thin():
     assert len((MODULE / "MedFM.py").read_text().splitlines()) <= 400
+
+
+def test_the_model_card_opens_beside_the_panel_and_keeps_nothing_waiting(panel):
+    label = panel.ui.modelSummaryLabel
+    assert "demonstration" in panel.ui.modelSelector.currentText
+    assert 'href="model-card"' in label.text
+    label.linkActivated.emit("model-card")
+    window = panel.models.window
+    assert window.dialog.visible
+    assert not window.dialog.modal
+    text = window.browser.toPlainText()
+    assert "Not a medical device" in text
+    assert "Limits" in text

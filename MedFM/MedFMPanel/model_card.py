@@ -1,0 +1,31 @@
+"""A window with a model's whole card: what it is, what it can and cannot do, and numbers. Knows Qt and text; no models."""
+
+from __future__ import annotations
+
+import qt
+
+WIDTH, HEIGHT = 820, 760
+
+
+class CardWindow:
+    """One window, beside Slicer's and never in its way; shows one card at a time."""
+
+    def __init__(self, parent):
+        self.dialog = qt.QDialog(parent)
+        self.dialog.setWindowTitle("Model card")
+        self.dialog.resize(WIDTH, HEIGHT)
+        self.browser = qt.QTextBrowser()
+        self.browser.setOpenExternalLinks(True)
+        layout = qt.QVBoxLayout(self.dialog)
+        layout.addWidget(self.browser)
+
+    def show(self, title: str, markdown: str) -> None:
+        """Show a card.
+
+        Args:
+            title: of the model. markdown: the card.
+        """
+        self.dialog.setWindowTitle(f"Model card: {title}")
+        self.browser.setMarkdown(markdown)
+        self.dialog.show()
+        self.dialog.raise_()
