@@ -1,0 +1,69 @@
+"""Every stage of the recipe, for seconds instead of an hour: it runs, resumes, and leaves a folder that MedFM can use."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+pytestmark = pytest.mark.slow
+
+
+def stage(name, *arguments):
+    subprocess.run([sys.executable, "-m", f"MedFMLib.training.{name}", *map(str, arguments)], check=True)
+
+
+def steps(log):
+    return [json.loads(line)["step"] for line in log.read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, open_data):
+    """A model folder from nothing."""
+    data, work = open_data("brain_labelmaps").parent, tmp_path_factory.mktemp("work")
+    given = ("--data", data, "--work", work)
+    stage("train_codec", *given, "--output", work / "mask_codec", "--minutes", 0.1)
+    stage("train_eyes", *given, "--minutes", 0.6, "--batch", 4, "--processes", 1)
+    first = steps(work / "eyes.jsonl")
+    stage("train_eyes", *given, "--minutes", 0.4, "--batch", 4, "--processes", 2)
+    again = steps(work / "eyes.jsonl")
+    assert again[: len(first)] == first
+    assert again[-1] > first[-1], "the second start went on from the first"
+    stage("train_tiny", *given, "--minutes", 0.2, "--batch", 4)
+    for name in ("torso-ct", "hippocampus"):
+        stage("train_adapter", name, *given, "--minutes", 0.2, "--batch", 4)
+    stage("ship", "--work", work, "--output", work / "shipped")
+    return work / "shipped"
+
+
+def test_the_folder_holds_safetensors_and_nothing_that_runs(folder):
+    names = {path.name for path in folder.rglob("*") if path.is_file()}
+    assert {
+        "model.safetensors",
+        "mask_head.safetensors",
+        "adapter_model.safetensors",
+        "labels.json",
+        "curves.png",
+    } <= names
+    assert not {path.suffix for path in folder.rglob("*")} & {".bin", ".pt", ".pkl", ".pth"}
+
+
+def test_the_folder_answers_and_draws(folder, open_data):
+    from MedFMLib.models import paligemma
+    from MedFMLib.training.bench_runtime import open_model
+    from MedFMLib.training.sources import read
+    from MedFMLib.view import make_view
+
+    model = open_model(folder).runtime
+    assert isinstance(model, paligemma.PaliGemma)
+    image = read(open_data("ct_torso") / "ct.nii.gz", "CT")
+    assert isinstance(model.write([make_view(image, "axial", 50)], "which plane is this?"), str)
+    for adapter, labels in (
+        ("", ["liver", "brain"]),
+        ("torso-ct", ["liver"]),
+        ("hippocampus", ["anterior hippocampus"]),
+    ):
+        model.use_adapter(adapter)
+        masks = model.segment_volume(image, labels)
+        assert all(mask.shape == image.geometry.shape and mask.dtype == np.bool_ for mask in masks.values())
