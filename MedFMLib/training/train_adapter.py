@@ -120,7 +120,7 @@ def lora_config(rank: int):
 
 def train(name: str, data: Path, work: Path, pretrained: Path | None, minutes: float, batch: int, rank_of_lora: int,
           top: float, seed: int, rank: int = 0, processes: int = 1) -> None:  # fmt: skip
-    """Train for `minutes`, then write the adapter's folder."""
+    """Train for `minutes` (0: not at all), then write the adapter's folder."""
     import torch
     from peft import get_peft_model
     from torch import nn
@@ -154,7 +154,7 @@ def train(name: str, data: Path, work: Path, pretrained: Path | None, minutes: f
         partial(picture_batches, data, shape.image, batch, seed * 100 + rank, step * batch, make), ahead=4
     )
     team, log = Team(work, rank, processes), Log(work / f"adapter-{name}.jsonl", 25, step, batch * processes)
-    choose, began, fraction, sums = random.Random(seed + step), time.time(), 0.0, 0.0
+    choose, began, fraction, sums = random.Random(seed + step), time.time(), float(minutes <= 0), 0.0
 
     def save() -> None:
         save_checkpoint(checkpoint, {"now": modules.state_dict(), "average": average.state, "step": step,
