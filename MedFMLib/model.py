@@ -143,6 +143,21 @@ class LoadedFacts:
 
 
 @dataclass(frozen=True)
+class Score:
+    """A published number of a model; others measured it, on their data.
+
+    Args:
+        benchmark: the test set. metric: what was counted, with its unit. value: as published.
+        source: where it was read. Scores from different sources are not comparable.
+    """
+
+    benchmark: str
+    metric: str
+    value: float
+    source: str
+
+
+@dataclass(frozen=True)
 class ModelCard:
     """Everything about a model that can be known before loading it. Read from JSON, strictly.
 
@@ -167,6 +182,8 @@ class ModelCard:
         default_adapter: a name, or `AUTOMATIC`.
         adapter_labels: adapter → modality → structures that it is made for; what `AUTOMATIC` goes by.
         seconds_per_slice: rough time per slice on two CPU cores, for warnings; 0 if unknown.
+        recipe: one or two sentences on what the model is shown of a volume.
+        scores: published numbers.
         languages, not_for, citation, data: for people.
     """
 
@@ -192,6 +209,8 @@ class ModelCard:
     default_adapter: str = ""
     adapter_labels: dict[str, dict[str, tuple[str, ...]]] = field(default_factory=dict)
     seconds_per_slice: float = 0.0
+    recipe: str = ""
+    scores: tuple[Score, ...] = ()
     languages: tuple[str, ...] = ("en",)
     not_for: str = ""
     citation: str = ""
@@ -203,6 +222,7 @@ class ModelCard:
         object.__setattr__(self, "labels", {key: tuple(value) for key, value in self.labels.items()})
         chosen_for = {a: {m: tuple(names) for m, names in of.items()} for a, of in self.adapter_labels.items()}
         object.__setattr__(self, "adapter_labels", chosen_for)
+        object.__setattr__(self, "scores", tuple(self._score(score) for score in self.scores))
         unknown = set(self.abilities) - set(ABILITIES)
         if unknown:
             raise ModelError(
@@ -213,6 +233,18 @@ class ModelCard:
             raise ModelError(f"Card '{self.id}' names adapters that it does not list: {', '.join(sorted(unknown))}.")
         if not self.precisions:
             raise ModelError(f"Card '{self.id}' must list at least one precision.")
+
+    def _score(self, score: Score | dict) -> Score:
+        if isinstance(score, Score):
+            return score
+        wanted = {"benchmark": str, "metric": str, "value": int | float, "source": str}
+        if not isinstance(score, dict) or set(score) != set(wanted):
+            raise ModelError(f"A score of card '{self.id}' must have {', '.join(wanted)}, not {score!r}.")
+        for name, kind in wanted.items():
+            if not isinstance(score[name], kind) or isinstance(score[name], bool) or score[name] == "":
+                what = "a text" if kind is str else "a number"
+                raise ModelError(f"In a score of card '{self.id}', '{name}' must be {what}, not {score[name]!r}.")
+        return Score(**score)
 
     def labels_for(self, modality: str) -> tuple[str, ...]:
         """Structures that the model knows in images of a modality, e.g. 'MR'; empty if any or none."""

@@ -96,8 +96,9 @@ def page(card: ModelCard) -> str:
     folder = resources.path(*card.weights.split("/")) if card.weights else Path(card.id).expanduser()
     if (folder / "README.md").is_file():
         return (folder / "README.md").read_text(encoding="utf-8")
-    rows = {"Summary": card.summary, "Licence": card.licence, "Gate": card.gate, "Not for": card.not_for,
-            "Data": card.data, "Citation": card.citation}  # fmt: skip
+    scores = "; ".join(f"{s.benchmark} {s.value:g} ({s.metric}; {s.source})" for s in card.scores)
+    rows = {"Summary": card.summary, "Shown to it": card.recipe, "Licence": card.licence, "Gate": card.gate,
+            "Not for": card.not_for, "Data": card.data, "Published scores": scores, "Citation": card.citation}  # fmt: skip
     return "\n\n".join([f"# {card.title}", *(f"**{name}:** {text}" for name, text in rows.items() if text)])
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from MedFMLib import registry, resources
 from MedFMLib.errors import InputError, MedFMError, ModelError
-from MedFMLib.model import ModelCard
+from MedFMLib.model import ModelCard, Score
 
 GOOD = {
     "id": "x", "title": "X", "architecture": "paligemma", "summary": "s", "licence": "l", "parameters": 1, "image_size": 2,
@@ -52,9 +52,25 @@ def test_a_card_may_have_only_known_fields_of_the_right_kind(tmp_path):
         card(tmp_path, abilities=["flies"])
     with pytest.raises(ModelError, match="at least one precision"):
         card(tmp_path, precisions=[])
+    with pytest.raises(ModelError, match="'recipe' must be str"):
+        card(tmp_path, recipe=["one slice"])
     (tmp_path / "bad.json").write_text("{")
     with pytest.raises(ModelError, match="bad.json can't be read"):
         ModelCard.from_json(tmp_path / "bad.json")
+
+
+def test_a_score_says_what_was_counted_and_who_published_it(tmp_path):
+    score = {"benchmark": "SLAKE", "metric": "accuracy (%)", "value": 83, "source": "a table"}
+    assert card(tmp_path, scores=[score]).scores == (Score(**score),)
+    page = registry.page(card(tmp_path, scores=[score], recipe="One slice."))
+    assert "SLAKE 83 (accuracy (%); a table)" in page
+    assert "**Shown to it:** One slice." in page
+    with pytest.raises(ModelError, match="score of card 'x' must have benchmark, metric, value, source"):
+        card(tmp_path, scores=[{**score, "year": 2026}])
+    with pytest.raises(ModelError, match="'value' must be a number, not '83'"):
+        card(tmp_path, scores=[{**score, "value": "83"}])
+    with pytest.raises(ModelError, match="'source' must be a text, not ''"):
+        card(tmp_path, scores=[{**score, "source": ""}])
 
 
 def test_a_folder_is_a_model_if_its_type_is_known(tmp_path):
