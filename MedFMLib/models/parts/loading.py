@@ -190,7 +190,6 @@ def load_weights(model_class, folder: Path, precision: str, parameters: int, ski
     Raises:
         ModelError: if weights are missing or don't fit the config.
     """
-    import logging
 
     import torch
     import transformers
@@ -203,8 +202,7 @@ def load_weights(model_class, folder: Path, precision: str, parameters: int, ski
         and (precision == "fp32" or (precision == stored and parameters < SMALL))
     ):
         return _load_unpacked(model_class, folder), f"{stored} weights in fp32"
-    # at import bitsandbytes tells of an optional accelerator that it could not download
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    _quiet_bitsandbytes()
     os.environ.setdefault("HF_DEACTIVATE_ASYNC_LOAD", "1")  # loading in parallel peaks above the dense size
     transformers.utils.logging.disable_progress_bar()  # front ends have their own
     dtype = compute_dtype(target, parameters)
@@ -240,6 +238,13 @@ def load_weights(model_class, folder: Path, precision: str, parameters: int, ski
         held = precision
     guard_4bit(model)
     return model.eval(), held
+
+
+def _quiet_bitsandbytes() -> None:
+    """At import bitsandbytes tells of an optional accelerator that it could not download."""
+    import logging
+
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 
 def _load_unpacked(model_class, folder: Path):
@@ -381,6 +386,8 @@ def attach_adapter(model, folder: Path, known_as: str = "default"):
         ModelError: if the adapter was made for another base, or has broken values.
     """
     import numpy as np
+
+    _quiet_bitsandbytes()  # PEFT imports it
     from peft import PeftModel
     from safetensors.numpy import load_file
 
@@ -428,7 +435,7 @@ def switch_adapter(model, name: str) -> None:
     if not hasattr(model, "peft_config"):
         return
     mergeable = not any(type(module).__name__ in ("Linear4bit", "Linear8bitLt") for module in model.modules())
-    if mergeable:
+    if mergeable and any(getattr(module, "merged", False) for module in model.modules()):
         model.unmerge_adapter()
     if not name:
         model.base_model.disable_adapter_layers()
