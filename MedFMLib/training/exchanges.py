@@ -17,9 +17,9 @@ from .questions import scene as make_scene
 from .samples import pictures, training_painter
 from .synthesis import Painter, Picture
 
-WORD_KINDS = {"modality": 1, "plane": 2, "body part": 2, "visible structures": 3.5, "presence": 4, "side": 3, "patient side": 3,
-              "largest": 3.5, "counting": 2, "comparison": 2.5, "where": 2.5, "relation": 2, "asymmetry": 2, "skull": 0.7,
-              "refusal": 1.5, "caption": 1, "describe": 1}  # fmt: skip
+WORD_KINDS = {"modality": 1, "plane": 2.5, "body part": 2, "visible structures": 3, "presence": 3, "side": 4,
+              "patient side": 4.5, "largest": 5, "counting": 3, "comparison": 3, "where": 3, "relation": 2.5, "asymmetry": 2,
+              "skull": 0.8, "refusal": 5, "caption": 0.5, "describe": 0.5}  # fmt: skip
 """Kind of question → its share of training."""
 
 
@@ -137,7 +137,7 @@ def exchange_batches(
     seed: int,
     start: int = 0,
     painter: Painter | None = None,
-    objects_share: float = 0.5,
+    objects_share: float = 0.15,
 ) -> Iterator[Batch]:
     """Endless batches: a question in words about every picture, and masks or boxes for some.
 
@@ -149,7 +149,7 @@ def exchange_batches(
 
     encode = mask_encoder(MaskCodec.load(codec_folder))
     layout = TextLayout(tokenizer, image_tokens)
-    source = pictures(painter or training_painter(data, size, zooms=0.3, crops=0.35), seed, start)
+    source = pictures(painter or training_painter(data, size, head_share=0.52, zooms=0.3, crops=0.4), seed, start)
     while True:
         drawn, objects, words = [], [], []
         for number in range(batch):

@@ -8,7 +8,7 @@ a name alone would answer ("on which side of the patient is the left kidney?") a
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -35,7 +35,7 @@ class Scene:
         missing: structures that are surely not in it.
         complete: everything of `SPOKEN` that is visible is in `visible`.
         stripped: only the brain of the head is shown.
-        names: all that is visible, with sides in sagittal slices too.
+        names: all that is visible and its pixels, with sides in sagittal slices too.
         labelled: no pixel is of an unknown part.
     """
 
@@ -46,14 +46,14 @@ class Scene:
     missing: tuple[str, ...]
     complete: bool = True
     stripped: bool = False
-    names: tuple[str, ...] = ()
+    names: dict[str, int] = field(default_factory=dict)
     labelled: bool = True
 
 
 def scene(modality: str, plane: str, region: str, parts: np.ndarray, known, absent, stripped: bool = False) -> Scene:
     """What is certain about an (S, S) part picture; `known` and `absent` as for `objects.survey`."""
     visible, missing = survey(parts, tuple(n for n in known if n in SPOKEN), tuple(n for n in absent if n in SPOKEN))
-    names, labelled = tuple(visible), UNKNOWN_PART not in parts
+    names, labelled = {name: seen.pixels for name, seen in visible.items()}, UNKNOWN_PART not in parts
     complete = labelled
     if plane == "sagittal":
         complete = complete and all(other_side(name) is None for name in visible)
@@ -113,6 +113,41 @@ NEAR_MIDDLE = 0.06
 """So near the middle (share of the picture) nothing is called left, right, upper or lower."""
 
 
+CLEARLY = 1.4
+"""So much larger must be what is called larger or largest."""
+
+_KNOWN_OF_PATIENTS = ("age", "date of birth", "address", "weight", "height", "blood type", "heart rate",
+                      "blood sugar", "insurance", "name", "nationality", "temperature", "oxygen saturation", "diet",
+                      "family history", "pain score", "income", "room number", "hair colour", "email", "religion")  # fmt: skip
+_HAVE = ("asthma", "cancer", "a cold", "covid", "dementia", "epilepsy", "an allergy", "hypertension", "a stroke", "back pain",
+         "depression", "pneumonia", "anaemia", "high cholesterol", "a heart attack", "nausea", "arthritis",
+         "migraine")  # fmt: skip
+_THERE = ("a metastasis", "a cyst", "a bleeding", "a haemorrhage", "an aneurysm", "a stone", "inflammation", "a lesion",
+          "an abnormality", "oedema", "a blood clot", "a hernia", "atrophy", "calcification")  # fmt: skip
+_FREE = ("who ordered this scan?", "who is the radiologist?", "which contrast agent was given?", "why was this scan made?",
+         "how much did the scan cost?", "where was this image taken?", "what year is it?", "which drug should be given?",
+         "should the patient have an operation?", "will the patient recover?", "can the patient go home?", "is the patient ill?",
+         "is this normal?", "what disease is this?", "what caused this?", "is it serious?",
+         "how many children does the patient have?", "what did the patient eat?", "is the patient pregnant?",
+         "is the patient a child?", "how fast is the heart beating?",
+         "what is the dose of the drug?", "is the patient in pain?", "how long has the patient been ill?",
+         "is it contagious?")  # fmt: skip
+
+
+def _made_refusal(rng: np.random.Generator) -> str:
+    """A question that no picture answers, put together from pieces, so that refusing is learned rather than remembered."""
+    kind = rng.random()
+    if kind < 0.3:
+        return f"what is the {rng.choice(_KNOWN_OF_PATIENTS)} of the patient?"
+    if kind < 0.4:
+        return f"what is the patient's {rng.choice(_KNOWN_OF_PATIENTS)}?"
+    if kind < 0.6:
+        return f"does the patient have {rng.choice(_HAVE)}?"
+    if kind < 0.75:
+        return f"is there {rng.choice(_THERE)}?"
+    return str(rng.choice(_FREE))
+
+
 def _center(seen: Seen) -> tuple[float, float]:
     y0, x0, y1, x1 = seen.box
     rows, columns = np.nonzero(seen.mask)
@@ -138,15 +173,26 @@ def quadrant(seen: Seen) -> str | None:
     return None if side is None or abs(y - 0.5) < NEAR_MIDDLE else f"{'upper' if y < 0.5 else 'lower'} {side}"
 
 
-def body_part(scene: Scene) -> str:
-    """ "head", or the part of the torso that its structures tell."""
+_REGIONS = {
+    "chest": ("left lung", "right lung"),
+    "abdomen": ("liver", "spleen", "left kidney", "right kidney", "stomach"),
+    "pelvis": ("urinary bladder", "left hip bone", "right hip bone"),
+}
+
+
+def body_part(scene: Scene) -> str | None:
+    """ "head", or the part of the torso that fills most of the picture's structures, or two where neither does by far.
+
+    None for a torso without any of the structures that tell.
+    """
     if scene.region == "head":
         return "head"
-    names = set(scene.names or scene.visible)
-    chest, pelvis = names & {"left lung", "right lung"}, names & {"urinary bladder", "left hip bone", "right hip bone"}
-    abdomen = names & {"liver", "spleen", "left kidney", "right kidney", "stomach"}
-    found = [n for n, there in (("chest", chest), ("abdomen", abdomen), ("pelvis", pelvis)) if there]
-    return " and ".join(found[:2]) if 0 < len(found) < 3 else "torso"
+    pixels = scene.names or {name: seen.pixels for name, seen in scene.visible.items()}
+    sizes = {region: sum(pixels.get(name, 0) for name in names) for region, names in _REGIONS.items()}
+    first, second = sorted(sizes, key=lambda region: -sizes[region])[:2]
+    if not sizes[first]:
+        return None
+    return first if sizes[first] >= 2 * sizes[second] else " and ".join(r for r in _REGIONS if r in (first, second))
 
 
 def _listed(names: list[str], most: int) -> str:
@@ -155,7 +201,7 @@ def _listed(names: list[str], most: int) -> str:
 
 def caption(scene: Scene) -> str:
     """One short sentence."""
-    part = "skull-stripped brain" if scene.stripped else body_part(scene)
+    part = "skull-stripped brain" if scene.stripped else body_part(scene) or "torso"
     return f"{scene.plane} {scene.modality} image of the {part}"
 
 
@@ -263,7 +309,7 @@ def _about_two(scene: Scene, kind: str, rng: np.random.Generator) -> tuple[tuple
     first, second = scene.visible[a], scene.visible[b]
     if kind == "comparison":
         ratio = first.pixels / second.pixels
-        return ((a, b), a if ratio > 1 else b) if max(ratio, 1 / ratio) > 1.4 else None
+        return ((a, b), a if ratio > 1 else b) if max(ratio, 1 / ratio) > CLEARLY else None
     difference = _center(second)[0] - _center(first)[0]
     return ((a, b), "yes" if difference > 0 else "no") if abs(difference) > NEAR_MIDDLE else None
 
@@ -276,12 +322,13 @@ def _answer(scene: Scene, kind: str, rng: np.random.Generator) -> tuple[tuple[st
         case "plane":
             return (), scene.plane
         case "body part":
-            return ((), body_part(scene)) if scene.labelled else None
+            part = body_part(scene) if scene.labelled else None
+            return ((), part) if part else None
         case "visible structures":
             return ((), _listed(_elementary(scene.visible), 8)) if scene.complete else None
         case "largest":
             ranked = sorted((scene.visible[n].pixels, n) for n in _elementary(scene.visible))[::-1]
-            clear = ranked and (len(ranked) == 1 or ranked[0][0] > 1.15 * ranked[1][0])
+            clear = ranked and (len(ranked) == 1 or ranked[0][0] > CLEARLY * ranked[1][0])
             return ((), ranked[0][1]) if clear and scene.complete else None
         case "presence" | "side" | "where":
             return _about_one(scene, kind, rng)
@@ -316,6 +363,10 @@ def exchange_of(
     names, answer = found
     words = WORDINGS[kind]
     wording = words[0] if rng.random() < 0.4 else str(rng.choice(words))
+    if kind == "refusal" and rng.random() < 0.75:
+        wording = _made_refusal(rng)
+        while wording in HELD_OUT_REFUSALS:
+            wording = _made_refusal(rng)
     if kind == "skull" and "removed" in wording:
         answer = {"yes": "no", "no": "yes"}[answer]
     if kind == "asymmetry" and "difference" in wording and answer == "about the same size":

@@ -89,10 +89,10 @@ def test_above_is_above_in_the_picture():
 def test_only_the_head_in_mr_can_lack_its_skull():
     brain = {"brain": seen("brain", 0.5, 900)}
     for stripped, there in ((True, "no"), (False, "yes")):
-        head = Scene("MR", "axial", "head", brain, (), True, stripped, ("brain",))
+        head = Scene("MR", "axial", "head", brain, (), True, stripped, {"brain": 900})
         for e in answers(head, "skull"):
             assert e.answer == (there if "visible" in e.prompt else {"yes": "no", "no": "yes"}[there])
-    assert answers(Scene("CT", "axial", "torso", brain, (), names=("brain",)), "skull") == []
+    assert answers(Scene("CT", "axial", "torso", brain, (), names={"brain": 900}), "skull") == []
 
 
 def test_a_sagittal_picture_is_not_asked_about_sides():
@@ -143,6 +143,28 @@ def test_what_an_incomplete_source_cannot_know_is_not_asked(scene):
 def test_refusals_are_always_the_same_sentence(scene):
     assert {e.answer for e in answers(scene, "refusal")} == {questions.REFUSAL}
     assert not set(questions.HELD_OUT_REFUSALS) & set(questions.WORDINGS["refusal"])
+
+
+def test_refusals_come_in_many_wordings_and_never_in_those_that_measure(scene):
+    asked = {e.prompt.removeprefix("answer en ") for e in answers(scene, "refusal", 500)}
+    assert len(asked) > 80
+    assert not asked & set(questions.HELD_OUT_REFUSALS)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "part"),
+    [
+        ({"liver": 90, "left lung": 20}, "abdomen"),
+        ({"liver": 50, "left lung": 60}, "chest and abdomen"),
+        ({"left hip bone": 70, "stomach": 50}, "abdomen and pelvis"),
+        ({"spine": 200}, None),
+    ],
+)
+def test_the_body_part_is_what_fills_most_of_the_picture(sizes, part):
+    visible = {n: seen(n, 0.5, size) for n, size in sizes.items()}
+    torso = Scene("CT", "axial", "torso", visible, ())
+    assert questions.body_part(torso) == part
+    assert {e.answer for e in answers(torso, "body part")} == ({part} if part else set())
 
 
 def test_a_description_names_modality_plane_region_and_structures(scene):

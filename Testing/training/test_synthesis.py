@@ -102,6 +102,9 @@ def test_unsided_white_matter_takes_the_nearest_side():
     values[:4], values[5:], values[4] = 2, 41, 255
     values[4, 0, 0] = 0
     parts = sources.freesurfer_parts(values)
-    assert parts[4, 1, 1] in (labels.part_number("left cerebral white matter"), labels.part_number("right cerebral white matter"))
+    assert parts[4, 1, 1] in (
+        labels.part_number("left cerebral white matter"),
+        labels.part_number("right cerebral white matter"),
+    )
     assert parts[0, 0, 0] == labels.part_number("left cerebral white matter")
     assert parts[4, 0, 0] == 0
