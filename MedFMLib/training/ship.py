@@ -22,6 +22,7 @@ import json
 import shutil
 from pathlib import Path
 
+from .. import resources
 from .labels import LABELS, PAIRS, STRUCTURES
 from .questions import WORDINGS
 from .tiny import Shape, make_model, make_processor, make_tokenizer, mask_network
@@ -128,6 +129,9 @@ def ship(work: Path, output: Path) -> None:
         staged.rename(output / name)
         shutil.rmtree(old, ignore_errors=True)
     write_labels(output)
+    if output.resolve() != resources.path("models", "medfm-tiny").resolve():  # so that `--model` takes the folder
+        card = resources.load_json("zoo", "medfm-tiny.json") | {"id": str(output.resolve()), "weights": ""}
+        (output / "medfm-card.json").write_text(json.dumps(card, indent=1) + "\n")
     draw_curves(work, output / "curves.png")
 
 
