@@ -97,6 +97,56 @@ def test_held_out_maps_and_slices_never_reach_training(data):
         assert not any(np.array_equal(gone, subject.image[:, :, k]) for k in range(subject.image.shape[2]))
 
 
+def test_held_out_hippocampi_never_reach_training(data, open_data):
+    open_data("msd_hippocampus")
+    seen, kept = sources.hippocampus_files(data), sources.hippocampus_files(data, held_out=True)
+    assert (len(seen), len(kept)) == (56, 24)
+    assert not set(seen) & set(kept)
+    assert {s.name for s in sources.hippocampus_subjects(data)} == {f.name.split(".")[0] for f in seen}
+
+
+def test_a_crop_is_mirrored_with_its_labels_and_a_region_stays_inside_the_slice(torso):
+    crop = sources.Subject(
+        "crop", "crop", "MR", torso.values, (torso.values == 5).astype(np.uint8), np.ones(3), torso.image
+    )
+    painter = synthesis.Painter([crop], 48)
+    for number in range(8):
+        picture = painter.draw(generator(2, number))
+        assert (picture.region, picture.parts.max() <= 1, picture.pixels.shape) == ("crop", True, (48, 48, 3))
+    box = np.array([(0, n) for n in torso.parts.shape])
+    whole = synthesis.cut(torso, box, "axial", 0.5, 64)
+    for number in range(12):
+        part = synthesis.cut(torso, box, "axial", 0.5, 64, generator(3, number), crops=1.0)
+        assert part.mm < whole.mm  # a region fills the picture
+
+
+def test_a_zoomed_cut_is_the_picture_that_the_second_look_takes(torso):
+    """`models.parts.volume_masks` makes its pictures by itself; training must show the same."""
+    from MedFMLib.models.parts import volume_masks
+
+    image = Image(torso.image[None], Geometry(torso.image.shape, np.diag([3.0, 3.0, 3.0, 1.0])), "CT")
+    box = np.array([(4, 56), (4, 46), (0, 40)])
+    where = synthesis.cut(torso, box, "coronal", 0.5, 96, zoom=True)
+    ours = window_for(image).apply(synthesis.linear(torso.image, where.points, -1024.0))
+    seen = []
+
+    def remember(pictures):
+        import torch
+
+        seen.extend(pictures)
+        return torch.zeros(len(pictures), 2, 96, 96)
+
+    world = (box.T - [[0], [0]]) * 3.0 + np.array([[-1.5], [-1.5]])  # voxel faces
+    volume_masks._look(
+        image, window_for(image), remember, 96, world, 52 * 3 * 1.12, ("coronal",), 0.0, (), lambda _: None
+    )
+    theirs = seen[len(seen) // 2]
+    shown = theirs.any(-1)  # the second look leaves out what lies beyond the box
+    difference = np.abs(ours.astype(int) - theirs.astype(int)).max(-1)[shown]
+    assert shown.mean() > 0.3
+    assert (difference > 60).mean() < 0.08  # edges, by interpolation and half a slice
+
+
 def test_unsided_white_matter_takes_the_nearest_side():
     values = np.zeros((9, 3, 3), np.uint16)
     values[:4], values[5:], values[4] = 2, 41, 255
