@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from . import NOTICE
+from . import NOTICE, cli_models
 from .errors import Cancelled, InputError, MedFMError
 from .request import DEFAULT_MODEL, Request, Response, SliceChoice
 
@@ -29,8 +29,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help=f"Ask a small private medical vision-language model about a volume. {NOTICE}",
 )
-models_app = typer.Typer(no_args_is_help=True, help="Models that MedFM knows, and their sizes.")
-app.add_typer(models_app, name="models")
+app.add_typer(cli_models.app, name="models")
 out, err = Console(), Console(stderr=True)
 
 InputPath = Annotated[Path, typer.Argument(metavar="IMAGE", help="NIfTI, NRRD or MHA file, DICOM file or folder.")]
@@ -270,66 +269,6 @@ def demo(
     for answer in result.answers:
         out.print(f"[bold]{answer.question}[/bold] {answer.text}", highlight=False)
     _finish(result.response, result.files, False)
-
-
-@models_app.command("list")
-def list_models(as_json: Json = False) -> None:
-    """Every model of the zoo."""
-    from . import registry
-
-    cards = registry.cards().values()
-    if as_json:
-        print(json.dumps([asdict(card) for card in cards], indent=2))
-        return
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for title in ("id", "parameters", "precisions", "adapters", "licence"):
-        table.add_column(title, overflow="fold", no_wrap=title in ("id", "parameters"))
-    for card in cards:
-        table.add_row(
-            card.id, f"{card.parameters / 1e6:,.1f} M", ", ".join(card.precisions),
-            ", ".join(card.adapters) or "–", card.licence,
-        )  # fmt: skip
-    out.print(table)
-
-
-@models_app.command("stats")
-def model_stats(
-    model: Annotated[str, typer.Argument(help="Model id or folder.")] = DEFAULT_MODEL,
-    precision: Annotated[str, typer.Option(help="nf4 or int8.")] = "nf4",
-    as_json: Json = False,
-) -> None:
-    """Sizes per layer and in all, dense (bf16) and quantized, from the config alone."""
-    from . import registry
-
-    if precision not in ("nf4", "int8"):
-        raise InputError(f"Sizes are known for nf4 and int8, not for '{precision}'.")
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    card = registry.card(model)
-    sizes = registry.architecture(card.architecture).stats(card, precision)
-    if as_json:
-        facts = {
-            "model": card.id, "precision": precision, "dense": sizes.dense, "parameters": sizes.parameters,
-            "dense_bytes": sizes.dense_bytes, "quantized_bytes": sizes.quantized_bytes,
-            "layers": [asdict(layer) for layer in sizes.layers],
-        }  # fmt: skip
-        print(json.dumps(facts, indent=2))
-        return
-    title = f"{card.id}: {sizes.dense} and {precision}"
-    table = Table(title=title, caption="quantization constants counted", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for title in ("layer", "×", "shape", "parameters", f"{sizes.dense} MiB", f"{precision} MiB"):
-        table.add_column(title, justify="left" if title == "layer" else "right", overflow="fold")
-    for layer in sizes.layers:
-        table.add_row(
-            layer.name, str(layer.count), "×".join(map(str, layer.shape)), f"{layer.parameters:,}",
-            f"{layer.dense_bytes / 2**20:,.2f}",
-            f"{layer.quantized_bytes / 2**20:,.2f}" + ("" if layer.quantized else " (dense)"),
-        )  # fmt: skip
-    out.print(table)
-    out.print(
-        f"{sizes.parameters:,} parameters; {sizes.dense} {sizes.dense_bytes / 2**30:.4f} GiB; "
-        f"{precision} {sizes.quantized_bytes / 2**30:.4f} GiB ({sizes.quantized_bytes:,} bytes, every constant counted)",
-        highlight=False, soft_wrap=True,
-    )  # fmt: skip
 
 
 @app.command("bench-tiny")

@@ -1,7 +1,9 @@
 # Every file that is installed. Written by Testing/host/cmake/list_files.py
 set(MedFMLib_FILES
   "__init__.py"
+  "acceptance.py"
   "cli.py"
+  "cli_models.py"
   "console.py"
   "demo.py"
   "engine.py"
@@ -13,6 +15,7 @@ set(MedFMLib_FILES
   "findings.py"
   "geometry.py"
   "image.py"
+  "machine.py"
   "measure.py"
   "model.py"
   "models/__init__.py"

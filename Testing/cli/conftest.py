@@ -1,9 +1,14 @@
-"""The command in a process of its own."""
+"""The command in a process of its own, or in this one."""
 
 import os
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
+
+import pytest
+
+from MedFMLib import cli
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -15,3 +20,29 @@ def medfm_process(*arguments):
         [sys.executable, "-m", "MedFMLib.cli", *map(str, arguments)],
         capture_output=True, text=True, env=environment, timeout=400, check=False,
     )  # fmt: skip
+
+
+@dataclass
+class Done:
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def medfm(monkeypatch, capfd):
+    """The command in this process, through its own entry point: seconds faster a call."""
+
+    def call(*arguments):
+        monkeypatch.setenv("COLUMNS", "200")
+        monkeypatch.setattr(sys, "argv", ["medfm", *map(str, arguments)])
+        capfd.readouterr()
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        said = capfd.readouterr()
+        return Done(code, said.out, said.err)
+
+    return call

@@ -4,7 +4,6 @@ import json
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,36 +13,9 @@ from cli.conftest import ROOT, medfm_process
 from files.dicom_writer import write_series
 from phantoms import affine, ct_phantom, oblique_geometry
 
-from MedFMLib import cli
 from MedFMLib.files.reading import geometry_of, read_image
 from MedFMLib.geometry import Geometry, lps_from_ras
 from MedFMLib.image import Image
-
-
-@dataclass
-class Done:
-    returncode: int
-    stdout: str
-    stderr: str
-
-
-@pytest.fixture
-def medfm(monkeypatch, capfd):
-    """The command in this process, through its own entry point: seconds faster a call."""
-
-    def call(*arguments):
-        monkeypatch.setenv("COLUMNS", "200")
-        monkeypatch.setattr(sys, "argv", ["medfm", *map(str, arguments)])
-        capfd.readouterr()
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        said = capfd.readouterr()
-        return Done(code, said.out, said.err)
-
-    return call
 
 
 def save(image: Image, path: Path) -> Path:

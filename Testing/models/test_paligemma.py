@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from phantoms import ct_phantom
 
-from MedFMLib import registry
+from MedFMLib import acceptance, registry
 from MedFMLib.engine import load_model
 from MedFMLib.errors import Cancelled, InputError, ModelError
 from MedFMLib.model import Locates, Segments, Watch, Writes
@@ -353,9 +353,11 @@ def test_a_pickled_adapter_is_refused(copy):
         load(copy, "default")
 
 
-def test_a_model_that_is_not_here_says_where_to_get_it(monkeypatch):
+def test_a_model_that_is_not_here_says_where_to_get_it(monkeypatch, tmp_path):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     card = registry.card("google/paligemma2-3b-mix-448")
+    acceptance.accept(card)
     with pytest.raises(ModelError, match="not on this machine.*gated.*hf download google/paligemma2-3b-mix-448"):
         load_model(card, "", "nf4", Silent())
 

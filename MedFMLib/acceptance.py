@@ -1,0 +1,99 @@
+"""Which models' terms a person accepted on this machine. Knows one small file of the user's, and no model.
+
+Gated models may be used only after their maker's terms were accepted. That is a person's own step, taken once on
+each machine, so it is remembered beside the user's other settings and never in a scene that others open. What was
+accepted is the gate as the card words it: if a new card words it differently, it is asked again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+
+from .errors import ModelError, OutputError
+from .model import ModelCard
+
+
+def file() -> Path:
+    """Where it is remembered: in the user's folder for settings, which XDG_CONFIG_HOME overrides everywhere."""
+    home = Path.home()
+    if os.environ.get("XDG_CONFIG_HOME"):
+        folder = Path(os.environ["XDG_CONFIG_HOME"])
+    elif sys.platform == "win32":
+        folder = Path(os.environ.get("APPDATA") or home / "AppData" / "Roaming")
+    elif sys.platform == "darwin":
+        folder = home / "Library" / "Application Support"
+    else:
+        folder = home / ".config"
+    return folder / "MedFM" / "accepted.json"
+
+
+def accepted(card: ModelCard) -> bool:
+    """May the model be loaded here? Always if it has no gate, or is a folder of the person's own."""
+    if not card.gate or Path(card.id).is_dir():
+        return True
+    return _remembered().get(card.id, {}).get("gate") == card.gate
+
+
+def accept(card: ModelCard) -> None:
+    """Remember that a person accepted the gate.
+
+    Raises:
+        OutputError: if it can't be written down.
+    """
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    _remember(_remembered() | {card.id: {"gate": card.gate, "licence": card.licence, "when": now}})
+
+
+def forget(card: ModelCard) -> None:
+    """Take an acceptance back; nothing happens if there is none.
+
+    Raises:
+        OutputError: if it can't be written down.
+    """
+    known = _remembered()
+    if known.pop(card.id, None) is not None:
+        _remember(known)
+
+
+def check(card: ModelCard) -> None:
+    """Let a model pass whose terms were accepted.
+
+    Raises:
+        ModelError: if they were not.
+    """
+    if not accepted(card):
+        raise ModelError(
+            f"{card.title} is gated and its terms ({card.licence}) were not accepted on this machine; "
+            f"read and accept them with `medfm models accept {card.id}`."
+        )
+
+
+def _remembered() -> dict[str, dict]:
+    """card id → what was accepted; nothing if the file is missing or damaged, so that it is asked again."""
+    try:
+        content = json.loads(file().read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    if not isinstance(content, dict):
+        return {}
+    return {key: value for key, value in content.items() if isinstance(value, dict)}
+
+
+def _remember(content: dict[str, dict]) -> None:
+    """Write all of it to a temporary file first, so that a crash leaves the old one."""
+    path, temporary = file(), None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, delete=False) as stream:
+            temporary = Path(stream.name)
+            json.dump(content, stream, indent=2, ensure_ascii=False)
+        temporary.replace(path)
+    except OSError as error:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+        raise OutputError(f"The acceptance can't be written to {path} ({error}); make that folder writable.") from error

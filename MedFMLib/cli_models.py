@@ -1,0 +1,232 @@
+"""`medfm models …`: what models there are, what they are, whether they fit here, and the terms of gated ones.
+
+Knows options and printing; nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from . import acceptance, machine, registry
+from .errors import InputError, ModelError
+from .image import MODALITIES
+from .model import ModelCard
+from .request import DEFAULT_MODEL
+
+app = typer.Typer(no_args_is_help=True, help="Models that MedFM knows: their cards, sizes and terms.")
+out = Console()
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object for scripts, nothing else.")]
+ModelId = Annotated[str, typer.Argument(metavar="ID", help="Model id or folder; see `medfm models list`.")]
+
+
+class Order(StrEnum):
+    """What a list is sorted by."""
+
+    FITS = "fits"
+    SIZE = "size"
+    NAME = "name"
+
+
+def facts(card: ModelCard) -> dict:
+    """The card and what this machine makes of it."""
+    weights = {precision: machine.weight_bytes(card, precision) for precision in card.precisions}
+    return asdict(card) | {
+        "weight_bytes": weights,
+        "fits": machine.best_precision(card, machine.free_memory()),
+        "downloaded": machine.is_here(card),
+        "gated": bool(card.gate),
+        "accepted": acceptance.accepted(card),
+        "loadable": card.architecture in registry.architectures(),
+    }
+
+
+def _matches(card: ModelCard, search: str, modality: str) -> bool:
+    text = " ".join((card.id, card.title, card.architecture, card.summary, card.licence, *card.modalities)).casefold()
+    of_modality = not modality or not card.modalities or modality in card.modalities
+    return of_modality and all(word in text for word in search.casefold().split())
+
+
+def _size(count: int | None) -> str:
+    return "?" if count is None else f"{count / 1e9:,.1f} GB" if count >= 1e8 else f"{count / 1e6:,.1f} MB"
+
+
+def _fits(row: dict) -> str:
+    if row["fits"]:
+        return f"{row['fits']}, {_size(row['weight_bytes'][row['fits']])}"
+    return "not known" if None in row["weight_bytes"].values() else "no"
+
+
+def _state(row: dict) -> str:
+    words = ["here" if row["downloaded"] else "not downloaded"]
+    if row["gated"]:
+        words.append("gated, accepted" if row["accepted"] else "gated")
+    if not row["loadable"]:
+        words.append(f"MedFM can't load {row['architecture']} yet")
+    return "; ".join(words)
+
+
+@app.command("list")
+def list_models(
+    search: Annotated[str, typer.Option(help="Only models whose id, title, summary or licence has these words.")] = "",
+    modality: Annotated[str, typer.Option(help="Only models for this modality, such as MR; general ones count.")] = "",
+    sort: Annotated[Order, typer.Option(help="The best that fits here first, the smallest, or by name.")] = Order.SIZE,
+    as_json: Json = False,
+) -> None:
+    """Every model of the zoo, and the best precision whose weights fit into this machine's free memory."""
+    if modality and modality.upper() not in MODALITIES:
+        raise InputError(f"There is no modality '{modality}'; choose one of {', '.join(MODALITIES)}.")
+    rows = [facts(card) for card in registry.cards().values() if _matches(card, search, modality.upper())]
+    if sort is Order.NAME:
+        rows.sort(key=lambda row: row["id"].casefold())
+    elif sort is Order.FITS:
+        places = {precision: place for place, precision in enumerate(machine.FROM_BEST)}
+        rows.sort(key=lambda row: (places.get(row["fits"], len(places)), -row["parameters"] * bool(row["fits"])))
+    if as_json:
+        print(json.dumps(rows, indent=2))
+        return
+    if not rows:
+        out.print("No model of the zoo is like that; look at all with `medfm models list`.")
+        return
+    caption = f"fits: weights alone, of {_size(machine.free_memory())} free; pictures and text need more"
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), caption=caption)
+    for title in ("id", "parameters", "fits", "for", "state", "licence"):
+        table.add_column(title, overflow="fold", no_wrap=title in ("id", "parameters"))
+    for row in rows:
+        count = row["parameters"]
+        table.add_row(
+            row["id"], f"{count / 1e9:,.1f} B" if count >= 1e9 else f"{count / 1e6:,.1f} M", _fits(row),
+            ", ".join(row["modalities"]) or "any", _state(row), row["licence"],
+        )  # fmt: skip
+    out.print(table)
+
+
+@app.command("show")
+def show_model(model: ModelId, as_json: Json = False) -> None:
+    """All that is known of one model: its card, what it needs here, and its published scores."""
+    card = registry.card(model)
+    row = facts(card)
+    if as_json:
+        print(json.dumps(row, indent=2))
+        return
+    memory = (f"{precision} {_size(count)}" for precision, count in row["weight_bytes"].items())
+    lines = {
+        "id": card.id,
+        "": card.summary,
+        "state": _state(row),
+        "licence": " ".join((card.licence, card.licence_url)).strip(),
+        "gate": card.gate,
+        "not for": card.not_for,
+        "shown to it": card.recipe,
+        "can": ", ".join(card.abilities),
+        "modalities": ", ".join(card.modalities) or "any",
+        "languages": ", ".join(card.languages),
+        "parameters": f"{card.parameters:,}" if card.parameters else "not known",
+        "picture": f"{card.image_size}×{card.image_size} pixels",
+        "weights": f"about {'; '.join(memory)}",
+        "fits here": _fits(row),
+        "adapters": ", ".join(card.adapters),
+        "structures": "; ".join(f"{kind}: {', '.join(names)}" for kind, names in card.labels.items()),
+        "questions": "; ".join(card.questions.values()),
+        "data": card.data,
+        "citation": card.citation,
+        "architecture": card.architecture,
+        "revision": card.revision,
+    }
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    grid.add_column(style="bold", no_wrap=True)
+    grid.add_column(overflow="fold")
+    for name, text in lines.items():
+        if text:
+            grid.add_row(name, text)
+    out.print(f"[bold]{card.title}[/bold]", grid, sep="\n", highlight=False)
+    if not card.scores:
+        return
+    caption = "measured by others; scores from different sources are not comparable"
+    table = Table(title="Published scores", caption=caption, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for title in ("benchmark", "metric", "value", "source"):
+        table.add_column(title, justify="right" if title == "value" else "left", overflow="fold")
+    for score in card.scores:
+        table.add_row(score.benchmark, score.metric, f"{score.value:g}", score.source)
+    out.print(table)
+
+
+@app.command("accept")
+def accept_terms(
+    model: ModelId,
+    yes: Annotated[bool, typer.Option("--yes", help="Don't ask: the terms were read and accepted.")] = False,
+    forget: Annotated[bool, typer.Option("--forget", help="Take the acceptance back.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Say that the terms of a gated model were read and accepted; MedFM loads it only then."""
+    card = registry.card(model)
+    if forget:
+        acceptance.forget(card)
+    elif not acceptance.accepted(card):
+        if as_json and not yes:
+            raise InputError("With --json nothing can be asked; add --yes if the terms were read and accepted.")
+        if not as_json:
+            out.print(f"{card.title}: {card.licence} {card.licence_url}\n{card.gate}", highlight=False, soft_wrap=True)
+        if not yes and not typer.confirm("Did you read and accept these terms?"):
+            raise ModelError(f"The terms of {card.title} were not accepted; nothing was changed.")
+        acceptance.accept(card)
+    if as_json:
+        print(json.dumps({"model": card.id, "gated": bool(card.gate), "accepted": acceptance.accepted(card)}, indent=2))
+    elif not card.gate:
+        out.print(f"{card.title} has no gate; it can be loaded without accepting anything.", highlight=False)
+    elif forget:
+        out.print(f"The acceptance of {card.title}'s terms is forgotten; MedFM asks again.", highlight=False)
+    else:
+        out.print(f"The terms of {card.title} are accepted on this machine.", highlight=False)
+
+
+@app.command("stats")
+def model_stats(
+    model: ModelId = DEFAULT_MODEL,
+    precision: Annotated[str, typer.Option(help="nf4 or int8.")] = "nf4",
+    as_json: Json = False,
+) -> None:
+    """Sizes per layer and in all, dense (bf16) and quantized, from the config alone."""
+    if precision not in ("nf4", "int8"):
+        raise InputError(f"Sizes are known for nf4 and int8, not for '{precision}'.")
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    card = registry.card(model)
+    if machine.config_folder(card) is None:
+        raise ModelError(
+            f"The sizes of {card.title} need its config.json, which doesn't come with MedFM; "
+            "download the model, or give the path of a folder with it."
+        )
+    sizes = registry.architecture(card.architecture).stats(card, precision)
+    if as_json:
+        content = {
+            "model": card.id, "precision": precision, "dense": sizes.dense, "parameters": sizes.parameters,
+            "dense_bytes": sizes.dense_bytes, "quantized_bytes": sizes.quantized_bytes,
+            "layers": [asdict(layer) for layer in sizes.layers],
+        }  # fmt: skip
+        print(json.dumps(content, indent=2))
+        return
+    title = f"{card.id}: {sizes.dense} and {precision}"
+    table = Table(title=title, caption="quantization constants counted", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for title in ("layer", "×", "shape", "parameters", f"{sizes.dense} MiB", f"{precision} MiB"):
+        table.add_column(title, justify="left" if title == "layer" else "right", overflow="fold")
+    for layer in sizes.layers:
+        table.add_row(
+            layer.name, str(layer.count), "×".join(map(str, layer.shape)), f"{layer.parameters:,}",
+            f"{layer.dense_bytes / 2**20:,.2f}",
+            f"{layer.quantized_bytes / 2**20:,.2f}" + ("" if layer.quantized else " (dense)"),
+        )  # fmt: skip
+    out.print(table)
+    out.print(
+        f"{sizes.parameters:,} parameters; {sizes.dense} {sizes.dense_bytes / 2**30:.4f} GiB; "
+        f"{precision} {sizes.quantized_bytes / 2**30:.4f} GiB ({sizes.quantized_bytes:,} bytes, every constant counted)",
+        highlight=False, soft_wrap=True,
+    )  # fmt: skip
