@@ -72,7 +72,10 @@ KINDS = ("answer", "caption", "describe")
 
 @runtime_checkable
 class Writes(Protocol):
-    """Can write text about pictures. `max_views` is how many it can look at in one question."""
+    """Can write text about pictures. `max_views` is how many it can look at in one question.
+
+    One that reads earlier turns though it looks at a single picture has `remembers = True`.
+    """
 
     max_views: int
 
@@ -91,6 +94,14 @@ class Writes(Protocol):
         Raises:
             Cancelled: within one token after `watch.cancelled()` turns true.
         """
+
+
+@runtime_checkable
+class ChoosesSlices(Protocol):
+    """Sees many pictures at once, and has a recipe for which slices of a volume they are."""
+
+    def choose_slices(self, count: int) -> list[int]:
+        """Which of `count` slices to show, ascending, 0…count − 1, at most `max_views`."""
 
 
 @runtime_checkable

@@ -13,7 +13,7 @@ import numpy as np
 from ..errors import InputError
 from ..findings import Answer, Finding
 from ..image import Image
-from ..model import ModelCard
+from ..model import ChoosesSlices, ModelCard
 from ..prompts import Box, Points, Prompt, Region, Scribble
 from ..request import Request
 from ..slices import choose_slices, largest_slice
@@ -42,10 +42,11 @@ class AskTask:
     def run(self, request: Request, work: Work) -> tuple[Finding, ...]:
         """See `Task.run`."""
         question = " ".join(request.question.split())
-        views = views_for(request, work.model.max_views)
+        chooser = work.model if isinstance(work.model, ChoosesSlices) else None
+        views = views_for(request, work.model.max_views, chooser)
         work.progress.stage("Reading the question")
         evidence = work.looked_at(views)
-        if request.history and work.model.max_views == 1:
+        if request.history and not getattr(work.model, "remembers", work.model.max_views > 1):
             work.note(f"{work.card.title} answers each question by itself; earlier ones are not seen.")
         if len(views) <= work.model.max_views:
             text = self._write(request, work, views, question, stream=True)
@@ -67,8 +68,12 @@ class AskTask:
         return text
 
 
-def views_for(request: Request, max_views: int) -> list[View]:
-    """The slices a question is about: the chosen one, those through an ROI or segment, or some of the volume."""
+def views_for(request: Request, max_views: int, chooser: ChoosesSlices | None = None) -> list[View]:
+    """The slices a question is about: the chosen one, those through an ROI or segment, or some of the volume.
+
+    Args:
+        max_views: how many the model takes. chooser: the model, if it has a recipe of its own for which.
+    """
     image, choice = request.image, request.slices
     plane = choice.plane or image.geometry.acquisition_plane
     shown = image
@@ -78,8 +83,11 @@ def views_for(request: Request, max_views: int) -> list[View]:
     else:
         n = image.geometry.shape[image.geometry.index_axis(plane)]
         first, last = max(choice.first, 0), n - 1 if choice.last < 0 else choice.last
-        count = min(SLICES_PER_QUESTION if max_views == 1 else max_views, last - first + 1)
-        numbers = sorted({round(first + (last - first) * (i + 1) / (count + 1)) for i in range(count)})
+        if chooser is not None:
+            numbers = [first + number for number in chooser.choose_slices(last - first + 1)]
+        else:
+            count = min(SLICES_PER_QUESTION if max_views == 1 else max_views, last - first + 1)
+            numbers = sorted({round(first + (last - first) * (i + 1) / (count + 1)) for i in range(count)})
     return [make_view(shown, plane, number, window) for number in numbers]
 
 

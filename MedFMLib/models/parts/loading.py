@@ -331,7 +331,7 @@ def _check_quantized_keys(model_class, folder: Path) -> None:
 
 def _plain(name: str) -> str:
     """A tensor's name without the levels that transformers adds or drops between versions."""
-    return ".".join(part for part in name.split(".") if part not in ("model", "vision_model"))
+    return ".".join(part for part in name.split(".") if part not in ("model", "vision_model", "language_model"))
 
 
 def guard_4bit(model) -> None:

@@ -75,13 +75,14 @@ def linear_bytes(weights: int, rows: int, precision: str, dense: str = "bf16") -
     return weights * BYTES[precision if precision in BYTES else dense]
 
 
-def measure_sizes(model, precision: str = "nf4", dense: str = "bf16") -> ModelSize:
+def measure_sizes(model, precision: str = "nf4", dense: str = "bf16", skip: tuple[str, ...] = ()) -> ModelSize:
     """Sizes of a model on the meta device (or any other).
 
     Args:
         model: of an architecture's class, built under `torch.device("meta")`, weights tied.
         precision: "nf4" or "int8" for linear layers other than the output head.
         dense: dtype of everything else, and of all of it when dense.
+        skip: paths of modules that stay dense with all that is in them.
     """
     import re
 
@@ -95,6 +96,7 @@ def measure_sizes(model, precision: str = "nf4", dense: str = "bf16") -> ModelSi
                 continue
             seen.add(id(tensor))
             linear = isinstance(module, torch.nn.Linear) and kind == "weight" and not path.endswith("lm_head")
+            linear = linear and not path.startswith(skip)
             stored = (
                 linear_bytes(tensor.numel(), tensor.shape[0], precision, dense)
                 if linear
@@ -110,7 +112,9 @@ def measure_sizes(model, precision: str = "nf4", dense: str = "bf16") -> ModelSi
     return ModelSize(layers, dense, precision)
 
 
-def sizes_from_config(model_class, config_folder: Path, precision: str = "nf4", dense: str = "bf16") -> ModelSize:
+def sizes_from_config(
+    model_class, config_folder: Path, precision: str = "nf4", dense: str = "bf16", skip: tuple[str, ...] = ()
+) -> ModelSize:
     """Sizes of `model_class` built from a folder's config.json without allocating any weight."""
     import torch
     from transformers import AutoConfig
@@ -121,4 +125,4 @@ def sizes_from_config(model_class, config_folder: Path, precision: str = "nf4", 
     with torch.device("meta"):
         model = model_class(config)
     model.tie_weights()
-    return measure_sizes(model, precision, dense)
+    return measure_sizes(model, precision, dense, skip)

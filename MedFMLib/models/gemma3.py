@@ -1,0 +1,106 @@
+"""Gemma 3, that is MedGemma 1 and 1.5: a conversation about up to 85 slices at once.
+
+CT is shown as the MedGemma 1.5 notebook does (Google-Health/medgemma, high_dimensional_ct_hugging_face.ipynb): at
+most 85 uniform slices, red, green and blue being the windows −1024…1024, −135…215 and 0…80 HU (`view.CT_WINDOWS`),
+each picture followed by the text `SLICE i`, then the question. No recipe is published for MR and others: they get the
+same slices and layout, grey between volume percentiles (`view.window_for`), which is our own choice. Slices come in
+the order of the volume's index axis, and a slice that is not square is padded with black, not stretched.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+from ..model import ModelCard
+from .parts import chat
+
+MODEL_TYPES = ("gemma3",)
+
+MAX_SLICES = 85
+
+TOWER_BATCH = 4
+"""Pictures that the vision tower sees at once; 85 of them together would need gigabytes only to be thrown away."""
+
+
+def load(card: ModelCard, adapter: str, precision: str, progress) -> Gemma3:
+    """Load base and adapter.
+
+    Args:
+        adapter: name or folder; "" for none.
+
+    Raises:
+        ModelError: if something is missing or doesn't fit.
+    """
+    from transformers import Gemma3ForConditionalGeneration, Gemma3Processor
+
+    return chat.load(Gemma3, card, adapter, precision, progress, Gemma3ForConditionalGeneration, Gemma3Processor)
+
+
+def stats(card: ModelCard, precision: str = "nf4"):
+    """Sizes from the config alone; see `parts.sizes`.
+
+    Raises:
+        ModelError: if no config is at hand.
+    """
+    from transformers import Gemma3ForConditionalGeneration
+
+    return chat.sizes(card, Gemma3ForConditionalGeneration, precision, Gemma3.vision)
+
+
+def card_for_folder(folder: Path, config: dict[str, Any]) -> ModelCard:
+    """A card for any folder with a Gemma 3 model that sees."""
+    return chat.card_for_folder(
+        folder,
+        config,
+        architecture="gemma3",
+        summary="A Gemma 3 or MedGemma model from a folder of yours; MedFM knows nothing of its quality.",
+        image_size=int(config.get("vision_config", {}).get("image_size", 896)),
+        abilities=("writes",),
+    )
+
+
+class Gemma3(chat.ChatModel):
+    """A loaded Gemma 3. `Writes`; sees up to 85 slices in one question."""
+
+    max_views = MAX_SLICES
+    vision: ClassVar[tuple[str, ...]] = ("model.vision_tower",)
+
+    def __init__(self, card: ModelCard, model, processor, facts):
+        look_in_batches(model.model.vision_tower, TOWER_BATCH)
+        super().__init__(card, model, processor, facts)
+
+    def choose_slices(self, count: int) -> list[int]:
+        """See `ChoosesSlices`: the notebook's."""
+        return chat.uniform(count, MAX_SLICES)
+
+    def side(self, count: int) -> int:
+        """Pixels along a picture's side: what the vision tower takes."""
+        return int(self.processor.image_processor.size["height"])
+
+    def first_turn(self, count: int, question: str) -> list[dict[str, str]]:
+        """Each picture with its number, then the question.
+
+        The question stands in the last number's text, after an empty line: Gemma's template strips every text, and
+        "SLICE 8" and "5 mm…" would become one number.
+        """
+        turn = []
+        for number in range(1, count + 1):
+            turn += [chat.picture(), chat.said(f"SLICE {number}" + (f"\n\n{question}" if number == count else ""))]
+        return turn
+
+
+def look_in_batches(tower, size: int) -> None:
+    """Let a vision tower see at most `size` pictures at a time; what comes out is the same."""
+    together = tower.forward
+
+    def forward(pixel_values, **options):
+        import torch
+
+        parts = [together(pixel_values=some, **options) for some in pixel_values.split(size)]
+        seen = parts[0]
+        seen.last_hidden_state = torch.cat([part.last_hidden_state for part in parts])
+        seen.pooler_output = None  # Gemma pools the last hidden state itself
+        return seen
+
+    tower.forward = forward

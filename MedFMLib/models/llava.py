@@ -1,0 +1,72 @@
+"""LLaVA 1.5 and 1.6 (LLaVA-NeXT) in their native classes: a conversation about one picture.
+
+They were trained with one picture in a conversation, so a volume is asked about slice by slice. LLaVA sees a square
+of its vision tower's size, LLaVA-NeXT one of twice that, which its processor cuts into tiles beside the whole.
+LLaVA-Med and others that need code of their own are not loaded.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+from ..model import ModelCard
+from .parts import chat
+
+MODEL_TYPES = ("llava", "llava_next")
+
+
+def _classes(kind: str):
+    import transformers
+
+    name = {"llava": "Llava", "llava_next": "LlavaNext"}[kind]
+    return getattr(transformers, f"{name}ForConditionalGeneration"), getattr(transformers, f"{name}Processor")
+
+
+def load(card: ModelCard, adapter: str, precision: str, progress) -> Llava:
+    """Load base and adapter.
+
+    Args:
+        adapter: name or folder; "" for none.
+
+    Raises:
+        ModelError: if something is missing or doesn't fit.
+    """
+    kind = chat.kind_of(card, MODEL_TYPES)
+    return chat.load(Llava, card, adapter, precision, progress, *_classes(kind))
+
+
+def stats(card: ModelCard, precision: str = "nf4"):
+    """Sizes from the config alone; see `parts.sizes`.
+
+    Raises:
+        ModelError: if no config is at hand.
+    """
+    return chat.sizes(card, _classes(chat.kind_of(card, MODEL_TYPES))[0], precision, Llava.vision)
+
+
+def card_for_folder(folder: Path, config: dict[str, Any]) -> ModelCard:
+    """A card for any folder with a LLaVA or LLaVA-NeXT model."""
+    size = int(config.get("vision_config", {}).get("image_size", 336))
+    return chat.card_for_folder(
+        folder,
+        config,
+        architecture="llava",
+        summary="A LLaVA model from a folder of yours; MedFM knows nothing of its quality.",
+        image_size=size if config.get("model_type") == "llava" else 2 * size,
+        abilities=("writes",),
+    )
+
+
+class Llava(chat.ChatModel):
+    """A loaded LLaVA. `Writes`; one picture per conversation."""
+
+    vision: ClassVar[tuple[str, ...]] = ("model.vision_tower", "model.multi_modal_projector")
+
+    def side(self, count: int) -> int:
+        """Pixels along the picture's side, by the card."""
+        return self.card.image_size
+
+    def first_turn(self, count: int, question: str) -> list[dict[str, str]]:
+        """The picture, then the question."""
+        return [*(chat.picture() for _ in range(count)), chat.said(question)]

@@ -1,0 +1,372 @@
+"""Models that are asked through a chat template: what their families share. Knows conversations; no family's layout.
+
+A family says how its pictures are made and how a question stands among them; this module loads, cards, switches
+adapters, renders the conversation with the template that came with the model, and writes the answer. Texts of people
+never act as a model's control tokens. Torch and transformers are imported when weights are loaded.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from ... import resources
+from ...errors import Cancelled, InputError, ModelError
+from ...model import AUTOMATIC, LoadedFacts, ModelCard, Watch
+from ...view import View
+from ..paligemma import Adapters
+
+INSTRUCTION = (
+    "You are asked about medical images for research, not for diagnosis. "
+    "Answer from the images only, and say so when they do not show what is asked."
+)
+"""Opens every conversation."""
+
+REQUESTS = {
+    "caption": "Say in one short sentence what the images show.",
+    "describe": "Describe what the images show: the kind of scan, the part of the body, and the visible structures.",
+}
+"""What is asked for the kinds of text that come without a question."""
+
+QUANTIZED_LAYERS = ("Linear4bit", "Linear8bitLt")
+LAYER = re.compile(r".*\.(layers|blocks)\.\d+")
+"""Names of the layers before which a cancel is heard, so that it is while many pictures are read in too."""
+
+
+def picture() -> dict[str, str]:
+    """The place of a picture in a turn."""
+    return {"type": "image"}
+
+
+def said(text: str) -> dict[str, str]:
+    """Text in a turn."""
+    return {"type": "text", "text": text}
+
+
+def uniform(count: int, most: int) -> list[int]:
+    """Which of `count` slices to show where at most `most` can be: all, or round(i / most · (count − 1)), i = 1…most.
+
+    This is the choice of the MedGemma 1.5 CT notebook (Google-Health/medgemma, high_dimensional_ct_hugging_face.ipynb),
+    which leaves out the first slice.
+    """
+    if count <= most:
+        return list(range(count))
+    return [round(i / most * (count - 1)) for i in range(1, most + 1)]
+
+
+class ChatModel:
+    """A loaded model that answers in a conversation. `Writes`; families derive from it.
+
+    Args:
+        card: what it was loaded for; its adapters can be switched to.
+        model: a transformers model that generates, in eval mode.
+        processor: its processor, with a chat template.
+        facts: for provenance.
+    """
+
+    max_views: int = 1
+    remembers = True
+    """Earlier turns are part of the conversation."""
+    vision: ClassVar[tuple[str, ...]] = ()
+    """Modules that are never quantized: few weights, and widths that 4-bit kernels don't take (1152 → 4304)."""
+
+    def __init__(self, card: ModelCard, model, processor, facts: LoadedFacts):
+        self.card, self.processor, self.facts = card, processor, facts
+        self._adapters = Adapters(card, model, None)
+        model.generation_config.update(do_sample=False, temperature=None, top_p=None, top_k=None)
+
+    @property
+    def model(self):
+        """The PEFT model if an adapter was ever attached, else the bare one."""
+        return self._adapters.model
+
+    def use_adapter(self, name: str) -> None:
+        """Switch; the base stays in memory.
+
+        Args:
+            name: of one of the card's adapters, or a folder; "" or `AUTOMATIC` for the bare base, since no adapter of
+                these families says what it is made for.
+
+        Raises:
+            ModelError: if there is no such adapter, or it doesn't fit.
+        """
+        name = "" if name == AUTOMATIC else name
+        self._adapters.activate(name)
+        self.facts = replace(self.facts, adapter=Path(name).name if name else "", adapter_hash=self._adapters.hash)
+
+    # -- what a family says ----------------------------------------------------------------------
+
+    def side(self, count: int) -> int:
+        """Pixels along the side of each of `count` pictures."""
+        raise NotImplementedError
+
+    def first_turn(self, count: int, question: str) -> list[dict[str, str]]:
+        """How `count` pictures and the first question stand together."""
+        raise NotImplementedError
+
+    def pictures(self, views: Sequence[View]) -> list[np.ndarray]:
+        """(S, S, 3) uint8 for each view."""
+        return [view.square(self.side(len(views))) for view in views]
+
+    # -- abilities -------------------------------------------------------------------------------
+
+    def write(
+        self,
+        views: Sequence[View],
+        text: str = "",
+        *,
+        kind: str = "answer",
+        history: Sequence[tuple[str, str]] = (),
+        max_tokens: int = 64,
+        watch: Watch = Watch(),
+    ) -> str:
+        """See `Writes.write`; the pictures stand in the first of all turns.
+
+        Raises:
+            InputError: for no views, more than `max_views`, or a conversation longer than the model reads.
+        """
+        if not 1 <= len(views) <= self.max_views:
+            raise InputError(
+                f"{self.card.title} looks at 1 to {self.max_views} pictures per question, not {len(views)}."
+            )
+        question = text if kind == "answer" else REQUESTS[kind]
+        return self._say(self.conversation(len(views), question, history), views, max_tokens, watch, watch.on_text)
+
+    def conversation(self, count: int, question: str, history: Sequence[tuple[str, str]] = ()) -> list[dict[str, Any]]:
+        """Turns for the chat template: instruction, earlier questions and answers, the question."""
+        turns = [{"role": "system", "content": [said(INSTRUCTION)]}]
+        for number, (asked, answer) in enumerate([*history, (question, None)]):
+            asked = self._harmless(asked)
+            turns.append({"role": "user", "content": [said(asked)] if number else self.first_turn(count, asked)})
+            if answer is not None:
+                turns.append({"role": "assistant", "content": [said(self._harmless(answer))]})
+        return turns
+
+    # -- how -------------------------------------------------------------------------------------
+
+    def _harmless(self, text: str) -> str:
+        """Text without the model's control tokens, which would end a turn or claim a picture."""
+        for token in self.processor.tokenizer.added_tokens_decoder.values():
+            if token.special and token.content in text:
+                text = text.replace(token.content, " ")
+        return text
+
+    def _render(self, turns: list[dict[str, Any]]) -> str:
+        """The conversation as the model reads it, pictures as their placeholders."""
+        from jinja2.exceptions import TemplateError
+
+        template = _template(self.processor)
+        try:
+            return self.processor.apply_chat_template(
+                turns, chat_template=template, tokenize=False, add_generation_prompt=True
+            )
+        except TemplateError:  # templates that know no system turn say so
+            (system, first, *rest) = turns
+            first = {"role": "user", "content": [*system["content"], *first["content"]]}
+            return self.processor.apply_chat_template(
+                [first, *rest], chat_template=template, tokenize=False, add_generation_prompt=True
+            )
+
+    def _inputs(self, prompt: str, pictures: Sequence[np.ndarray]):
+        """Tensors for one prompt, on the model's device and in its dtype."""
+        start = self.processor.tokenizer.bos_token
+        inputs = self.processor(
+            images=list(pictures),
+            text=[prompt],
+            return_tensors="pt",
+            add_special_tokens=not (start and prompt.startswith(start)),  # not twice
+        )
+        weights = next(p for p in self.model.parameters() if p.is_floating_point())
+        return {k: v.to(weights.device, weights.dtype if v.is_floating_point() else None) for k, v in inputs.items()}
+
+    def _say(self, turns, views: Sequence[View], max_tokens: int, watch: Watch, on_text=None) -> str:
+        """Greedy decoding of the answer to a conversation about views."""
+        import torch
+        from transformers import StoppingCriteria, StoppingCriteriaList, TextStreamer
+
+        def stop_if_cancelled(*_) -> None:
+            if watch.cancelled():
+                raise Cancelled
+
+        class StopWhenCancelled(StoppingCriteria):
+            def __call__(self, input_ids, scores, **_):
+                stop_if_cancelled()
+                return torch.zeros(input_ids.shape[0], dtype=torch.bool, device=input_ids.device)
+
+        class Pieces(TextStreamer):
+            def on_finalized_text(self, text: str, stream_end: bool = False):
+                if text:
+                    on_text(text)
+
+        prompt = self._render(turns)
+        watch.on_prompt(prompt)
+        stop_if_cancelled()
+        inputs = self._inputs(prompt, self.pictures(views))
+        length, tokenizer = inputs["input_ids"].shape[1], self.processor.tokenizer
+        most = self.model.config.get_text_config().max_position_embeddings
+        if length + max_tokens > most:
+            raise InputError(
+                f"{self.card.title} reads at most {most} tokens, and this conversation has {length} with "
+                f"{max_tokens} for the answer; choose fewer slices or start a new conversation."
+            )
+        streamer = Pieces(tokenizer, skip_prompt=True, skip_special_tokens=True) if on_text else None
+        layers = [module for name, module in self.model.named_modules() if LAYER.fullmatch(name)]
+        hooks = [layer.register_forward_pre_hook(stop_if_cancelled) for layer in layers]
+        try:
+            with torch.inference_mode():
+                output = self.model.generate(
+                    **inputs,
+                    max_new_tokens=max_tokens,
+                    do_sample=False,
+                    num_beams=1,
+                    pad_token_id=tokenizer.pad_token_id,
+                    streamer=streamer,
+                    stopping_criteria=StoppingCriteriaList([StopWhenCancelled()]),
+                )
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return tokenizer.decode(output[0, length:], skip_special_tokens=True).strip()
+
+
+# -- from a folder to a model ------------------------------------------------------------------------
+
+
+def load(
+    family: type[ChatModel], card: ModelCard, adapter: str, precision: str, progress, model_class, processor_class
+):
+    """Load a base, check what was quantized, and attach an adapter.
+
+    Args:
+        family: class of the result. card, adapter, precision, progress: as for every architecture's `load`.
+        model_class, processor_class: of transformers.
+
+    Raises:
+        ModelError: if something is missing or doesn't fit.
+    """
+    from . import loading
+
+    folder = loading.base_folder(card)
+    try:
+        processor = processor_class.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ModelError(
+            f"The tokenizer or image processor of {card.title} is missing or damaged "
+            f"({loading._short(error)}); copy the whole model again."
+        ) from error
+    if not _template(processor):
+        raise ModelError(f"{card.title} came without a chat template; copy its chat_template.jinja too.")
+    skip = [*family.vision, "lm_head"]
+    model, held = loading.load_weights(model_class, folder, precision, card.parameters, skip)
+    if precision in ("nf4", "int8") and not _stored(json.loads((folder / "config.json").read_text(encoding="utf-8"))):
+        check_quantized(model, skip)
+    revision = card.revision or loading.sha256_of(loading.check_folder(folder))
+    made = family(card, model, processor, LoadedFacts(revision, held))
+    if adapter not in ("", AUTOMATIC):
+        progress.stage(f"Attaching adapter {Path(adapter).name}")
+    made.use_adapter(adapter)
+    return made
+
+
+def check_quantized(model, skip: Sequence[str]) -> None:
+    """Make sure that layers were quantized, and none of those under `skip`.
+
+    Raises:
+        ModelError: if the library did otherwise, as it does when it renames modules.
+    """
+    names = [name for name, module in model.named_modules() if type(module).__name__ in QUANTIZED_LAYERS]
+    wrong = [name for name in names if name.startswith(tuple(skip))]
+    if wrong or not names:
+        what = f"{len(wrong)} layers that must not be, such as {wrong[0]}, were" if wrong else "no layer was"
+        raise ModelError(f"The model was not quantized as planned: {what}; choose bf16, and report this.")
+
+
+def config_of(card: ModelCard) -> tuple[Path, dict[str, Any]]:
+    """(folder, content) of the config.json that a card names or that came with its weights.
+
+    Raises:
+        ModelError: if there is none.
+    """
+    from . import loading
+
+    folder = resources.path(*card.config.split("/")) if card.config else loading.base_folder(card)
+    try:
+        return folder, json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"The config.json of {card.title} is damaged ({error}); copy the model again.") from error
+
+
+def kind_of(card: ModelCard, known: Sequence[str]) -> str:
+    """The config's model type.
+
+    Raises:
+        ModelError: if it is none of those `known`.
+    """
+    kind = str(config_of(card)[1].get("model_type", ""))
+    if kind not in known:
+        raise ModelError(
+            f"{card.title} is a model of type '{kind}', not {' or '.join(known)}; correct 'architecture' in its card."
+        )
+    return kind
+
+
+def sizes(card: ModelCard, model_class, precision: str, vision: Sequence[str]):
+    """Sizes from the config alone; see `parts.sizes`."""
+    from .sizes import sizes_from_config
+
+    return sizes_from_config(model_class, config_of(card)[0], precision, skip=tuple(vision))
+
+
+def card_for_folder(folder: Path, config: dict[str, Any], **facts) -> ModelCard:
+    """A card for a folder with weights.
+
+    Args:
+        facts: what the family says: architecture, summary, image_size, abilities.
+    """
+    stored = _stored(config)
+    return ModelCard(
+        id=str(folder),
+        title=folder.name,
+        licence="see the folder",
+        parameters=count_parameters(folder),
+        precisions=(stored, "bf16", "fp32") if stored else ("nf4", "int8", "bf16", "fp32"),
+        adapters=tuple(sorted(p.name for p in (folder / "adapters").glob("*") if p.is_dir())),
+        **facts,
+    )
+
+
+def count_parameters(folder: Path) -> int:
+    """Number of weights by the headers of a folder's safetensors files, 4-bit ones unpacked; 0 if they can't be read."""
+    from safetensors import SafetensorError, safe_open
+
+    total = 0
+    try:
+        for path in sorted(folder.glob("*.safetensors")):
+            with safe_open(path, framework="np") as file:
+                names = set(file.keys())
+                packed = {name.partition(".quant_state.")[0] for name in names if ".quant_state." in name}
+                for name in names:
+                    if ".weight." not in name and not name.endswith(".SCB"):
+                        numbers = int(np.prod(file.get_slice(name).get_shape()))
+                        total += 2 * numbers if name in packed else numbers
+    except (SafetensorError, OSError):
+        return 0
+    return total
+
+
+def _stored(config: dict[str, Any]) -> str:
+    quantization = config.get("quantization_config") or {}
+    if quantization.get("load_in_8bit"):
+        return "int8"
+    return str(quantization.get("bnb_4bit_quant_type", "nf4")) if quantization else ""
+
+
+def _template(processor) -> str:
+    """The chat template: the processor's, or the tokenizer's as older folders have it."""
+    return getattr(processor, "chat_template", None) or getattr(processor.tokenizer, "chat_template", None) or ""

@@ -1,0 +1,186 @@
+"""Qwen2-VL, Qwen2.5-VL and Qwen3-VL (Lingshu, MedMO, QoQ-Med, MedVLM-R1): a conversation about slices, and boxes.
+
+No recipe for volumes is published, so ours is: at most 32 uniform slices, numbered as Qwen's template numbers
+pictures, 448 pixels wide each, one slice alone 896. Both lie in the 256…1280 × 28² pixels that QoQ-Med's authors
+advise, and no processor changes their size, so that a position in the answer is one in the view's square. The
+processor is used without its half for videos, which needs torchvision.
+
+Boxes are asked for one structure at a time and read strictly: JSON with `bbox_2d`, MedMO's
+`<box>[[x1, y1, x2, y2]]</box>`, and Qwen2-VL's `(x1,y1),(x2,y2)`. Positions are pixels of the picture in Qwen2.5-VL,
+thousandths of it in Qwen2-VL and Qwen3-VL. MedMO is a Qwen3-VL; its authors don't say, its examples fit.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from math import ceil, isqrt, sqrt
+from pathlib import Path
+from typing import Any, ClassVar
+
+from ..model import ModelCard, SeenObject, Watch
+from ..view import View
+from .parts import chat
+
+MODEL_TYPES = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")
+
+MAX_SLICES = 32
+SIDE_ALONE, SIDE_AMONG_OTHERS = 896, 448
+"""Pixels; multiples of 28 (Qwen2 and 2.5) and of 32 (Qwen3), so that both can show them as they are."""
+
+BOX_TOKENS = 160
+"""Longest answer about boxes: four of them in JSON."""
+
+THOUSANDTHS = 1000
+
+
+def _classes(kind: str):
+    import transformers
+
+    name = {"qwen2_vl": "Qwen2VL", "qwen2_5_vl": "Qwen2_5_VL", "qwen3_vl": "Qwen3VL"}[kind]
+    whole = getattr(transformers, f"{name}Processor")
+
+    class PictureProcessor(whole):
+        """The processor without videos; the parts it loads are those that its constructor names."""
+
+        def __init__(self, image_processor=None, tokenizer=None, chat_template=None, **options):
+            super().__init__(image_processor, tokenizer, None, chat_template=chat_template)
+
+    return getattr(transformers, f"{name}ForConditionalGeneration"), PictureProcessor
+
+
+def load(card: ModelCard, adapter: str, precision: str, progress) -> QwenVL:
+    """Load base and adapter.
+
+    Args:
+        adapter: name or folder; "" for none.
+
+    Raises:
+        ModelError: if something is missing or doesn't fit.
+    """
+    kind = chat.kind_of(card, MODEL_TYPES)
+    return chat.load(QwenVL, card, adapter, precision, progress, *_classes(kind))
+
+
+def stats(card: ModelCard, precision: str = "nf4"):
+    """Sizes from the config alone; see `parts.sizes`.
+
+    Raises:
+        ModelError: if no config is at hand.
+    """
+    return chat.sizes(card, _classes(chat.kind_of(card, MODEL_TYPES))[0], precision, QwenVL.vision)
+
+
+def card_for_folder(folder: Path, config: dict[str, Any]) -> ModelCard:
+    """A card for any folder with a Qwen-VL model; open vocabulary."""
+    return chat.card_for_folder(
+        folder,
+        config,
+        architecture="qwen_vl",
+        summary="A Qwen-VL model from a folder of yours; MedFM knows nothing of its quality.",
+        image_size=SIDE_ALONE,
+        abilities=("writes", "locates"),
+    )
+
+
+class QwenVL(chat.ChatModel):
+    """A loaded Qwen-VL. `Writes` and `Locates`; sees up to 32 slices in one question."""
+
+    max_views = MAX_SLICES
+    vision: ClassVar[tuple[str, ...]] = ("model.visual",)
+
+    def choose_slices(self, count: int) -> list[int]:
+        """See `ChoosesSlices`: uniform ones."""
+        return chat.uniform(count, MAX_SLICES)
+
+    def side(self, count: int) -> int:
+        """Pixels along a picture's side: a size that the processor leaves as it is, at most the card's."""
+        processor = self.processor.image_processor
+        wanted = min(self.card.image_size, SIDE_ALONE if count == 1 else SIDE_AMONG_OTHERS)
+        return whole_side(
+            wanted,
+            processor.patch_size * processor.merge_size,
+            processor.size["shortest_edge"],
+            processor.size["longest_edge"],
+        )
+
+    def first_turn(self, count: int, question: str) -> list[dict[str, str]]:
+        """Pictures, numbered if there are several, then the question."""
+        if count == 1:
+            return [chat.picture(), chat.said(question)]
+        pictures = ((chat.said(f"Picture {number}: "), chat.picture()) for number in range(1, count + 1))
+        return [part for pair in pictures for part in pair] + [chat.said(question)]
+
+    def locate(self, views: Sequence[View], labels: Sequence[str], *, watch: Watch = Watch()) -> list[list[SeenObject]]:
+        """See `Locates.locate`; one view and one structure at a time."""
+        seen: list[list[SeenObject]] = [[] for _ in views]
+        scale = self.side(1) if self.model.config.model_type == "qwen2_5_vl" else THOUSANDTHS
+        total = len(labels) * len(views)
+        for number, label in enumerate(labels):
+            turns = self.conversation(1, box_question(label))
+            for place, view in enumerate(views):
+                answer = self._say(turns, [view], BOX_TOKENS, watch)
+                seen[place] += [SeenObject(label, box) for box in parse_boxes(answer, label, scale)]
+                watch.on_fraction((number * len(views) + place + 1) / total)
+        return seen
+
+
+def box_question(label: str) -> str:
+    """What is asked to get the boxes of a structure."""
+    form = f'[{{"bbox_2d": [x1, y1, x2, y2], "label": "{label}"}}]'
+    return (
+        f"Locate the {label} in this image. Answer with its bounding boxes as JSON, {form}, or [] if it is not there."
+    )
+
+
+def whole_side(wanted: int, step: int, least: int, most: int) -> int:
+    """Pixels along a square's side: a multiple of `step` near and below `wanted`, with `least` to `most` pixels in all."""
+    lowest, highest = ceil(sqrt(least) / step) * step, max(step, isqrt(most) // step * step)
+    return min(max(wanted // step * step, lowest, step), highest)
+
+
+BOX_TAG = re.compile(r"<box>(.*?)</box>", re.DOTALL)
+FENCE = re.compile(r"```(?:json)?\s*(.*?)```", re.DOTALL)
+CORNERS = re.compile(r"\((\d+),\s*(\d+)\),\s*\((\d+),\s*(\d+)\)")
+
+
+def parse_boxes(text: str, label: str, scale: float) -> list[tuple[float, float, float, float]]:
+    """(y0, x0, y1, x1), 0…1, of every box in an answer about one structure.
+
+    What is not in one of the known forms, lies outside of the picture, has no area or bears the name of another
+    structure is left out.
+
+    Args:
+        text: the answer, without control tokens.
+        label: what was asked for.
+        scale: the position of the picture's right and lower edge.
+    """
+    if tags := BOX_TAG.findall(text):
+        corners = [four for tag in tags for four in _json_list(tag)]
+    elif pairs := CORNERS.findall(text):
+        corners = [[int(number) for number in four] for four in pairs]
+    else:
+        fenced = FENCE.search(text)
+        items = [item for item in _json_list(fenced[1] if fenced else text) if isinstance(item, dict)]
+        named = (item for item in items if _same(item.get("label", label), label))
+        corners = [item.get("bbox_2d") for item in named]
+    boxes = []
+    for four in corners:
+        if isinstance(four, list) and len(four) == 4 and all(type(number) in (int, float) for number in four):
+            x0, y0, x1, y1 = (number / scale for number in four)
+            if 0 <= x0 < x1 <= 1 and 0 <= y0 < y1 <= 1:
+                boxes.append((y0, x0, y1, x1))
+    return boxes
+
+
+def _json_list(text: str) -> list:
+    try:
+        content = json.loads(text)
+    except ValueError:
+        return []
+    return content if isinstance(content, list) else [content]
+
+
+def _same(name: object, label: str) -> bool:
+    return isinstance(name, str) and " ".join(name.lower().split()) == " ".join(label.lower().split())
