@@ -1,7 +1,8 @@
 """What of the zoo this machine can hold: free memory, sizes of weights without torch, and what was downloaded.
 
 The sizes here are quick estimates for lists of many models; `parts.sizes` counts one model exactly. An estimate
-takes every weight for one of a linear layer, except the embeddings, which stay dense; it lies within 2% of the count.
+counts the text model's attention and feed-forward weights, which are quantized in all families, and takes the rest
+for dense; it lies within 2% of the exact count.
 """
 
 from __future__ import annotations
@@ -15,6 +16,15 @@ from .models.parts.sizes import BYTES, linear_bytes
 
 FROM_BEST = ("bf16", "fp16", "fp32", "int8", "nf4")
 """Precisions, that of the published weights first; fp32 adds nothing to it."""
+
+
+TEXT_SIZES = (
+    "hidden_size", "num_hidden_layers", "intermediate_size", "num_attention_heads", "num_key_value_heads", "vocab_size",
+)  # fmt: skip
+"""What a config says of its text model."""
+
+ALL_QUANTIZED = ("paligemma",)
+"""Architectures whose vision tower is quantized, too."""
 
 
 def free_memory() -> int:
@@ -46,15 +56,23 @@ def is_here(card: ModelCard) -> bool:
 
 
 def weight_bytes(card: ModelCard, precision: str) -> int | None:
-    """Roughly how many bytes the weights take; None if it can't be said without the model's config.json."""
+    """Roughly how many bytes the weights take; None if it can't be said without the model's whole config.json."""
     if precision in BYTES:
         return card.parameters * BYTES[precision] or None
-    embedded = _embedded(card)
-    if not embedded or not card.parameters:
+    folder = config_folder(card)
+    if folder is None or not card.parameters:
         return None
-    values, width = embedded
-    rest = max(card.parameters - values, 0)
-    return linear_bytes(rest, rest // width, precision) + values * BYTES["bf16"]
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    text = config | config.get("text_config", {})
+    if any(not isinstance(text.get(name), int) for name in TEXT_SIZES):
+        return None
+    width, depth, inner, heads, shared, vocabulary = (text[name] for name in TEXT_SIZES)
+    if card.architecture in ALL_QUANTIZED:
+        quantized = max(card.parameters - vocabulary * width, 0)
+    else:
+        head = text.get("head_dim") or width // heads
+        quantized = depth * width * (2 * head * (heads + shared) + 3 * inner)
+    return linear_bytes(quantized, quantized // width, precision) + (card.parameters - quantized) * BYTES["bf16"]
 
 
 def best_precision(card: ModelCard, free: int) -> str:
@@ -64,21 +82,6 @@ def best_precision(card: ModelCard, free: int) -> str:
         if size is not None and size <= free:
             return precision
     return ""
-
-
-def _embedded(card: ModelCard) -> tuple[int, int] | None:
-    """(weights of the text embedding and of an output head of its own, width of the text model)."""
-    folder = config_folder(card)
-    if folder is None:
-        return None
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    text = config.get("text_config", config)
-    vocabulary = text.get("vocab_size", config.get("vocab_size", 0))
-    width = text.get("hidden_size", config.get("hidden_size", 0))
-    if not vocabulary or not width:
-        return None
-    tied = config.get("tie_word_embeddings", "gemma" in text.get("model_type", ""))
-    return vocabulary * width * (1 if tied else 2), width
 
 
 def _hub_folder(card: ModelCard) -> Path | None:

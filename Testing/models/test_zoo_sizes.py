@@ -1,10 +1,10 @@
-"""The sizes that cards state are those of the configs that come with them."""
+"""The sizes that cards state are those of the configs that come with them, and the quick ones are close."""
 
 import json
 
 import pytest
 
-from MedFMLib import registry, resources
+from MedFMLib import machine, registry, resources
 
 CONFIGURED = [card for card in registry.cards().values() if card.config]
 
@@ -17,3 +17,13 @@ def test_a_card_has_as_many_parameters_as_its_config(card):
     folder = resources.path(*card.config.split("/"))
     name = json.loads((folder / "config.json").read_text())["architectures"][0]
     assert sizes_from_config(getattr(transformers, name), folder).parameters == card.parameters
+
+
+@pytest.mark.parametrize("card", CONFIGURED, ids=lambda card: card.id)
+def test_the_quick_sizes_are_close_to_the_counted_ones(card):
+    pytest.importorskip("transformers")
+    if card.architecture not in registry.architectures():
+        pytest.skip(f"MedFM can't load {card.architecture} yet")
+    for precision in ("nf4", "int8"):
+        counted = registry.architecture(card.architecture).stats(card, precision).quantized_bytes
+        assert machine.weight_bytes(card, precision) == pytest.approx(counted, rel=0.02), precision
