@@ -83,7 +83,8 @@ def gemma3(root):
     number = words.convert_tokens_to_ids
     config = Gemma3Config(
         text_config=Gemma3TextConfig(
-            vocab_size=len(words), sliding_window=64, pad_token_id=0, eos_token_id=1, bos_token_id=2, **TEXT
+            vocab_size=len(words), sliding_window=64, query_pre_attn_scalar=4, pad_token_id=0,
+            eos_token_id=1, bos_token_id=2, **TEXT,
         ),
         vision_config=SiglipVisionConfig(
             hidden_size=72, intermediate_size=80, num_hidden_layers=2, num_attention_heads=2, image_size=32,

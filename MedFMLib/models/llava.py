@@ -63,6 +63,14 @@ class Llava(chat.ChatModel):
 
     vision: ClassVar[tuple[str, ...]] = ("model.vision_tower", "model.multi_modal_projector")
 
+    def __init__(self, card: ModelCard, model, processor, facts):
+        if processor.patch_size is None:  # folders from before processors counted the tokens
+            tower = model.config.vision_config
+            processor.patch_size = tower.patch_size
+            processor.vision_feature_select_strategy = model.config.vision_feature_select_strategy
+            processor.num_additional_image_tokens = int("clip" in tower.model_type)  # its class token
+        super().__init__(card, model, processor, facts)
+
     def side(self, count: int) -> int:
         """Pixels along the picture's side, by the card."""
         return self.card.image_size

@@ -34,6 +34,9 @@ REQUESTS = {
 }
 """What is asked for the kinds of text that come without a question."""
 
+VOCABULARIES = ("tokenizer.json", "tokenizer.model", "vocab.json")
+"""A tokenizer has one of these files."""
+
 QUANTIZED_LAYERS = ("Linear4bit", "Linear8bitLt")
 LAYER = re.compile(r".*\.(layers|blocks)\.\d+")
 """Names of the layers before which a cancel is heard, so that it is while many pictures are read in too."""
@@ -253,12 +256,14 @@ def load(
     from . import loading
 
     folder = loading.base_folder(card)
+    if not any((folder / name).is_file() for name in VOCABULARIES):  # some tokenizers would come up empty instead
+        raise ModelError(f"The tokenizer of {card.title} is missing; copy the whole model again.")
     try:
         processor = processor_class.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelError(
             f"The tokenizer or image processor of {card.title} is missing or damaged "
-            f"({loading._short(error)}); copy the whole model again."
+            f"({loading.short(error)}); copy the whole model again."
         ) from error
     if not _template(processor):
         raise ModelError(f"{card.title} came without a chat template; copy its chat_template.jinja too.")
