@@ -1,8 +1,12 @@
 """Gemma 3, Qwen-VL and LLaVA on very small random models of the real classes with real processors."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -32,6 +36,7 @@ BUILDERS = {
     "llava": random_families.llava,
     "llava_next": lambda root: random_families.llava(root, "llava_next"),
 }
+ROOT = Path(__file__).resolve().parents[2]
 QWENS = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")
 INSTRUCTION = (
     "You are asked about medical images for research, not for diagnosis. "
@@ -478,6 +483,26 @@ def test_a_folder_that_is_quantized_already_is_held_as_it_is_or_dense(copy, kind
         assert model.facts.precision.startswith("nf4 weights in")
 
 
+def test_loading_and_answering_open_no_connection(folders):
+    code = f"""
+import socket
+def refuse(*_): raise AssertionError("a connection was opened")
+socket.socket.connect = refuse
+socket.getaddrinfo = refuse
+import sys
+sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "Testing")!r}]
+from phantoms import ct_phantom
+from MedFMLib.engine import Engine
+from MedFMLib.request import Request, SliceChoice
+for folder in {[str(folder) for folder in folders.values()]!r}:
+    request = Request("ask", ct_phantom(), question="what?", slices=SliceChoice("axial", 3, 3), model=folder, max_tokens=2)
+    print("answered", len(Engine().run(request).answers))
+"""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("HF_")}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False)
+    assert done.stdout.split() == ["answered", "1"] * len(folders), done.stderr
+
+
 # -- bad folders ---------------------------------------------------------------------------------------
 
 
@@ -512,6 +537,15 @@ def test_a_missing_chat_template_is_named(copy):
     for path in copy.glob("chat_template*"):
         path.unlink()
     assert sentence(copy) == f"{copy.name} came without a chat template; copy its chat_template.jinja too."
+
+
+TEXT_ONLY = "{% for turn in messages %}{{ turn['role'] + ': ' + turn['content'][-1]['text'] }}{% endfor %}"
+
+
+@pytest.mark.parametrize("template", [TEXT_ONLY, "{{ raise_exception('no') }}", "{{ messages[0]['content'] + 1 }}"])
+def test_a_chat_template_without_a_place_for_pictures_is_refused(copy, template):
+    (copy / "chat_template.jinja").write_text(template)
+    assert f"The chat template of {copy.name} has no place for a picture; copy" in sentence(copy)
 
 
 def test_missing_weights_are_named(copy):

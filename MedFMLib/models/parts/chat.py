@@ -273,10 +273,30 @@ def load(
         check_quantized(model, skip)
     revision = card.revision or loading.sha256_of(loading.check_folder(folder))
     made = family(card, model, processor, LoadedFacts(revision, held))
+    check_template(made)
     if adapter not in ("", AUTOMATIC):
         progress.stage(f"Attaching adapter {Path(adapter).name}")
     made.use_adapter(adapter)
     return made
+
+
+def check_template(model: ChatModel) -> None:
+    """Make sure that a picture has its place in a conversation.
+
+    Raises:
+        ModelError: if the chat template is for text alone, or broken.
+    """
+    from jinja2.exceptions import TemplateError
+
+    try:
+        places = model._render(model.conversation(1, "?")).count(model.processor.image_token)
+    except (TemplateError, TypeError, ValueError):
+        places = 0
+    if places != 1:
+        raise ModelError(
+            f"The chat template of {model.card.title} has no place for a picture; copy chat_template.jinja from where "
+            "the model was published."
+        )
 
 
 def check_quantized(model, skip: Sequence[str]) -> None:
