@@ -17,10 +17,13 @@ from .questions import scene as make_scene
 from .samples import pictures, training_painter
 from .synthesis import Painter, Picture
 
-WORD_KINDS = {"modality": 1, "plane": 2.5, "body part": 2, "visible structures": 3, "presence": 3, "side": 4,
-              "patient side": 4.5, "largest": 5, "counting": 3, "comparison": 3, "where": 3, "relation": 2.5, "asymmetry": 2,
-              "skull": 0.8, "refusal": 5, "caption": 0.5, "describe": 0.5}  # fmt: skip
+WORD_KINDS = {"modality": 0.7, "plane": 2, "body part": 1.2, "visible structures": 3, "presence": 2, "side": 5,
+              "patient side": 5, "largest": 9, "counting": 4, "comparison": 5, "where": 5, "relation": 4, "asymmetry": 3,
+              "skull": 1, "refusal": 3, "caption": 0.5, "describe": 0.5}  # fmt: skip
 """Kind of question → its share of training."""
+
+_COMMON = {"liver": 0.5, "left cerebral hemisphere": 0.6, "right cerebral hemisphere": 0.6, "spine": 0.3, "cerebellum": 0.3}
+"""Largest structure → share of the questions that are left out, so that the others count for more."""
 
 
 def scene_of(picture: Picture) -> Scene:
@@ -123,8 +126,9 @@ def word_exchange(scene: Scene, rng: np.random.Generator) -> Exchange:
     kinds, shares = list(WORD_KINDS), np.array(list(WORD_KINDS.values()))
     while True:
         exchange = exchange_of(scene, str(rng.choice(kinds, p=shares / shares.sum())), rng)
-        if exchange is not None:
-            return exchange
+        if exchange is None or (exchange.kind == "largest" and rng.random() < _COMMON.get(exchange.answer, 0.0)):
+            continue
+        return exchange
 
 
 def exchange_batches(
