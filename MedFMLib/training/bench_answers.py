@@ -7,7 +7,7 @@ counts by F1, the harmonic mean of how much of it is right and how much of the t
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from .cases import Case, Probe, crop_probes, probes
 from .questions import HELD_OUT_REFUSALS, REFUSAL, WORDINGS, Exchange, exchange_of
 
 UNSEEN = "refusal (unseen questions)"
+REGIONS = " (regions)"
 LISTS = ("visible structures",)
 _UNLABELLED_KINDS = ("modality", "plane", "body part")
 _SIDED = tuple(name for name in labels.STRUCTURES if labels.other_side(name))
@@ -43,32 +44,34 @@ def choose_questions(cases: list[Case], per_kind: int, seed: int = 55) -> list[t
     """For each kind of question `per_kind` questions, as many as there are, about slices of all cases in turn; seeded.
 
     Of all that could be asked, each right answer is chosen about as often as every other, so that always giving one of them
-    helps little. No question is asked twice about a slice; in sagittal slices none that names a structure with a side.
+    helps little. No question is asked twice about a slice; in sagittal slices none that names a structure with a side. Some
+    kinds are asked a second time, of regions.
     """
-    whole = [probes(case) for case in cases]
-    regions = [crop_probes(case) for case in cases]
+    whole, regions = [probes(case) for case in cases], [crop_probes(case) for case in cases]
     result = []
     for number, kind in enumerate((*WORDINGS, UNSEEN)):
-        rng = np.random.default_rng((seed, number))
-        groups = whole + regions if kind in OF_REGIONS else whole
-        turns = [list(rng.permutation(len(group))) for group in groups]
-        pool = [
-            groups[g][turn[n]]
-            for n in range(max(map(len, turns), default=0))
-            for g, turn in enumerate(turns)
-            if n < len(turn)
-        ]
-        by_answer: dict[str, list] = defaultdict(list)
-        asked = set()
-        for probe in pool * 6:
-            exchange = _question(probe, kind, rng)
-            if exchange is not None and (id(probe), exchange.prompt) not in asked:
-                asked.add((id(probe), exchange.prompt))
-                answer = "not visible" if exchange.answer.endswith("is not visible") else exchange.answer
-                by_answer[answer].append((probe, exchange))
-        in_turn = [group[n] for n in range(per_kind) for group in by_answer.values() if n < len(group)]
-        result += in_turn[:per_kind]
+        result += _balanced(whole, kind, per_kind, np.random.default_rng((seed, number)))
+        if kind in OF_REGIONS:
+            found = _balanced(regions, kind, per_kind, np.random.default_rng((seed, number, 1)))
+            result += [(probe, replace(exchange, kind=kind + REGIONS)) for probe, exchange in found]
     return result
+
+
+def _balanced(
+    groups: list[list[Probe]], kind: str, count: int, rng: np.random.Generator
+) -> list[tuple[Probe, Exchange]]:
+    turns = [list(rng.permutation(len(group))) for group in groups]
+    longest = max(map(len, turns), default=0)
+    pool = [groups[g][turn[n]] for n in range(longest) for g, turn in enumerate(turns) if n < len(turn)]
+    by_answer: dict[str, list] = defaultdict(list)
+    asked = set()
+    for probe in pool * 6:
+        exchange = _question(probe, kind, rng)
+        if exchange is not None and (id(probe), exchange.prompt) not in asked:
+            asked.add((id(probe), exchange.prompt))
+            answer = "not visible" if exchange.answer.endswith("is not visible") else exchange.answer
+            by_answer[answer].append((probe, exchange))
+    return [group[n] for n in range(count) for group in by_answer.values() if n < len(group)][:count]
 
 
 def _question(probe: Probe, kind: str, rng: np.random.Generator) -> Exchange | None:
@@ -121,7 +124,7 @@ def points(exchange: Exchange, answer: str) -> float:
 
 
 def _is_list(exchange: Exchange) -> bool:
-    return exchange.kind in LISTS or "," in exchange.answer
+    return exchange.kind.removesuffix(REGIONS) in LISTS or "," in exchange.answer
 
 
 def table(asked: Asked, main: str) -> Table:
@@ -149,7 +152,9 @@ def table(asked: Asked, main: str) -> Table:
         "plane, body part and refusals). Training saw other slices of the torso patients, and nobody of the rest.",
         ("kind of question", "count", *asked.written, f"95 % interval, {main}", "refused though answerable"),
         rows,
-        ("Share right; lists by F1. Interval: Wilson's, which is too wide rather than too narrow for lists.",
+        (f"“{REGIONS.strip()}”: asked of a region of a slice, as a drawn box shows it; there a structure's name doesn't tell "
+         "where it lies, in whole slices it nearly does. Every right answer is asked for about equally often.",
+         "Share right; lists by F1. Interval: Wilson's, which is too wide rather than too narrow for lists.",
          "No picture: the same model is shown mid-grey; what it still gets right, it knows from the question alone.",
          f"Refused though answerable: share of questions with an answer to which {main} wrote “{REFUSAL}”. Refusals are "
          "right when they use exactly these words.",

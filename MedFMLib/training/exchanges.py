@@ -22,7 +22,13 @@ WORD_KINDS = {"modality": 0.7, "plane": 2, "body part": 1.2, "visible structures
               "skull": 1, "refusal": 3, "caption": 0.5, "describe": 0.5}  # fmt: skip
 """Kind of question → its share of training."""
 
-_COMMON = {"liver": 0.5, "left cerebral hemisphere": 0.6, "right cerebral hemisphere": 0.6, "spine": 0.3, "cerebellum": 0.3}
+_COMMON = {
+    "liver": 0.5,
+    "left cerebral hemisphere": 0.6,
+    "right cerebral hemisphere": 0.6,
+    "spine": 0.3,
+    "cerebellum": 0.3,
+}
 """Largest structure → share of the questions that are left out, so that the others count for more."""
 
 

@@ -35,7 +35,7 @@ class Specialty:
 
     Args:
         parts: names of what it draws; 0 is everything else.
-        structures, pairs, focus: see `mask_head.MaskHead`.
+        structures, pairs, focus, closer: see `mask_head.MaskHead`.
         labels: modality → structures for which it is chosen.
         about: one sentence for people.
         inside: how to find the place in a larger volume, see `paligemma.PaliGemma`.
@@ -48,6 +48,7 @@ class Specialty:
     labels: dict[str, tuple[str, ...]]
     about: str
     inside: dict | None = None
+    closer: tuple[int, ...] = ()
 
 
 def _own(names) -> dict[str, tuple[int, ...]]:
@@ -59,7 +60,7 @@ FOCUS = labels.STRUCTURES["brain"]
 SPECIALTIES = {
     "brain-mr": Specialty(
         labels.PARTS, _own(labels.HEAD_STRUCTURES), labels.PAIRS, FOCUS, {"MR": labels.HEAD_STRUCTURES},
-        "27 structures of the brain in MR of any contrast, with or without skull",
+        "27 structures of the brain in MR of any contrast, with or without skull", closer=labels.DEEP,
     ),
     "torso-ct": Specialty(
         labels.PARTS, _own(labels.TORSO_STRUCTURES), labels.PAIRS, (), {"CT": labels.TORSO_STRUCTURES},
@@ -215,7 +216,8 @@ def write(name: str, adapted, masks, folder: Path, pictures: int) -> None:
         "labels": {m: list(names) for m, names in special.labels.items()},
         "pictures": pictures,
     }
-    MaskHead(masks.eval().folded(), special.structures, special.pairs, special.focus, facts=facts).save(folder)
+    MaskHead(masks.eval().folded(), special.structures, special.pairs, special.focus, closer=special.closer,
+             facts=facts).save(folder)  # fmt: skip
 
 
 def main() -> None:
