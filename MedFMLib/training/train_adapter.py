@@ -216,6 +216,7 @@ def write(name: str, adapted, masks, folder: Path, pictures: int) -> None:
         "labels": {m: list(names) for m, names in special.labels.items()},
         "pictures": pictures,
     }
+    facts |= {"inside": special.inside} if special.inside else {}
     MaskHead(masks.eval().folded(), special.structures, special.pairs, special.focus, closer=special.closer,
              facts=facts).save(folder)  # fmt: skip
 

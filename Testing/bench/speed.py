@@ -29,13 +29,13 @@ def load(card, packed: bool):
     """The model with 4-bit weights packed or unpacked."""
     small, loading.SMALL = loading.SMALL, 0 if packed else loading.SMALL
     try:
-        return load_model(card, next(iter(card.adapters), ""), card.precisions[0], Silent())
+        return load_model(card, "", card.precisions[0], Silent())
     finally:
         loading.SMALL = small
 
 
 def network_seconds(model, work) -> tuple[float, float]:
-    """(seconds inside the vision tower, the language model and the dense head, seconds in all) of `work()`."""
+    """(seconds inside the vision tower, the language model and the mask head, seconds in all) of `work()`."""
     core = model.model.get_base_model() if hasattr(model.model, "get_base_model") else model.model
     inside, started = 0.0, {}
 
@@ -50,7 +50,7 @@ def network_seconds(model, work) -> tuple[float, float]:
     hooks = [m.register_forward_pre_hook(begin) for m in modules] + [m.register_forward_hook(end) for m in modules]
     if model.head is not None:
         draw = model.head.probabilities
-        object.__setattr__(model.head, "probabilities", lambda f: (begin("head"), draw(f), end("head"))[1])
+        object.__setattr__(model.head, "probabilities", lambda *f: (begin("head"), draw(*f), end("head"))[1])
     began = time.perf_counter()
     try:
         work()
@@ -73,17 +73,17 @@ def main() -> None:
     views = [make_view(image, "axial", n) for n in range(24)]
     labels = (card.labels_for("CT") or ("liver",))[:6]
     variants = {}
-    for name, packed, batch, dense in (
-        ("dense head, unpacked, 32 a batch", False, 32, True),
-        ("dense head, unpacked, 1 a batch", False, 1, True),
-        ("dense head, packed NF4, 32 a batch", True, 32, True),
+    for name, packed, batch, draws in (
+        ("mask head, unpacked, 32 a batch", False, 32, True),
+        ("mask head, unpacked, 1 a batch", False, 1, True),
+        ("mask head, packed NF4, 32 a batch", True, 32, True),
         ("tokens, unpacked, 32 a batch", False, 32, False),
         ("tokens, unpacked, 8 a batch", False, 8, False),
         ("tokens, packed NF4, 32 a batch", True, 32, False),
     ):
         model = load(card, packed)
         model.batch = batch
-        model.head = model.head if dense else None
+        model.head = model.head if draws else None
         variants[name] = model
     times: dict[str, list[float]] = {name: [] for name in variants}
     order = list(variants)
