@@ -92,7 +92,7 @@ def summary(response) -> str:
     elif response.answers:
         found.append("question answered")
     p = response.provenance
-    text = f"{p.title or p.model}, done in {p.seconds:.1f} s: {', '.join(found) or 'nothing found'}."
+    text = f"Done in {p.seconds:.1f} s by {p.title or p.model}: {', '.join(found) or 'nothing found'}."
     return " ".join([text, *response.provenance.notes])
 
 
