@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from . import NOTICE, cli_models
+from . import NOTICE, cli_marks, cli_models
 from .errors import Cancelled, InputError, MedFMError
 from .request import DEFAULT_MODEL, Request, Response, SliceChoice
 
@@ -169,14 +169,16 @@ def segment(
     refine: Annotated[bool, typer.Option(help="Fit borders to the image in plane.")] = False,
     model: Model = DEFAULT_MODEL, adapter: Adapter = "", precision: Precision = "",
     plane: Plane = "", first: First = -1, last: Last = -1, step: Step = 0,
+    points: cli_marks.PointTexts = None, boxes: cli_marks.BoxTexts = None,
     modality: Modality = "", frame: Frame = -1, series: Series = "", as_json: Json = False,
 ) -> None:  # fmt: skip
-    """Segment structures by name; writes NAME.seg.nrrd and NAME.measurements.json."""
+    """Segment structures by name, or what is marked; writes NAME.seg.nrrd and NAME.measurements.json."""
     from .files import output_name, write_segmentation, write_text
 
-    folder = _folder(output)
+    folder, volume = _folder(output), _read(image, modality, frame, series)
+    marked = cli_marks.read_marks(points or (), boxes or (), volume.geometry)
     request = Request(
-        "segment", _read(image, modality, frame, series), labels=tuple(labels or ()), refine=refine, model=model,
+        "outline" if marked else "segment", volume, labels=tuple(labels or ()), refine=refine, model=model, prompts=marked,
         adapter=adapter, precision=precision, slices=SliceChoice(plane, first, last, step),
     )  # fmt: skip
     response, _ = _run(request, as_json)

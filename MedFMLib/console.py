@@ -12,18 +12,21 @@ from typing import Any
 
 from .engine import Engine
 from .image import Image
+from .prompts import Prompt
 from .request import DEFAULT_MODEL, Request, Response, SliceChoice
 from .runner import Progress
 
 _engine: Engine | None = None
 
 
-def segment(volume, labels: str | Sequence[str] = (), *, progress: Progress | None = None, **options: Any):
-    """Segment structures by name; all that the model knows if none is named.
+def segment(volume, labels: str | Sequence[str] = (), *, points=None, progress: Progress | None = None, **options: Any):
+    """Segment structures by name, all that the model knows if none is named; or what is marked.
 
     Args:
         volume: volume node, `Image` or path.
-        labels: names; "kidney" means both sides.
+        labels: names; "kidney" means both sides. With `points`, one name is that of all that is marked.
+        points: what is marked, for a model that outlines: markups nodes (see `scene.read_prompts`) or `Prompt`s, one or
+            several. Marks are told apart by their names.
         progress: whom to tell and who may cancel.
         options: `model`, `adapter`, `precision`, `plane`, `first`, `last`, `step`, `refine`; for paths also
             `modality`, `frame`, `series`.
@@ -35,7 +38,22 @@ def segment(volume, labels: str | Sequence[str] = (), *, progress: Progress | No
         MedFMError: in one sentence with the next step.
     """
     labels = (labels,) if isinstance(labels, str) else tuple(labels)
-    return _run("segment", volume, progress, labels=labels, **options)
+    if points is None:
+        return _run("segment", volume, progress, labels=labels, **options)
+    return _run("outline", volume, progress, labels=labels, prompts=_prompts(points), **options)
+
+
+def _prompts(marked) -> tuple[Prompt, ...]:
+    """Nodes and values, one or several → values."""
+    found: list[Prompt] = []
+    for item in marked if isinstance(marked, list | tuple) else [marked]:
+        if hasattr(item, "IsA"):
+            from . import scene
+
+            found += scene.read_prompts([item])
+        else:
+            found.append(item)
+    return tuple(found)
 
 
 def ask(volume, question: str, *, progress: Progress | None = None, **options: Any):

@@ -101,8 +101,9 @@ class Engine:
     def _check(self, request: Request, card: ModelCard, needs: tuple[str, ...]) -> None:
         lacking = [ability for ability in needs if ability not in card.abilities]
         if lacking:
+            mark = "mark the structure with points or a box, or " if "outlines" in card.abilities else ""
             raise InputError(
-                f"{card.title} can't {request.task}: it only {' and '.join(card.abilities)}; choose another model."
+                f"{card.title} can't {request.task}: it only {' and '.join(card.abilities)}; {mark}choose another model."
             )
         if request.precision and request.precision not in card.precisions:
             raise InputError(

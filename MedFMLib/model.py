@@ -4,10 +4,11 @@ A model object is whatever an architecture's `load` returns; tasks ask it only f
 
 * `Writes`: text about pictures;
 * `Segments`: masks of named structures in pictures;
-* `Locates`: boxes of named structures in pictures.
+* `Locates`: boxes of named structures in pictures;
+* `Outlines`: masks of what a person marked, followed through the volume.
 
-All work on `View`s (one slice each), never on files, nodes or tensors, so that a task does not know which
-architecture answers it.
+They work on `View`s (one slice each) or an `Image`, never on files, nodes or tensors, so that a task does not know
+which architecture answers it.
 """
 
 from __future__ import annotations
@@ -22,9 +23,10 @@ import numpy as np
 
 from .errors import ModelError
 from .image import Image
+from .marks import Marks
 from .view import View
 
-ABILITIES = ("writes", "segments", "locates")
+ABILITIES = ("writes", "segments", "locates", "outlines")
 
 AUTOMATIC = "automatic"
 """In place of an adapter's name: whichever suits what is asked."""
@@ -134,6 +136,18 @@ class Locates(Protocol):
 
     def locate(self, views: Sequence[View], labels: Sequence[str], *, watch: Watch = Watch()) -> list[list[SeenObject]]:
         """For each view the structures seen in it, without masks."""
+
+
+@runtime_checkable
+class Outlines(Protocol):
+    """Can draw what a person marked in some slices, and follow it to the others."""
+
+    def outline(self, image: Image, marks: Marks, *, watch: Watch = Watch()) -> dict[str, np.ndarray]:
+        """label → (I, J, K) bool on the image's grid, nothing outside of the marks' range of slices.
+
+        Raises:
+            Cancelled: at the next slice after `watch.cancelled()` turns true.
+        """
 
 
 @dataclass(frozen=True)

@@ -103,12 +103,14 @@ class Scribble:
         radius: mm to either side.
         inside: whether it marks the structure or what is outside of it.
         label: what it marks, or "".
+        around: whether it goes around the structure (a closed curve, a box's diagonal) rather than through it.
     """
 
     path: np.ndarray
     radius: float = 1.0
     inside: bool = True
     label: str = ""
+    around: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "path", _points(self.path, "A scribble"))

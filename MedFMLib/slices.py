@@ -179,6 +179,14 @@ def refine_slice(mask: np.ndarray, values: np.ndarray, spacing: Sequence[float],
     return np.where(band, smooth.astype(bool), mask)
 
 
+def refine_slices(mask: np.ndarray, image: Image, plane: str) -> None:
+    """Fit the border of an (I, J, K) mask to the image in every slice of a plane, in place; see `refine_slice`."""
+    axis = image.geometry.index_axis(plane)
+    slices, spacing = np.moveaxis(mask, axis, 0), np.delete(image.geometry.spacing, axis)
+    for number in np.flatnonzero(slices.any(axis=(1, 2))):
+        slices[number] = refine_slice(slices[number], slice_values(image, plane, number).astype(np.float32), spacing)
+
+
 def slice_values(image: Image, plane: str, number: int) -> np.ndarray:
     """2D values of a slice in the order of the remaining index axes."""
     return np.take(image.scalars, number, axis=image.geometry.index_axis(plane))

@@ -9,10 +9,13 @@ import numpy as np
 from ..errors import InputError
 from ..geometry import Geometry
 from ..image import MODALITIES, Image, guess_modality
-from ..prompts import Box, Points, Prompt, Region
+from ..prompts import Box, Points, Prompt, Region, Scribble
 
 DICOM_MODALITY = "DICOM.Modality"
 """Subject hierarchy attribute that Slicer's DICOM browser sets."""
+
+OUTSIDE = ("-", "\u2212")
+"""A control point whose label, or a curve whose name, starts with a minus lies outside of the structure."""
 
 
 def read_image(node, *, frame: int | None = None, modality: str = "") -> Image:
@@ -146,10 +149,11 @@ def read_prompts(nodes: Iterable) -> tuple[Prompt, ...]:
     """What was marked in the scene, in world RAS.
 
     Args:
-        nodes: point lists, ROIs, or (segmentation node, segment ID) pairs.
+        nodes: point lists, ROIs, lines (a box's diagonal), curves (strokes; a closed one stands for the box around it),
+            or (segmentation node, segment ID) pairs. See `OUTSIDE` for what is not in the structure.
 
     Raises:
-        InputError: for another kind of node, an empty list or segment.
+        InputError: for another kind of node, an empty list or segment, or a non-linear parent transform.
     """
     prompts: list[Prompt] = []
     for node in nodes:
@@ -159,21 +163,49 @@ def read_prompts(nodes: Iterable) -> tuple[Prompt, ...]:
             prompts.append(_box(node))
         elif node.IsA("vtkMRMLMarkupsFiducialNode"):
             prompts.append(_points(node))
+        elif node.IsA("vtkMRMLMarkupsCurveNode") or node.IsA("vtkMRMLMarkupsLineNode"):
+            prompts.append(_stroke(node))
         else:
-            raise InputError(f"'{node.GetName()}' is neither a point list, an ROI nor a segment; choose one of those.")
+            raise InputError(
+                f"'{node.GetName()}' is neither a point list, an ROI, a line, a curve nor a segment; choose one of those."
+            )
     return tuple(prompts)
 
 
-def _points(node) -> Points:
-    positions = []
+def _placed(node, what: str, least: int = 1) -> dict[int, np.ndarray]:
+    """Number → RAS mm in the world of a markup's placed control points."""
+    world_from_parent(node)  # a bent transform would move points, but no voxels
+    positions = {}
     for n in range(node.GetNumberOfControlPoints()):
         if node.GetNthControlPointPositionStatus(n) == node.PositionDefined:
             position = [0.0, 0.0, 0.0]
             node.GetNthControlPointPositionWorld(n, position)
-            positions.append(position)
-    if not positions:
-        raise InputError(f"The point list '{node.GetName()}' has no placed points; place one in a slice view.")
-    return Points(np.array(positions), label=node.GetName() or "")
+            positions[n] = np.array(position)
+    if len(positions) < least:
+        few = "no placed points; place one" if least == 1 else f"fewer than {least} placed points; place them"
+        raise InputError(f"The {what} '{node.GetName()}' has {few} in a slice view.")
+    return positions
+
+
+def _points(node) -> Points:
+    placed = _placed(node, "point list")
+    outside = {n for n in placed if (node.GetNthControlPointLabel(n) or "").strip().startswith(OUTSIDE)}
+    return Points(
+        [placed[n] for n in placed if n not in outside], [placed[n] for n in sorted(outside)], node.GetName() or ""
+    )
+
+
+def _stroke(node) -> Scribble:
+    """A line's ends, or the curve as it is drawn between its control points."""
+    line, name = node.IsA("vtkMRMLMarkupsLineNode"), node.GetName() or ""
+    path = list(_placed(node, "line" if line else "curve", 2).values())
+    curve = None if line else node.GetCurvePointsWorld()
+    if curve is not None and curve.GetNumberOfPoints() > 1:
+        path = [curve.GetPoint(n) for n in range(curve.GetNumberOfPoints())]
+    closed = line or node.IsA("vtkMRMLMarkupsClosedCurveNode")
+    return Scribble(
+        np.array(path), inside=not name.startswith(OUTSIDE), label=name.lstrip("".join(OUTSIDE)).strip(), around=closed
+    )
 
 
 def _box(node) -> Box:

@@ -19,6 +19,7 @@ from ..slices import (
     drop_islands,
     paint,
     refine_slice,
+    refine_slices,
     slice_values,
     stack,
 )
@@ -75,13 +76,9 @@ class SegmentTask:
         outside = np.ones(geometry.shape[axis], dtype=bool)
         outside[numbers[0] : numbers[-1] + 1] = False
         for label, mask in list(masks.items()):
-            slices = np.moveaxis(mask, axis, 0)
-            slices[outside] = False
+            np.moveaxis(mask, axis, 0)[outside] = False
             if request.refine:
-                spacing = np.delete(geometry.spacing, axis)
-                for number in np.flatnonzero(slices.any(axis=(1, 2))):
-                    values = slice_values(image, plane, number).astype(np.float32)
-                    slices[number] = refine_slice(slices[number], values, spacing)
+                refine_slices(mask, image, plane)
             if not mask.any():
                 del masks[label]
         return masks, evidence

@@ -3,18 +3,22 @@
 A new file in MedFMLib/models adds a builder of a small random checkpoint to `BUILDERS`, and arrives tested.
 """
 
+import numpy as np
 import pytest
 from phantoms import ct_phantom
 
 pytest.importorskip("torch")
 
 import random_families
+from random_sam2 import sam2
 from random_tiny import build
 
 from MedFMLib import registry, wire
 from MedFMLib.engine import Engine
 from MedFMLib.errors import Cancelled
-from MedFMLib.model import ABILITIES, Locates, Segments, Watch, Writes
+from MedFMLib.marks import place
+from MedFMLib.model import ABILITIES, Locates, Outlines, Segments, Watch, Writes
+from MedFMLib.prompts import Points
 from MedFMLib.request import Request, SliceChoice
 from MedFMLib.runner import Silent
 from MedFMLib.view import make_view
@@ -24,14 +28,35 @@ BUILDERS = {
     "gemma3": random_families.gemma3,
     "llava": random_families.llava,
     "qwen_vl": random_families.qwen_vl,
+    "sam2": sam2,
 }
-PROTOCOLS = dict(zip(ABILITIES, (Writes, Segments, Locates), strict=True))
+PROTOCOLS = dict(zip(ABILITIES, (Writes, Segments, Locates, Outlines), strict=True))
 SEEING = {"segments": "segment", "locates": "locate"}
 
 
 def seeing(card, model):
     """The abilities that find structures in pictures, of those that the card promises."""
     return [getattr(model, name) for ability, name in SEEING.items() if ability in card.abilities]
+
+
+def marked(image):
+    """The image with a point in its middle."""
+    return image, place([Points([image.geometry.center])], image.geometry)
+
+
+def test_what_is_outlined_is_one_mask_a_structure_within_the_range(loaded):
+    card, model, _ = loaded
+    if "outlines" not in card.abilities:
+        pytest.skip("its card does not promise that it outlines")
+    image, one = ct_phantom(), Points([ct_phantom().geometry.center], label="one")
+    marks = place([one, Points(np.add(one.inside, (20, 0, 0)), label="two")], image.geometry, first=9, last=13)
+    found = model.outline(image, marks)
+    assert set(found) == {"one", "two"}
+    for mask in found.values():
+        assert mask.shape == image.geometry.shape
+        assert mask.dtype == bool
+        assert not mask[:, :, :9].any()
+        assert not mask[:, :, 14:].any()
 
 
 def test_every_architecture_has_a_small_checkpoint_to_be_tested_with():
@@ -61,7 +86,9 @@ def test_the_card_promises_what_the_model_can(loaded):
 
 
 def test_the_same_question_gets_the_same_answer(loaded, views):
-    _, model, _ = loaded
+    card, model, _ = loaded
+    if "writes" not in card.abilities:
+        pytest.skip("its card does not promise that it writes")
     first, again = (model.write(views[: model.max_views], "what is this?", max_tokens=6) for _ in range(2))
     assert first == again
 
@@ -84,8 +111,12 @@ def test_what_is_seen_is_one_list_a_view_with_asked_labels_and_boxes_inside(load
 def test_every_ability_can_be_cancelled_before_it_starts(loaded, views):
     card, model, _ = loaded
     stop = Watch(cancelled=lambda: True)
-    with pytest.raises(Cancelled):
-        model.write(views[:1], "what?", watch=stop)
+    if "writes" in card.abilities:
+        with pytest.raises(Cancelled):
+            model.write(views[:1], "what?", watch=stop)
+    if "outlines" in card.abilities:
+        with pytest.raises(Cancelled):
+            model.outline(*marked(ct_phantom()), watch=stop)
     for ability in seeing(card, model):
         with pytest.raises(Cancelled):
             ability(views, list(card.labels_for("CT") or ("liver",)), watch=stop)
@@ -104,7 +135,13 @@ def test_every_task_runs_and_its_response_travels(loaded, task):
     if lacking := set(registry.tasks()[task].needs) - set(card.abilities):
         pytest.skip(f"its card does not promise that it {' and '.join(lacking)}")
     request = Request(
-        task, ct_phantom(), question="what?", model=card.id, slices=SliceChoice("axial", 4, 8, 4), max_tokens=4
+        task,
+        ct_phantom(),
+        question="what?",
+        model=card.id,
+        slices=SliceChoice("axial", 4, 8, 4),
+        max_tokens=4,
+        prompts=[Points([ct_phantom().geometry.to_world((48, 40, 6))])] if task == "outline" else (),
     )
     response = engine.run(wire.loads(wire.dumps(request)))
     assert response.provenance.task == task

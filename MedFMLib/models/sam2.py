@@ -1,0 +1,283 @@
+"""SAM 2 and MedSAM2: what was marked in some slices, drawn and followed through the volume.
+
+The slices of one plane are the frames of a video, as in MedSAM2 (arXiv:2504.03600; medsam2_infer_3D_CT.py): from the
+first marked slice to the last slice of the range, then, from a fresh memory, to the first. Each structure is followed
+by itself; all of them share what the image encoder, nine tenths of the work, makes of a slice. A structure that was
+not seen in `PATIENCE` slices is over.
+
+CT is shown in one of MedSAM's windows, chosen by what lies under the marks, anything else between the volume's
+percentiles. The authors compute in bfloat16; here that is only the image encoder, where the machine multiplies it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import Cancelled, ModelError
+from ..image import Image
+from ..marks import Marks, SliceMarks
+from ..model import AUTOMATIC, LoadedFacts, ModelCard, Watch
+from ..view import View, Window, display_slice, window_for
+from .paligemma import multiplies_bfloat16
+from .parts import chat
+
+MODEL_TYPES = ("sam2_video",)
+
+PATIENCE = 3
+"""A structure that was empty in so many slices, one after the other, is over in that direction."""
+
+SOFT, LUNG, BONE = (-160.0, 240.0), (-910.0, 590.0), (-500.0, 1300.0)
+"""HU ranges of the windows (width and level 400, 40; 1500, −160; 1800, 400) that the authors of MedSAM prescribe for
+soft tissue, lung and bone (arXiv:2304.12306, methods, and their later challenges). Their fourth, for the brain, would
+have to be chosen by hand."""
+
+AIR_HU, BONE_HU = -300.0, 300.0
+"""Marks whose median lies below are shown in the lung window, above in the bone window."""
+
+
+def load(card: ModelCard, adapter: str, precision: str, progress) -> Sam2:
+    """Load the model.
+
+    Raises:
+        ModelError: if something is missing or doesn't fit, or an adapter is asked for.
+    """
+    from transformers import Sam2VideoModel
+
+    from .parts import loading
+
+    if adapter not in ("", AUTOMATIC):
+        raise ModelError(f"{card.title} takes no adapters; choose 'none' instead of '{adapter}'.")
+    folder = _folder(card)
+    chat.kind_of(card, MODEL_TYPES)
+    if precision not in ("bf16", "fp32"):
+        raise ModelError(f"{card.title} can't be held as '{precision}'; choose bf16 or fp32.")
+    model, held = loading.load_weights(Sam2VideoModel, folder, "fp32", card.parameters)
+    half = precision == "bf16" and _multiplies_half(model.device)
+    held = f"{held}, slices encoded in bf16" if half else held
+    revision = card.revision or loading.sha256_of(loading.check_folder(folder))
+    return Sam2(card, model, folder, half, LoadedFacts(revision, held))
+
+
+def stats(card: ModelCard, precision: str = "nf4"):
+    """Sizes from the config alone; see `parts.sizes`.
+
+    Raises:
+        ModelError: if no config is at hand.
+    """
+    from transformers import Sam2VideoModel
+
+    return chat.sizes(card, Sam2VideoModel, precision, ())
+
+
+def card_for_folder(folder: Path, config: dict[str, Any]) -> ModelCard:
+    """A card for any folder with a SAM 2 for videos."""
+    size = config.get("image_size", 1024)
+    return ModelCard(
+        id=str(folder),
+        title=folder.name,
+        architecture="sam2",
+        summary="A SAM 2 from a folder of yours; MedFM knows nothing of its quality.",
+        licence="see the folder",
+        parameters=chat.count_parameters(folder),
+        image_size=size if isinstance(size, int) else size[0],
+        abilities=("outlines",),
+        precisions=("bf16", "fp32"),
+    )
+
+
+class Sam2:
+    """A loaded SAM 2. `Outlines`."""
+
+    def __init__(self, card: ModelCard, model, folder: Path, half: bool, facts: LoadedFacts):
+        from .parts.sam2_frames import FrameFeatures, Preparation
+
+        self.card, self.model, self.facts, self.half = card, model, facts, half
+        self.size = int(model.prompt_encoder.input_image_size)
+        self.prepare = Preparation.of_folder(folder, self.size)
+        self.features = FrameFeatures()
+
+    def outline(self, image: Image, marks: Marks, *, watch: Watch = Watch()) -> dict[str, np.ndarray]:
+        """See `Outlines.outline`."""
+        from .parts.sam2_frames import Frames
+
+        window = window_of(image, marks)
+        watch.on_prompt(f"{marks} (window {' and '.join(f'{low:g} to {high:g}' for low, high in window.ranges)})")
+        frames = Frames(image, marks.plane, window, self.prepare)
+        self.features.start((image.digest(), marks.plane, window.ranges))
+        found = {label: np.zeros(image.geometry.shape, dtype=bool) for label in marks.structures}
+        axis = image.geometry.index_axis(marks.plane)
+        starts = [structure[0].number for structure in marks.structures.values()]
+        forward, backward = range(min(starts), marks.last + 1), range(max(starts) - 1, marks.first - 1, -1)
+        done, total = 0, len(forward) + len(backward)
+        for order in (forward, backward):
+            tracks = [
+                _Track(self, label, structure, frames, image, marks.plane, order.step < 0)
+                for label, structure in marks.structures.items()
+            ]
+            for step, number in enumerate(order):
+                for track in tracks:
+                    if track.reaches(number):
+                        self._stop_if(watch)
+                        np.moveaxis(found[track.label], axis, 0)[number] = track.follow(number, watch)
+                if all(track.over for track in tracks):
+                    break
+                watch.on_fraction((done + step + 1) / total)
+            done += len(order)
+        watch.on_fraction(1.0)
+        return found
+
+    def encode(self, number: int, frames, watch: Watch) -> None:
+        """Have the features of a slice at hand; computed where no session asked for them yet."""
+        import torch
+
+        if self.features.knows(number):
+            return
+        self._stop_if(watch)
+        device = self.model.device
+        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=self.half):
+            seen = self.model.get_image_features(frames[number][None].to(device), return_dict=True)
+        self.features.cache_vision_features(
+            number, {"vision_feats": seen.fpn_hidden_states, "vision_pos_embeds": seen.fpn_position_encoding}
+        )
+
+    @staticmethod
+    def _stop_if(watch: Watch) -> None:
+        if watch.cancelled():
+            raise Cancelled
+
+
+class _Track:
+    """One structure followed in one direction: a session of its own, with the shared frames and features."""
+
+    def __init__(self, owner: Sam2, label: str, structure: tuple[SliceMarks, ...], frames, image, plane, reverse: bool):
+        import torch
+        from transformers.models.sam2_video.modeling_sam2_video import Sam2VideoInferenceSession
+
+        self.label, self.over, self._owner, self._frames = label, False, owner, frames
+        self._marked = {mark.number: mark for mark in structure}
+        self._start, self._reverse, self._empty = structure[0].number, reverse, 0
+        self._image, self._plane = image, plane
+        self._shape = display_slice(image.scalars, image.geometry, plane, 0).shape
+        device = owner.model.device
+        self._session = Sam2VideoInferenceSession(
+            video_height=self._shape[0], video_width=self._shape[1], inference_device=device,
+            inference_state_device=device, video_storage_device=device, dtype=torch.float32,
+        )  # fmt: skip
+        self._session.processed_frames, self._session.cache = frames, owner.features
+        self._object = self._session.obj_id_to_idx(1)
+        self._steps = None
+        config = owner.model.config
+        self._reach = 1 + max(config.num_maskmem, config.max_object_pointers_in_encoder)  # slices that it remembers
+
+    def reaches(self, number: int) -> bool:
+        """Is there something to do in this slice?"""
+        return not self.over and (number < self._start if self._reverse else number >= self._start)
+
+    def follow(self, number: int, watch: Watch) -> np.ndarray:
+        """2D bool in the order of the volume's remaining index axes: the structure in the next slice."""
+        if self._steps is None:
+            self._begin(watch)
+        self._owner.encode(number, self._frames, watch)
+        mask = self._mask(next(self._steps).pred_masks)
+        outputs = self._session.output_dict_per_obj[self._object]
+        for kept in outputs.values():
+            kept.get(number, {}).pop("high_res_masks", None)  # 4 MB a slice that nothing reads again
+        outputs["non_cond_frame_outputs"].pop(number + self._reach if self._reverse else number - self._reach, None)
+        self._empty = 0 if mask.any() or number in self._marked else self._empty + 1
+        later = any((n < number if self._reverse else n > number) for n in self._marked)
+        self.over = self._empty >= PATIENCE and not later
+        return _undisplayed(mask, self._image, self._plane)
+
+    def _begin(self, watch: Watch) -> None:
+        """Draw the structure in the slices where it is marked, then make ready to go on from the first."""
+        import torch
+
+        for number, mark in self._marked.items():
+            self._owner.encode(number, self._frames, watch)
+            self._session.add_point_inputs(self._object, number, _inputs(mark, self._shape, self._owner.size))
+            self._session.obj_with_new_inputs = [1]
+            with torch.inference_mode():
+                self._owner.model(self._session, frame_idx=number)
+        self._steps = self._owner.model.propagate_in_video_iterator(
+            self._session, start_frame_idx=self._start, reverse=self._reverse
+        )
+        if self._reverse:
+            next(self._steps)  # the first slice itself was drawn on the way forward
+
+    def _mask(self, logits) -> np.ndarray:
+        """(H, W) bool at the slice's own voxels, as the processor's `post_process_masks` does it."""
+        from torch.nn import functional
+
+        full = functional.interpolate(logits.float(), self._shape, mode="bilinear", align_corners=False)
+        return (full[0, 0] > 0).cpu().numpy()
+
+
+def _inputs(mark: SliceMarks, shape: tuple[int, int], size: int) -> dict:
+    """A slice's marks as the model takes them: x, y in pixels of its square; corners of a box first, labelled 2 and 3.
+
+    The model adds half of *its* pixel to a position; half of the *slice's* is put in its place, so that the middle of a
+    voxel stays the middle of a voxel at any size.
+    """
+    import torch
+
+    corners = [] if mark.box is None else [mark.box[:2], mark.box[2:]]
+    places = np.concatenate([np.array(corners).reshape(-1, 2), mark.points])
+    pixels = (places + 0.5) * size / np.array(shape) - 0.5
+    labels = [2, 3][: len(corners)] + [int(inside) for inside in mark.inside]
+    return {
+        "point_coords": torch.tensor(pixels[:, ::-1].copy(), dtype=torch.float32)[None, None],
+        "point_labels": torch.tensor(labels, dtype=torch.int32)[None, None],
+    }
+
+
+def window_of(image: Image, marks: Marks) -> Window:
+    """One grey window for the whole volume; see the module's docstring."""
+    if image.modality != "CT":
+        return window_for(image)
+    values = []
+    for mark in (m for structure in marks.structures.values() for m in structure):
+        picture = display_slice(image.scalars, image.geometry, marks.plane, mark.number)
+        inside = np.rint(mark.points[mark.inside]).astype(int)
+        values += [picture[tuple(np.clip(p, 0, np.array(picture.shape) - 1))] for p in inside]
+        if mark.box is not None:
+            row0, column0, row1, column1 = (max(int(np.ceil(v)), 0) for v in mark.box)
+            values += list(picture[row0 : row1 + 1, column0 : column1 + 1].ravel())
+    middle = float(np.median(values)) if values else 0.0
+    return Window((LUNG if middle < AIR_HU else BONE if middle > BONE_HU else SOFT,))
+
+
+def _undisplayed(mask: np.ndarray, image: Image, plane: str) -> np.ndarray:
+    return View(mask, image.geometry, plane, 0).to_slice(mask)
+
+
+def _multiplies_half(device) -> bool:
+    """Is bfloat16 faster than float32 here?"""
+    import torch
+
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported()
+    return device.type == "cpu" and multiplies_bfloat16()
+
+
+def _folder(card: ModelCard) -> Path:
+    """The model's folder.
+
+    Raises:
+        ModelError: if it is not there, not whole, or in its authors' format, which transformers can't read.
+    """
+    from .parts import loading
+
+    try:
+        return loading.base_folder(card)
+    except ModelError:
+        folder = Path(card.id) if Path(card.id).is_dir() else loading._hub_folder(card)
+        pickles = sorted(path.name for path in folder.glob("*.pt"))
+        if not pickles or any(folder.glob("*.safetensors")):
+            raise
+    raise ModelError(
+        f"{card.title} comes in its authors' format ({', '.join(pickles)}); convert one of them with `python -m "
+        "MedFMLib.models.parts.sam2_convert FILE FOLDER`, and give that folder as the model."
+    )

@@ -1,0 +1,80 @@
+"""Draw what a person marked (points, boxes, strokes), and follow it through the volume.
+
+Knows the ability `Outlines`, never an architecture.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..errors import InputError
+from ..findings import Finding, Segment, Segmentation
+from ..marks import Marks, place
+from ..measure import measure
+from ..model import ModelCard
+from ..request import Request
+from ..slices import choose_slices, drop_islands, refine_slices
+from ..task import Work
+from ..terminology import structure
+from .segment import announce
+
+
+class OutlineTask:
+    """Masks of marked structures over a range of slices; → one Segmentation and its Measurements."""
+
+    name = "outline"
+    needs = ("outlines",)
+
+    def check(self, request: Request, card: ModelCard) -> None:
+        """See `Task.check`."""
+        marks_of(request)
+
+    def run(self, request: Request, work: Work) -> tuple[Finding, ...]:
+        """See `Task.run`."""
+        image, progress = request.image, work.progress
+        marks = marks_of(request)
+        announce(work, marks.last - marks.first + 1, image.geometry.shape[image.geometry.index_axis(marks.plane)])
+        progress.stage(f"Following {', '.join(marks.structures)} through the {marks.plane} slices")
+        masks = work.model.outline(image, marks, watch=work.watch(0.0, 0.95))
+
+        progress.stage("Putting the slices together")
+        segments, reached = [], set()
+        axis = image.geometry.index_axis(marks.plane)
+        for label, mask in masks.items():
+            if not mask.any():
+                work.note(f"Nothing was found where '{label}' was marked; add points, or draw a box around it.")
+                continue
+            mask = drop_islands(mask)
+            if request.refine:
+                refine_slices(mask, image, marks.plane)
+            reached |= set(np.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis))).tolist())
+            known = structure(label)
+            segments.append(Segment(known.label, mask, known.color, known.category, known.code, known.side))
+        marked = {mark.number for of in marks.structures.values() for mark in of}
+        evidence = work.looked_through(image.geometry, marks.plane, sorted(reached | marked))
+        segmentation = Segmentation(tuple(segments), image.geometry, evidence)
+        return (segmentation, *measure(segmentation, image))
+
+
+def marks_of(request: Request) -> Marks:
+    """The request's prompts on its slices. One label names all of them, several choose among their own names.
+
+    Raises:
+        InputError: see `marks.place`; or a label that nothing is marked with.
+    """
+    choice, geometry = request.slices, request.image.geometry
+    choose_slices(geometry, choice)
+    one = request.labels[0] if len(request.labels) == 1 else ""
+    marks = place(request.prompts, geometry, plane=choice.plane, first=choice.first, last=choice.last, label=one)
+    if len(request.labels) < 2:
+        return marks
+    missing = [label for label in request.labels if label not in marks.structures]
+    if missing:
+        raise InputError(
+            f"Nothing is marked as {', '.join(missing)}, only as {', '.join(marks.structures)}; name the marks after the "
+            "structures."
+        )
+    return Marks(marks.plane, {label: marks.structures[label] for label in request.labels}, marks.first, marks.last)
+
+
+TASK = OutlineTask()
