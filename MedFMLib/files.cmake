@@ -31,6 +31,7 @@ set(MedFMLib_FILES
   "models/parts/mask_codec.py"
   "models/parts/mask_head.py"
   "models/parts/nf4.py"
+  "models/parts/sam2_convert.py"
   "models/parts/sam2_frames.py"
   "models/parts/sizes.py"
   "models/parts/volume_masks.py"

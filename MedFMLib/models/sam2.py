@@ -279,5 +279,5 @@ def _folder(card: ModelCard) -> Path:
             raise
     raise ModelError(
         f"{card.title} comes in its authors' format ({', '.join(pickles)}); convert one of them with `python -m "
-        "MedFMLib.models.parts.sam2_convert FILE FOLDER`, and give that folder as the model."
+        f"MedFMLib.models.parts.sam2_convert FILE FOLDER --size {card.image_size}`, and give that folder as the model."
     )
