@@ -244,8 +244,8 @@ class PaliGemma:
 
     # -- how -------------------------------------------------------------------------------------
 
-    def _chances(self, pictures: Sequence[np.ndarray]):
-        """(B, S, S, 3) uint8 pictures → (B, parts, S, S) chances of every part at every pixel."""
+    def _chances(self, pictures: Sequence[np.ndarray], rows: slice = slice(None), columns: slice = slice(None)):
+        """(B, S, S, 3) uint8 pictures → (B, parts, rows, columns) chances of every part at every pixel there."""
         import torch
 
         core = self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
@@ -256,7 +256,8 @@ class PaliGemma:
         half = core.device.type == "cpu" and core.dtype == torch.float32 and multiplies_bfloat16()
         with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=half):
             features = core.model.vision_tower(pixels).last_hidden_state
-            chances = self.head.probabilities(pixels.to(next(network.parameters()).dtype), features.float())
+            pixels = pixels.to(next(network.parameters()).dtype)
+            chances = self.head.probabilities(pixels, features.float(), rows, columns)
         return chances.cpu()
 
     def _draw(self, views: Sequence[View], labels: Sequence[str], watch: Watch) -> list[list[SeenObject]]:

@@ -11,6 +11,7 @@ from MedFMLib.image import Image  # noqa: E402
 from MedFMLib.models.parts import volume_masks  # noqa: E402
 from MedFMLib.models.parts.mask_head import MaskHead, MaskNetwork  # noqa: E402
 from MedFMLib.models.parts.volume_masks import body_box, name_voxels, resample  # noqa: E402
+from MedFMLib.view import make_view  # noqa: E402
 
 SIZE = 64
 GREYS = np.array([0, 90, 180, 250])
@@ -22,11 +23,11 @@ def head(focus=(), pairs=(), planes=volume_masks.PLANES, closer=()):
     return MaskHead(MaskNetwork(8, 4, (2, 2, 2)), structures, pairs, focus, planes, closer)
 
 
-def by_grey(pictures):
+def by_grey(pictures, rows=slice(None), columns=slice(None)):
     """Names pixels by their grey: a perfect model for these volumes."""
     grey = torch.from_numpy(pictures[..., 0].astype(np.float32))
     nearest = (grey[:, None] - torch.tensor(GREYS, dtype=torch.float32)[None, :, None, None]).abs().argmin(1)
-    return torch.nn.functional.one_hot(nearest, 4).permute(0, 3, 1, 2).float()
+    return torch.nn.functional.one_hot(nearest, 4).permute(0, 3, 1, 2)[:, :, rows, columns].float()
 
 
 def volume(geometry, organ=(12.0, 5.0, -4.0), radius=14.0):
@@ -81,9 +82,9 @@ def test_the_second_look_goes_closer_to_the_focus():
     image, parts = volume(geometry, organ=(40.0, -30.0, 20.0), radius=34.0)
     sides = []
 
-    def watching(pictures):
+    def watching(pictures, rows, columns):
         sides.append(int((pictures[..., 0] > 5).sum()))
-        return by_grey(pictures)
+        return by_grey(pictures, rows, columns)
 
     named = name_voxels(image, watching, SIZE, head(focus=(2, 3)), {2, 3})
     assert set(np.unique(named)) == {0, 2, 3}  # the body around it is nothing that the focus' look names
@@ -104,9 +105,9 @@ def test_what_cannot_be_there_is_not_looked_for():
     image, _ = volume(GRIDS["RAS"], radius=25.0)
     looked = []
 
-    def counting(pictures):
+    def counting(pictures, rows, columns):
         looked.append(len(pictures))
-        return by_grey(pictures)
+        return by_grey(pictures, rows, columns)
 
     named = name_voxels(image, counting, SIZE, head(focus=(2, 3)), {1})
     assert not named.any()
@@ -175,10 +176,30 @@ def test_a_ct_is_shown_in_its_three_windows():
     image = ct_phantom()
     seen = []
 
-    def remember(pictures):
+    def remember(pictures, rows, columns):
         seen.append(pictures)
-        return by_grey(pictures)
+        return by_grey(pictures, rows, columns)
 
     name_voxels(image, remember, SIZE, head(), {1})
     colours = np.concatenate([p.reshape(-1, 3) for p in seen])
     assert (colours[:, 0] != colours[:, 1]).any()
+
+
+def test_pictures_show_the_slices_of_the_volume_as_a_radiologist_sees_them():
+    """The look at a volume cuts its own slices; they must be those that single slices are shown as."""
+    geometry = Geometry((40, 40, 40), affine(np.diag([-1.0, -1, 1]), (2.0, 2.0, 2.0), (40, 40, -40)))
+    blocks = np.random.default_rng(4).integers(20, 250, (4, 4, 4)).astype(np.float32)
+    image = Image(np.kron(blocks, np.ones((10, 10, 10), np.float32))[None], geometry, "MR")
+    seen: list[np.ndarray] = []
+
+    def draw(pictures, rows, columns):
+        seen.extend(pictures)
+        return by_grey(pictures, rows, columns)
+
+    name_voxels(image, draw, 40, head(planes=("axial", "coronal", "sagittal")), {1})
+    for plane in volume_masks.PLANES:
+        middle = make_view(image, plane, geometry.shape[geometry.index_axis(plane)] // 2)
+        seen = [s for s in seen if s.std() > 0]
+        likeness = [np.corrcoef(middle.square(40)[..., 0].ravel(), s[..., 0].ravel())[0, 1] for s in seen]
+        mirrored = [np.corrcoef(middle.square(40)[:, ::-1, :1].ravel(), s[..., 0].ravel())[0, 1] for s in seen]
+        assert max(likeness) > 0.6 and max(mirrored) < max(likeness) - 0.2, (plane, max(likeness), max(mirrored))

@@ -23,6 +23,8 @@ FILES = ("mask_head.json", "mask_head.safetensors")
 CHANNELS = (32, 64, 96)
 """Channels at a half, a quarter and an eighth of the picture's sampling."""
 
+WHOLE = slice(None)
+
 LEAST_PIXELS = 12
 """A structure with fewer pixels in a picture counts as not seen."""
 
@@ -123,9 +125,13 @@ class MaskHead:
         """Number of parts."""
         return self.network.parts
 
-    def probabilities(self, pixels: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
-        """(B, 3, S, S) pixels and (B, patches, width) features → (B, parts, S, S) float32, rows down; sums to 1 over parts."""
-        return self.network(pixels, features).float().softmax(dim=1)
+    def probabilities(self, pixels: torch.Tensor, features: torch.Tensor, rows=WHOLE, columns=WHOLE) -> torch.Tensor:
+        """(B, 3, S, S) pixels and (B, patches, width) features → (B, parts, rows, columns) float32; sums to 1 over parts.
+
+        Args:
+            rows, columns: slices of the picture that are wanted; rows run down.
+        """
+        return self.network(pixels, features)[:, :, rows, columns].float().softmax(dim=1)
 
     def masks(self, probabilities: torch.Tensor, labels) -> list[dict[str, np.ndarray]]:
         """For each picture the labels seen in it, with (S, S) float32 probabilities.

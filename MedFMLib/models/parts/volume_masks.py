@@ -23,7 +23,7 @@ import torch
 
 from ...geometry import Geometry
 from ...image import Image
-from ...view import display_slice, window_for
+from ...view import window_for
 
 PLANES = ("axial", "coronal", "sagittal")
 FIRST_STEP_MM = 6.0
@@ -41,13 +41,16 @@ BATCH = 16
 CHUNK = 4_000_000
 """Voxels of the volume that are named at a time."""
 
-Draw = Callable[[np.ndarray], torch.Tensor]
-"""(B, S, S, 3) uint8 pictures → (B, parts, S, S) chances."""
+Draw = Callable[[np.ndarray, slice, slice], torch.Tensor]
+"""(B, S, S, 3) uint8 pictures, rows and columns of them → (B, parts, rows, columns) chances there."""
 
 
 @dataclass(frozen=True, eq=False)
 class Looked:
-    """What was seen of a box: `chances` (parts, X, Y, Z) on `geometry`, whose axes are Right, Anterior, Superior."""
+    """What was seen of a box: `chances` (parts, X, Y, Z) float16 on `geometry`, whose axes run Left, Posterior, Inferior.
+
+    So do the rows and columns of radiological pictures: nothing need be flipped.
+    """
 
     chances: torch.Tensor
     geometry: Geometry
@@ -70,11 +73,14 @@ def name_voxels(image: Image, draw: Draw, size: int, head, wanted, on_fraction=l
     pairs, focus, planes = head.pairs, set(head.focus), head.planes
     keep = sorted(named_parts)
 
-    def draw_named(pictures: np.ndarray) -> torch.Tensor:
-        """Chances of no named part at all, then of each part of `keep`."""
-        chances = draw(pictures)
-        kept = chances[:, keep]
-        return torch.cat([chances[:, nameless].sum(1, keepdim=True), kept], 1)
+    def draw_named(pictures: np.ndarray, rows: slice, columns: slice) -> torch.Tensor:
+        """float16 chances, in some rows and columns, of no named part at all and then of each part of `keep`."""
+        chances = draw(pictures, rows, columns)
+        named = torch.empty((len(chances), 1 + len(keep), *chances.shape[2:]), dtype=torch.float16)
+        named[:, 0] = chances[:, nameless].sum(1)
+        for position, part in enumerate(keep, start=1):
+            named[:, position] = chances[:, part]
+        return named
 
     if focus:
         side = float((box[1] - box[0]).max() * FIRST_MARGIN)
@@ -202,7 +208,8 @@ def _focus_box(looked: Looked, focus, least_ml: float = LEAST_FOCUS_ML) -> np.nd
         low.append(int(np.searchsorted(along, 0.002)))
         high.append(int(np.searchsorted(along, 0.998)))
     pad = np.array([0.0, 0.0, 0.5]) * looked.geometry.spacing  # slices of the first look stand for what lies between
-    return np.stack([looked.geometry.to_world(np.array(low)) - pad, looked.geometry.to_world(np.array(high)) + pad])
+    corners = np.sort([looked.geometry.to_world(np.array(low)), looked.geometry.to_world(np.array(high))], axis=0)
+    return corners + [-pad, pad]
 
 
 def _look(volume: Image, window, draw: Draw, size: int, box, side: float, planes, step_mm: float, pairs,
@@ -226,12 +233,12 @@ def _look(volume: Image, window, draw: Draw, size: int, box, side: float, planes
     for plane in planes:
         axis = PLANES[::-1].index(plane)
         strides[plane] = max(1, int(through[axis] / spacing[axis] + 0.3))
-    origin = middle - (shape - 1) / 2 * spacing
-    affine = np.diag([*spacing, 1.0])
-    affine[:3, 3] = origin
+    affine = np.diag([*-spacing, 1.0])
+    affine[:3, 3] = middle + (shape - 1) / 2 * spacing
     grid = Geometry(tuple(int(n) for n in shape), affine)
     values = resample(volume.scalars, volume.geometry, grid, -1024.0 if volume.modality == "CT" else None)
-    pictures = window.apply(values.reshape(grid.shape[0], -1)).reshape(*grid.shape, 3)
+    values = np.ascontiguousarray(values.T)  # (Z, Y, X): axial and coronal pictures are rows of it
+    pictures = window.apply(values.reshape(len(values), -1)).reshape(*values.shape, 3)
     total = sum(len(range(0, grid.shape[PLANES[::-1].index(p)], strides[p])) for p in planes)
     done, sums, weight = 0, None, 0.0
     lone = None
@@ -241,16 +248,16 @@ def _look(volume: Image, window, draw: Draw, size: int, box, side: float, planes
         seen = None
         for start in range(0, len(numbers), BATCH):
             some = numbers[start : start + BATCH]
-            chances = draw(np.stack([_square(pictures, grid, plane, n, size) for n in some]))
-            slices = torch.stack([_unsquare(c, grid, plane) for c in chances]).half()  # (n, parts, a, b)
+            sections = np.moveaxis(pictures, 2 - axis, 0)[some]
+            chances = draw(*_squares(sections, size))
             if seen is None:
-                seen = torch.empty((slices.shape[1], len(numbers), *slices.shape[2:]), dtype=torch.float16)
-            seen[:, start : start + len(some)] = slices.transpose(0, 1)
+                seen = torch.empty((chances.shape[1], len(numbers), *chances.shape[2:]), dtype=torch.float16)
+            seen[:, start : start + len(some)] = chances.transpose(0, 1)
             done += len(some)
             on_fraction(done / total)
         if strides[plane] > 1:
             seen = _between(seen, numbers, grid.shape[axis])
-        seen = seen.movedim(1, axis + 1)
+        seen = seen.movedim(1, 3 - axis).permute(0, 3, 2, 1)
         if plane == "sagittal" and pairs:
             lone = seen
         else:
@@ -276,30 +283,23 @@ def _with_sagittal(sums, weight: float, lone, pairs) -> torch.Tensor:
 
 
 def _between(seen, numbers: list[int], count: int) -> torch.Tensor:
-    """(parts, n, a, b) at `numbers` → (parts, count, a, b), linear between and constant beyond."""
+    """(parts, n, rows, columns) at `numbers` → (parts, count, rows, columns), linear between and constant beyond."""
     position = np.interp(np.arange(count), numbers, np.arange(len(numbers)))
-    low = np.minimum(position.astype(int), len(numbers) - 1)
-    high = np.minimum(low + 1, len(numbers) - 1)
-    share = torch.from_numpy((position - low).astype(np.float16))[None, :, None, None]
-    return seen[:, low] * (1 - share) + seen[:, high] * share
+    away = np.abs(position[:, None] - np.arange(len(numbers)))
+    weights = torch.from_numpy(np.maximum(0.0, 1.0 - away).astype(np.float32))
+    filled = torch.empty((len(seen), count, *seen.shape[2:]), dtype=torch.float16)
+    for part, known in enumerate(seen):
+        filled[part] = torch.tensordot(weights, known.float(), 1)
+    return filled
 
 
-def _square(pictures: np.ndarray, grid: Geometry, plane: str, number: int, size: int) -> np.ndarray:
-    """(S, S, 3) uint8: a slice of the sampled box in radiological orientation, in the middle of a black square."""
-    section = np.stack([display_slice(pictures[..., c], grid, plane, number) for c in range(3)], -1)
-    out = np.zeros((size, size, 3), np.uint8)
-    rows, columns = section.shape[:2]
-    top, left = (size - rows) // 2, (size - columns) // 2
-    out[top : top + rows, left : left + columns] = section
-    return out
-
-
-def _unsquare(chances: torch.Tensor, grid: Geometry, plane: str) -> torch.Tensor:
-    """(parts, S, S) → (parts, a, b) in the order of the grid's remaining axes; undoes `_square`."""
-    a, b = (n for axis, n in enumerate(grid.shape) if axis != PLANES[::-1].index(plane))
-    size = chances.shape[-1]
-    top, left = (size - b) // 2, (size - a) // 2  # rows run down the second remaining axis, columns against the first
-    return chances[:, top : top + b, left : left + a].flip(1, 2).transpose(1, 2)
+def _squares(sections: np.ndarray, size: int) -> tuple[np.ndarray, slice, slice]:
+    """(n, rows, columns, 3) uint8 → (n, S, S, 3) with them in the middle of black squares; the rows and columns there."""
+    count, rows, columns, _ = sections.shape
+    where = [slice((size - length) // 2, (size - length) // 2 + length) for length in (rows, columns)]
+    out = np.zeros((count, size, size, 3), np.uint8)
+    out[:, where[0], where[1]] = sections
+    return out, *where
 
 
 def resample(values: np.ndarray, source: Geometry, target: Geometry, outside: float | None = None) -> np.ndarray:
@@ -324,18 +324,36 @@ def resample(values: np.ndarray, source: Geometry, target: Geometry, outside: fl
 
 def _sample(array: torch.Tensor, matrix: np.ndarray, shape) -> torch.Tensor:
     """(I, J, K) float32 at `matrix` @ (target index), 0 beyond; trilinear."""
-    axes = [torch.arange(n, dtype=torch.float64) for n in shape]
+    shear = np.abs(matrix[:3, :3] - np.diag(np.diag(matrix[:3, :3]))) * np.array(shape)
+    if shear.max() < 1e-4:  # voxels: the axes are parallel, so that each can be read by itself, as a product of matrices
+        for axis in np.argsort([n / m for n, m in zip(shape, array.shape, strict=True)]):
+            weights = _between_voxels(array.shape[axis], shape[axis], matrix[axis, axis], matrix[axis, 3])
+            if axis == 0:
+                array = (weights @ array.reshape(len(array), -1)).view(-1, *array.shape[1:])
+            else:
+                array = torch.matmul(weights, array) if axis == 1 else torch.matmul(array, weights.T)
+        return array
     out = torch.empty(tuple(shape), dtype=torch.float32)
-    last = torch.tensor([max(1, n - 1) for n in array.shape], dtype=torch.float64)
+    last = np.maximum(1, np.array(array.shape) - 1)
+    scale = torch.from_numpy((matrix[:3] / last[:, None] * 2).astype(np.float32))
+    i, j, k = (torch.arange(n, dtype=torch.float32) for n in shape)
     step = max(1, CHUNK // max(1, shape[1] * shape[2]))
-    m = torch.from_numpy(matrix)
     for start in range(0, shape[0], step):
-        index = torch.stack(torch.meshgrid(axes[0][start : start + step], axes[1], axes[2], indexing="ij"), -1)
-        place = (index @ m[:3, :3].T + m[:3, 3]) / last * 2 - 1
-        place = place.flip(-1).float()[None]
+        some = i[start : start + step]
+        place = torch.empty((1, len(some), *shape[1:], 3))
+        for axis in range(3):
+            a, b, c, d = scale[axis]
+            place[0, ..., 2 - axis] = (a * some + (d - 1))[:, None, None] + (b * j)[:, None] + c * k
         sampled = torch.nn.functional.grid_sample(array[None, None], place, align_corners=True, padding_mode="zeros")
         out[start : start + step] = sampled[0, 0]
     return out
+
+
+def _between_voxels(source: int, target: int, scale: float, shift: float) -> torch.Tensor:
+    """(target, source) weights that read a line of voxels at `scale` · n + `shift`, linear between, 0 beyond."""
+    place = np.arange(target) * scale + shift
+    away = np.abs(place[:, None] - np.arange(source))
+    return torch.from_numpy(np.maximum(0.0, 1.0 - away).astype(np.float32))
 
 
 def _name(looked: Looked, geometry: Geometry, numbers, on_fraction) -> np.ndarray:
