@@ -105,8 +105,8 @@ def place(
         if isinstance(prompt, Box):
             corners = geometry.to_index(_corners(prompt))
             if _thickness(corners, axis) >= FLAT:
-                bottom, top = np.rint((corners[:, axis].min() + 0.5, corners[:, axis].max() - 0.5)).astype(int)
-                low, high = max(low, min(bottom, top)), min(high, max(bottom, top))
+                bottom, top = np.ceil(corners[:, axis].min() - 1e-6), np.floor(corners[:, axis].max() + 1e-6)
+                low, high = max(low, int(bottom)), min(high, int(top))
             number = _number(geometry.to_index(prompt.center), geometry, axis)
             _add_box(slices, number, _section(corners, axis, number), geometry, plane, prompt)
         elif isinstance(prompt, Scribble) and prompt.around and prompt.inside:

@@ -1,4 +1,4 @@
-"""A very small SAM 2 for videos of the real class with random weights, and one in the authors' own layout."""
+"""A very small SAM 2 for videos of the real class with random weights."""
 
 from __future__ import annotations
 
@@ -29,8 +29,10 @@ def config():
 def sam2(root):
     """A folder as `save_pretrained` writes it, with objects that are always there."""
     import torch
+    import transformers
     from transformers import Sam2VideoModel
 
+    transformers.utils.logging.disable_progress_bar()
     torch.manual_seed(0)
     model = Sam2VideoModel(config())
     with torch.no_grad():
@@ -39,6 +41,9 @@ def sam2(root):
                 weight.normal_(0, 0.08)
             elif weight.ndim and not weight.any():
                 weight.normal_(0, 0.02)  # what starts at zero would hide a wrong name
+        model.shared_image_embedding.positional_embedding.copy_(
+            model.prompt_encoder.shared_embedding.positional_embedding
+        )  # one and the same in the authors' checkpoints
         model.mask_decoder.pred_obj_score_head.proj_out.bias.fill_(4.0)
     model.eval().save_pretrained(root)
     return root

@@ -24,7 +24,7 @@ def card(tmp_path, **changes):
     return ModelCard.from_json(path)
 
 
-FAMILIES = {"paligemma", "gemma3", "qwen_vl", "llava"}
+FAMILIES = {"paligemma", "gemma3", "qwen_vl", "llava", "sam2"}
 """Architectures that cards may name; one that is not built yet is said so when it is loaded."""
 
 
