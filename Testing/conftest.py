@@ -27,6 +27,16 @@ def dense_folder(tmp_path_factory):
     return build(tmp_path_factory.mktemp("models") / "random-dense", quantized=False)
 
 
+@pytest.fixture
+def one_thread():
+    """Very small models are several times as fast without waiting for a second thread on a busy machine."""
+    torch = pytest.importorskip("torch")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture(scope="session")
 def open_data():
     """Finds a file among the open test images; a test that needs a missing one is skipped by name."""

@@ -28,14 +28,7 @@ from MedFMLib.request import Request, SliceChoice
 from MedFMLib.runner import Silent
 from MedFMLib.view import display_slice, make_view, window_for
 
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """So small a model is six times as fast without waiting for a second thread on a busy machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
