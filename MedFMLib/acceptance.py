@@ -8,28 +8,18 @@ accepted is the gate as the card words it: if a new card words it differently, i
 from __future__ import annotations
 
 import json
-import os
-import sys
 import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 
+from . import folders
 from .errors import ModelError, OutputError
 from .model import ModelCard
 
 
 def file() -> Path:
-    """Where it is remembered: in the user's folder for settings, which XDG_CONFIG_HOME overrides everywhere."""
-    home = Path.home()
-    if os.environ.get("XDG_CONFIG_HOME"):
-        folder = Path(os.environ["XDG_CONFIG_HOME"])
-    elif sys.platform == "win32":
-        folder = Path(os.environ.get("APPDATA") or home / "AppData" / "Roaming")
-    elif sys.platform == "darwin":
-        folder = home / "Library" / "Application Support"
-    else:
-        folder = home / ".config"
-    return folder / "MedFM" / "accepted.json"
+    """Where it is remembered: in the person's folder for settings."""
+    return folders.settings() / "accepted.json"
 
 
 def accepted(card: ModelCard) -> bool:

@@ -10,7 +10,7 @@ import pytest
 LIBRARY = Path(__file__).resolve().parents[2] / "MedFMLib"
 FLOORS = (
     ("errors", "geometry", "image", "view", "prompts", "marks", "findings", "request", "resources", "wire"),
-    ("model", "task", "runner", "registry", "terminology", "acceptance"),
+    ("model", "task", "runner", "registry", "terminology", "acceptance", "folders"),
     ("models", "tasks", "measure", "reports", "slices", "files", "machine"),
     ("engine", "worker", "console", "training", "demo", "cli", "cli_marks", "cli_models"),
     ("scene",),

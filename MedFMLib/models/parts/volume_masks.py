@@ -209,7 +209,7 @@ def _focus_box(looked: Looked, focus, least_ml: float = LEAST_FOCUS_ML) -> np.nd
         high.append(int(np.searchsorted(along, 0.998)))
     pad = np.array([0.0, 0.0, 0.5]) * looked.geometry.spacing  # slices of the first look stand for what lies between
     corners = np.sort([looked.geometry.to_world(np.array(low)), looked.geometry.to_world(np.array(high))], axis=0)
-    return corners + [-pad, pad]
+    return np.stack([corners[0] - pad, corners[1] + pad])
 
 
 def _look(volume: Image, window, draw: Draw, size: int, box, side: float, planes, step_mm: float, pairs,
