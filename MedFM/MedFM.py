@@ -58,7 +58,7 @@ TASKS = {"segment": _("Segment"), "ask": _("Ask"), "report": _("Draft the report
 TIMER_MS = 50
 RESTING = ("volumeSelector", "modelSelector", "adapterSelector", "precisionSelector", "folderButton", "installButton",
            "labelList", "labelFilter", "clearLabelsButton", "freeLabelsEdit", "questionBox", "newConversationButton",
-           "advancedButton")  # fmt: skip
+           "advancedButton", "marksSelector")  # fmt: skip
 """Widgets that rest while a job runs."""
 
 
@@ -194,8 +194,8 @@ class MedFMWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.showStructures()
 
     def showStructures(self):
-        self.modality = modality_of(self.parameters.volume)
-        self.structures.show(self.models.labels(self.parameters.model, self.modality), self.parameters.labels)
+        p, self.modality = self.parameters, modality_of(self.parameters.volume)
+        self.structures.show(self.models.labels(p.model, self.modality), p.labels, self.models.outlines(p.model))
 
     @shown
     def onStructuresTicked(self):
@@ -251,8 +251,8 @@ class MedFMWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def makeRequest(self, image):
         p, known = self.parameters, self.models.labels(self.parameters.model, image.modality)
         labels = [label for label in p.labels if label in known] if known else self.structures.typed
-        prompts = read_prompts([p.region]) if p.task == "ask" and p.region is not None else ()
-        return p.request(image, labels, self.results.conversation.history, prompts)
+        task, nodes = p.pointed(self.models.outlines(p.model))
+        return p.request(task, image, labels, self.results.conversation.history, read_prompts(nodes))
 
     @shown
     def onTimer(self):

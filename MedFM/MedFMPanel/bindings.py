@@ -37,6 +37,7 @@ EDITABLE = Kind("editTextChanged(QString)", lambda w: w.currentText, _set_edit_t
 BOUND = {
     "volume": ("volumeSelector", NODE),
     "region": ("regionSelector", NODE),
+    "marks": ("marksSelector", NODE),
     "target": ("targetSelector", NODE),
     "model": ("modelSelector", CHOICE),
     "adapter": ("adapterSelector", CHOICE),

@@ -86,6 +86,10 @@ class ModelChoice:
             self.window = self.window or CardWindow(slicer.util.mainWindow())
             self.window.show(card.title, registry.page(card))
 
+    def outlines(self, model: str) -> bool:
+        """Does the model draw what is marked in the scene?"""
+        return model in self.cards and "outlines" in self.cards[model].abilities
+
     def labels(self, model: str, modality: str) -> tuple[str, ...]:
         """Structures that the model lists for a modality, or for any if the modality is ""; empty if it lists none."""
         card = self.cards.get(model)

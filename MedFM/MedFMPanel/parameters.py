@@ -94,6 +94,7 @@ class Parameters:
 
     volume = Node()
     region = Node()
+    marks = Node()
     target = Node()
     model = Text()
     adapter = Text()
@@ -116,10 +117,21 @@ class Parameters:
         """Another model starts with its own default adapter and precision."""
         self.model, self.adapter, self.precision = model, "", ""
 
-    def request(self, image: Image, labels, history, prompts) -> Request:
+    def pointed(self, outlines: bool) -> tuple[str, list]:
+        """(task, nodes that say where): what is marked for a model that outlines, the region of a question.
+
+        Args:
+            outlines: whether the model draws what is marked.
+        """
+        task = "outline" if outlines and self.task == "segment" else self.task
+        node = {"outline": self.marks, "ask": self.region}.get(task)
+        return task, [node] if node is not None else []
+
+    def request(self, task: str, image: Image, labels, history, prompts) -> Request:
         """What these choices ask of an image.
 
         Args:
+            task: see `pointed`.
             image: the volume.
             labels: structures to segment, empty for all.
             history: (question, answer) pairs so far.
@@ -129,7 +141,7 @@ class Parameters:
             InputError: if the choices don't go together.
         """
         return Request(
-            task=self.task,
+            task=task,
             image=image,
             labels=labels,
             question=self.question,

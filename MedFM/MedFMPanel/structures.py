@@ -1,8 +1,17 @@
-"""The list of structures to segment: tick, find, or type for a model without a list. Knows its own widgets only."""
+"""What to segment: tick, find, type for a model without a list, or point at markups. Knows its own widgets only."""
 
 from __future__ import annotations
 
 import qt
+
+
+FREE_NAMES = "Structures, separated by commas: liver, left kidney"
+FREE_TIP = "This model takes any name: type the structures, separated by commas."
+MARKED_NAME = "Its name, if you like: liver"
+MARKED_TIP = "The new segment is called so, or else after the markup."
+UNMARKED = (
+    "This model draws what you mark: place a point in the structure, or draw a box around it, and choose it above."
+)
 
 
 class StructureList:
@@ -16,15 +25,24 @@ class StructureList:
     def __init__(self, ui, changed):
         self._list, self._filter, self._all = ui.labelList, ui.labelFilter, ui.clearLabelsButton
         self._free, self._hint = ui.freeLabelsEdit, ui.labelHint
-        self._changed, self._filling = changed, False
+        self._marks, self._marks_label = ui.marksSelector, ui.marksLabel
+        self._changed, self._filling, self._outlines = changed, False, False
         self._list.connect("itemChanged(QListWidgetItem*)", self._on_item_changed)
         self._filter.connect("textChanged(QString)", self._on_filter_changed)
         self._all.connect("clicked(bool)", self._on_all)
         self._free.connect("textChanged(QString)", self.show_hint)
+        self._marks.connect("currentNodeChanged(vtkMRMLNode*)", self.show_hint)
 
-    def show(self, known, ticked) -> None:
-        """List what a model knows, in its order; without a list, show the line for free names."""
-        self._filling = True
+    def show(self, known, ticked, outlines=False) -> None:
+        """List what a model knows, in its order; without a list, show the line for free names.
+
+        Args:
+            outlines: whether the model draws what is marked; it is then chosen here, and a name is free to give.
+        """
+        self._outlines, self._filling = outlines, True
+        self._marks.visible = self._marks_label.visible = outlines
+        self._free.placeholderText = MARKED_NAME if outlines else FREE_NAMES
+        self._free.toolTip = MARKED_TIP if outlines else FREE_TIP
         self._list.clear()
         for row, label in enumerate(known):
             self._list.addItem(label)
@@ -51,7 +69,11 @@ class StructureList:
     def show_hint(self) -> None:
         """Say what a click on Segment will look for."""
         count = self._list.count
-        if count:
+        if self._outlines:
+            marks = self._marks.currentNode()
+            name = ", ".join(self.typed) or "what is marked"
+            self._hint.text = f"To segment: {name}, by '{marks.GetName()}'." if marks is not None else UNMARKED
+        elif count:
             every = f"all {count} structures; tick to choose some"
             self._hint.text = f"To segment: {', '.join(self.ticked) or every}."
         else:

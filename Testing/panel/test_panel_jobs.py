@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from MedFMLib.engine import Engine
 from MedFMLib.errors import InputError
-from MedFMLib.runner import Fraction, Note, PartialText, Stage
+from MedFMLib.runner import Fraction, LocalRunner, Note, PartialText, Stage
 
 
 def nodes(host, class_name):
@@ -271,6 +272,59 @@ def test_a_question_about_an_roi_carries_it_as_a_prompt(host, panel, volume, use
     finish()
     (box,) = runner.requests[0].prompts
     assert tuple(box.center) == (18, 20, 20)
+
+
+def outlining_model(panel):
+    """Choose a model that draws what is marked."""
+    panel.ui.modelSelector.setCurrentIndex(panel.ui.modelSelector.findData("facebook/sam2.1-hiera-tiny"))
+    assert panel.parameters.model == "facebook/sam2.1-hiera-tiny"
+
+
+def test_a_model_that_draws_what_is_marked_gets_the_chosen_markup(host, panel, volume, use_runner, finish):
+    runner = use_runner()
+    assert not panel.ui.marksSelector.visible
+    outlining_model(panel)
+    assert panel.ui.marksSelector.visible and panel.ui.marksLabel.visible
+    assert not panel.ui.labelList.visible
+    assert panel.ui.labelHint.text.startswith("This model draws what you mark: place a point")
+    points = host.scene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode", "spots")
+    points.AddControlPoint(18, 20, 20)
+    points.AddControlPoint(10, 20, 20)
+    points.SetNthControlPointLabel(1, "-")
+    panel.ui.marksSelector.setCurrentNode(points)
+    assert panel.parameters.marks is points
+    assert panel.ui.labelHint.text == "To segment: what is marked, by 'spots'."
+    panel.ui.freeLabelsEdit.text = "liver"
+    assert panel.ui.labelHint.text == "To segment: liver, by 'spots'."
+    panel.ui.applyButton.click()
+    finish()
+    (request,) = runner.requests
+    assert (request.task, request.labels) == ("outline", ("liver",))
+    (prompt,) = request.prompts
+    assert prompt.inside.tolist() == [[18, 20, 20]]
+    assert prompt.outside.tolist() == [[10, 20, 20]]
+    assert "brain" in panel.ui.segmentsTable.displayedSegmentIDs()
+
+
+def test_without_marks_the_panel_says_what_to_do_and_other_models_never_get_them(
+    host, panel, volume, use_runner, finish
+):
+    outlining_model(panel)
+    points = host.scene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode", "spots")
+    points.AddControlPoint(18, 20, 20)
+    panel.ui.marksSelector.setCurrentNode(points)
+    panel.ui.modelSelector.setCurrentIndex(panel.ui.modelSelector.findData("medfm-tiny"))
+    assert not panel.ui.marksSelector.visible
+    runner = use_runner()
+    panel.ui.applyButton.click()
+    finish()
+    assert (runner.requests[0].task, runner.requests[0].prompts) == ("segment", ())
+    outlining_model(panel)
+    panel.ui.marksSelector.setCurrentNode(None)
+    use_runner(LocalRunner(Engine(load=lambda *_: None).run))
+    panel.ui.applyButton.click()
+    finish()
+    assert "Nothing is marked; place a point in the structure" in panel.ui.statusLabel.text
 
 
 def test_deleting_the_shown_segmentation_empties_the_table(host, panel, volume, use_runner, finish):
