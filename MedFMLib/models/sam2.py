@@ -2,7 +2,7 @@
 
 The slices of one plane are the frames of a video, as in MedSAM2 (arXiv:2504.03600; medsam2_infer_3D_CT.py): from the
 first marked slice to the last slice of the range, then, from a fresh memory, to the first. Each structure is followed
-by itself; all of them share what the image encoder, nine tenths of the work, makes of a slice. A structure that was
+by itself; all of them share what the image encoder, most of the work, makes of a slice. A structure that was
 not seen in `PATIENCE` slices is over.
 
 CT is shown in one of MedSAM's windows, chosen by what lies under the marks, anything else between the volume's
