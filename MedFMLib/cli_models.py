@@ -222,7 +222,7 @@ def model_stats(
         table.add_row(
             layer.name, str(layer.count), "×".join(map(str, layer.shape)), f"{layer.parameters:,}",
             f"{layer.dense_bytes / 2**20:,.2f}",
-            f"{layer.quantized_bytes / 2**20:,.2f}" + ("" if layer.quantized else " (dense)"),
+            f"{layer.quantized_bytes / 2**20:,.2f}" + (f" ({layer.held})" if layer.held != precision else ""),
         )  # fmt: skip
     out.print(table)
     out.print(

@@ -1,8 +1,8 @@
 """What of the zoo this machine can hold: free memory, sizes of weights without torch, and what was downloaded.
 
 The sizes here are quick estimates for lists of many models; `parts.sizes` counts one model exactly. An estimate
-counts the text model's attention and feed-forward weights, which are quantized in all families, and takes the rest
-for dense; it lies within 2% of the exact count.
+counts the text model's attention and feed-forward weights, which are quantized in all families, and the embeddings,
+which are int8, and takes the rest for dense; it lies within 2% of the exact count.
 """
 
 from __future__ import annotations
@@ -25,6 +25,10 @@ TEXT_SIZES = (
 
 ALL_QUANTIZED = ("paligemma",)
 """Architectures whose vision tower is quantized, too."""
+
+
+TIED = ("paligemma", "gemma3")
+"""Architectures whose output head is the table of embeddings unless the config says otherwise."""
 
 
 def free_memory() -> int:
@@ -67,12 +71,19 @@ def weight_bytes(card: ModelCard, precision: str) -> int | None:
     if any(not isinstance(text.get(name), int) for name in TEXT_SIZES):
         return None
     width, depth, inner, heads, shared, vocabulary = (text[name] for name in TEXT_SIZES)
+    tied = config.get("tie_word_embeddings", text.get("tie_word_embeddings", card.architecture in TIED))
+    tables = vocabulary * width * (1 if tied else 2)
     if card.architecture in ALL_QUANTIZED:
-        quantized = max(card.parameters - vocabulary * width, 0)
+        quantized = max(card.parameters - tables, 0)
     else:
         head = text.get("head_dim") or width // heads
         quantized = depth * width * (2 * head * (heads + shared) + 3 * inner)
-    return linear_bytes(quantized, quantized // width, precision) + (card.parameters - quantized) * BYTES["bf16"]
+    rest = card.parameters - quantized - tables
+    return (
+        linear_bytes(quantized, quantized // width, precision)
+        + linear_bytes(tables, tables // width, "int8 rows")
+        + rest * BYTES["bf16"]
+    )
 
 
 def best_precision(card: ModelCard, free: int) -> str:

@@ -9,6 +9,17 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 DATA = Path(os.environ.get("MEDFM_TEST_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
 
 
+@pytest.fixture(autouse=True, scope="session")
+def own_cache(tmp_path_factory):
+    """What MedFM keeps for later is kept for this run alone."""
+    before = os.environ.get("XDG_CACHE_HOME")
+    os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
+    yield
+    os.environ.pop("XDG_CACHE_HOME")
+    if before is not None:
+        os.environ["XDG_CACHE_HOME"] = before
+
+
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory):
     """A model folder as the embedded one is laid out: base (NF4), adapters/default, mask_codec, card."""

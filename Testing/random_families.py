@@ -100,7 +100,7 @@ def gemma3(root):
     return _save(root, Gemma3ForConditionalGeneration(config), processor)
 
 
-def qwen_vl(root, kind="qwen2_5_vl"):
+def qwen_vl(root, kind="qwen2_5_vl", sections=(4, 6, 6)):
     """Patches of 14 (Qwen3: 16), four of them to a token; 56 or 64 pixels by its card, so 4 tokens a picture."""
     import transformers
     from transformers import Qwen2VLImageProcessorPil
@@ -122,10 +122,10 @@ def qwen_vl(root, kind="qwen2_5_vl"):
     text = {**TEXT, "vocab_size": len(words), "bos_token_id": None, "eos_token_id": 2, "pad_token_id": 0}
     if kind != "qwen3_vl":
         del text["head_dim"]
-    sections = {"rope_type": "default", "mrope_section": [4, 6, 6], "rope_theta": 10000.0}
+    rope = {"rope_type": "default", "mrope_section": list(sections), "rope_theta": 10000.0}
     name = {"qwen2_vl": "Qwen2VL", "qwen2_5_vl": "Qwen2_5_VL", "qwen3_vl": "Qwen3VL"}[kind]
     config = getattr(transformers, f"{name}Config")(
-        text_config={**text, "rope_parameters": sections}, vision_config=vision,
+        text_config={**text, "rope_parameters": rope}, vision_config=vision,
         image_token_id=number("<|image_pad|>"), video_token_id=number("<|video_pad|>"),
         vision_start_token_id=number("<|vision_start|>"), vision_end_token_id=number("<|vision_end|>"),
     )  # fmt: skip

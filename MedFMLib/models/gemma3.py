@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 
 from ..model import ModelCard
 from .parts import chat
+from .parts.memory import Reading
 
 MODEL_TYPES = ("gemma3",)
 
@@ -46,6 +47,21 @@ def stats(card: ModelCard, precision: str = "nf4"):
     from transformers import Gemma3ForConditionalGeneration
 
     return chat.sizes(card, Gemma3ForConditionalGeneration, precision, Gemma3.vision)
+
+
+def memory(card: ModelCard, precision: str, slices: int, **more):
+    """Bytes that a question takes, from the config alone; see `parts.memory.parts`.
+
+    Raises:
+        ModelError: if no config is at hand.
+    """
+    from transformers import Gemma3ForConditionalGeneration
+
+    def reads(config):
+        side = config.vision_config.image_size
+        return Reading(config.mm_tokens_per_image, (side // config.vision_config.patch_size) ** 2, side**2, TOWER_BATCH)
+
+    return chat.memory(card, Gemma3ForConditionalGeneration, Gemma3.vision, reads, precision, slices, **more)
 
 
 def card_for_folder(folder: Path, config: dict[str, Any]) -> ModelCard:

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 from ..model import ModelCard
 from .parts import chat
+from .parts.memory import Reading
 
 MODEL_TYPES = ("llava", "llava_next")
 
@@ -43,6 +44,23 @@ def stats(card: ModelCard, precision: str = "nf4"):
         ModelError: if no config is at hand.
     """
     return chat.sizes(card, _classes(chat.kind_of(card, MODEL_TYPES))[0], precision, Llava.vision)
+
+
+def memory(card: ModelCard, precision: str, slices: int, **more):
+    """Bytes that a question takes, from the config alone; see `parts.memory.parts`.
+
+    Raises:
+        ModelError: if no config is at hand.
+    """
+
+    def reads(config):
+        side = config.vision_config.image_size
+        patches = (side // config.vision_config.patch_size) ** 2
+        tiles = max(1, round(card.image_size / side) ** 2) + 1 if config.model_type == "llava_next" else 1
+        return Reading(tiles * patches, patches, tiles * side**2, tiles, square_mask=False)
+
+    model_class = _classes(chat.kind_of(card, MODEL_TYPES))[0]
+    return chat.memory(card, model_class, Llava.vision, reads, precision, slices, **more)
 
 
 def card_for_folder(folder: Path, config: dict[str, Any]) -> ModelCard:

@@ -56,7 +56,9 @@ def load(card: ModelCard, adapter: str, precision: str, progress) -> PaliGemma:
         raise ModelError(
             f"The tokenizer or image processor of {card.title} is missing or damaged ({error}); copy the whole model again."
         ) from error
-    model, held = loading.load_weights(PaliGemmaForConditionalGeneration, folder, precision, card.parameters)
+    model, held = loading.load_weights(
+        PaliGemmaForConditionalGeneration, folder, precision, card.parameters, progress=progress
+    )
     codec_folder = _codec_folder(card, folder)
     codec = MaskCodec.load(codec_folder) if codec_folder else None
     revision = card.revision or loading.sha256_of(loading.check_folder(folder))
@@ -93,6 +95,29 @@ def stats(card: ModelCard, precision: str = "nf4"):
 
     folder = resources.path(*card.config.split("/")) if card.config else loading.base_folder(card)
     return sizes_from_config(PaliGemmaForConditionalGeneration, folder, precision)
+
+
+def memory(card: ModelCard, precision: str, slices: int, **more):
+    """Bytes that a question takes, from the config alone; see `parts.memory.parts`. One picture at a time, so `slices` is 1.
+
+    Raises:
+        ModelError: if no config is at hand.
+    """
+    from transformers import PaliGemmaForConditionalGeneration
+
+    from .parts import loading, memory
+
+    folder = resources.path(*card.config.split("/")) if card.config else loading.base_folder(card)
+    return memory.parts(PaliGemmaForConditionalGeneration, folder, precision, reads, 1, **more)
+
+
+def reads(config):
+    """What a question to a PaliGemma amounts to, see `memory.Reading`."""
+    from .parts.memory import Reading
+
+    side = config.vision_config.image_size
+    patches = (side // config.vision_config.patch_size) ** 2
+    return Reading(patches, patches, side**2, 1)
 
 
 def card_for_folder(folder: Path, config: dict[str, Any]) -> ModelCard:

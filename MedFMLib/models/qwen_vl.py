@@ -22,6 +22,7 @@ from typing import Any, ClassVar
 from ..model import ModelCard, SeenObject, Watch
 from ..view import View
 from .parts import chat
+from .parts.memory import Reading
 
 MODEL_TYPES = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")
 
@@ -70,6 +71,22 @@ def stats(card: ModelCard, precision: str = "nf4"):
         ModelError: if no config is at hand.
     """
     return chat.sizes(card, _classes(chat.kind_of(card, MODEL_TYPES))[0], precision, QwenVL.vision)
+
+
+def memory(card: ModelCard, precision: str, slices: int, **more):
+    """Bytes that a question takes, from the config alone; see `parts.memory.parts`.
+
+    Raises:
+        ModelError: if no config is at hand.
+    """
+
+    def reads(config):
+        patch, merged = config.vision_config.patch_size, config.vision_config.spatial_merge_size
+        side = min(card.image_size, SIDE_ALONE if slices == 1 else SIDE_AMONG_OTHERS)
+        return Reading((side // (patch * merged)) ** 2, (side // patch) ** 2, side**2, slices)
+
+    model_class = _classes(chat.kind_of(card, MODEL_TYPES))[0]
+    return chat.memory(card, model_class, QwenVL.vision, reads, precision, slices, **more)
 
 
 def card_for_folder(folder: Path, config: dict[str, Any]) -> ModelCard:

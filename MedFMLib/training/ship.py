@@ -77,8 +77,12 @@ def write_unquantized(work: Path, folder: Path) -> None:
         shutil.copytree(work / "adapters", folder / "adapters")
 
 
-def quantized(folder: Path):
-    """Load a dense folder with its linear layers as NF4, double-quantized; everything else stays float32."""
+def quantized(folder: Path, keep: str):
+    """Load a dense folder with its linear layers as NF4, double-quantized; everything else stays float32.
+
+    Args:
+        keep: regular expression of the layers that stay, too.
+    """
     import torch
     from transformers import BitsAndBytesConfig, PaliGemmaForConditionalGeneration
 
@@ -87,7 +91,7 @@ def quantized(folder: Path):
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=torch.float32,
-        llm_int8_skip_modules=["lm_head"],
+        llm_int8_skip_modules=["lm_head", keep],
     )
     return PaliGemmaForConditionalGeneration.from_pretrained(
         folder, quantization_config=config, dtype=torch.float32, device_map={"": "cpu"}

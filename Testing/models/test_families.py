@@ -442,7 +442,7 @@ def test_sizes_count_what_sees_as_dense(folders, kind):
     card = registry.card(str(folders[kind]))
     sizes = registry.architecture(card.architecture).stats(card)
     assert sizes.parameters == card.parameters > 0
-    quantized = [layer.name for layer in sizes.layers if layer.quantized]
+    quantized = [layer.name for layer in sizes.layers if layer.held == "nf4"]
     assert len(quantized) == 7
     assert all("language_model" in name for name in quantized)
 

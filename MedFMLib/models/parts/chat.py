@@ -21,6 +21,7 @@ from ...errors import Cancelled, InputError, ModelError
 from ...model import AUTOMATIC, LoadedFacts, ModelCard, Watch
 from ...view import View
 from ..paligemma import Adapters
+from .precision import PACKED
 
 INSTRUCTION = (
     "You are asked about medical images for research, not for diagnosis. "
@@ -267,10 +268,9 @@ def load(
         ) from error
     if not _template(processor):
         raise ModelError(f"{card.title} came without a chat template; copy its chat_template.jinja too.")
-    skip = [*family.vision, "lm_head"]
-    model, held = loading.load_weights(model_class, folder, precision, card.parameters, skip)
-    if precision in ("nf4", "int8") and not _stored(json.loads((folder / "config.json").read_text(encoding="utf-8"))):
-        check_quantized(model, skip)
+    model, held = loading.load_weights(model_class, folder, precision, card.parameters, family.vision, progress)
+    if precision in PACKED and not _stored(json.loads((folder / "config.json").read_text(encoding="utf-8"))):
+        check_quantized(model, [*family.vision, "lm_head"])
     revision = card.revision or loading.sha256_of(loading.check_folder(folder))
     made = family(card, model, processor, LoadedFacts(revision, held))
     check_template(made)
@@ -346,6 +346,13 @@ def sizes(card: ModelCard, model_class, precision: str, vision: Sequence[str]):
     from .sizes import sizes_from_config
 
     return sizes_from_config(model_class, config_of(card)[0], precision, skip=tuple(vision))
+
+
+def memory(card: ModelCard, model_class, vision: Sequence[str], reads, precision: str, slices: int, **more):
+    """Bytes that a question takes, from the config alone; see `parts.memory.parts`."""
+    from .memory import parts
+
+    return parts(model_class, config_of(card)[0], precision, reads, slices, keep=tuple(vision), **more)
 
 
 def card_for_folder(folder: Path, config: dict[str, Any], **facts) -> ModelCard:

@@ -14,12 +14,15 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from ... import resources
 from ...errors import ModelError
 from ...model import ModelCard
+from . import quantized_copy
+from .precision import PACKED
 
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 SMALL = 100_000_000
@@ -115,6 +118,12 @@ def sha256_of(files: list[Path]) -> str:
     return sha.hexdigest()
 
 
+def fingerprint(files: list[Path]) -> str:
+    """SHA-256 (hex) of names, sizes and times of change: tells quickly whether files are those of last time."""
+    facts = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+    return hashlib.sha256(repr(facts).encode()).hexdigest()
+
+
 def device():
     """The torch device to use: CUDA, Apple's MPS, or the CPU; MEDFM_DEVICE overrides.
 
@@ -153,20 +162,12 @@ def compute_dtype(target, parameters: int):
     return torch.float32
 
 
-def quantization_config(precision: str, dtype, skip: list[str] | None = None):
-    """The transformers configuration for 'nf4' or 'int8', None for the others.
-
-    Args:
-        dtype: what 4-bit layers compute in.
-        skip: module names (whole paths or regular expressions) that stay unquantized.
-
+def need_bitsandbytes(precision: str) -> None:
+    """
     Raises:
         ModelError: if bitsandbytes is missing or too old for this machine.
     """
-    from transformers import BitsAndBytesConfig
-
-    if precision not in ("nf4", "int8"):
-        return None
+    _quiet_bitsandbytes()
     try:
         import bitsandbytes  # noqa: F401 - only to fail here, with a sentence
     except ImportError as error:
@@ -174,21 +175,17 @@ def quantization_config(precision: str, dtype, skip: list[str] | None = None):
             f"'{precision}' needs the package bitsandbytes, which this machine lacks ({error}); "
             "choose bf16 or fp32, or install it."
         ) from error
-    if precision == "nf4":
-        return BitsAndBytesConfig(
-            load_in_4bit=True,
-            bnb_4bit_quant_type="nf4",
-            bnb_4bit_use_double_quant=True,
-            bnb_4bit_compute_dtype=dtype,
-            llm_int8_skip_modules=skip,
-        )
-    return BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=skip)
 
 
-def load_weights(model_class, folder: Path, precision: str, parameters: int, skip: list[str] | None = None):
+def load_weights(model_class, folder: Path, precision: str, parameters: int, keep: Sequence[str] = (), progress=None):
     """(model in eval mode, how its weights are held) from a checked folder.
 
-    A folder that is quantized already is loaded as it is; 'fp32' and 'bf16' then mean dequantized.
+    A folder that is quantized already is loaded as it is; 'fp32' and 'bf16' then mean dequantized. Another is quantized once,
+    and its copy is kept (`quantized_copy`).
+
+    Args:
+        keep: paths of modules that are never quantized.
+        progress: told when a copy is made, which takes a while.
 
     Raises:
         ModelError: if weights are missing or don't fit the config.
@@ -214,12 +211,21 @@ def load_weights(model_class, folder: Path, precision: str, parameters: int, ski
         raise ModelError(
             f"'{folder.parent.name}' is stored as {stored}; choose {stored}, bf16 or fp32 instead of {precision}."
         )
+    if not stored and precision in PACKED:
+        need_bitsandbytes(precision)
+        copy = quantized_copy.folder_for(folder, fingerprint(check_folder(folder)), precision)
+        if not quantized_copy.is_whole(copy, model_class):
+            if progress is not None:
+                progress.stage(f"Quantizing once to {precision}")
+            quantized_copy.make(
+                model_class, folder, copy, precision, tuple(keep), progress.fraction if progress is not None else bool
+            )
+        model = quantized_copy.load(model_class, copy, target, dtype)
+        guard_4bit(model)
+        return model, precision
     if stored:
         _check_quantized_keys(model_class, folder)
     arguments = {"dtype": dense.get(precision, dtype), "device_map": {"": target}, "use_safetensors": True}
-    config = None if stored else quantization_config(precision, dtype, skip)
-    if config is not None:
-        arguments["quantization_config"] = config
     if stored:
         arguments["dtype"] = torch.float32 if precision == "fp32" else dtype
     try:
@@ -244,9 +250,10 @@ def load_weights(model_class, folder: Path, precision: str, parameters: int, ski
 
 
 def _quiet_bitsandbytes() -> None:
-    """At import bitsandbytes tells of an optional accelerator that it could not download."""
+    """At import bitsandbytes asks the hub for an optional accelerator, and tells that it could not download it."""
     import logging
 
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 

@@ -4,9 +4,9 @@ What is counted for a quantized linear layer of n weights, as bitsandbytes store
 
 * nf4, double-quantized: n/2 bytes of codes, one byte per block of 64, one float32 per 256 such blocks, and a
   float32 offset and two look-up tables (16 and 256 float32) per layer;
-* int8: n bytes and one float32 per output row.
+* int8, and the int8 rows of embeddings and heads: n bytes and one float32 per output row.
 
-Embeddings, norms, biases and convolutions stay in the dense dtype.
+Which layer is held how is `precision`'s affair; what it leaves dense stays in the dense dtype.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
+
+from .precision import plan
 
 BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
 NF4_TABLES = 4 * (1 + 16 + 256)
@@ -29,7 +31,7 @@ class LayerSize:
         shape: of one module's main tensor.
         parameters: in all of them.
         dense_bytes, quantized_bytes: in all of them.
-        quantized: whether the plan quantizes them.
+        held: "nf4", "int8", "int8 rows" or "dense". why: in a few words.
     """
 
     name: str
@@ -38,7 +40,8 @@ class LayerSize:
     parameters: int
     dense_bytes: int
     quantized_bytes: int
-    quantized: bool
+    held: str
+    why: str
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,7 @@ def linear_bytes(weights: int, rows: int, precision: str, dense: str = "bf16") -
     if precision == "nf4":
         blocks = ceil(weights / 64)
         return ceil(weights / 2) + blocks + 4 * ceil(blocks / 256) + NF4_TABLES
-    if precision == "int8":
+    if precision in ("int8", "int8 rows"):
         return weights + 4 * rows
     return weights * BYTES[precision if precision in BYTES else dense]
 
@@ -80,14 +83,13 @@ def measure_sizes(model, precision: str = "nf4", dense: str = "bf16", skip: tupl
 
     Args:
         model: of an architecture's class, built under `torch.device("meta")`, weights tied.
-        precision: "nf4" or "int8" for linear layers other than the output head.
+        precision: "nf4" or "int8", see `precision.plan`; another: nothing is quantized.
         dense: dtype of everything else, and of all of it when dense.
         skip: paths of modules that stay dense with all that is in them.
     """
     import re
 
-    import torch
-
+    held = plan(model, precision, skip)
     groups: dict[str, list] = {}
     seen: set[int] = set()
     for path, module in model.named_modules():
@@ -95,15 +97,10 @@ def measure_sizes(model, precision: str = "nf4", dense: str = "bf16", skip: tupl
             if id(tensor) in seen:  # tied
                 continue
             seen.add(id(tensor))
-            linear = isinstance(module, torch.nn.Linear) and kind == "weight" and not path.endswith("lm_head")
-            linear = linear and not path.startswith(skip)
-            stored = (
-                linear_bytes(tensor.numel(), tensor.shape[0], precision, dense)
-                if linear
-                else tensor.numel() * BYTES[dense]
-            )
+            how = held[path].precision if kind == "weight" else "dense"
+            stored = linear_bytes(tensor.numel(), tensor.shape[0], how, dense)
             name = re.sub(r"\.\d+(?=\.|$)", ".*", f"{path}.{kind}")
-            row = groups.setdefault(name, [0, tuple(tensor.shape), 0, 0, 0, linear])
+            row = groups.setdefault(name, [0, tuple(tensor.shape), 0, 0, 0, how, held[path].why])
             row[0] += 1
             row[2] += tensor.numel()
             row[3] += tensor.numel() * BYTES[dense]

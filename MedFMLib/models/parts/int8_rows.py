@@ -1,0 +1,66 @@
+"""Tables of word embeddings, and output heads, in 8 bits with one scale a row. Knows torch; no model.
+
+A row w becomes round(w / s) with s = max|w| / 127. Looking a word up reads one row; the head multiplies with the bytes
+where torch has a kernel for it (`_weight_int8pack_mm`), and with some rows at a time made dense where not.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+ROWS_AT_ONCE = 16384
+
+
+def pack_rows(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """(N, K) weights → (N, K) int8 and (N,) float32 scales; a row of zeros has scale 1."""
+    scale = weight.abs().amax(1).float() / 127
+    scale = torch.where(scale > 0, scale, 1.0)
+    packed = torch.empty(weight.shape, dtype=torch.int8)
+    for start in range(0, len(weight), ROWS_AT_ONCE):
+        some = slice(start, start + ROWS_AT_ONCE)
+        packed[some] = (weight[some].float() / scale[some, None]).round().to(torch.int8)
+    return packed, scale
+
+
+class Int8Embedding(nn.Module):
+    """Looks words up: (...) token numbers → (..., K) in `dtype`.
+
+    Args:
+        packed, scale: of `pack_rows`. dtype: of what comes out.
+        factor: of the family that scales its embeddings (Gemma 3: √K).
+    """
+
+    def __init__(self, packed: torch.Tensor, scale: torch.Tensor, dtype: torch.dtype, factor: float = 1.0):
+        super().__init__()
+        self.weight = nn.Parameter(packed, requires_grad=False)
+        self.scale = nn.Parameter(scale, requires_grad=False)
+        self.dtype, self.factor = dtype, factor
+        self.num_embeddings, self.embedding_dim = packed.shape
+
+    def forward(self, numbers: torch.Tensor) -> torch.Tensor:
+        """See the class."""
+        rows = nn.functional.embedding(numbers, self.weight).float() * self.scale[numbers][..., None]
+        return rows.to(self.dtype) * self.factor
+
+
+class Int8Head(nn.Module):
+    """Scores of every word: (..., K) → (..., N) in the input's dtype. No bias, as in all language models here."""
+
+    def __init__(self, packed: torch.Tensor, scale: torch.Tensor):
+        super().__init__()
+        self.weight = nn.Parameter(packed, requires_grad=False)
+        self.scale = nn.Parameter(scale, requires_grad=False)
+        self.out_features, self.in_features = packed.shape
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """See the class."""
+        if x.dtype == torch.bfloat16 and x.device.type == "cpu" and not x.requires_grad:
+            flat = x.reshape(-1, x.shape[-1])
+            scores = torch._weight_int8pack_mm(flat, self.weight, self.scale.to(x.dtype))
+            return scores.view(*x.shape[:-1], -1)
+        parts = []
+        for start in range(0, self.out_features, ROWS_AT_ONCE):
+            some = slice(start, start + ROWS_AT_ONCE)
+            parts.append(x @ self.weight[some].to(x.dtype).T * self.scale[some].to(x.dtype))
+        return torch.cat(parts, -1)
