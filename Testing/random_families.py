@@ -110,12 +110,12 @@ def qwen_vl(root, kind="qwen2_5_vl", sections=(4, 6, 6)):
     words = tokenizer(special, pad_token="<|endoftext|>", eos_token="<|im_end|>")
     number = words.convert_tokens_to_ids
     patch = 16 if kind == "qwen3_vl" else 14
-    vision = {"depth": 2, "num_heads": 2, "patch_size": patch, "hidden_size": 64}
+    vision = {"depth": 2, "num_heads": 2, "patch_size": patch, "hidden_size": TEXT["hidden_size"]}
     vision |= {
         "qwen2_vl": {"embed_dim": 72, "mlp_ratio": 1},
-        "qwen2_5_vl": {"hidden_size": 72, "intermediate_size": 80, "out_hidden_size": 64, "fullatt_block_indexes": [1]},
+        "qwen2_5_vl": {"hidden_size": 72, "intermediate_size": 80, "out_hidden_size": TEXT["hidden_size"], "fullatt_block_indexes": [1]},
         "qwen3_vl": {
-            "hidden_size": 72, "intermediate_size": 80, "out_hidden_size": 64, "num_position_embeddings": 16,
+            "hidden_size": 72, "intermediate_size": 80, "out_hidden_size": TEXT["hidden_size"], "num_position_embeddings": 16,
             "deepstack_visual_indexes": [0],
         },
     }[kind]  # fmt: skip

@@ -129,11 +129,14 @@ def main() -> None:
             for precision in PRECISIONS:
                 command = [sys.executable, str(HERE), "--slices", str(options.slices), "--measure", str(root), precision]
                 if precision == "nf4":  # the first time makes the quantized copy
-                    subprocess.run(command, check=True, capture_output=True)
-                done = subprocess.run(command, check=True, capture_output=True, text=True)
+                    subprocess.run(command, capture_output=True)
+                done = subprocess.run(command, capture_output=True, text=True)
+                if done.returncode:
+                    sys.exit(done.stderr)
                 got = json.loads(done.stdout.splitlines()[-1])
                 planned = registry.architecture(card.architecture).memory(
-                    card, precision, got["views"], answer=ANSWER, question=40
+                    card, precision, got["views"], answer=ANSWER, question=40,
+                    compute="fp32" if precision == "nf4" else "bf16",  # as loading chooses for small models
                 )
                 taken = max(got["load"], got["ask"]) - got["before"]
                 rows.append((kind, precision, planned.weights, (got["load"] - got["before"]) / planned.weights, planned.total,

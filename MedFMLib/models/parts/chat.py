@@ -39,6 +39,8 @@ VOCABULARIES = ("tokenizer.json", "tokenizer.model", "vocab.json")
 """A tokenizer has one of these files."""
 
 QUANTIZED_LAYERS = ("Linear4bit", "Linear8bitLt")
+STAND_INS = ("PackedLinear", "DynamicLinear")
+"""What quantized layers become where that is faster (`cpu_engines`)."""
 LAYER = re.compile(r".*\.(layers|blocks)\.\d+")
 """Names of the layers before which a cancel is heard, so that it is while many pictures are read in too."""
 

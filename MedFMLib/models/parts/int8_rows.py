@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-ROWS_AT_ONCE = 16384
+ROWS_AT_ONCE = 4096
 
 
 def pack_rows(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -194,6 +194,8 @@ def load_weights(model_class, folder: Path, precision: str, parameters: int, kee
     import torch
     import transformers
 
+    from . import cpu_engines
+
     target = device()
     stored = _stored_precision(folder)
     if (
@@ -220,9 +222,9 @@ def load_weights(model_class, folder: Path, precision: str, parameters: int, kee
             quantized_copy.make(
                 model_class, folder, copy, precision, tuple(keep), progress.fraction if progress is not None else bool
             )
-        model = quantized_copy.load(model_class, copy, target, dtype)
+        model = quantized_copy.load(model_class, copy, target, dtype, settle=True)
         guard_4bit(model)
-        return model, precision
+        return model, cpu_engines.speed_up(model, precision)
     if stored:
         _check_quantized_keys(model_class, folder)
     arguments = {"dtype": dense.get(precision, dtype), "device_map": {"": target}, "use_safetensors": True}
@@ -246,7 +248,7 @@ def load_weights(model_class, folder: Path, precision: str, parameters: int, kee
     else:
         held = precision
     guard_4bit(model)
-    return model.eval(), held
+    return model.eval(), cpu_engines.speed_up(model, held)
 
 
 def _quiet_bitsandbytes() -> None:
@@ -397,6 +399,8 @@ def attach_adapter(model, folder: Path, known_as: str = "default"):
     """
     import numpy as np
 
+    from . import cpu_engines
+
     _quiet_bitsandbytes()  # PEFT imports it
     from peft import PeftModel
     from safetensors.numpy import load_file
@@ -434,8 +438,10 @@ def attach_adapter(model, folder: Path, known_as: str = "default"):
         if hasattr(model, "peft_config"):
             switch_adapter(model, "")
             model.load_adapter(str(folder), adapter_name=known_as, is_trainable=False)
-            return model.eval()
-        return PeftModel.from_pretrained(model, str(folder), adapter_name=known_as, is_trainable=False).eval()
+        else:
+            model = PeftModel.from_pretrained(model, str(folder), adapter_name=known_as, is_trainable=False)
+    cpu_engines.light_adapters(model)
+    return model.eval()
 
 
 @contextmanager

@@ -8,6 +8,7 @@ tower at a time, and patches of each; d: bytes of a number in the dtype that is 
 * activations: the larger of the vision tower's (residual, queries, keys, values, feed-forward: B · n · (6 h + 2 m) · d) and
   of reading the conversation (T · (6 h + 3 m) · d and masks of T² bytes), one layer at a time, since nothing is kept for
   gradients; pictures and their patches as float32;
+* 45 MB for what libraries load and keep when a model first computes (measured, `Testing/bench/memory.py`);
 * an adapter: r · (in + out) of every layer that it touches, float32;
 * for training besides: gradients and two moments of AdamW in float32 for every trained weight, and the residual of every
   layer kept for the way back (activation checkpointing).
@@ -22,6 +23,8 @@ from typing import Any
 
 from ...model import ModelCard
 from .sizes import BYTES, sizes_from_config
+
+LIBRARIES = 45_000_000
 
 RANK = 16
 """Of a LoRA adapter, where none is at hand to be measured."""
@@ -125,7 +128,7 @@ def parts(model_class, folder: Path, precision: str, reads: Callable[[Any], Read
         ]
         adapter = sum(layer.count * adapter_rank * sum(layer.shape) * 4 for layer in linears)
     optimizer = 3 * adapter if training else 0
-    activations = max(seeing, reading_text) + pictures
+    activations = max(seeing, reading_text) + pictures + LIBRARIES
     if training:
         activations += tokens * width * d * text.num_hidden_layers + tokens * text.vocab_size * 4
         cache = 0

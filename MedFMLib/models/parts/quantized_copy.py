@@ -11,6 +11,7 @@ It is written beside its final name and moved in one step; a second process that
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import shutil
@@ -24,6 +25,7 @@ from .precision import PACKED, Held, plan
 
 FORMAT = 1
 SHARD_BYTES = 250_000_000
+PIECE_BYTES = 8_000_000
 FACTS = "copy.json"
 
 
@@ -87,11 +89,13 @@ def make(
             shutil.rmtree(staged, ignore_errors=True)
 
 
-def load(model_class, copy: Path, target, dtype):
+def load(model_class, copy: Path, target, dtype, settle: bool = False):
     """The model in eval mode, built from a copy tensor by tensor.
 
     Args:
         target: `torch.device`. dtype: what dense weights are held and everything is computed in.
+        settle: let each 4-bit layer take the form in which it computes at once, while there is little else in memory;
+            otherwise all of them do at the first question, side by side with what they were. Such a model can't be trained.
 
     Raises:
         ModelError: if the copy doesn't fit the model, or is damaged; it is deleted, so that the next try makes it again.
@@ -99,7 +103,7 @@ def load(model_class, copy: Path, target, dtype):
     import torch
     import transformers
     from accelerate import init_empty_weights
-    from safetensors import SafetensorError, safe_open
+    from safetensors import SafetensorError
 
     facts = json.loads((copy / FACTS).read_text(encoding="utf-8"))
     config = transformers.AutoConfig.from_pretrained(copy, local_files_only=True, trust_remote_code=False)
@@ -109,14 +113,10 @@ def load(model_class, copy: Path, target, dtype):
     held = {path: Held(path, kind, precision) for path, (kind, precision) in facts["held"].items()}
     try:
         tensors: dict[str, torch.Tensor] = {}
-        for name in sorted(facts["files"]):
-            with safe_open(copy / name, framework="pt") as file:
-                keys = list(file.keys())
-            for key in keys:
-                # opened anew for each: else pages of the file stay in memory beside what is made of them
-                with safe_open(copy / name, framework="pt", device=str(target)) as file:
-                    tensors[key] = file.get_tensor(key).clone()
-        _fill(model, held, tensors, target, dtype)
+        with _memory_given_back():
+            for name in sorted(facts["files"]):
+                tensors |= _read(copy / name, target)
+            _fill(model, held, tensors, target, dtype, settle)
     except (SafetensorError, OSError, KeyError, ValueError, RuntimeError, AttributeError) as error:
         shutil.rmtree(copy, ignore_errors=True)
         from .loading import short
@@ -250,10 +250,67 @@ def _runs(number: int) -> bool:
         return True
 
 
+@contextmanager
+def _memory_given_back():
+    """What is freed meanwhile goes back to the system at once. Without it, glibc keeps up to half a model's size for later.
+
+    Only where the C library is glibc; mallopt(M_MMAP_THRESHOLD), see its manual.
+    """
+    set_option = getattr(_c_library(), "mallopt", None)
+    if set_option is None:
+        yield
+        return
+    set_option(-3, 1 << 16)
+    try:
+        yield
+    finally:
+        set_option(-3, 1 << 25)  # glibc's own upper limit: small blocks are quicker from the heap
+        _trim()
+
+
+def _trim() -> None:
+    """Give freed memory back to the system, where that can be asked for."""
+    trim = getattr(_c_library(), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
+
+
+def _c_library():
+    try:
+        return ctypes.CDLL(None)
+    except (OSError, TypeError):
+        return None
+
+
 # -- reading -------------------------------------------------------------------------------------
 
 
-def _fill(model, held: dict[str, Held], tensors: dict, target, dtype) -> None:
+def _read(path: Path, target) -> dict:
+    """All tensors of a file, on `target`.
+
+    Opened anew for every piece: else pages of the file stay in memory beside what is made of them.
+    """
+    import torch
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as file:
+        names = list(file.keys())
+    tensors = {}
+    for name in names:
+        with safe_open(path, framework="pt") as file:
+            shape = file.get_slice(name).get_shape()
+            first = file.get_slice(name)[:1] if shape and shape[0] else file.get_tensor(name)
+        tensors[name] = torch.empty(shape, dtype=first.dtype, device=target)
+        step = max(1, PIECE_BYTES // max(1, first.nbytes)) if shape else 1
+        for start in range(0, shape[0] if shape else 1, step):
+            with safe_open(path, framework="pt") as file:
+                piece = file.get_slice(name)[start : start + step] if shape else file.get_tensor(name)
+                (tensors[name][start : start + step] if shape else tensors[name]).copy_(piece)
+                del piece
+    return tensors
+
+
+def _fill(model, held: dict[str, Held], tensors: dict, target, dtype, settle: bool) -> None:
     """Put layers and tensors in their places.
 
     Raises:
@@ -273,6 +330,8 @@ def _fill(model, held: dict[str, Held], tensors: dict, target, dtype) -> None:
             new = _row_module(module, tensors.pop(weight), tensors.pop(f"{weight}.scale"), dtype)
         else:
             new = _packed_linear(module, path, how.precision, tensors, target, dtype)
+            if settle and how.precision == "nf4":
+                _settle(new, tensors.get(f"{path}.bias"), target, dtype)
         _put(modules, model, path, new)
     for path, how in held.items():
         if how.kind == "tied head" and how.precision != "dense":
@@ -337,6 +396,20 @@ def _packed_linear(module, path: str, precision: str, tensors: dict, target, dty
         new.weight = bnb.nn.Int8Params(packed, requires_grad=False, has_fp16_weights=False)
         new.weight.CB, new.weight.SCB = packed, tensors.pop(f"{weight}.SCB")
     return new
+
+
+def _settle(layer, bias, target, dtype) -> None:
+    """Let a layer compute once."""
+    import torch
+
+    from .loading import guard_4bit
+
+    guard_4bit(layer)
+    if bias is not None:
+        layer.bias = torch.nn.Parameter(bias.to(dtype), requires_grad=False)
+    with torch.inference_mode():
+        layer.eval()(torch.zeros((1, layer.in_features), dtype=dtype, device=target))
+    _trim()
 
 
 def _put(modules: dict, model, path: str, new) -> None:
