@@ -4,7 +4,7 @@
 
 Knows checkpoints and the folder's layout; trains nothing:
 
-    base/            PaliGemma, linear layers in NF4 (double quantization), tokenizer and processor
+    base/            PaliGemma, linear layers in NF4 (double quantization) but for those that `align` keeps, tokenizer, processor
     mask_head/       the network that draws masks with the bare base
     adapters/NAME/   LoRA of the vision tower, trained on that quantized tower, with a mask head of its own
     mask_codec/      codec for the mask tokens
@@ -98,6 +98,29 @@ def quantized(folder: Path, keep: str):
     )
 
 
+def write_base(work: Path, folder: Path) -> None:
+    """The quantized base, with what `align` trained after quantization; what is not packed is stored in float16.
+
+    Raises:
+        KeyError: if `aligned.safetensors` belongs to another model.
+    """
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    from .align import KEPT
+
+    model = quantized(work / "unquantized" / "base", KEPT)
+    weights = dict(model.named_parameters())
+    with torch.no_grad():
+        for name, value in load_file(work / "aligned.safetensors").items():
+            weights[name].copy_(value)
+    model.save_pretrained(folder)
+    file = folder / "model.safetensors"
+    tensors = load_file(file)
+    halves = {n: v.half() for n, v in tensors.items() if v.dtype == torch.float32 and ".weight." not in n}
+    save_file(tensors | halves, file, metadata={"format": "pt"})
+
+
 def write_labels(folder: Path) -> None:
     """`labels.json`: names by modality, and an example of every kind of question."""
     content = {
@@ -114,7 +137,7 @@ def ship(work: Path, output: Path) -> None:
     fresh = work / "fresh"
     shutil.rmtree(fresh, ignore_errors=True)
     write_unquantized(work, work / "unquantized")
-    quantized(work / "unquantized" / "base").save_pretrained(fresh / "base")
+    write_base(work, fresh / "base")
     make_processor(Shape()).save_pretrained(fresh / "base")
     for name in WHOLE[1:]:
         if (work / "unquantized" / name).is_dir():
