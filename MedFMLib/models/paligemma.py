@@ -453,6 +453,13 @@ class Adapters:
         self.head, self.hash = self._known[name] if name else (self.base_head, "")
         self.active = name
 
+    def touches(self, modules: Sequence[str]) -> bool:
+        """Does the active adapter change something under one of these paths?"""
+        if not self.active:
+            return False
+        names = (name for name, _ in self.model.get_base_model().named_modules() if f".lora_A.{_key(self.active)}" in name)
+        return any(name.startswith(tuple(modules)) for name in names)
+
     def choose(self, labels: Sequence[str], modality: str) -> dict[str, list[str]]:
         """Adapter → labels: each label to the first of the card's adapters that lists it for this modality, else to the base."""
         groups: dict[str, list[str]] = {}

@@ -2,7 +2,7 @@
 
     python Testing/bench/memory.py [--only gemma3] [--slices 2]
 
-Checkpoints of a quarter of a billion random weights, of the real classes with real processors, are built in a passing
+Checkpoints of 0.3 to 0.4 billion random weights, of the real classes with real processors, are built in a passing
 folder; each is measured in a process of its own: the most memory it held over what it held before loading. Linux only.
 """
 
@@ -18,7 +18,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve()
 sys.path[:0] = [str(HERE.parents[1]), str(HERE.parents[2])]
 
-TEXT = {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 14, "num_attention_heads": 8,
+TEXT = {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 26, "num_attention_heads": 8,
         "num_key_value_heads": 4, "head_dim": 128, "max_position_embeddings": 4096}  # fmt: skip
 FAMILIES = ("gemma3", "qwen2_5_vl", "llava", "paligemma")
 PRECISIONS = ("bf16", "nf4")
@@ -26,7 +26,7 @@ QUESTION, ANSWER = "Which organs are visible?", 24
 
 
 def build(kind: str, root: Path) -> Path:
-    """A dense bfloat16 checkpoint of 0.2 to 0.5 billion random weights."""
+    """A dense bfloat16 checkpoint of 0.3 to 0.4 billion random weights."""
     import random_families
     import torch
 
@@ -57,7 +57,7 @@ def _paligemma(root: Path) -> Path:
     config = PaliGemmaForConditionalGeneration.config_class.from_pretrained(
         resources.path(*"zoo/configs/paligemma-3b-mix-224".split("/"))
     )
-    config.text_config.num_hidden_layers, config.vision_config.num_hidden_layers = 3, 4
+    config.text_config.num_hidden_layers, config.vision_config.num_hidden_layers = 6, 4
     config.text_config.hidden_size, config.text_config.intermediate_size = 1024, 4096
     config.projection_dim = config.vision_config.projection_dim = config.hidden_size = 1024
     config.image_token_id = config.image_token_index = tokenizer.convert_tokens_to_ids("<image>")
@@ -127,7 +127,15 @@ def main() -> None:
             root = build(kind, Path(made) / kind)
             card = registry.card(str(root))
             for precision in PRECISIONS:
-                command = [sys.executable, str(HERE), "--slices", str(options.slices), "--measure", str(root), precision]
+                command = [
+                    sys.executable,
+                    str(HERE),
+                    "--slices",
+                    str(options.slices),
+                    "--measure",
+                    str(root),
+                    precision,
+                ]
                 if precision == "nf4":  # the first time makes the quantized copy
                     subprocess.run(command, capture_output=True)
                 done = subprocess.run(command, capture_output=True, text=True)
@@ -135,7 +143,11 @@ def main() -> None:
                     sys.exit(done.stderr)
                 got = json.loads(done.stdout.splitlines()[-1])
                 planned = registry.architecture(card.architecture).memory(
-                    card, precision, got["views"], answer=ANSWER, question=40,
+                    card,
+                    precision,
+                    got["views"],
+                    answer=ANSWER,
+                    question=40,
                     compute="fp32" if precision == "nf4" else "bf16",  # as loading chooses for small models
                 )
                 taken = max(got["load"], got["ask"]) - got["before"]

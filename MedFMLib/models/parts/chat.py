@@ -22,6 +22,7 @@ from ...model import AUTOMATIC, LoadedFacts, ModelCard, Watch
 from ...view import View
 from ..paligemma import Adapters
 from .precision import PACKED
+from .prefix_cache import Kept, Prefix, digest, remember_features
 
 INSTRUCTION = (
     "You are asked about medical images for research, not for diagnosis. "
@@ -85,6 +86,9 @@ class ChatModel:
     def __init__(self, card: ModelCard, model, processor, facts: LoadedFacts):
         self.card, self.processor, self.facts = card, processor, facts
         self._adapters = Adapters(card, model, None)
+        self.kept = Kept()
+        self._pictures = ""
+        remember_features(model.model, self.kept, self._features_key)
         model.generation_config.update(do_sample=False, temperature=None, top_p=None, top_k=None)
 
     @property
@@ -191,6 +195,39 @@ class ChatModel:
         weights = next(p for p in self.model.parameters() if p.is_floating_point())
         return {k: v.to(weights.device, weights.dtype if v.is_floating_point() else None) for k, v in inputs.items()}
 
+    def _features_key(self):
+        """What the tower makes of pictures depends on: them, and an adapter if it touches the tower."""
+        if not self._pictures:
+            return None
+        return "features", self._pictures, self._adapters.active if self._adapters.touches(self.vision) else ""
+
+    def _after_pictures(self, inputs: dict) -> dict:
+        """Inputs for `generate` that begin after the last picture; what lies before it is looked up, or read and kept."""
+        import torch
+        from transformers import DynamicCache
+
+        core = self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
+        numbers = inputs["input_ids"]
+        tokens = int((numbers[0] == core.config.image_token_id).nonzero().max()) + 1
+        key = (
+            "prefix",
+            self._pictures,
+            self._adapters.active,
+            tokens,
+            hash(bytes(numbers[0, :tokens].numpy(force=True))),
+        )
+        prefix = self.kept.get(key)
+        if prefix is None:
+            past = DynamicCache(config=core.config.get_text_config())
+            first = {k: v[:, :tokens] if v.shape[:2] == numbers.shape else v for k, v in inputs.items()}
+            self.model(**first, past_key_values=past, use_cache=True, logits_to_keep=1)
+            prefix = Prefix(tokens, past, getattr(core.model, "rope_deltas", None))
+            self.kept.put(key, prefix)
+        if prefix.position_shift is not None:
+            core.model.rope_deltas = prefix.position_shift
+        rest = {k: v for k, v in inputs.items() if v.shape[:2] == numbers.shape}
+        return rest | {"past_key_values": prefix.fresh()}
+
     def _say(self, turns, views: Sequence[View], max_tokens: int, watch: Watch, on_text=None) -> str:
         """Greedy decoding of the answer to a conversation about views."""
         import torch
@@ -210,10 +247,11 @@ class ChatModel:
                 if text:
                     on_text(text)
 
-        prompt = self._render(turns)
+        prompt, pictures = self._render(turns), self.pictures(views)
         watch.on_prompt(prompt)
         stop_if_cancelled()
-        inputs = self._inputs(prompt, self.pictures(views))
+        inputs = self._inputs(prompt, pictures)
+        self._pictures = digest(pictures)
         length, tokenizer = inputs["input_ids"].shape[1], self.processor.tokenizer
         most = self.model.config.get_text_config().max_position_embeddings
         if length + max_tokens > most:
@@ -227,7 +265,7 @@ class ChatModel:
         try:
             with torch.inference_mode():
                 output = self.model.generate(
-                    **inputs,
+                    **self._after_pictures(inputs),
                     max_new_tokens=max_tokens,
                     do_sample=False,
                     num_beams=1,

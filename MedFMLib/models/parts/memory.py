@@ -7,7 +7,7 @@ tower at a time, and patches of each; d: bytes of a number in the dtype that is 
 * KV cache: 2 · layers · key-value heads · head width · T · d; layers with a sliding window keep at most the window;
 * activations: the larger of the vision tower's (residual, queries, keys, values, feed-forward: B · n · (6 h + 2 m) · d) and
   of reading the conversation (T · (6 h + 3 m) · d and masks of T² bytes), one layer at a time, since nothing is kept for
-  gradients; pictures and their patches as float32;
+  gradients; pictures and their patches as float32; one 4-bit layer made dense, while many tokens are read;
 * 45 MB for what libraries load and keep when a model first computes (measured, `Testing/bench/memory.py`);
 * an adapter: r · (in + out) of every layer that it touches, float32;
 * for training besides: gradients and two moments of AdamW in float32 for every trained weight, and the residual of every
@@ -16,6 +16,7 @@ tower at a time, and patches of each; d: bytes of a number in the dtype that is 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -128,7 +129,8 @@ def parts(model_class, folder: Path, precision: str, reads: Callable[[Any], Read
         ]
         adapter = sum(layer.count * adapter_rank * sum(layer.shape) * 4 for layer in linears)
     optimizer = 3 * adapter if training else 0
-    activations = max(seeing, reading_text) + pictures + LIBRARIES
+    unpacked = max((math.prod(layer.shape) for layer in sizes.layers if layer.held == "nf4"), default=0) * d
+    activations = max(seeing, reading_text) + pictures + unpacked + LIBRARIES
     if training:
         activations += tokens * width * d * text.num_hidden_layers + tokens * text.vocab_size * 4
         cache = 0
