@@ -264,7 +264,7 @@ def _memory_given_back():
     try:
         yield
     finally:
-        set_option(-3, 1 << 25)  # glibc's own upper limit: small blocks are quicker from the heap
+        set_option(-3, 1 << 22)  # small blocks are quicker from the heap
         _trim()
 
 
