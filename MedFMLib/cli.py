@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import sys
@@ -287,6 +288,9 @@ def bench_tiny(
     unquantized: Annotated[
         Path | None, typer.Option(help="Folder with the unquantized base, to compare precisions with.")
     ] = None,
+    only: Annotated[
+        str, typer.Option(help="Only the part whose heading begins so, such as 'brain' or 'answers'.")
+    ] = "",
     as_json: Json = False,
 ) -> None:
     """Measure the embedded model on images outside its training, beside baselines and a published rival."""
@@ -296,7 +300,9 @@ def bench_tiny(
         raise InputError(
             f"There is no folder '{data}' with test images; give it with --data (docs/data.md says where they come from)."
         )
-    result = run(data, _folder(output) if output else None, quick, model, pretrained, unquantized)
+    folder = _folder(output) if output else None
+    tell = functools.partial(err.print, style="dim", highlight=False)
+    result = run(data, folder, quick, model, pretrained, unquantized, only=only, tell=tell)
     print(json.dumps(result, indent=2) if as_json else format_tables(result))
 
 

@@ -44,6 +44,8 @@ def run(
     pretrained: Path | None = None,
     unquantized: Path | None = None,
     open_: Open = open_model,
+    only: str = "",
+    tell: Callable[[str], None] = lambda _: None,
 ) -> dict:
     """Measure; write `bench-tiny.json` and `bench-tiny.html` into `output` if given.
 
@@ -54,6 +56,8 @@ def run(
         pretrained: folder that holds the rival's; beside `data` by default.
         unquantized: folder with the unquantized base, to compare precisions.
         open_: loads a folder in a precision.
+        only: measure just the part whose heading begins so, e.g. "brain".
+        tell: gets a line when a part begins.
 
     Returns:
         {"tables", "summary", "absent", "date", "command", "seconds", …}; `format_tables` prints it.
@@ -65,7 +69,15 @@ def run(
     shown = open_(folder, "nf4")
     sections: list[tuple[str, Section]] = []
 
+    def wanted(heading: str) -> bool:
+        if not heading.lower().startswith(only.lower()):
+            return False
+        tell(f"{time.time() - began:5.0f} s  {heading}")
+        return True
+
     def add(heading: str, make: Callable[[], Section]) -> None:
+        if not wanted(heading):
+            return
         try:
             sections.append((heading, make()))
         except MedFMError as error:  # an absent folder or an untaught label must not stop the rest
@@ -80,7 +92,9 @@ def run(
     add("Hippocampus", lambda: bench_masks.hippocampi(images, shown))
     if not quick:
         add("Torso", lambda: bench_masks.torso(images, shown, data))
-    asked = _ask(images, shown, data, quick, absent, sections)
+    asked = bench_answers.Asked([])
+    if wanted("Answers"):
+        asked = _ask(images, shown, data, quick, absent, sections)
     if unquantized:
         add("Precision", lambda: _precisions(images, shown, folder, Path(unquantized), asked, open_))
     add("Speed and size", lambda: _speed(images, shown, folder, asked))
@@ -252,8 +266,9 @@ def main() -> None:
     for option in ("--output", "--model", "--pretrained", "--unquantized"):
         parser.add_argument(option, type=Path)
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--only", default="")
     o = parser.parse_args()
-    print(format_tables(run(o.data, o.output, o.quick, o.model, o.pretrained, o.unquantized)))
+    print(format_tables(run(o.data, o.output, o.quick, o.model, o.pretrained, o.unquantized, only=o.only)))
 
 
 if __name__ == "__main__":
