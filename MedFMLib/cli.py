@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from . import NOTICE, cli_marks, cli_models
+from . import NOTICE, cli_marks, cli_models, cli_plan
 from .errors import Cancelled, InputError, MedFMError
 from .request import DEFAULT_MODEL, Request, Response, SliceChoice
 
@@ -30,7 +30,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help=f"Ask a small private medical vision-language model about a volume. {NOTICE}",
 )
-app.add_typer(cli_models.app, name="models")
+app.add_typer(cli_plan.app, name="models")
 out, err = Console(), Console(stderr=True)
 
 InputPath = Annotated[Path, typer.Argument(metavar="IMAGE", help="NIfTI, NRRD or MHA file, DICOM file or folder.")]

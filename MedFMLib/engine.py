@@ -21,11 +21,15 @@ from . import __version__, acceptance, registry
 from .errors import InputError, ModelError
 from .findings import Finding
 from .model import LoadedFacts, ModelCard
+from .models.parts.memory import give_back, is_out_of_memory
 from .request import Provenance, Request, Response
 from .runner import Progress, Silent
 from .task import Work
 
 LIBRARIES = ("torch", "transformers", "peft", "bitsandbytes", "numpy", "SimpleITK")
+
+LESS_EXACT = ("fp32", "bf16", "int8", "nf4")
+"""Precisions, each taking less memory than the one before."""
 
 Loader = Callable[[ModelCard, str, str, Progress], Any]
 
@@ -57,6 +61,26 @@ class Engine:
         card = registry.card(request.model)
         self._check(request, card, task.needs)
         task.check(request, card)
+        try:
+            work, findings = self._work(request, card, task, progress, started, clock)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            del error  # its frames hold what filled the memory
+            request, less = self._step_down(request, card)
+            try:
+                work, findings = self._work(request, card, task, progress, started, clock, less)
+            except Exception as again:
+                if not is_out_of_memory(again):
+                    raise
+                raise ModelError(
+                    f"The memory ran out, with less, too. {less} Close other programs, or choose a smaller model."
+                ) from None
+        progress.fraction(1.0)
+        return Response(findings, self._provenance(request, card, work, started, time.monotonic() - clock))
+
+    def _work(self, request: Request, card, task, progress, started, clock, note: str = ""):
+        """(work with what was noted, findings) of one run of a task."""
         model = self.model(card, request.adapter, request.precision, progress)
 
         def run_task(name: str, changed: Request) -> tuple[Finding, ...]:
@@ -76,9 +100,37 @@ class Engine:
                 f"The file does not say its modality; {request.image.modality} was guessed from the voxel values."
             )
 
-        findings = task.run(request, work)
-        progress.fraction(1.0)
-        return Response(findings, provenance())
+        if note:
+            work.note(note)
+        return work, task.run(request, work)
+
+    def _step_down(self, request: Request, card: ModelCard) -> tuple[Request, str]:
+        """(a request that takes less memory, what is less in a sentence), after memory ran out.
+
+        Raises:
+            ModelError: if there is nothing to give up.
+        """
+        kept, shown = getattr(self._model, "kept", None), getattr(self._model, "shown", 1)
+        if kept is not None:
+            kept.drop()
+        if shown > 1:
+            self._model.max_views = shown // 2
+            give_back()
+            return request, f"The memory ran out with {shown} slices at a time; {shown // 2} are shown from now on."
+        now = request.precision or card.precisions[0]
+        lower = (
+            [p for p in LESS_EXACT[LESS_EXACT.index(now) + 1 :] if p in card.precisions] if now in LESS_EXACT else []
+        )
+        if not lower:
+            raise ModelError(
+                f"The memory ran out, and {card.title} can't be held in less; close other programs, choose a smaller model, or "
+                "run it on a server."
+            )
+        self._key, self._model = None, None
+        give_back()
+        return replace(
+            request, precision=lower[0]
+        ), f"The memory ran out in {now}; the model is now held in {lower[0]}."
 
     def model(self, card: ModelCard, adapter: str, precision: str, progress: Progress):
         """The loaded model, from memory if it is the last one."""

@@ -5,6 +5,7 @@ set(MedFMLib_FILES
   "cli.py"
   "cli_marks.py"
   "cli_models.py"
+  "cli_plan.py"
   "console.py"
   "demo.py"
   "engine.py"

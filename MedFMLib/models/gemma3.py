@@ -88,7 +88,7 @@ class Gemma3(chat.ChatModel):
 
     def choose_slices(self, count: int) -> list[int]:
         """See `ChoosesSlices`: the notebook's."""
-        return chat.uniform(count, MAX_SLICES)
+        return chat.uniform(count, self.max_views)
 
     def side(self, count: int) -> int:
         """Pixels along a picture's side: what the vision tower takes."""

@@ -109,7 +109,7 @@ class QwenVL(chat.ChatModel):
 
     def choose_slices(self, count: int) -> list[int]:
         """See `ChoosesSlices`: uniform ones."""
-        return chat.uniform(count, MAX_SLICES)
+        return chat.uniform(count, self.max_views)
 
     def side(self, count: int) -> int:
         """Pixels along a picture's side: a size that the processor leaves as it is, at most the card's."""

@@ -88,6 +88,8 @@ class ChatModel:
         self._adapters = Adapters(card, model, None)
         self.kept = Kept()
         self._pictures = ""
+        self.shown = 0
+        """Pictures of the last question."""
         remember_features(model.model, self.kept, self._features_key)
         model.generation_config.update(do_sample=False, temperature=None, top_p=None, top_k=None)
 
@@ -247,6 +249,7 @@ class ChatModel:
                 if text:
                     on_text(text)
 
+        self.shown = len(views)
         prompt, pictures = self._render(turns), self.pictures(views)
         watch.on_prompt(prompt)
         stop_if_cancelled()

@@ -34,7 +34,7 @@ class Int8Embedding(nn.Module):
     def __init__(self, packed: torch.Tensor, scale: torch.Tensor, dtype: torch.dtype, factor: float = 1.0):
         super().__init__()
         self.weight = nn.Parameter(packed, requires_grad=False)
-        self.scale = nn.Parameter(scale, requires_grad=False)
+        self.register_buffer("scale", scale)  # no parameter: it must not be taken for the dtype of the model
         self.dtype, self.factor = dtype, factor
         self.num_embeddings, self.embedding_dim = packed.shape
 
@@ -50,7 +50,7 @@ class Int8Head(nn.Module):
     def __init__(self, packed: torch.Tensor, scale: torch.Tensor):
         super().__init__()
         self.weight = nn.Parameter(packed, requires_grad=False)
-        self.scale = nn.Parameter(scale, requires_grad=False)
+        self.register_buffer("scale", scale)  # no parameter: it must not be taken for the dtype of the model
         self.out_features, self.in_features = packed.shape
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

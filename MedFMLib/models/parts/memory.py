@@ -22,6 +22,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from ...errors import ModelError
 from ...model import ModelCard
 from .sizes import BYTES, sizes_from_config
 
@@ -180,9 +181,71 @@ def choose(card: ModelCard, estimate, free: int, slices: int, precision: str = "
     return MemoryPlan(least, 1, "device", found, free, False, says)
 
 
+def free_bytes(target) -> tuple[int, int, int]:
+    """(free bytes of the device that computes, of main memory if that is another, of the disk with the cache).
+
+    Args:
+        target: `torch.device`.
+    """
+    import shutil
+
+    import torch
+
+    from ... import folders
+    from ...machine import free_memory
+
+    place = folders.cache()
+    while not place.exists():
+        place = place.parent
+    disk = shutil.disk_usage(place).free
+    if target.type == "cuda":
+        return torch.cuda.mem_get_info(target)[0], free_memory(), disk
+    return free_memory(), 0, disk  # Apple's GPU shares main memory
+
+
+def plan_for(card: ModelCard, slices: int, precision: str = "", free: int = 0, **more) -> MemoryPlan:
+    """What to choose on this machine for questions about so many slices.
+
+    Args:
+        precision: "" for any of the card's. free: bytes to count with, 0 for what is free now. more: see `parts`.
+
+    Raises:
+        ModelError: if the model's config is not at hand, or its family makes no plans.
+    """
+    from ... import registry
+    from . import loading
+
+    architecture = registry.architecture(card.architecture)
+    if not hasattr(architecture, "memory"):
+        raise ModelError(f"{card.title} needs little memory beside its weights; there is no plan to make.")
+    target = loading.device()
+    here, other, disk = free_bytes(target)
+    compute = str(loading.compute_dtype(target, card.parameters)).removeprefix("torch.")
+    names = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}
+    known: dict[tuple[str, int], Parts] = {}
+
+    def estimate(way: str, count: int) -> Parts:
+        if (way, count) not in known:
+            known[way, count] = architecture.memory(card, way, count, **{"compute": names[compute], **more})
+        return known[way, count]
+
+    return choose(card, estimate, free or here, max(1, slices), precision, other, disk)
+
+
 def gigabytes(count: int) -> str:
     """Bytes for people, in GB of 10⁹."""
     return f"{count / 1e9:.1f} GB" if count >= 1e8 else f"{count / 1e6:.0f} MB"
+
+
+def give_back() -> None:
+    """Free what nobody holds any more, on the device too."""
+    import gc
+
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -1,0 +1,74 @@
+"""`medfm models plan`: how much memory a model will take here, part by part, and what to choose so that it fits.
+
+Knows options and printing; nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from . import machine, registry
+from .cli_models import Json, ModelId, app
+from .errors import InputError, ModelError
+from .request import DEFAULT_MODEL
+
+out = Console()
+WHAT = {
+    "weights": "weights, every constant counted",
+    "cache": "keys and values of the conversation",
+    "activations": "what is computed on the way",
+    "adapter": "an adapter",
+    "optimizer": "gradients and moments",
+}
+
+
+@app.command("plan")
+def plan_model(
+    model: ModelId = DEFAULT_MODEL,
+    slices: Annotated[int, typer.Option(help="Slices shown with a question.")] = 1,
+    answer: Annotated[int, typer.Option(help="Longest answer, in tokens.")] = 256,
+    precision: Annotated[str, typer.Option(help="One of the model's precisions; the best that fits if left out.")] = "",
+    adapter_rank: Annotated[int, typer.Option(help="Rank of a LoRA adapter on all layers of the text model.")] = 0,
+    training: Annotated[bool, typer.Option("--training", help="Training that adapter, not answering with it.")] = False,
+    memory: Annotated[float, typer.Option(help="GB to count with instead of what is free now.")] = 0.0,
+    as_json: Json = False,
+) -> None:
+    """Memory before any download: weights, cache, activations, adapter, optimizer; and what fits."""
+    card = registry.card(model)
+    if precision and precision not in card.precisions:
+        raise InputError(f"{card.title} can't be held as '{precision}'; choose one of {', '.join(card.precisions)}.")
+    if slices < 1 or answer < 1 or adapter_rank < 0 or memory < 0:
+        raise InputError("Slices and answer must be at least 1, rank and memory at least 0.")
+    if training and not adapter_rank:
+        raise InputError("Training is planned for an adapter; give its rank with --adapter-rank, for example 16.")
+    if machine.config_folder(card) is None:
+        raise ModelError(
+            f"The plan of {card.title} needs its config.json, which doesn't come with MedFM; download the model, or give the "
+            "path of a folder with it."
+        )
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    from .models.parts import memory as plans
+
+    made = plans.plan_for(
+        card, slices, precision, int(memory * 1e9), answer=answer, adapter_rank=adapter_rank, training=training
+    )
+    if as_json:
+        print(json.dumps({"model": card.id, **asdict(made), "total": made.parts.total}, indent=2))
+        return
+    table = Table(title=f"{card.title}, {made.precision}, {made.slices} slices", box=box.SIMPLE_HEAD)
+    table.add_column("part")
+    table.add_column("memory", justify="right")
+    for name, count in asdict(made.parts).items():
+        if count:
+            table.add_row(WHAT[name], plans.gigabytes(count))
+    table.add_row("in all", plans.gigabytes(made.parts.total), style="bold")
+    out.print(table)
+    out.print(made.says, highlight=False, soft_wrap=True)
