@@ -6,25 +6,17 @@ several slices; where the answers differ, the reply says which slices say what.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-import numpy as np
-
 from ..errors import InputError
 from ..findings import Answer, Finding
-from ..image import Image
 from ..model import ChoosesSlices, ModelCard
-from ..prompts import Box, Points, Prompt, Region, Scribble
+from ..regions import near_view, outlined_view, region_mask, words_for
 from ..request import Request
-from ..slices import choose_slices, largest_slice
+from ..slices import choose_slices
 from ..task import Work
 from ..view import View, make_view, window_for
 
 SLICES_PER_QUESTION = 3
 """Slices of a volume that a one-picture model is asked about: at a quarter, half and three quarters."""
-
-ROI_MARGIN = 0.25
-"""An ROI is shown with this share of its size around it, so that its surroundings are seen."""
 
 
 class AskTask:
@@ -41,15 +33,18 @@ class AskTask:
 
     def run(self, request: Request, work: Work) -> tuple[Finding, ...]:
         """See `Task.run`."""
-        question = " ".join(request.question.split())
+        question = asked = " ".join(request.question.split())
         chooser = work.model if isinstance(work.model, ChoosesSlices) else None
         views = views_for(request, work.model.max_views, chooser)
         work.progress.stage("Reading the question")
         evidence = work.looked_at(views)
         if request.history and not getattr(work.model, "remembers", work.model.max_views > 1):
             work.note(f"{work.card.title} answers each question by itself; earlier ones are not seen.")
+        if request.prompts and len(views) == 2:
+            plane = views[0].plane
+            asked = f"{words_for(request.image, region_mask(request.prompts, request.image), plane)} {question}"
         if len(views) <= work.model.max_views:
-            text = self._write(request, work, views, question, stream=True)
+            text = self._write(request, work, views, asked, stream=True)
         else:
             answers = [
                 (view, self._write(request, work, [view], question, stream=False, part=(n, len(views))))
@@ -76,10 +71,10 @@ def views_for(request: Request, max_views: int, chooser: ChoosesSlices | None = 
     """
     image, choice = request.image, request.slices
     plane = choice.plane or image.geometry.acquisition_plane
-    shown = image
     window = window_for(image)
     if request.prompts:
-        shown, numbers = _around(image, request.prompts, plane)
+        mask = region_mask(request.prompts, image)
+        return [outlined_view(image, mask, plane), near_view(image, mask, plane)][max_views < 2 :]
     else:
         n = image.geometry.shape[image.geometry.index_axis(plane)]
         first, last = max(choice.first, 0), n - 1 if choice.last < 0 else choice.last
@@ -88,50 +83,7 @@ def views_for(request: Request, max_views: int, chooser: ChoosesSlices | None = 
         else:
             count = min(SLICES_PER_QUESTION if max_views == 1 else max_views, last - first + 1)
             numbers = sorted({round(first + (last - first) * (i + 1) / (count + 1)) for i in range(count)})
-    return [make_view(shown, plane, number, window) for number in numbers]
-
-
-def _around(image: Image, prompts: Sequence[Prompt], plane: str) -> tuple[Image, list[int]]:
-    """(image cut to what was pointed at in plane, with a margin, the slice through its largest part)."""
-    mask = np.zeros(image.geometry.shape, dtype=bool)
-    for prompt in prompts:
-        mask |= _mask(prompt, image)
-    if not mask.any():
-        raise InputError("What was marked lies outside of the volume; move it onto the image and ask again.")
-    axis = image.geometry.index_axis(plane)
-    number = largest_slice(mask, image.geometry, plane)
-    index = np.argwhere(np.take(mask, [number], axis=axis))
-    low, high = index.min(axis=0), index.max(axis=0) + 1
-    # at least 48 mm wide, so that a single click shows a neighbourhood
-    margin = np.maximum((high - low) * ROI_MARGIN, (48 / image.geometry.spacing - (high - low)) / 2)
-    shape = np.array(image.geometry.shape)
-    start = np.clip(np.floor(low - margin), 0, shape - 1).astype(int)
-    stop = np.clip(np.ceil(high + margin), 1, shape).astype(int)
-    start[axis], stop[axis] = 0, shape[axis]
-    box = tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
-    cut = Image(
-        image.voxels[(slice(None), *box)], image.geometry.crop(start, stop), image.modality, image.name, image.facts
-    )
-    return cut, [number]
-
-
-def _mask(prompt: Prompt, image: Image) -> np.ndarray:
-    """(I, J, K) bool: what a prompt covers on the image's grid."""
-    geometry = image.geometry
-    if isinstance(prompt, Box):
-        return prompt.mask(geometry)
-    mask = np.zeros(geometry.shape, dtype=bool)
-    if isinstance(prompt, Region):
-        points = prompt.geometry.to_world(np.argwhere(prompt.mask))
-    elif isinstance(prompt, Points):
-        points = prompt.inside
-    else:
-        assert isinstance(prompt, Scribble)
-        points = prompt.path
-    index = np.rint(geometry.to_index(points)).astype(int).reshape(-1, 3)
-    index = index[((index >= 0) & (index < geometry.shape)).all(axis=1)]
-    mask[tuple(index.T)] = True
-    return mask
+    return [make_view(image, plane, number, window) for number in numbers]
 
 
 def combine(answers: list[tuple[View, str]]) -> str:

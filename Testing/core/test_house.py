@@ -11,7 +11,7 @@ LIBRARY = Path(__file__).resolve().parents[2] / "MedFMLib"
 FLOORS = (
     ("errors", "geometry", "image", "view", "prompts", "marks", "findings", "request", "resources", "wire"),
     ("model", "task", "runner", "registry", "terminology", "acceptance", "folders"),
-    ("models", "tasks", "measure", "reports", "slices", "files", "machine"),
+    ("models", "tasks", "measure", "reports", "slices", "regions", "files", "machine"),
     ("engine", "worker", "console", "training", "demo", "cli", "cli_marks", "cli_models", "cli_plan"),
     ("scene",),
 )

@@ -7,12 +7,15 @@ import pytest
 from phantoms import affine, ct_phantom, rotation
 from scripted_model import ScriptedModel, engine
 
+from MedFMLib import regions
 from MedFMLib.errors import Cancelled, InputError
 from MedFMLib.geometry import Geometry
 from MedFMLib.image import Image
+from MedFMLib.measure import body_midline
 from MedFMLib.prompts import Box, Points, Region, Scribble
 from MedFMLib.request import Request, SliceChoice
 from MedFMLib.runner import Job, LocalRunner, Note, PartialText
+from MedFMLib.slices import display_mask
 from MedFMLib.tasks.ask import combine, views_for
 from MedFMLib.view import make_view
 
@@ -166,6 +169,35 @@ def test_a_question_about_a_region_shows_its_surroundings(kind):
     assert view.number in (5, 6, 7)
     assert 40 <= view.side <= 110
     np.testing.assert_allclose(view.to_world(0.5, 0.5)[:2], center[:2], atol=12)
+
+
+@pytest.mark.parametrize("flip", [1, -1])
+def test_a_model_of_many_pictures_sees_a_region_outlined_and_from_near_with_its_size_and_side(monkeypatch, flip):
+    phantom = ct_phantom()
+    affine = phantom.geometry.affine.copy()
+    affine[0] *= flip  # the same voxels, right and left swapped
+    image = Image(phantom.voxels, Geometry(phantom.geometry.shape, affine), "CT")
+    mask = np.zeros(image.geometry.shape, bool)
+    mask[12:22, 30:46, 5:8] = True
+    model = ScriptedModel({}, image.geometry, max_views=8)
+    request = Request("ask", image, question="What is this?", prompts=(Region(mask, image.geometry),))
+    response = engine(model, monkeypatch).run(request)
+    ((views, text, _),) = model.seen
+    whole, near = views
+    assert whole.number == near.number == 5
+    assert whole.side > 1.5 * near.side
+    yellow = (whole.pixels == regions.OUTLINE).all(-1)
+    inside = display_mask(mask, image.geometry, "axial", 5)
+    assert yellow.any()
+    assert not (yellow & inside).any()
+    assert np.abs(np.argwhere(yellow).mean(0) - np.argwhere(inside).mean(0)).max() < 1
+    assert not (near.pixels == regions.OUTLINE).all(-1).any()
+    size = sorted((10 * image.geometry.spacing[0], 16 * image.geometry.spacing[1]), reverse=True)
+    assert f"{size[0]:.0f} × {size[1]:.0f} mm in this plane, {3 * image.geometry.spacing[2]:.0f} mm across it" in text
+    x = image.geometry.to_world(np.argwhere(mask))[:, 0].mean()
+    side = "right" if x > body_midline(image) else "left"
+    assert f"on the patient's {side} side. What is this?" in text
+    assert response.answers[0].question == "What is this?"
 
 
 def test_a_mark_outside_of_the_volume_is_refused():

@@ -205,7 +205,6 @@ class ChatModel:
 
     def _after_pictures(self, inputs: dict) -> dict:
         """Inputs for `generate` that begin after the last picture; what lies before it is looked up, or read and kept."""
-        import torch
         from transformers import DynamicCache
 
         core = self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
@@ -348,8 +347,9 @@ def check_quantized(model, skip: Sequence[str]) -> None:
     Raises:
         ModelError: if the library did otherwise, as it does when it renames modules.
     """
-    names = [name for name, module in model.named_modules() if type(module).__name__ in QUANTIZED_LAYERS]
-    wrong = [name for name in names if name.startswith(tuple(skip))]
+    kinds = {name: type(module).__name__ for name, module in model.named_modules()}
+    names = [name for name, kind in kinds.items() if kind in (*QUANTIZED_LAYERS, *STAND_INS)]
+    wrong = [name for name in names if name.startswith(tuple(skip)) and kinds[name] in QUANTIZED_LAYERS]
     if wrong or not names:
         what = f"{len(wrong)} layers that must not be, such as {wrong[0]}, were" if wrong else "no layer was"
         raise ModelError(f"The model was not quantized as planned: {what}; choose bf16, and report this.")
