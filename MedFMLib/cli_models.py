@@ -20,6 +20,7 @@ from . import acceptance, machine, registry
 from .errors import InputError, ModelError
 from .image import MODALITIES
 from .model import ModelCard
+from .models.parts import precision_cost
 from .request import DEFAULT_MODEL
 
 app = typer.Typer(no_args_is_help=True, help="Models that MedFM knows: their cards, sizes and terms.")
@@ -149,6 +150,10 @@ def show_model(model: ModelId, as_json: Json = False) -> None:
         if text:
             grid.add_row(name, text)
     out.print(f"[bold]{card.title}[/bold]", grid, sep="\n", highlight=False)
+    if costs := precision_cost.known(card)[1]:
+        from .cli_plan import cost_table
+
+        out.print(cost_table(costs))
     if not card.scores:
         return
     caption = "measured by others; scores from different sources are not comparable"

@@ -1,4 +1,4 @@
-"""`medfm models plan`: how much memory a model will take here, part by part, and what to choose so that it fits.
+"""`medfm models plan|bench`: how much memory a model will take here, and what holding it less exactly costs.
 
 Knows options and printing; nothing else.
 """
@@ -72,3 +72,44 @@ def plan_model(
     table.add_row("in all", plans.gigabytes(made.parts.total), style="bold")
     out.print(table)
     out.print(made.says, highlight=False, soft_wrap=True)
+
+
+@app.command("bench")
+def bench_model(
+    model: ModelId = DEFAULT_MODEL,
+    precision: Annotated[list[str] | None, typer.Option(help="Only this one; repeat for several.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Answers and next words of each precision beside bf16, with memory and time; kept for `medfm models show`."""
+    from .engine import load_model
+    from .models.parts import precision_cost
+    from .runner import Silent
+
+    card = registry.card(model)
+    unknown = set(precision or ()) - set(card.precisions)
+    if unknown:
+        raise InputError(f"{card.title} can't be held as '{min(unknown)}'; choose one of {', '.join(card.precisions)}.")
+
+    def load(held: str):
+        return load_model(card, "", held, Silent())
+
+    told = (lambda _: None) if as_json else (lambda sentence: out.print(f"{sentence} …", style="dim", highlight=False))
+    costs = precision_cost.measure(card, load, tuple(precision or ()), told)
+    if as_json:
+        print(json.dumps([asdict(cost) for cost in costs], indent=2))
+    else:
+        out.print(cost_table(costs))
+
+
+def cost_table(costs) -> Table:
+    """Rows of `precision_cost.Cost`, for the terminal."""
+    caption = "fixed pictures and questions that are computed; nothing about whether answers are right"
+    table = Table(title="What precision costs", caption=caption, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for title in ("precision", "divergence", "same words", "same answers", "GB", "s to load", "s an answer"):
+        table.add_column(title, justify="left" if title == "precision" else "right")
+    for c in costs:
+        table.add_row(
+            c.precision + (" (reference)" if c.precision == c.against else ""), f"{c.divergence:.4f}", f"{c.same_word:.1%}",
+            f"{c.same_answer:.1%}", f"{c.gigabytes:.3f}", f"{c.load_seconds:.2f}", f"{c.answer_seconds:.2f}",
+        )  # fmt: skip
+    return table

@@ -42,6 +42,7 @@ set(MedFMLib_FILES
   "models/parts/memory.py"
   "models/parts/nf4.py"
   "models/parts/precision.py"
+  "models/parts/precision_cost.py"
   "models/parts/prefix_cache.py"
   "models/parts/quantized_copy.py"
   "models/parts/sam2_convert.py"

@@ -378,6 +378,19 @@ class PaliGemma:
         pictures = self.codec.decode([o.codes for o in found]).numpy()
         return [SeenObject(o.name, o.box, mask) for o, mask in zip(found, pictures, strict=True)]
 
+    def inputs_for(self, view: View, question: str) -> dict[str, Any]:
+        """Tensors for `generate` of a question about one picture."""
+        return self._inputs([f"answer en {question}"], [view])
+
+    def _inputs(self, prompts: Sequence[str], views: Sequence[View]) -> dict[str, Any]:
+        """Tensors for one (prompt, view) a row."""
+        pictures = [view.square(self.image_size) for view in views]
+        texts = ["<image>" + prompt for prompt in prompts]
+        inputs = self.processor(images=pictures, text=texts, return_tensors="pt", padding=True)
+        inputs.pop("labels", None)  # the processor makes them even without an answer
+        weights = next(p for p in self.model.parameters() if p.is_floating_point())
+        return {k: v.to(weights.device, weights.dtype if v.is_floating_point() else None) for k, v in inputs.items()}
+
     def _generate(self, prompts, views, max_tokens: int, watch: Watch, on_text=None) -> list[str]:
         """Greedy decoding of one answer for each (prompt, view); special tokens kept except the end."""
         import torch
@@ -396,13 +409,7 @@ class PaliGemma:
 
         if watch.cancelled():
             raise Cancelled
-        tokenizer = self.processor.tokenizer
-        pictures = [view.square(self.image_size) for view in views]
-        texts = ["<image>" + prompt for prompt in prompts]
-        inputs = self.processor(images=pictures, text=texts, return_tensors="pt", padding=True)
-        inputs.pop("labels", None)  # the processor makes them even without an answer
-        weights = next(p for p in self.model.parameters() if p.is_floating_point())
-        inputs = {k: v.to(weights.device, weights.dtype if v.is_floating_point() else None) for k, v in inputs.items()}
+        tokenizer, inputs = self.processor.tokenizer, self._inputs(prompts, views)
         streamer = Pieces(tokenizer, skip_prompt=True, skip_special_tokens=True) if on_text else None
         with torch.inference_mode():
             output = self.model.generate(

@@ -185,6 +185,11 @@ class ChatModel:
                 [first, *rest], chat_template=template, tokenize=False, add_generation_prompt=True
             )
 
+    def inputs_for(self, view: View, question: str) -> dict[str, Any]:
+        """Tensors for `generate` of a question about one picture."""
+        self._pictures = ""  # nothing is kept of it
+        return self._inputs(self._render(self.conversation(1, question)), self.pictures([view]))
+
     def _inputs(self, prompt: str, pictures: Sequence[np.ndarray]):
         """Tensors for one prompt, on the model's device and in its dtype."""
         start = self.processor.tokenizer.bos_token
