@@ -37,7 +37,7 @@ def test_the_list_says_what_fits_is_gated_and_is_not_downloaded(medfm, free):
     lines = {line.split()[0]: line for line in text.splitlines() if line.strip()}
     assert "bf16, 8.6 GB" in lines["google/medgemma-1.5-4b-it"]
     assert "not downloaded; gated" in lines["google/medgemma-1.5-4b-it"]
-    assert "int8, 10.1 GB" in lines["lingshu-medical-mllm/Lingshu-7B"]
+    assert "int8, 9.0 GB" in lines["lingshu-medical-mllm/Lingshu-7B"]
     assert "not known" in lines["lingshu-medical-mllm/Lingshu-32B"]
     assert " no " in lines["google/medgemma-27b-it"]
     assert "here" in lines["medfm-tiny"]
@@ -81,7 +81,7 @@ def test_a_model_is_shown_whole(medfm, free):
     for text in (card.summary, card.gate, card.not_for, card.recipe, card.citation, card.licence_url):
         assert " ".join(text.split()) in words
     assert "4,300,079,472" in words
-    assert "nf4 3.8 GB; int8 5.4 GB; bf16 8.6 GB" in words
+    assert "nf4 3.2 GB; int8 4.7 GB; bf16 8.6 GB" in words
     assert "macro accuracy (%) 64.7" in words
     assert "not comparable" in words
     row = json.loads(medfm("models", "show", card.id, "--json").stdout)
