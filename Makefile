@@ -45,6 +45,7 @@ train-tiny: $(VENV)/.dev
 	$(TRAIN).train_codec $(FROM) --output $(WORK)/mask_codec --minutes 9
 	$(TRAIN).train_eyes $(FROM) --minutes 45
 	$(MAKE) -j2 train-text train-adapters
+	$(TRAIN).align $(FROM) --minutes 16
 	$(TRAIN).ship --work $(WORK) --output $(WORK)/medfm-tiny
 	$(BIN)/medfm bench-tiny --data $(DATA) --model $(WORK)/medfm-tiny --unquantized $(WORK)/unquantized --output $(WORK)/bench
 

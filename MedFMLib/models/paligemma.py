@@ -21,7 +21,8 @@ from ..errors import Cancelled, InputError, ModelError
 from ..image import Image
 from ..model import AUTOMATIC, LoadedFacts, ModelCard, SeenObject, Watch
 from ..view import View
-from .parts.loading import SMALL
+from .parts.adapters import Adapters
+from .parts.loading import SMALL, multiplies_bfloat16
 
 MODEL_TYPES = ("paligemma",)
 
@@ -341,13 +342,14 @@ class PaliGemma:
         places = self._draw_volume(image, inside["labels"], watch, number * 2, half)
         self._activate(name)
         masks: dict[str, np.ndarray] = {}
-        for place in places.values():
+        for nth, place in enumerate(places.values()):
             start, stop = margin_box(place, image.geometry.spacing, inside["margin_mm"])
             box = tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
             crop = Image(
                 image.voxels[(slice(None), *box)], image.geometry.crop(start, stop), image.modality, image.name
             )
-            for label, mask in self._draw_volume(crop, labels, watch, number * 2 + 1, half).items():
+            part = (number * 2 + 1) * len(places) + nth
+            for label, mask in self._draw_volume(crop, labels, watch, part, half * len(places)).items():
                 masks.setdefault(label, np.zeros(image.geometry.shape, bool))[box] |= mask
         return masks
 
@@ -425,65 +427,6 @@ class PaliGemma:
         return [_without(answer, drop) for answer in answers]
 
 
-class Adapters:
-    """The adapters of one base: attached when first used, merged where that is faster, switched without reloading.
-
-    Args:
-        card: names them. model: the bare base. head: the base's mask head, or None.
-    """
-
-    def __init__(self, card: ModelCard, model, head):
-        self.card, self.model, self.base_head = card, model, head
-        self.head, self.hash, self.active = head, "", ""
-        self._known: dict[str, tuple[object, str]] = {}
-
-    def activate(self, name: str) -> None:
-        """Make `name` the active one; "" for the bare base.
-
-        Raises:
-            ModelError: if there is no such adapter, or it doesn't fit.
-        """
-        if name == self.active:
-            return
-        from .parts import loading
-
-        if name and name not in self._known:
-            folder = loading.adapter_folder(self.card, name)
-            head = self.base_head
-            if (folder / "mask_head.json").is_file():
-                from .parts.mask_head import MaskHead
-
-                head = MaskHead.load(folder)
-            self.model = loading.attach_adapter(self.model, folder, _key(name))
-            self._known[name] = (head, loading.sha256_of([folder / "adapter_model.safetensors"]))
-        loading.switch_adapter(self.model, _key(name) if name else "")
-        self.head, self.hash = self._known[name] if name else (self.base_head, "")
-        self.active = name
-
-    def touches(self, modules: Sequence[str]) -> bool:
-        """Does the active adapter change something under one of these paths?"""
-        if not self.active:
-            return False
-        names = (name for name, _ in self.model.get_base_model().named_modules() if f".lora_A.{_key(self.active)}" in name)
-        return any(name.startswith(tuple(modules)) for name in names)
-
-    def choose(self, labels: Sequence[str], modality: str) -> dict[str, list[str]]:
-        """Adapter → labels: each label to the first of the card's adapters that lists it for this modality, else to the base."""
-        groups: dict[str, list[str]] = {}
-        for label in labels:
-            adapters = (n for n in self.card.adapters if label in self.card.adapter_labels.get(n, {}).get(modality, ()))
-            groups.setdefault(next(adapters, ""), []).append(label)
-        return groups
-
-
-def multiplies_bfloat16() -> bool:
-    """Has this CPU instructions for bfloat16 (AVX512-BF16 or AMX)? Without them bfloat16 is slower than float32."""
-    import torch
-
-    known = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
-    return any(bool(ask()) for ask in known if ask is not None)
-
-
 def longest_edge(image: Image) -> float:
     """mm along the longest edge of a volume."""
     return float((np.array(image.geometry.shape) * image.geometry.spacing).max())
@@ -495,11 +438,6 @@ def margin_box(mask: np.ndarray, spacing, margin_mm: float) -> tuple[np.ndarray,
     margin = np.ceil(margin_mm / np.asarray(spacing)).astype(int)
     start = np.maximum(index.min(0) - margin, 0)
     return start, np.minimum(index.max(0) + 1 + margin, mask.shape)
-
-
-def _key(name: str) -> str:
-    """A name that PEFT takes as part of module names."""
-    return Path(name).name.replace(".", "_")
 
 
 def _modality(views: Sequence[View]) -> str:

@@ -1,6 +1,6 @@
 """After quantization: what of the text model stays in 16 bits learns to answer as the unquantized model does.
 
-    python -m MedFMLib.training.align --data DIR --work DIR --minutes 6
+    python -m MedFMLib.training.align --data DIR --work DIR --minutes 16
 
 Knows two models, one whose linear layers went through NF4 and back, and batches of questions. The teacher is the model
 before quantization; what is learned is only what `KEPT` names, so that the packed weights, the vision tower and every mask
@@ -111,9 +111,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--minutes", type=float, default=6)
+    parser.add_argument("--minutes", type=float, default=16)
+    parser.add_argument("--batch", type=int, default=48, help="pictures per step")
     o = parser.parse_args()
-    align(o.data, o.work, o.minutes)
+    align(o.data, o.work, o.minutes, o.batch)
 
 
 if __name__ == "__main__":

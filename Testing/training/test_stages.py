@@ -33,6 +33,7 @@ def folder(tmp_path_factory, open_data):
     stage("train_tiny", *given, "--minutes", 0.2, "--batch", 4)
     for name in ("torso-ct", "hippocampus"):
         stage("train_adapter", name, *given, "--minutes", 0.2, "--batch", 4)
+    stage("align", *given, "--minutes", 0.1, "--batch", 4)
     stage("ship", "--work", work, "--output", work / "shipped")
     return work / "shipped"
 
