@@ -85,6 +85,14 @@ def test_dense_weights_of_any_width_are_packed_to_8_bits(instructions, shape):
     assert far(made.rows(torch.tensor([4, 0])), dense[[4, 0]]) < 0.01
 
 
+@pytest.mark.parametrize("name", ["packed", "int8", "bf16"])
+def test_rows_that_are_no_whole_blocks_are_unpacked_right(name):
+    kernels()
+    linear, x = nf4(weight(40, 80)), activations(5, 80)
+    assert far(cpu_engines.dense(linear).float(), weight(40, 80)) < 0.12  # bitsandbytes is wrong by more than 1 here
+    assert far(cpu_engines.ENGINES[name](linear)(x), x.float() @ cpu_engines.dense(linear).float().T) < 0.03
+
+
 @pytest.mark.parametrize("rows", [1, 40])
 @pytest.mark.parametrize("name", ["packed", "int8"])
 def test_outliers_do_not_drown_the_others(name, rows):
@@ -188,9 +196,10 @@ def test_a_model_keeps_its_answers_and_its_adapters_switch(engine, tmp_path, mon
     kernels()
     folders = {}
     for name, seed in (("one", 1), ("two", 2)):
+        asked = LoraConfig(r=4, target_modules=["q_proj", "down_proj"], lora_alpha=64, init_lora_weights=False)
+        base = tiny()
         torch.manual_seed(seed)
-        asked = LoraConfig(r=4, target_modules=["q_proj", "down_proj"], lora_alpha=400, init_lora_weights=False)
-        get_peft_model(tiny(), asked).save_pretrained(tmp_path / name)
+        get_peft_model(base, asked).save_pretrained(tmp_path / name)
         folders[name] = tmp_path / name
 
     plain = cpu_engines.ENGINES["bf16"]
@@ -213,7 +222,7 @@ def test_a_model_keeps_its_answers_and_its_adapters_switch(engine, tmp_path, mon
         assert far(words(fast), expected[name]) < 0.05, name
     loading.switch_adapter(fast, "")
     assert torch.equal(words(fast), bare)
-    assert far(expected["one"], expected["two"]) > 0.2
+    assert far(expected["one"], expected["two"]) > 0.1
 
 
 def test_a_prompt_is_continued_as_the_same_layers_do_without_the_cache(monkeypatch):

@@ -59,16 +59,15 @@ class Measured:
 
 
 def dense(linear) -> torch.Tensor:
-    """The (out, in) weight of a linear layer of any kind, in bfloat16 or what it was in."""
+    """The (out, in) weight of a linear layer of any kind, in bfloat16 or what it was in.
+
+    bitsandbytes 0.50 unpacks 4-bit rows that aren't whole blocks wrongly on a CPU, so they are looked up here.
+    """
     kind = type(linear).__name__
     if kind == "Linear4bit":
         codes, scales, table = codes_of(linear)
-        width = codes.shape[1] // scales.shape[1]
-        parts = []
-        for some, scale in zip(codes.split(1024), scales.split(1024), strict=True):
-            values = table[some.int()].view(len(some), -1, width) * scale[..., None]
-            parts.append(values.flatten(1).bfloat16())
-        return torch.cat(parts)
+        blocks = scales.repeat_interleave(linear.weight.quant_state.blocksize)[: codes.numel()]
+        return (table[codes.int()] * blocks.view(codes.shape)).bfloat16()
     if kind == "Int8Head":
         return (linear.weight.float() * linear.scale[:, None]).bfloat16()
     if kind == "Linear8bitLt":
@@ -79,23 +78,22 @@ def dense(linear) -> torch.Tensor:
 
 
 def codes_of(linear):
-    """(codes (out, in) uint8 of 0…15, scales (out, in / block) float32, table (16,) float32) of a `Linear4bit`.
+    """(codes (out, in) uint8 of 0…15, scales (blocks,) float32 along all codes, table (16,) float32) of a `Linear4bit`.
 
     Raises:
-        ValueError: if its blocks don't fit into rows, or it was repacked already.
+        Unavailable: if it was repacked for bitsandbytes' own kernel already.
     """
     state = linear.weight.quant_state
-    out, columns = state.shape
-    if columns % state.blocksize or getattr(state, "packing_format_for_cpu", False):
-        raise ValueError(f"blocks of {state.blocksize} in rows of {columns}")
+    if getattr(state, "packing_format_for_cpu", False):
+        raise cpu_kernels.Unavailable("the layer was repacked by bitsandbytes")
     scales = state.absmax
     if state.nested:
         from bitsandbytes.functional import dequantize_blockwise
 
         scales = dequantize_blockwise(state.absmax, state.state2) + state.offset
     packed = linear.weight.data.flatten()
-    codes = torch.stack((packed >> 4, packed & 15), -1).view(out, columns)
-    return codes, scales.float().view(out, -1), state.code.float()
+    codes = torch.stack((packed >> 4, packed & 15), -1).flatten()[: state.shape.numel()].view(state.shape)
+    return codes, scales.float().flatten(), state.code.float()
 
 
 # -- the ways ------------------------------------------------------------------------------------------
@@ -113,15 +111,12 @@ def packed(linear) -> PackedLinear:
         scales = linear.scale.float()[:, None].expand(-1, linear.in_features // BLOCK)
         return PackedLinear(linear.in_features, 8, linear.weight.data, scales, None, None, dtype, kernels)
     if type(linear).__name__ == "Linear4bit":
-        try:
-            codes, scales, table = codes_of(linear)
-        except ValueError:
-            return PackedLinear.from_weight(_unpacked(linear), bias, dtype, kernels)
         repeats = linear.weight.quant_state.blocksize // BLOCK
-        if repeats and not codes.shape[1] % BLOCK:
-            scales = scales.repeat_interleave(repeats, 1)
+        if repeats and not linear.in_features % linear.weight.quant_state.blocksize:
+            codes, scales, table = codes_of(linear)
+            scales = scales.view(len(codes), -1).repeat_interleave(repeats, 1)
             return PackedLinear(codes.shape[1], 4, codes, scales, table, bias, dtype, kernels)
-    return PackedLinear.from_weight(_unpacked(linear), bias, dtype, kernels)
+    return PackedLinear.from_weight(dense(linear), bias, dtype, kernels)
 
 
 def int8(linear) -> DynamicLinear:
@@ -131,7 +126,7 @@ def int8(linear) -> DynamicLinear:
         Unavailable: if this torch lacks it.
     """
     try:
-        return DynamicLinear(_unpacked(linear), linear.bias, _dtype(linear))
+        return DynamicLinear(dense(linear), linear.bias, _dtype(linear))
     except (RuntimeError, AttributeError) as error:
         raise cpu_kernels.Unavailable(f"this torch has no quantized product ({error})") from error
 
@@ -139,25 +134,13 @@ def int8(linear) -> DynamicLinear:
 def bf16(linear) -> torch.nn.Linear:
     """A plain layer."""
     made = torch.nn.Linear(linear.in_features, linear.out_features, linear.bias is not None, device="meta")
-    made.weight = torch.nn.Parameter(_unpacked(linear).bfloat16(), requires_grad=False)
+    made.weight = torch.nn.Parameter(dense(linear).bfloat16(), requires_grad=False)
     if linear.bias is not None:
         made.bias = torch.nn.Parameter(linear.bias.detach().bfloat16(), requires_grad=False)
     return made.eval()
 
 
 ENGINES: dict[str, Callable] = {"packed": packed, "int8": int8, "loaded": lambda linear: linear, "bf16": bf16}
-
-
-def _unpacked(linear) -> torch.Tensor:
-    """`dense`, also of widths that blocks don't fit into."""
-    if type(linear).__name__ == "Linear4bit":
-        from bitsandbytes.functional import dequantize_4bit
-
-        try:
-            return dense(linear)
-        except ValueError:
-            return dequantize_4bit(linear.weight.data, linear.weight.quant_state).bfloat16()
-    return dense(linear)
 
 
 def _dtype(linear):
@@ -183,7 +166,7 @@ def probe(linear, names=tuple(ENGINES)) -> dict[str, Measured]:
     x = torch.randn(PROMPT, linear.in_features, generator=generator)
     outliers = x.clone()
     outliers[:, :: max(1, linear.in_features // 6)] *= 60
-    weight = _unpacked(linear).float()
+    weight = dense(linear).float()
     errors, times = {}, {name: ([], []) for name in ways}
     with torch.inference_mode():
         for name, way in list(ways.items()):
