@@ -27,6 +27,7 @@ set(MedFMLib_FILES
   "models/llava.py"
   "models/paligemma.py"
   "models/parts/__init__.py"
+  "models/parts/adapters.py"
   "models/parts/chat.py"
   "models/parts/cpu_attention.py"
   "models/parts/cpu_code.py"

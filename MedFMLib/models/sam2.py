@@ -21,8 +21,8 @@ from ..image import Image
 from ..marks import Marks, SliceMarks
 from ..model import AUTOMATIC, LoadedFacts, ModelCard, Watch
 from ..view import View, Window, display_slice, window_for
-from .paligemma import multiplies_bfloat16
 from .parts import chat
+from .parts.loading import multiplies_bfloat16
 
 MODEL_TYPES = ("sam2_video",)
 

@@ -130,7 +130,7 @@ def engines(base, slow: bool) -> dict:
 
 
 def with_lora(model):
-    """The same layers with random LoRA, r = 16, beside all projections, attached as `loading.attach_adapter` does."""
+    """The same layers with random LoRA, r = 16, beside all projections, attached as `adapters.attach_adapter` does."""
     import torch
     from peft import LoraConfig, get_peft_model
 
@@ -316,7 +316,7 @@ def main() -> None:
 
     from MedFMLib.models.parts import cpu_kernels, loading
 
-    loading._quiet_bitsandbytes()
+    loading.quiet_bitsandbytes()
     if options.simulate:
         cpu_kernels.load = functools.partial(cpu_kernels.load, options.simulate)
     base = build(options.layers, outliers=False)

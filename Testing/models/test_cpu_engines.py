@@ -191,7 +191,7 @@ def words(model):
 def test_a_model_keeps_its_answers_and_its_adapters_switch(engine, tmp_path, monkeypatch):
     from peft import LoraConfig, get_peft_model
 
-    from MedFMLib.models.parts import loading
+    from MedFMLib.models.parts import adapters
 
     kernels()
     folders = {}
@@ -213,14 +213,14 @@ def test_a_model_keeps_its_answers_and_its_adapters_switch(engine, tmp_path, mon
     bare = words(fast)
     assert far(bare, expected[""]) < 0.05
     for name, folder in folders.items():
-        exact = loading.attach_adapter(exact, folder, name)
-        fast = loading.attach_adapter(fast, folder, name)
-        loading.switch_adapter(exact, name)
+        exact = adapters.attach_adapter(exact, folder, name)
+        fast = adapters.attach_adapter(fast, folder, name)
+        adapters.switch_adapter(exact, name)
         expected[name] = words(exact)
     for name in ("one", "two", "", "one"):
-        loading.switch_adapter(fast, name)
+        adapters.switch_adapter(fast, name)
         assert far(words(fast), expected[name]) < 0.05, name
-    loading.switch_adapter(fast, "")
+    adapters.switch_adapter(fast, "")
     assert torch.equal(words(fast), bare)
     assert far(expected["one"], expected["two"]) > 0.1
 

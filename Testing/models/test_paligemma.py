@@ -306,7 +306,7 @@ def test_automatic_takes_the_adapter_that_is_made_for_a_label(tiny_folder):
     from dataclasses import replace
 
     from MedFMLib import registry
-    from MedFMLib.models.paligemma import Adapters
+    from MedFMLib.models.parts.adapters import Adapters
 
     card = replace(registry.card(str(tiny_folder)), adapter_labels={"default": {"CT": ("liver",)}})
     chosen = Adapters(card, None, None).choose(["left lung", "liver", "right lung"], "CT")

@@ -20,7 +20,7 @@ from ... import resources
 from ...errors import Cancelled, InputError, ModelError
 from ...model import AUTOMATIC, LoadedFacts, ModelCard, Watch
 from ...view import View
-from ..paligemma import Adapters
+from .adapters import Adapters
 from .precision import PACKED
 from .prefix_cache import Kept, Prefix, digest, remember_features
 

@@ -15,7 +15,6 @@ import hashlib
 import json
 import os
 from collections.abc import Sequence
-from contextlib import contextmanager
 from pathlib import Path
 
 from ... import resources
@@ -162,12 +161,20 @@ def compute_dtype(target, parameters: int):
     return torch.float32
 
 
+def multiplies_bfloat16() -> bool:
+    """Has this CPU instructions for bfloat16 (AVX512-BF16 or AMX)? Without them bfloat16 is slower than float32."""
+    import torch
+
+    known = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
+    return any(bool(ask()) for ask in known if ask is not None)
+
+
 def need_bitsandbytes(precision: str) -> None:
     """
     Raises:
         ModelError: if bitsandbytes is missing or too old for this machine.
     """
-    _quiet_bitsandbytes()
+    quiet_bitsandbytes()
     try:
         import bitsandbytes  # noqa: F401 - only to fail here, with a sentence
     except ImportError as error:
@@ -204,7 +211,7 @@ def load_weights(model_class, folder: Path, precision: str, parameters: int, kee
         and (precision == "fp32" or (precision == stored and parameters < SMALL))
     ):
         return _load_unpacked(model_class, folder), f"{stored} weights in fp32"
-    _quiet_bitsandbytes()
+    quiet_bitsandbytes()
     os.environ.setdefault("HF_DEACTIVATE_ASYNC_LOAD", "1")  # loading in parallel peaks above the dense size
     transformers.utils.logging.disable_progress_bar()  # front ends have their own
     dtype = compute_dtype(target, parameters)
@@ -251,7 +258,7 @@ def load_weights(model_class, folder: Path, precision: str, parameters: int, kee
     return model.eval(), cpu_engines.speed_up(model, held)
 
 
-def _quiet_bitsandbytes() -> None:
+def quiet_bitsandbytes() -> None:
     """At import bitsandbytes asks the hub for an optional accelerator, and tells that it could not download it."""
     import logging
 
@@ -358,128 +365,6 @@ def train_guard_4bit(model) -> None:
     for module in model.modules():
         if type(module).__name__ == "Linear4bit":
             module.support_avx512bf16_for_cpu = False
-
-
-def adapter_folder(card: ModelCard, adapter: str) -> Path:
-    """Folder of one of the card's adapters, or of any adapter given as a path.
-
-    Raises:
-        ModelError: if it is neither, or unsafe.
-    """
-    places = [Path(card.id) / "adapters" / adapter, Path(adapter).expanduser()]
-    if card.weights:
-        places.insert(0, resources.path(*card.weights.split("/"), "adapters", adapter))
-    folder = next((place for place in places if place.is_dir()), None)
-    if folder is None:
-        raise ModelError(
-            f"{card.title} has no adapter '{adapter}'; it has {', '.join(card.adapters) or 'none'}. "
-            "Or give the path of a PEFT adapter folder."
-        )
-    if not (folder / "adapter_config.json").is_file():
-        raise ModelError(
-            f"'{folder.name}' has no adapter_config.json, so it is no PEFT adapter; choose the folder that has."
-        )
-    if not (folder / "adapter_model.safetensors").is_file():
-        raise ModelError(
-            f"The adapter '{folder.name}' has no adapter_model.safetensors (pickled adapters are refused); "
-            "save it as safetensors."
-        )
-    return folder
-
-
-def attach_adapter(model, folder: Path, known_as: str = "default"):
-    """The model with a LoRA adapter beside its (frozen) weights; not active until `switch_adapter`.
-
-    Args:
-        model: bare, or a PEFT model with other adapters.
-        known_as: the name under which it can be switched to.
-
-    Raises:
-        ModelError: if the adapter was made for another base, or has broken values.
-    """
-    import numpy as np
-
-    from . import cpu_engines
-
-    _quiet_bitsandbytes()  # PEFT imports it
-    from peft import PeftModel
-    from safetensors.numpy import load_file
-
-    path = folder / "adapter_model.safetensors"
-    tensor_names(path)
-    core = model.get_base_model() if hasattr(model, "get_base_model") else model
-    sizes = {
-        module_name.replace(".base_layer", ""): (module.in_features, module.out_features)
-        for module_name, module in core.named_modules()
-        if hasattr(module, "in_features") and ".lora_" not in module_name
-    }
-    try:
-        tensors = load_file(path)
-    except (TypeError, KeyError):  # bfloat16, which numpy lacks
-        from safetensors.torch import load_file as load_torch
-
-        tensors = {name: value.float().numpy() for name, value in load_torch(path).items()}
-    for name, value in tensors.items():
-        if not np.isfinite(value.astype(np.float32)).all():
-            raise ModelError(
-                f"The adapter '{folder.name}' has values that are NaN or infinite in {name}; train it again."
-            )
-        layer, _, half = name.removeprefix("base_model.model.").rpartition(".lora_")
-        if not layer:
-            continue
-        if layer not in sizes:
-            raise ModelError(f"The adapter '{folder.name}' was made for another base: this one has no layer {layer}.")
-        width = sizes[layer][0] if half.startswith("A") else sizes[layer][1]
-        if value.shape[1 if half.startswith("A") else 0] != width:
-            raise ModelError(
-                f"The adapter '{folder.name}' was made for another base: {layer} has width {width} here, {value.shape} in it."
-            )
-    with _kept_packed(model):
-        if hasattr(model, "peft_config"):
-            switch_adapter(model, "")
-            model.load_adapter(str(folder), adapter_name=known_as, is_trainable=False)
-        else:
-            model = PeftModel.from_pretrained(model, str(folder), adapter_name=known_as, is_trainable=False)
-    cpu_engines.light_adapters(model)
-    return model.eval()
-
-
-@contextmanager
-def _kept_packed(model):
-    """Nothing that asks for the model's state packs its 4-bit weights back (see the module's docstring)."""
-    layers = [module for module in model.modules() if type(module).__name__ == "Linear4bit"]
-    states = [getattr(getattr(layer, "base_layer", layer).weight, "quant_state", None) for layer in layers]
-    packed = [state for state in states if getattr(state, "packing_format_for_cpu", False)]
-    for state in packed:
-        state.packing_format_for_cpu = False
-    try:
-        yield
-    finally:
-        for state in packed:
-            state.packing_format_for_cpu = True
-
-
-def switch_adapter(model, name: str) -> None:
-    """Make one attached adapter the active one; "" for the bare base.
-
-    Into float32 weights it is merged, which can be undone and saves a third of the time of small models; from bf16 ones
-    it could not be taken out again without a trace.
-    """
-    import torch
-
-    if not hasattr(model, "peft_config"):
-        return
-    mergeable = all(p.dtype == torch.float32 for name, p in model.named_parameters() if ".lora_" not in name)
-    if mergeable and any(getattr(module, "merged", False) for module in model.modules()):
-        model.unmerge_adapter()
-    if not name:
-        model.base_model.disable_adapter_layers()
-        return
-    model.base_model.enable_adapter_layers()
-    model.set_adapter(name)
-    model.requires_grad_(False)
-    if mergeable:
-        model.merge_adapter([name])
 
 
 def short(error: Exception) -> str:
