@@ -99,6 +99,20 @@ class Writes(Protocol):
 
 
 @runtime_checkable
+class WritesMany(Protocol):
+    """Answers several questions in one pass, each about a picture of its own; the same answers as one by one, sooner."""
+
+    def write_many(
+        self, views: Sequence[View], texts: Sequence[str], *, max_tokens: int = 64, watch: Watch = Watch()
+    ) -> list[str]:
+        """One answer for each (view, question).
+
+        Raises:
+            Cancelled: within one token after `watch.cancelled()` turns true.
+        """
+
+
+@runtime_checkable
 class ChoosesSlices(Protocol):
     """Sees many pictures at once, and has a recipe for which slices of a volume they are."""
 

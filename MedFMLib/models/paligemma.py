@@ -214,6 +214,22 @@ class PaliGemma:
         (answer,) = self._generate([prompt], views, max_tokens, watch, watch.on_text)
         return answer.strip()
 
+    def write_many(
+        self, views: Sequence[View], texts: Sequence[str], *, max_tokens: int = 64, watch: Watch = Watch()
+    ) -> list[str]:
+        """See `WritesMany.write_many`."""
+        if self._automatic:
+            self._activate("")
+        prompts = [f"answer en {text}" for text in texts]
+        answers: list[str] = []
+        for start in range(0, len(prompts), self.batch):
+            some = slice(start, start + self.batch)
+            for prompt in dict.fromkeys(prompts[some]):
+                watch.on_prompt(prompt)
+            answers += self._generate(prompts[some], views[some], max_tokens, watch)
+            watch.on_fraction(len(answers) / len(prompts))
+        return [answer.strip() for answer in answers]
+
     def segment(
         self, views: Sequence[View], labels: Sequence[str], *, watch: Watch = Watch()
     ) -> list[list[SeenObject]]:

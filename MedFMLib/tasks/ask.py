@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from ..errors import InputError
 from ..findings import Answer, Finding
-from ..model import ChoosesSlices, ModelCard
+from ..model import ChoosesSlices, ModelCard, WritesMany
 from ..regions import near_view, outlined_view, region_mask, words_for
 from ..request import Request
 from ..slices import choose_slices
@@ -46,10 +46,16 @@ class AskTask:
         if len(views) <= work.model.max_views:
             text = self._write(request, work, views, asked, stream=True)
         else:
-            answers = [
-                (view, self._write(request, work, [view], question, stream=False, part=(n, len(views))))
-                for n, view in enumerate(views)
-            ]
+            if isinstance(work.model, WritesMany):
+                given = work.model.write_many(
+                    views, [question] * len(views), max_tokens=request.max_tokens, watch=work.watch()
+                )
+            else:
+                given = [
+                    self._write(request, work, [view], question, stream=False, part=(n, len(views)))
+                    for n, view in enumerate(views)
+                ]
+            answers = list(zip(views, given, strict=True))
             text = combine(answers)
             work.progress.partial(text)
         return (Answer(question, text, evidence),)

@@ -17,7 +17,7 @@ from MedFMLib import registry, wire
 from MedFMLib.engine import Engine
 from MedFMLib.errors import Cancelled
 from MedFMLib.marks import place
-from MedFMLib.model import ABILITIES, Locates, Outlines, Segments, Watch, Writes
+from MedFMLib.model import ABILITIES, Locates, Outlines, Segments, Watch, Writes, WritesMany
 from MedFMLib.prompts import Points
 from MedFMLib.request import Request, SliceChoice
 from MedFMLib.runner import Silent
@@ -83,6 +83,15 @@ def test_the_card_promises_what_the_model_can(loaded):
         assert isinstance(model, PROTOCOLS[ability])
     assert model.facts.precision
     assert len(model.facts.revision) >= 8
+
+
+def test_many_questions_at_once_get_the_answers_they_get_alone(loaded, views):
+    _, model, _ = loaded
+    if not isinstance(model, WritesMany):
+        pytest.skip("it answers one question at a time")
+    asked = [(view, text) for view in views for text in ("what is this?", "is there a liver?")]
+    together = model.write_many([v for v, _ in asked], [t for _, t in asked], max_tokens=6)
+    assert together == [model.write([view], text, max_tokens=6) for view, text in asked]
 
 
 def test_the_same_question_gets_the_same_answer(loaded, views):
