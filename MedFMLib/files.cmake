@@ -29,6 +29,7 @@ set(MedFMLib_FILES
   "models/parts/__init__.py"
   "models/parts/adapters.py"
   "models/parts/chat.py"
+  "models/parts/cpu_adapters.py"
   "models/parts/cpu_attention.py"
   "models/parts/cpu_code.py"
   "models/parts/cpu_engines.py"

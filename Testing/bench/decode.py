@@ -134,7 +134,7 @@ def with_lora(model):
     import torch
     from peft import LoraConfig, get_peft_model
 
-    from MedFMLib.models.parts import cpu_engines
+    from MedFMLib.models.parts import cpu_adapters, cpu_engines
 
     shell = stand_in(model, linears(model) | {"lm_head": model.lm_head})
     shell.config = model.config
@@ -145,7 +145,7 @@ def with_lora(model):
         cpu_engines.cpu_attention.alone(shell)
     made = get_peft_model(shell, LoraConfig(r=16, lora_alpha=32, target_modules=PROJECTIONS, init_lora_weights=False))
     torch.manual_seed(1)
-    cpu_engines.light_adapters(made)
+    cpu_adapters.use(made)
     return made.eval().requires_grad_(False)
 
 

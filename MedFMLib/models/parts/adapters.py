@@ -106,7 +106,7 @@ def attach_adapter(model, folder: Path, known_as: str = "default"):
     """
     import numpy as np
 
-    from . import cpu_engines
+    from . import cpu_adapters
 
     quiet_bitsandbytes()  # PEFT imports it
     from peft import PeftModel
@@ -147,7 +147,7 @@ def attach_adapter(model, folder: Path, known_as: str = "default"):
             model.load_adapter(str(folder), adapter_name=known_as, is_trainable=False)
         else:
             model = PeftModel.from_pretrained(model, str(folder), adapter_name=known_as, is_trainable=False)
-    cpu_engines.light_adapters(model)
+    cpu_adapters.use(model)
     return model.eval()
 
 

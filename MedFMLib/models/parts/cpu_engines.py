@@ -27,7 +27,7 @@ import torch
 from ... import folders
 from ...errors import ModelError
 from . import cpu_attention, cpu_kernels
-from .cpu_linears import DynamicLinear, FrozenLinear, PackedEmbedding, PackedLinear
+from .cpu_linears import DynamicLinear, PackedEmbedding, PackedLinear
 from .cpu_products import BLOCK
 
 VARIABLE = "MEDFM_CPU_ENGINE"
@@ -317,12 +317,3 @@ def _pack_head(model) -> None:
     if type(table).__name__ == "Int8Embedding" and table.weight.data_ptr() == head.weight.data_ptr():
         _put(model, paths[table], PackedEmbedding(made, table.dtype, table.factor))
     _put(model, paths[head], made)
-
-
-def light_adapters(model) -> None:
-    """Hold LoRA beside stand-ins in what the model computes in: PEFT's float32 would cost a cast of everything that passes."""
-    for module in model.modules():
-        base = getattr(module, "base_layer", None)
-        if isinstance(base, FrozenLinear):
-            module.lora_A.to(base.weight.dtype)
-            module.lora_B.to(base.weight.dtype)
