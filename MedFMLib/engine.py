@@ -17,7 +17,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from . import __version__, acceptance, registry
+from . import __version__, acceptance, offline, registry
 from .errors import InputError, ModelError
 from .findings import Finding
 from .model import LoadedFacts, ModelCard
@@ -191,7 +191,7 @@ def load_model(card: ModelCard, adapter: str, precision: str, progress: Progress
         ModelError: if a library, a file or the adapter is missing or doesn't fit, or the terms were not accepted.
     """
     # Nothing is fetched while a model is loaded or used; downloading is a person's own step.
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    offline.while_loading()
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     module = registry.architecture(card.architecture)
     acceptance.check(card)

@@ -1,7 +1,7 @@
 """Where MedFM keeps what belongs to a person on this machine. Knows operating systems; creates nothing.
 
-Settings are small and are kept; what lies in the cache can be made again. XDG_CONFIG_HOME and XDG_CACHE_HOME override
-everywhere, so that tests and hospitals decide where that is.
+Settings are small and are kept; data are large and are kept; what lies in the cache can be made again. XDG_CONFIG_HOME,
+XDG_DATA_HOME and XDG_CACHE_HOME override everywhere, so that tests and hospitals decide where that is.
 """
 
 from __future__ import annotations
@@ -14,6 +14,11 @@ from pathlib import Path
 def settings() -> Path:
     """Folder of the person's settings for MedFM."""
     return _folder("XDG_CONFIG_HOME", ("APPDATA", "Roaming"), ("Library", "Application Support"), ".config")
+
+
+def data() -> Path:
+    """Folder of what a person got or imported: models and adapters."""
+    return _folder("XDG_DATA_HOME", ("LOCALAPPDATA", "Local"), ("Library", "Application Support"), ".local/share")
 
 
 def cache() -> Path:

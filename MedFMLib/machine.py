@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from . import resources
+from . import resources, shelf
 from .model import ModelCard
 from .models.parts.sizes import BYTES, linear_bytes
 
@@ -44,8 +44,9 @@ def config_folder(card: ModelCard) -> Path | None:
     """Where the model's config.json lies: among the resources, in its own folder or in the hub's cache."""
     if card.config:
         return resources.path(*card.config.split("/"))
-    root = resources.path(*card.weights.split("/")) if card.weights else Path(card.id)
-    for folder in (root / "base", root, _hub_folder(card)):
+    root = shelf.model_folder(card.id) or Path(card.id)
+    root = resources.path(*card.weights.split("/")) if card.weights else root
+    for folder in (root / "base", root, hub_folder(card)):
         if folder is not None and (folder / "config.json").is_file():
             return folder
     return None
@@ -53,10 +54,18 @@ def config_folder(card: ModelCard) -> Path | None:
 
 def is_here(card: ModelCard) -> bool:
     """Are the model's weights on this machine?"""
-    if card.weights or Path(card.id).is_dir():
+    if card.weights or Path(card.id).is_dir() or shelf.model_folder(card.id):
         return True
-    folder = _hub_folder(card)
-    return folder is not None and any(folder.glob("*.safetensors"))
+    folder = hub_folder(card)
+    if folder is None or not any(folder.glob("*.safetensors")):
+        return False
+    try:
+        index = json.loads((folder / "model.safetensors.index.json").read_text(encoding="utf-8"))
+        return all((folder / shard).is_file() for shard in set(index["weight_map"].values()))
+    except OSError:
+        return True  # one file, without an index
+    except (ValueError, KeyError, AttributeError):
+        return False
 
 
 def weight_bytes(card: ModelCard, precision: str) -> int | None:
@@ -95,7 +104,7 @@ def best_precision(card: ModelCard, free: int) -> str:
     return ""
 
 
-def _hub_folder(card: ModelCard) -> Path | None:
+def hub_folder(card: ModelCard) -> Path | None:
     """The downloaded snapshot, if there is one; nothing is fetched."""
     if card.weights or card.id.count("/") != 1:
         return None

@@ -12,7 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
 
-from . import resources
+from . import resources, shelf
 from .errors import InputError, ModelError
 from .model import ModelCard
 from .request import DEFAULT_MODEL
@@ -68,10 +68,11 @@ def architecture(name: str) -> ModuleType:
 
 
 def cards() -> dict[str, ModelCard]:
-    """Every model card of the zoo by id, the embedded default first."""
+    """Every model card of the zoo and of the person's own models by id, the embedded default first."""
     found = [ModelCard.from_json(path) for path in sorted(resources.path("zoo").glob("*.json"))]
     found.sort(key=lambda card: (card.id != DEFAULT_MODEL, card.parameters))
-    return {card.id: card for card in found}
+    known = {card.id: card for card in found}
+    return known | {card.id: card for card in shelf.cards() if card.id not in known}
 
 
 def card(model: str) -> ModelCard:
@@ -93,7 +94,8 @@ def card(model: str) -> ModelCard:
 
 def page(card: ModelCard) -> str:
     """The model's whole card in Markdown: its README.md, or else what the short card says."""
-    folder = resources.path(*card.weights.split("/")) if card.weights else Path(card.id).expanduser()
+    folder = shelf.model_folder(card.id) or Path(card.id).expanduser()
+    folder = resources.path(*card.weights.split("/")) if card.weights else folder
     if (folder / "README.md").is_file():
         return (folder / "README.md").read_text(encoding="utf-8")
     scores = "; ".join(f"{s.benchmark} {s.value:g} ({s.metric}; {s.source})" for s in card.scores)

@@ -11,13 +11,16 @@ DATA = Path(os.environ.get("MEDFM_TEST_DATA", Path(__file__).resolve().parents[2
 
 @pytest.fixture(autouse=True, scope="session")
 def own_cache(tmp_path_factory):
-    """What MedFM keeps for later is kept for this run alone."""
-    before = os.environ.get("XDG_CACHE_HOME")
-    os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
+    """What MedFM keeps for later, and what a person got, is for this run alone."""
+    names = ("XDG_CACHE_HOME", "XDG_DATA_HOME")
+    before = {name: os.environ.get(name) for name in names}
+    for name in names:
+        os.environ[name] = str(tmp_path_factory.mktemp(name.lower()))
     yield
-    os.environ.pop("XDG_CACHE_HOME")
-    if before is not None:
-        os.environ["XDG_CACHE_HOME"] = before
+    for name, value in before.items():
+        os.environ.pop(name)
+        if value is not None:
+            os.environ[name] = value
 
 
 @pytest.fixture(scope="session")

@@ -273,7 +273,7 @@ def _folder(card: ModelCard) -> Path:
     try:
         return loading.base_folder(card)
     except ModelError:
-        folder = Path(card.id) if Path(card.id).is_dir() else loading._hub_folder(card)
+        folder = loading.model_folder(card)
         pickles = sorted(path.name for path in folder.glob("*.pt"))
         if not pickles or any(folder.glob("*.safetensors")):
             raise

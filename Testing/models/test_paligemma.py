@@ -358,7 +358,7 @@ def test_a_model_that_is_not_here_says_where_to_get_it(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     card = registry.card("google/paligemma2-3b-mix-448")
     acceptance.accept(card)
-    with pytest.raises(ModelError, match="not on this machine.*gated.*hf download google/paligemma2-3b-mix-448"):
+    with pytest.raises(ModelError, match="not on this machine.*gated.*medfm models get google/paligemma2-3b-mix-448"):
         load_model(card, "", "nf4", Silent())
 
 

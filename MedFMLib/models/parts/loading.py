@@ -17,7 +17,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from ... import resources
+from ... import offline, resources, shelf
 from ...errors import ModelError
 from ...model import ModelCard
 from . import quantized_copy
@@ -34,15 +34,21 @@ def base_folder(card: ModelCard) -> Path:
     Raises:
         ModelError: if they are not on this machine, with where to get them.
     """
-    if card.weights:
-        root = resources.path(*card.weights.split("/"))
-    elif Path(card.id).is_dir():
-        root = Path(card.id)
-    else:
-        root = _hub_folder(card)
+    root = resources.path(*card.weights.split("/")) if card.weights else model_folder(card)
     base = root / "base" if (root / "base").is_dir() else root
     check_folder(base)
     return base
+
+
+def model_folder(card: ModelCard) -> Path:
+    """Where the files of a model that doesn't come with MedFM lie: its own folder, the person's shelf or the hub's cache.
+
+    Raises:
+        ModelError: if they are not on this machine, with where to get them.
+    """
+    if Path(card.id).is_dir():
+        return Path(card.id)
+    return shelf.model_folder(card.id) or _hub_folder(card)
 
 
 def _hub_folder(card: ModelCard) -> Path:
@@ -55,7 +61,7 @@ def _hub_folder(card: ModelCard) -> Path:
         gate = f" {card.gate}" if card.gate else ""
         raise ModelError(
             f"{card.title} is not on this machine.{gate} Get it with "
-            f"`hf download {card.id}`, or copy its folder here and give that folder's path as the model."
+            f"`medfm models get {card.id}`, or import it from a folder or zip with `medfm models import PATH`."
         ) from error
 
 
@@ -262,7 +268,7 @@ def quiet_bitsandbytes() -> None:
     """At import bitsandbytes asks the hub for an optional accelerator, and tells that it could not download it."""
     import logging
 
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    offline.while_loading()
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 
