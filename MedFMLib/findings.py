@@ -11,7 +11,7 @@ from functools import cached_property
 import numpy as np
 
 from .errors import InputError
-from .geometry import Geometry
+from .geometry import Geometry, mask_box
 
 
 @dataclass(frozen=True)
@@ -72,11 +72,8 @@ class Segment:
 
         Kept, since computing it takes longer than a GUI thread may be blocked: runners touch it on their thread.
         """
-        box = []
-        for axis in range(3):
-            along = np.flatnonzero(self.mask.any(axis=tuple(a for a in range(3) if a != axis)))
-            box.append(slice(int(along[0]), int(along[-1]) + 1) if len(along) else slice(0, 1))
-        return tuple(s.start for s in box), np.asfortranarray(self.mask[tuple(box)]).view(np.uint8)
+        box = mask_box(self.mask)
+        return tuple(s.start for s in box), np.asfortranarray(self.mask[box]).view(np.uint8)
 
 
 @dataclass(frozen=True, eq=False)

@@ -192,3 +192,12 @@ class Geometry:
 def lps_from_ras(affine) -> np.ndarray:
     """4×4 index → RAS as index → LPS, or the other way round."""
     return LPS_FROM_RAS @ np.asarray(affine, dtype=np.float64)
+
+
+def mask_box(mask: np.ndarray) -> tuple[slice, ...]:
+    """The box around the true voxels of an array, as slices; of one voxel at the origin if there is none."""
+    box = []
+    for axis in range(mask.ndim):
+        along = np.flatnonzero(mask.any(axis=tuple(a for a in range(mask.ndim) if a != axis)))
+        box.append(slice(int(along[0]), int(along[-1]) + 1) if len(along) else slice(0, 1))
+    return tuple(box)

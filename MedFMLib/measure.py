@@ -39,9 +39,10 @@ def measure_segment(segment: Segment, geometry: Geometry, image: Image, midline:
         geometry: the mask's grid, the image's too.
         midline: RAS x of the body's middle, mm.
     """
-    index = np.argwhere(segment.mask)
+    start, inside = segment.cropped
+    index = np.argwhere(inside) + start
     world = geometry.to_world(index)
-    values = image.scalars[segment.mask]
+    values = image.scalars[tuple(slice(a, a + n) for a, n in zip(start, inside.shape, strict=True))][inside.view(bool)]
     half = np.abs(geometry.affine[:3, :3]).sum(axis=1) / 2
     extent = world.max(axis=0) - world.min(axis=0) + 2 * half
     unit = HU if image.modality == "CT" else ""

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from .errors import InputError
-from .geometry import Geometry
+from .geometry import Geometry, mask_box
 from .image import Image
 from .model import SeenObject
 from .request import SliceChoice
@@ -130,9 +130,7 @@ def drop_islands(mask: np.ndarray, share: float = ISLAND_SHARE) -> np.ndarray:
 
     if not mask.any():
         return mask
-    index = np.argwhere(mask)
-    low, high = index.min(axis=0), index.max(axis=0) + 1
-    box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+    box = mask_box(mask)
     parts = sitk.GetArrayFromImage(sitk.ConnectedComponent(sitk.GetImageFromArray(mask[box].astype(np.uint8))))
     sizes = np.bincount(parts.ravel())
     sizes[0] = 0

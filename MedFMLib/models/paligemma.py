@@ -18,6 +18,7 @@ import numpy as np
 
 from .. import resources
 from ..errors import Cancelled, InputError, ModelError
+from ..geometry import mask_box
 from ..image import Image
 from ..model import AUTOMATIC, LoadedFacts, ModelCard, SeenObject, Watch
 from ..view import View
@@ -341,9 +342,10 @@ class PaliGemma:
         masks = {}
         for label, some in parts.items():
             if present[list(some)].any():
-                table = np.zeros(256, bool)
-                table[list(some)] = True
-                masks[label] = drop_islands(table[named])
+                mask = named == some[0]
+                for part in some[1:]:
+                    mask |= named == part
+                masks[label] = drop_islands(mask)
         return masks
 
     def _draw_inside(self, image: Image, labels, inside: dict, watch: Watch, number: int, of: int) -> dict:
@@ -450,10 +452,10 @@ def longest_edge(image: Image) -> float:
 
 def margin_box(mask: np.ndarray, spacing, margin_mm: float) -> tuple[np.ndarray, np.ndarray]:
     """(start, stop) indices of a mask's box with a margin, inside the grid."""
-    index = np.argwhere(mask)
+    box = mask_box(mask)
     margin = np.ceil(margin_mm / np.asarray(spacing)).astype(int)
-    start = np.maximum(index.min(0) - margin, 0)
-    return start, np.minimum(index.max(0) + 1 + margin, mask.shape)
+    start = np.maximum([s.start for s in box] - margin, 0)
+    return start, np.minimum([s.stop for s in box] + margin, mask.shape)
 
 
 def _modality(views: Sequence[View]) -> str:
