@@ -265,3 +265,13 @@ def test_trap_the_skip_list_is_checked_after_loading(family, tmp_path):
     check_quantized(model, KEEP[family[0]])
     with pytest.raises(ModelError, match="not quantized as planned"):
         check_quantized(model, ["model.language_model"])
+
+
+def test_layers_that_may_be_exchanged_or_trained_do_not_settle(family, tmp_path):
+    kind, model_class, folder, _ = family
+    quantized_copy.make(model_class, folder, tmp_path / "copy", "nf4", KEEP[kind])
+    for below in (0, 10**9):
+        model = quantized_copy.load(model_class, tmp_path / "copy", torch.device("cpu"), torch.float32, below)
+        layers = [m for m in model.modules() if type(m).__name__ == "Linear4bit" and m.support_avx512bf16_for_cpu]
+        settled = [getattr(layer.weight.quant_state, "packing_format_for_cpu", False) for layer in layers]
+        assert all(settled) if below else not any(settled)

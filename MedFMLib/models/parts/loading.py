@@ -235,7 +235,7 @@ def load_weights(model_class, folder: Path, precision: str, parameters: int, kee
             quantized_copy.make(
                 model_class, folder, copy, precision, tuple(keep), progress.fraction if progress is not None else bool
             )
-        model = quantized_copy.load(model_class, copy, target, dtype, settle=True)
+        model = quantized_copy.load(model_class, copy, target, dtype, settle_below=cpu_engines.LARGE)
         guard_4bit(model)
         return model, cpu_engines.speed_up(model, precision)
     if stored:

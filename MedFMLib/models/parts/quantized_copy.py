@@ -89,13 +89,14 @@ def make(
             shutil.rmtree(staged, ignore_errors=True)
 
 
-def load(model_class, copy: Path, target, dtype, settle: bool = False):
+def load(model_class, copy: Path, target, dtype, settle_below: int = 0):
     """The model in eval mode, built from a copy tensor by tensor.
 
     Args:
         target: `torch.device`. dtype: what dense weights are held and everything is computed in.
-        settle: let each 4-bit layer take the form in which it computes at once, while there is little else in memory;
-            otherwise all of them do at the first question, side by side with what they were. Such a model can't be trained.
+        settle_below: in models with fewer weights, let each 4-bit layer take the form in which it computes at once, while
+            there is little else in memory; otherwise all of them do at the first question, side by side with what they were.
+            Such a model can't be trained, and its layers can't be exchanged (`cpu_engines`).
 
     Raises:
         ModelError: if the copy doesn't fit the model, or is damaged; it is deleted, so that the next try makes it again.
@@ -110,6 +111,7 @@ def load(model_class, copy: Path, target, dtype, settle: bool = False):
     with init_empty_weights(include_buffers=False):
         model = model_class(config)
     model.tie_weights()
+    settle = sum(p.numel() for p in model.parameters()) < settle_below
     held = {path: Held(path, kind, precision) for path, (kind, precision) in facts["held"].items()}
     try:
         tensors: dict[str, torch.Tensor] = {}
