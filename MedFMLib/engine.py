@@ -100,8 +100,9 @@ class Engine:
                 f"The file does not say its modality; {request.image.modality} was guessed from the voxel values."
             )
 
-        if note:
-            work.note(note)
+        for text in (note, *model.facts.notes):
+            if text:
+                work.note(text)
         return work, task.run(request, work)
 
     def _step_down(self, request: Request, card: ModelCard) -> tuple[Request, str]:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -173,12 +173,14 @@ class LoadedFacts:
         precision: how its weights are held.
         adapter: name of the active adapter, "" if none.
         adapter_hash: SHA-256 of the adapter's weights, "" if none.
+        notes: what a person should know of it, such as that the adapter was made for another base.
     """
 
     revision: str = ""
     precision: str = ""
     adapter: str = ""
     adapter_hash: str = ""
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -288,6 +290,10 @@ class ModelCard:
     def labels_for(self, modality: str) -> tuple[str, ...]:
         """Structures that the model knows in images of a modality, e.g. 'MR'; empty if any or none."""
         return self.labels.get(modality, self.labels.get("*", ()))
+
+    def as_json(self) -> dict:
+        """The card as `from_json` reads it."""
+        return json.loads(json.dumps(asdict(self)))
 
     @classmethod
     def from_json(cls, path: Path) -> ModelCard:

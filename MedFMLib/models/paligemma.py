@@ -187,7 +187,7 @@ class PaliGemma:
         """Switch, and say so in the facts."""
         self._adapters.activate(name)
         self.head = self._adapters.head
-        self.facts = replace(self.facts, adapter=Path(name).name if name else "", adapter_hash=self._adapters.hash)
+        self.facts = replace(self.facts, **self._adapters.facts)
 
     # -- abilities -------------------------------------------------------------------------------
 

@@ -464,7 +464,7 @@ def test_adapters_switch_without_reloading_and_answer_like_freshly_loaded_ones(f
 
 
 def test_an_unknown_adapter_is_refused_with_those_there_are(folders, kind):
-    with pytest.raises(ModelError, match="no adapter 'nope'; it has first, second"):
+    with pytest.raises(ModelError, match="no adapter 'nope'; there is first, second"):
         load(folders[kind], "nope")
 
 

@@ -315,7 +315,7 @@ def test_automatic_takes_the_adapter_that_is_made_for_a_label(tiny_folder):
 
 
 def test_an_unknown_adapter_is_refused_with_those_there_are(tiny_folder):
-    with pytest.raises(ModelError, match="no adapter 'nope'; it has default"):
+    with pytest.raises(ModelError, match="no adapter 'nope'; there is default"):
         load(tiny_folder, "nope")
 
 

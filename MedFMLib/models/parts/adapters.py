@@ -6,11 +6,13 @@ is kept off here is explained in `loading`.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from ... import resources
+from ... import resources, shelf
 from ...errors import ModelError
 from ...model import ModelCard
 from .loading import quiet_bitsandbytes, sha256_of, tensor_names
@@ -26,7 +28,8 @@ class Adapters:
     def __init__(self, card: ModelCard, model, head):
         self.card, self.model, self.base_head = card, model, head
         self.head, self.hash, self.active = head, "", ""
-        self._known: dict[str, tuple[object, str]] = {}
+        self.notes: tuple[str, ...] = ()
+        self._known: dict[str, tuple[object, str, tuple[str, ...]]] = {}
 
     def activate(self, name: str) -> None:
         """Make `name` the active one; "" for the bare base.
@@ -44,10 +47,18 @@ class Adapters:
 
                 head = MaskHead.load(folder)
             self.model = attach_adapter(self.model, folder, _key(name))
-            self._known[name] = (head, sha256_of([folder / "adapter_model.safetensors"]))
+            sha = sha256_of([folder / "adapter_model.safetensors"])
+            self._known[name] = (head, sha, other_base(self.card, folder))
         switch_adapter(self.model, _key(name) if name else "")
-        self.head, self.hash = self._known[name] if name else (self.base_head, "")
+        self.head, self.hash, self.notes = self._known[name] if name else (self.base_head, "", ())
         self.active = name
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """The active adapter's part of `LoadedFacts`."""
+        folder = Path(self.active).is_dir()
+        name = Path(self.active).name if folder else self.active
+        return {"adapter": name, "adapter_hash": self.hash, "notes": self.notes}
 
     def touches(self, modules: Sequence[str]) -> bool:
         """Does the active adapter change something under one of these paths?"""
@@ -68,19 +79,21 @@ class Adapters:
 
 
 def adapter_folder(card: ModelCard, adapter: str) -> Path:
-    """Folder of one of the card's adapters, or of any adapter given as a path.
+    """Folder of an adapter: one that comes with the model, one on the person's shelf, a path, or a hub id that was downloaded.
+
+    Nothing is fetched here.
 
     Raises:
-        ModelError: if it is neither, or unsafe.
+        ModelError: if it is none of these, or unsafe.
     """
-    places = [Path(card.id) / "adapters" / adapter, Path(adapter).expanduser()]
-    if card.weights:
-        places.insert(0, resources.path(*card.weights.split("/"), "adapters", adapter))
-    folder = next((place for place in places if place.is_dir()), None)
+    root = resources.path(*card.weights.split("/")) if card.weights else shelf.model_folder(card.id) or Path(card.id)
+    places = [root / "adapters" / adapter, shelf.adapter_folder(adapter), Path(adapter).expanduser(), _cached(adapter)]
+    folder = next((place for place in places if place is not None and place.is_dir()), None)
     if folder is None:
+        known = ", ".join(dict.fromkeys((*card.adapters, *shelf.adapters()))) or "none"
+        get = f"get it with `medfm adapters get {adapter}`, or " if adapter.count("/") == 1 else ""
         raise ModelError(
-            f"{card.title} has no adapter '{adapter}'; it has {', '.join(card.adapters) or 'none'}. "
-            "Or give the path of a PEFT adapter folder."
+            f"{card.title} has no adapter '{adapter}'; there is {known}. Otherwise {get}give the path of a PEFT adapter folder."
         )
     if not (folder / "adapter_config.json").is_file():
         raise ModelError(
@@ -94,32 +107,59 @@ def adapter_folder(card: ModelCard, adapter: str) -> Path:
     return folder
 
 
-def attach_adapter(model, folder: Path, known_as: str = "default"):
-    """The model with a LoRA adapter beside its (frozen) weights; not active until `switch_adapter`.
+def _cached(adapter: str) -> Path | None:
+    """The snapshot of a hub id in huggingface_hub's cache, or None."""
+    if not shelf.NAME.fullmatch(adapter) or adapter.count("/") != 1:
+        return None
+    try:
+        from huggingface_hub import try_to_load_from_cache
 
-    Args:
-        model: bare, or a PEFT model with other adapters.
-        known_as: the name under which it can be switched to.
+        found = try_to_load_from_cache(adapter, "adapter_config.json")
+    except (ImportError, ValueError):
+        return None
+    return Path(found).parent if isinstance(found, str) else None
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """An adapter's adapter_config.json.
 
     Raises:
-        ModelError: if the adapter was made for another base, or has broken values.
+        ModelError: if it is damaged.
+    """
+    try:
+        content = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+        return dict(content)
+    except (OSError, ValueError, TypeError) as error:
+        raise ModelError(f"The adapter_config.json of '{folder.name}' is damaged; copy the adapter again.") from error
+
+
+def other_base(card: ModelCard, folder: Path) -> tuple[str, ...]:
+    """A note if an adapter says that it was made for another base, or another revision of it, than the card's.
+
+    Its layers fit all the same, or `attach_adapter` refuses it; a path says nothing, since it is one of where it was trained.
+    """
+    config = read_config(folder)
+    base, revision = str(config.get("base_model_name_or_path") or ""), str(config.get("revision") or "")
+    ours = shelf.manifest(shelf.model_folder(card.id) or Path()).get("revision", "") or card.revision
+    own = {card.id, f"{Path(card.id).name}/base"}
+    if shelf.NAME.fullmatch(base) and base.count("/") == 1 and card.id.count("/") == 1 and base not in own:
+        return (f"The adapter {folder.name} was made for {base} and is used with {card.id}; expect worse answers.",)
+    if base == card.id and ours and len(revision) == 40 and revision != ours:
+        return (f"The adapter {folder.name} was made for revision {revision[:8]} of {base}, this one is {ours[:8]}.",)
+    return ()
+
+
+def read_tensors(folder: Path) -> dict[str, Any]:
+    """An adapter's tensors as numpy arrays, bfloat16 as float32.
+
+    Raises:
+        ModelError: if the file is damaged, or a value is NaN or infinite.
     """
     import numpy as np
-
-    from . import cpu_adapters
-
-    quiet_bitsandbytes()  # PEFT imports it
-    from peft import PeftModel
     from safetensors.numpy import load_file
 
     path = folder / "adapter_model.safetensors"
     tensor_names(path)
-    core = model.get_base_model() if hasattr(model, "get_base_model") else model
-    sizes = {
-        module_name.replace(".base_layer", ""): (module.in_features, module.out_features)
-        for module_name, module in core.named_modules()
-        if hasattr(module, "in_features") and ".lora_" not in module_name
-    }
     try:
         tensors = load_file(path)
     except (TypeError, KeyError):  # bfloat16, which numpy lacks
@@ -131,6 +171,32 @@ def attach_adapter(model, folder: Path, known_as: str = "default"):
             raise ModelError(
                 f"The adapter '{folder.name}' has values that are NaN or infinite in {name}; train it again."
             )
+    return tensors
+
+
+def attach_adapter(model, folder: Path, known_as: str = "default"):
+    """The model with a LoRA adapter beside its (frozen) weights; not active until `switch_adapter`.
+
+    Args:
+        model: bare, or a PEFT model with other adapters.
+        known_as: the name under which it can be switched to.
+
+    Raises:
+        ModelError: if the adapter was made for another base, or has broken values.
+    """
+    from . import cpu_adapters
+
+    quiet_bitsandbytes()  # PEFT imports it
+    from peft import PeftModel
+
+    tensors = read_tensors(folder)
+    core = model.get_base_model() if hasattr(model, "get_base_model") else model
+    sizes = {
+        module_name.replace(".base_layer", ""): (module.in_features, module.out_features)
+        for module_name, module in core.named_modules()
+        if hasattr(module, "in_features") and ".lora_" not in module_name
+    }
+    for name, value in tensors.items():
         layer, _, half = name.removeprefix("base_model.model.").rpartition(".lora_")
         if not layer:
             continue
@@ -191,4 +257,4 @@ def switch_adapter(model, name: str) -> None:
 
 def _key(name: str) -> str:
     """A name that PEFT takes as part of module names."""
-    return Path(name).name.replace(".", "_")
+    return name.replace("/", "__").replace("\\", "__").replace(".", "_")

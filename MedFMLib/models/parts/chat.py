@@ -110,7 +110,7 @@ class ChatModel:
         """
         name = "" if name == AUTOMATIC else name
         self._adapters.activate(name)
-        self.facts = replace(self.facts, adapter=Path(name).name if name else "", adapter_hash=self._adapters.hash)
+        self.facts = replace(self.facts, **self._adapters.facts)
 
     # -- what a family says ----------------------------------------------------------------------
 

@@ -1,0 +1,130 @@
+"""What models and adapters take on disk, and freeing it. Knows the shelf, the hub's cache and quantized copies.
+
+Removed is only what MedFM put there or can get again: never a folder of a person's own, never what ships with MedFM.
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from .. import folders, machine, registry, shelf
+from ..errors import InputError, MedFMError, ModelError
+from ..model import ModelCard
+from . import files
+from .download import unfinished
+
+
+@dataclass(frozen=True)
+class Use:
+    """Something on disk.
+
+    Args:
+        id: model or adapter. kind: "model", "hub cache", "unfinished", "quantized copy" or "adapter".
+        bytes: what removing it frees. path: where.
+    """
+
+    id: str
+    kind: str
+    bytes: int
+    path: str
+
+    def as_dict(self) -> dict:
+        """For JSON."""
+        return asdict(self)
+
+
+def disk_use() -> list[Use]:
+    """All that models and adapters take on disk, the largest first. Damaged models are listed, too."""
+    found = []
+    for folder in sorted(shelf.models_root().glob("*")):
+        if folder.is_dir():
+            name = folder.name.removeprefix(".").removesuffix(".part").replace("--", "/", 1)
+            kind = "unfinished" if folder.name.startswith(".") else "model"
+            found.append(Use(name, kind, files.bytes_in(folder), str(folder)))
+    for folder in sorted(shelf.adapters_root().glob("*")):
+        if folder.is_dir():
+            kind = "unfinished" if folder.name.startswith(".") else "adapter"
+            found.append(Use(folder.name.replace("--", "/", 1), kind, files.bytes_in(folder), str(folder)))
+    known = registry.cards()
+    copies = {}
+    for card in known.values():
+        snapshot = machine.hub_folder(card)
+        if snapshot is not None:
+            found.append(Use(card.id, "hub cache", files.bytes_in(snapshot.parents[1]), str(snapshot)))
+        copies |= dict.fromkeys(quantized_copies(card), card.id)
+    for folder in sorted((folders.cache() / "quantized").glob("*")):
+        if folder.is_dir():
+            owner = copies.get(folder, folder.name)
+            found.append(Use(owner, "quantized copy", files.bytes_in(folder), str(folder)))
+    return sorted(found, key=lambda use: -use.bytes)
+
+
+def quantized_copies(card: ModelCard) -> list[Path]:
+    """Folders of a model's quantized copies."""
+    from ..models.parts import loading
+
+    try:
+        base = loading.base_folder(card)
+        mark = loading.fingerprint(loading.check_folder(base))[:16]
+    except (MedFMError, OSError, ImportError):
+        return []
+    return sorted(
+        path for path in (folders.cache() / "quantized").glob("*") if path.name.startswith(f"{base.name}-{mark}-")
+    )
+
+
+def remove(model: str, dry: bool = False) -> int:
+    """Delete a model from the shelf and the hub's cache, with its unfinished downloads and quantized copies.
+
+    Args:
+        dry: only count.
+
+    Returns:
+        Bytes that are (or would be) freed.
+
+    Raises:
+        InputError: if it is a folder of a person's own, or ships with MedFM. ModelError: if it isn't here.
+    """
+    known = registry.cards().get(model)
+    if known is not None and known.weights:
+        raise InputError(f"{known.title} comes with MedFM; it can't be removed alone.")
+    if known is None and Path(model).is_dir():
+        raise InputError(f"'{model}' is a folder of yours; MedFM doesn't delete it.")
+    final = shelf.models_root() / shelf.folder_name(model)
+    places = [path for path in (final, unfinished(final)) if path.is_dir()]
+    places += quantized_copies(known) if known is not None else []
+    freed = sum(files.bytes_in(path) for path in places)
+    cached = machine.hub_folder(known) if known is not None else None
+    strategy = _hub_strategy(model) if cached is not None else None
+    if not places and strategy is None:
+        raise ModelError(f"'{model}' is not on this machine; see `medfm models disk`.")
+    freed += strategy.expected_freed_size if strategy is not None else 0
+    if not dry:
+        for path in places:
+            _delete(path)
+        if strategy is not None:
+            strategy.execute()
+    return freed
+
+
+def _hub_strategy(model: str):
+    """huggingface_hub's plan for deleting all revisions of a model, or None."""
+    from huggingface_hub import scan_cache_dir
+
+    cache = scan_cache_dir()
+    mine = [repo for repo in cache.repos if (repo.repo_type, repo.repo_id) == ("model", model)]
+    revisions = [revision.commit_hash for repo in mine for revision in repo.revisions]
+    return cache.delete_revisions(*revisions) if revisions else None
+
+
+def _delete(path: Path) -> None:
+    """
+    Raises:
+        OutputError: if the system refuses, for example since the model is loaded.
+    """
+    with files.writing(path):
+        hidden = path.with_name(f".{path.name.lstrip('.')}.gone")
+        path.rename(hidden)  # at once it is no model any more
+        shutil.rmtree(hidden)
