@@ -3,7 +3,7 @@
     medfm bench-tiny --data DIR [--output DIR] [--quick] [--model DIR] [--unquantized DIR] [--pretrained DIR]
 
 Runs the parts of the bench one after another and shows them: tables on the terminal, `bench-tiny.json`, and one page with
-pictures, `bench-tiny.html`. What is measured is in `bench_masks` and `bench_answers`; on what, in `cases`.
+pictures, `bench-tiny.html`. What is measured is in `bench_masks`, `bench_organs` and `bench_answers`; on what, in `cases`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import MedFMError
-from . import bench_answers, bench_masks
+from . import bench_answers, bench_masks, bench_organs
 from .baselines import majority_answers
 from .bench_measures import dice
 from .bench_page import page
@@ -89,9 +89,9 @@ def run(
     add("Invariance", lambda: bench_masks.invariance(images, shown))
     if not quick:
         add("Synthetic heads", lambda: bench_masks.synthetic(images, shown))
-    add("Hippocampus", lambda: bench_masks.hippocampi(images, shown))
+    add("Hippocampus", lambda: bench_organs.hippocampi(images, shown))
     if not quick:
-        add("Torso", lambda: bench_masks.torso(images, shown, data))
+        add("Torso", lambda: bench_organs.torso(images, shown, data))
     asked = bench_answers.Asked([])
     if wanted("Answers"):
         asked = _ask(images, shown, data, quick, absent, sections)
@@ -177,14 +177,14 @@ def _wrong(asked: bench_answers.Asked) -> list[tuple[Shot, str, str, str]]:
 
 def _precisions(images: Images, shown: Model, folder: Path, base: Path, asked, open_: Open) -> Section:
     """The same adapters and heads on the unquantized base in fp32 and in int8, beside what ships."""
-    first, rows = bench_masks.key_masks(images, shown), []
+    first, rows = bench_organs.key_masks(images, shown), []
     seen: dict[str, dict] = {}
     answers: dict[str, list[str]] = {}
     with ExitStack() as stack:
         other = stack.enter_context(with_other_base(folder, base))
         for precision in ("fp32", "int8"):
             model = open_(other, precision)
-            seen[precision] = bench_masks.key_masks(images, model)
+            seen[precision] = bench_organs.key_masks(images, model)
             model.use(BARE)
             answers[precision] = bench_answers.answer_all(model.runtime, asked.exchanges)
     for what, (masks, overlap) in first.items():

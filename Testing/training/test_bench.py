@@ -9,7 +9,7 @@ import pytest
 from MedFMLib.geometry import Geometry
 from MedFMLib.image import Image
 from MedFMLib.model import SeenObject
-from MedFMLib.training import bench_answers, bench_masks, bench_measures, bench_tiny, labels, meshnet
+from MedFMLib.training import bench_answers, bench_masks, bench_measures, bench_organs, bench_tiny, labels, meshnet
 from MedFMLib.training.baselines import MeanShapes
 from MedFMLib.training.bench_page import gallery, page
 from MedFMLib.training.bench_runtime import Model, file_sizes, with_other_base
@@ -103,14 +103,14 @@ def test_unlabelled_voxels_count_for_nothing():
     truth = np.array([THALAMI[0], labels.UNKNOWN_PART], np.uint8)
     found = np.array([THALAMI[0], THALAMI[0]], np.uint8)
     assert bench_measures.part_dice(found, truth, labels.BRAIN_PARTS) == {"left thalamus": 1.0}
-    overlap = bench_masks.Overlap()
+    overlap = bench_organs.Overlap()
     known = np.array([1, 1, 0, 0], bool)
     overlap.add("case", "liver", np.ones(4, bool), known, known)
     assert overlap.get("case", "liver") == 1.0
 
 
 def test_dice_is_pooled_over_slices_before_dividing():
-    overlap = bench_masks.Overlap()
+    overlap = bench_organs.Overlap()
     full, half, empty = np.ones(4, bool), np.array([1, 1, 0, 0], bool), np.zeros(4, bool)
     overlap.add("case", "liver", half, full, full)
     overlap.add("case", "liver", full, empty, full)
