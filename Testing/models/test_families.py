@@ -565,3 +565,27 @@ def test_a_card_that_names_the_wrong_family_is_refused(folders, tmp_path):
     card = json.loads((folder / "medfm-card.json").read_text()) | {"architecture": "llava", "id": str(folder)}
     (folder / "medfm-card.json").write_text(json.dumps(card))
     assert "is a model of type 'qwen3_vl', not llava or llava_next; correct 'architecture'" in sentence(folder)
+
+
+def test_gemma_is_shown_a_real_ct_series_as_the_recipe_says(models, open_data):
+    """Stored numbers of the DICOM files → HU → three windows, as the notebook computes them, pixel by pixel."""
+    import pydicom
+
+    from MedFMLib.files import read_image
+
+    folder = open_data("dicom_ct_chest")
+    image = read_image(folder)
+    series = sorted((pydicom.dcmread(path) for path in folder.glob("*.dcm")), key=lambda s: s.ImagePositionPatient[2])
+    assert models["gemma3"].choose_slices(len(series)) == list(range(len(series)))
+    for number, instance in enumerate(series):
+        hu = instance.pixel_array.astype(np.float32) * float(instance.RescaleSlope) + float(instance.RescaleIntercept)
+        wanted = np.stack(
+            [
+                np.round((np.clip(hu, low, high).astype(np.float32) - low) / (high - low) * 255.0).astype(np.uint8)
+                for low, high in ((-1024, 1024), (-135, 215), (0, 80))
+            ],
+            axis=-1,
+        )
+        view = make_view(image, "axial", number)
+        np.testing.assert_array_equal(view.pixels, wanted)
+        np.testing.assert_array_equal(view.square(len(wanted)), wanted)
