@@ -306,6 +306,7 @@ def main() -> None:
     parser.add_argument("--layers", type=int, default=8)
     parser.add_argument("--llama", default="")
     parser.add_argument("--slow", action="store_true")
+    parser.add_argument("--only", default="", help="run only engines with this in their names")
     parser.add_argument("--no-errors", action="store_true")
     parser.add_argument("--simulate", default="", help="avx2: kernels for a CPU without AVX-512")
     parser.add_argument("--serve-llama", action="store_true", help=argparse.SUPPRESS)
@@ -323,7 +324,7 @@ def main() -> None:
     models = engines(base, options.slow)
     models["NF4 packed + LoRA"] = with_lora(models["NF4 packed"])
     models["NF4 int8 + LoRA"] = with_lora(models["NF4 int8"])
-    runs = {name: Torch(model) for name, model in models.items()}
+    runs = {name: Torch(model) for name, model in models.items() if options.only in name}
     if options.llama:
         runs["llama.cpp Q4_0"] = Llama(options.llama, options.layers)
     times: dict[str, list] = {name: [] for name in runs}
