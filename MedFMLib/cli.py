@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from . import NOTICE, cli_marks, cli_plan
+from . import NOTICE, cli_adapters, cli_marks, cli_plan, cli_store  # noqa: F401 - cli_store adds to `models`
 from .errors import Cancelled, InputError, MedFMError
 from .request import DEFAULT_MODEL, Request, Response, SliceChoice
 
@@ -31,6 +31,7 @@ app = typer.Typer(
     help=f"Ask a small private medical vision-language model about a volume. {NOTICE}",
 )
 app.add_typer(cli_plan.app, name="models")
+app.add_typer(cli_adapters.app, name="adapters")
 out, err = Console(), Console(stderr=True)
 
 InputPath = Annotated[Path, typer.Argument(metavar="IMAGE", help="NIfTI, NRRD or MHA file, DICOM file or folder.")]

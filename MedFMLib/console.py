@@ -1,4 +1,4 @@
-"""The Python console's functions: `segment`, `ask`, `report` on a node, an Image or a path.
+"""The Python console's functions: `segment`, `ask`, `report` on a node, an Image or a path; `get_model` and its like.
 
 Given a volume node, results are written into its scene and the nodes come back beside the response; given a path
 or an Image, only the response comes back. Runs in this process and waits; the panel and servers use runners.
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from .engine import Engine
+from .errors import InputError
 from .image import Image
 from .prompts import Prompt
 from .request import DEFAULT_MODEL, Request, Response, SliceChoice
@@ -69,6 +70,58 @@ def report(volume, *, progress: Progress | None = None, **options: Any):
     return _run("report", volume, progress, **options)
 
 
+def get_model(model: str, *, yes: bool = False, progress: Progress | None = None) -> Path:
+    """Download a model of the zoo; → its folder. Give its id to `ask` and the others.
+
+    Args:
+        yes: false only tells what would be downloaded: its size, licence and host.
+        progress: whom to tell and who may cancel; what has arrived is kept, so that it can go on.
+
+    Raises:
+        MedFMError: if the terms were not accepted, or the download fails, in one sentence with the next step.
+        InputError: without `yes`, with what would be downloaded.
+    """
+    from . import registry, store
+    from .store.files import gigabytes
+
+    card = registry.card(model)
+    offer = store.look(card, progress)
+    if not yes:
+        raise InputError(
+            f"{card.title} would be {gigabytes(offer.total)} from {offer.host}, under {card.licence}; call again with yes=True."
+        )
+    return store.get(card, progress, offer)
+
+
+def import_model(path: str | Path, name: str = "", *, progress: Progress | None = None) -> str:
+    """Take a model from a zip or folder; → its id. Errors: see `MedFMLib.store.import_model`."""
+    from . import store
+
+    return store.import_model(Path(path), name, progress).id
+
+
+def export_model(model: str, target: str | Path, *, progress: Progress | None = None) -> Path:
+    """Write a model to a zip or folder; → where. Errors: see `MedFMLib.store.export_model`."""
+    from . import registry, store
+
+    return store.export_model(registry.card(model), Path(target), progress)
+
+
+def remove_model(model: str, *, yes: bool = False) -> int:
+    """Delete a downloaded or imported model; → bytes that are free again.
+
+    Raises:
+        InputError: without `yes`, with what would be freed. MedFMError: see `MedFMLib.store.remove`.
+    """
+    from . import store
+    from .store.files import gigabytes
+
+    freed = store.remove(model, dry=True)
+    if not yes:
+        raise InputError(f"This would delete {model} and free {gigabytes(freed)}; call again with yes=True.")
+    return store.remove(model)
+
+
 def run(request: Request, progress: Progress | None = None) -> Response:
     """Any request, in this process; the model stays loaded for the next one."""
     global _engine
@@ -90,7 +143,5 @@ def _run(task: str, volume, progress: Progress | None, *, model: str = DEFAULT_M
 
         volume = read_image(volume, **reading)
     elif not isinstance(volume, Image):
-        from .errors import InputError
-
         raise InputError(f"A volume must be a volume node, an Image or a path, not {type(volume).__name__}.")
     return run(Request(task, volume, model=model, slices=slices, **options), progress)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import json
 import pkgutil
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
@@ -107,7 +108,9 @@ def page(card: ModelCard) -> str:
 def _card_for_folder(folder: Path) -> ModelCard:
     own = folder / "medfm-card.json"
     if own.is_file():
-        return ModelCard.from_json(own)
+        return replace(
+            ModelCard.from_json(own), id=str(folder), weights=""
+        )  # what lies here, not what it was exported from
     config = folder / "config.json"
     if not config.is_file():
         raise ModelError(

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from .. import shelf
-from ..errors import InputError, ModelError
+from ..errors import InputError, ModelError, OutputError
+from ..model import ModelCard
 from ..runner import Progress, Silent
 from . import files
-from .bundle import pack, read_manifest, take
+from .bundle import pack, read_manifest, source_folder, take
 from .disk import _delete
 
 NEEDED = ("adapter_config.json", "adapter_model.safetensors")
@@ -84,6 +87,62 @@ def export_adapter(name: str, target: Path, progress: Progress | None = None) ->
     folder = _folder(name)
     check(folder)
     return pack("adapter", name, name, folder, target, progress or Silent())
+
+
+def merge_adapter(card: ModelCard, adapter: str, target: Path, progress: Progress | None = None) -> Path:
+    """Write a model with an adapter merged into it to a new folder, which needs no adapter any more.
+
+    Args:
+        card: of the base. adapter: as for a request. target: the new folder, or one that exists, to put it into.
+
+    Returns:
+        The folder; it has a card and a manifest, and can be given as a model.
+
+    Raises:
+        InputError: if this kind of adapter can't be merged. ModelError: if it doesn't fit. OutputError: if it can't be written.
+    """
+    from ..models.parts import loading, merging
+    from ..models.parts.adapters import adapter_folder, other_base
+
+    progress = progress or Silent()
+    source, base = source_folder(card), loading.base_folder(card)
+    factors = adapter_folder(card, adapter)
+    check(factors)
+    for note in other_base(card, factors):
+        progress.note(note)
+    name = f"{Path(card.id).name}-{Path(adapter).name}"
+    target = Path(target).expanduser()
+    target = target / name if target.is_dir() else target
+    if target.exists():
+        raise OutputError(f"{target} is there already; choose another name, or delete it first.")
+    files.need_room(target.parent, 4 * sum(path.stat().st_size for path in loading.check_folder(base)))
+    progress.stage(f"Merging {Path(adapter).name} into {card.title}")
+    with files.staged(target) as staging:
+        inner = staging / "base" if base != source else staging
+        inner.mkdir(exist_ok=True)
+        merging.merge(base, factors, inner, lambda value: progress.fraction(0.95 * value))
+        heads = {"mask_codec": source / "mask_codec", "mask_head": source / "mask_head"}
+        if (factors / "mask_head.json").is_file():
+            heads["mask_head"] = factors
+        for part, folder in heads.items():
+            wanted = f"{part}.*" if folder == factors else "*"
+            for path in sorted(folder.glob(wanted)) if folder.is_dir() else ():
+                (staging / part).mkdir(exist_ok=True)
+                shutil.copyfile(path, staging / part / path.name)
+        known = card.adapter_labels.get(adapter)
+        made = replace(
+            card, id=name, title=f"{card.title} with {Path(adapter).name}", weights="", revision="", adapters=(),
+            default_adapter="", adapter_labels={}, labels=known or card.labels, config="",
+            precisions=("bf16", "fp32", "nf4", "int8"),
+        )  # fmt: skip
+        files.write_json(staging / shelf.CARD, made.as_json())
+        facts = {
+            p: {"size": f.stat().st_size, "sha256": files.sha256(f)} for p, f in files.wanted_files(staging).items()
+        }
+        source_text = f"{card.id} with adapter {Path(adapter).name}"
+        files.write_json(staging / shelf.MANIFEST, files.make_manifest("model", name, made.title, facts, source_text))
+    progress.fraction(1.0)
+    return target
 
 
 def remove_adapter(name: str, dry: bool = False) -> int:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from store_fixtures import hub, published, shelf_folder, zoo  # noqa: F401
 
 from MedFMLib import cli
 

@@ -346,15 +346,15 @@ def _check_quantized_keys(model_class, folder: Path) -> None:
     with torch.device("meta"):
         model = model_class(config)
     model.tie_weights()
-    present = {_plain(name) for file in sorted(folder.glob("*.safetensors")) for name in tensor_names(file)}
-    lacking = sorted(name for name, _ in model.named_parameters() if _plain(name) not in present)
+    present = {plain_name(name) for file in sorted(folder.glob("*.safetensors")) for name in tensor_names(file)}
+    lacking = sorted(name for name, _ in model.named_parameters() if plain_name(name) not in present)
     if lacking:
         raise ModelError(
             f"The weights in '{folder.name}' lack {len(lacking)} tensors, such as {lacking[0]}; copy the whole model again."
         )
 
 
-def _plain(name: str) -> str:
+def plain_name(name: str) -> str:
     """A tensor's name without the levels that transformers adds or drops between versions."""
     return ".".join(part for part in name.split(".") if part not in ("model", "vision_model", "language_model"))
 

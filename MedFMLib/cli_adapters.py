@@ -1,0 +1,138 @@
+"""`medfm adapters …`: LoRA adapters of one's own, from the hub, from a folder or a stick. Knows options and printing."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich import box
+from rich.table import Table
+
+from . import registry, shelf, store
+from .cli_store import Json, Name, Source, Target, Yes, confirm, out, progress, say, show_offer
+from .errors import InputError
+from .store import adapters
+from .store.files import gigabytes
+
+app = typer.Typer(no_args_is_help=True, help="LoRA adapters on this machine; --adapter NAME uses one.")
+AdapterName = Annotated[str, typer.Argument(metavar="NAME", help="Name of an adapter; see `medfm adapters list`.")]
+
+
+def _rows(model: str) -> list[dict]:
+    cards = [registry.card(model)] if model else registry.cards().values()
+    rows = [_row(name, card.id, "", None, "comes with the model") for card in cards for name in card.adapters]
+    for name, config in shelf.adapters().items():
+        source = shelf.manifest(shelf.adapter_folder(name)).get("source", "")
+        rows.append(_row(name, "", config.get("base_model_name_or_path") or "", config.get("r"), source))
+    return rows
+
+
+def _row(name: str, model: str, base: str, rank: int | None, source: str) -> dict:
+    return {"id": name, "model": model, "base": base, "rank": rank, "from": source}
+
+
+@app.command("list")
+def list_adapters(
+    model: Annotated[
+        str, typer.Option("--model", "-m", help="Only those that come with this model, and your own.")
+    ] = "",
+    as_json: Json = False,
+) -> None:
+    """Adapters that come with models, and those that were got or imported."""
+    rows = _rows(model)
+    if as_json:
+        print(json.dumps(rows, indent=2))
+        return
+    if not rows:
+        say("There are no adapters; import one with `medfm adapters import PATH`.")
+        return
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for title in ("name", "of model", "made for", "rank", "from"):
+        table.add_column(title, overflow="fold")
+    for row in rows:
+        table.add_row(row["id"], row["model"] or "any that fits", row["base"], str(row["rank"] or ""), row["from"])
+    out.print(table)
+
+
+@app.command("show")
+def show_adapter(name: AdapterName, as_json: Json = False) -> None:
+    """Base, rank, layers, size and checksum of an adapter, after checking that it is whole and its numbers are finite."""
+    facts = adapters.facts(name)
+    if as_json:
+        print(json.dumps(facts, indent=2))
+        return
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    grid.add_column(style="bold", no_wrap=True)
+    grid.add_column(overflow="fold")
+    for key, value in (facts | {"bytes": gigabytes(facts["bytes"])}).items():
+        if value not in ("", None):
+            grid.add_row(key.replace("bytes", "size").replace("_", " "), str(value))
+    out.print(grid, highlight=False)
+
+
+@app.command("get")
+def get_adapter(name: AdapterName, yes: Yes = False, as_json: Json = False) -> None:
+    """Download an adapter by its hub id, org/name, after showing its size and host."""
+    from .store.download import look_adapter
+
+    with progress(as_json) as bar:
+        offer = look_adapter(name, bar)
+    if not as_json:
+        show_offer(offer)
+    confirm("Download it?", yes, as_json)
+    with progress(as_json) as bar:
+        folder = store.get_adapter(name, bar, offer)
+    _done({"adapter": name, "folder": str(folder)}, f"Use it as --adapter {name}", as_json)
+
+
+@app.command("import")
+def import_adapter(path: Source, name: Name = "", as_json: Json = False) -> None:
+    """Take an adapter from an export or a PEFT folder; it is checked, and pickles stay out."""
+    with progress(as_json) as bar:
+        made = adapters.import_adapter(path, name, bar)
+    _done({"adapter": made}, f"Use it as --adapter {made}", as_json)
+
+
+@app.command("export")
+def export_adapter(name: AdapterName, target: Target, as_json: Json = False) -> None:
+    """Write an adapter with checksums to one zip or folder."""
+    with progress(as_json) as bar:
+        path = adapters.export_adapter(name, target, bar)
+    _done({"adapter": name, "path": str(path)}, f"Wrote {path}", as_json)
+
+
+@app.command("merge")
+def merge_adapter(
+    name: Annotated[str, typer.Argument(metavar="ADAPTER", help="Adapter's name, folder or hub id.")],
+    model: Annotated[str, typer.Option("--model", "-m", help="The base: model id or folder.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The new folder, or one to put it into.")],
+    as_json: Json = False,
+) -> None:
+    """Write a model with an adapter merged in; the folder is a model of its own and needs no adapter."""
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    card = registry.card(model)
+    with progress(as_json) as bar:
+        path = adapters.merge_adapter(card, name, output, bar)
+    _done({"adapter": name, "model": card.id, "path": str(path)}, f"Wrote {path}; use it as --model {path}", as_json)
+
+
+@app.command("remove")
+def remove_adapter(name: AdapterName, yes: Yes = False, as_json: Json = False) -> None:
+    """Delete an adapter that was got or imported."""
+    comes_with = [card.title for card in registry.cards().values() if name in card.adapters]
+    if comes_with and shelf.adapter_folder(name) is None:
+        raise InputError(f"'{name}' comes with {comes_with[0]}; it can't be removed alone.")
+    freed = adapters.remove_adapter(name, dry=True)
+    confirm(f"Delete the adapter {name} and free {gigabytes(freed)}?", yes, as_json)
+    adapters.remove_adapter(name)
+    _done({"adapter": name, "freed_bytes": freed}, f"{name} was deleted; {gigabytes(freed)} are free again.", as_json)
+
+
+def _done(content: dict, sentence: str, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(content, indent=2))
+    else:
+        say(sentence)
