@@ -19,9 +19,9 @@ from rich.table import Table
 from . import acceptance, machine, registry
 from .errors import InputError, ModelError
 from .image import MODALITIES
-from .model import ModelCard
 from .models.parts import precision_cost
 from .request import DEFAULT_MODEL
+from .store.listing import facts, fits, matches, parameters, size, state
 
 app = typer.Typer(no_args_is_help=True, help="Models that MedFM knows: their cards, sizes and terms.")
 out = Console()
@@ -38,44 +38,6 @@ class Order(StrEnum):
     NAME = "name"
 
 
-def facts(card: ModelCard) -> dict:
-    """The card and what this machine makes of it."""
-    weights = {precision: machine.weight_bytes(card, precision) for precision in card.precisions}
-    return asdict(card) | {
-        "weight_bytes": weights,
-        "fits": machine.best_precision(card, machine.free_memory()),
-        "downloaded": machine.is_here(card),
-        "gated": bool(card.gate),
-        "accepted": acceptance.accepted(card),
-        "loadable": card.architecture in registry.architectures(),
-    }
-
-
-def _matches(card: ModelCard, search: str, modality: str) -> bool:
-    text = " ".join((card.id, card.title, card.architecture, card.summary, card.licence, *card.modalities)).casefold()
-    of_modality = not modality or not card.modalities or modality in card.modalities
-    return of_modality and all(word in text for word in search.casefold().split())
-
-
-def _size(count: int | None) -> str:
-    return "?" if count is None else f"{count / 1e9:,.1f} GB" if count >= 1e8 else f"{count / 1e6:,.1f} MB"
-
-
-def _fits(row: dict) -> str:
-    if row["fits"]:
-        return f"{row['fits']}, {_size(row['weight_bytes'][row['fits']])}"
-    return "not known" if None in row["weight_bytes"].values() else "no"
-
-
-def _state(row: dict) -> str:
-    words = ["here" if row["downloaded"] else "not downloaded"]
-    if row["gated"]:
-        words.append("gated, accepted" if row["accepted"] else "gated")
-    if not row["loadable"]:
-        words.append(f"MedFM can't load {row['architecture']} yet")
-    return "; ".join(words)
-
-
 @app.command("list")
 def list_models(
     search: Annotated[str, typer.Option(help="Only models whose id, title, summary or licence has these words.")] = "",
@@ -86,7 +48,7 @@ def list_models(
     """Every model of the zoo, and the best precision whose weights fit into this machine's free memory."""
     if modality and modality.upper() not in MODALITIES:
         raise InputError(f"There is no modality '{modality}'; choose one of {', '.join(MODALITIES)}.")
-    rows = [facts(card) for card in registry.cards().values() if _matches(card, search, modality.upper())]
+    rows = [facts(card) for card in registry.cards().values() if matches(card, search, modality.upper())]
     if sort is Order.NAME:
         rows.sort(key=lambda row: row["id"].casefold())
     elif sort is Order.FITS:
@@ -98,15 +60,14 @@ def list_models(
     if not rows:
         out.print("No model of the zoo is like that; look at all with `medfm models list`.")
         return
-    caption = f"fits: weights alone, of {_size(machine.free_memory())} free; pictures and text need more"
+    caption = f"fits: weights alone, of {size(machine.free_memory())} free; pictures and text need more"
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), caption=caption)
     for title in ("id", "parameters", "fits", "for", "state", "licence"):
         table.add_column(title, overflow="fold", no_wrap=title in ("id", "parameters"))
     for row in rows:
-        count = row["parameters"]
         table.add_row(
-            row["id"], f"{count / 1e9:,.1f} B" if count >= 1e9 else f"{count / 1e6:,.1f} M", _fits(row),
-            ", ".join(row["modalities"]) or "any", _state(row), row["licence"],
+            row["id"], parameters(row["parameters"]), fits(row),
+            ", ".join(row["modalities"]) or "any", state(row), row["licence"],
         )  # fmt: skip
     out.print(table)
 
@@ -119,11 +80,11 @@ def show_model(model: ModelId, as_json: Json = False) -> None:
     if as_json:
         print(json.dumps(row, indent=2))
         return
-    memory = (f"{precision} {_size(count)}" for precision, count in row["weight_bytes"].items())
+    memory = (f"{precision} {size(count)}" for precision, count in row["weight_bytes"].items())
     lines = {
         "id": card.id,
         "": card.summary,
-        "state": _state(row),
+        "state": state(row),
         "licence": " ".join((card.licence, card.licence_url)).strip(),
         "gate": card.gate,
         "not for": card.not_for,
@@ -134,7 +95,7 @@ def show_model(model: ModelId, as_json: Json = False) -> None:
         "parameters": f"{card.parameters:,}" if card.parameters else "not known",
         "picture": f"{card.image_size}×{card.image_size} pixels",
         "weights": f"about {'; '.join(memory)}",
-        "fits here": _fits(row),
+        "fits here": fits(row),
         "adapters": ", ".join(card.adapters),
         "structures": "; ".join(f"{kind}: {', '.join(names)}" for kind, names in card.labels.items()),
         "questions": "; ".join(card.questions.values()),

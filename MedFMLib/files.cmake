@@ -79,6 +79,7 @@ set(MedFMLib_FILES
   "store/download.py"
   "store/fetch.py"
   "store/files.py"
+  "store/listing.py"
   "task.py"
   "tasks/__init__.py"
   "tasks/ask.py"
