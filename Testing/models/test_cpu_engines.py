@@ -8,12 +8,15 @@ import pytest
 pytest.importorskip("torch")
 
 import bitsandbytes as bnb
+import random_families
 import torch
+from phantoms import ct_phantom
 
 from MedFMLib.errors import ModelError
 from MedFMLib.models.parts import cpu_attention, cpu_engines, cpu_kernels
 from MedFMLib.models.parts.cpu_engines import Measured
 from MedFMLib.models.parts.cpu_linears import DynamicLinear, PackedEmbedding, PackedLinear
+from MedFMLib.view import make_view
 
 
 @pytest.fixture(autouse=True)
@@ -223,6 +226,30 @@ def test_a_model_keeps_its_answers_and_its_adapters_switch(engine, tmp_path, mon
     adapters.switch_adapter(fast, "")
     assert torch.equal(words(fast), bare)
     assert far(expected["one"], expected["two"]) > 0.1
+
+
+@pytest.mark.parametrize("engine", ["packed", "int8"])
+@pytest.mark.parametrize("kind", ["gemma3", "qwen_vl", "llava"])
+def test_families_load_with_stand_ins_and_answer(kind, engine, tmp_path, monkeypatch):
+    from MedFMLib import registry
+    from MedFMLib.engine import load_model
+    from MedFMLib.models.parts import precision
+    from MedFMLib.runner import Silent
+
+    kernels()
+    monkeypatch.setattr(cpu_engines, "LARGE", 0)
+    monkeypatch.setattr(cpu_engines.speed_up, "__defaults__", (0,))
+    monkeypatch.setattr(precision, "LARGE_TABLE", 0)
+    monkeypatch.setenv(cpu_engines.VARIABLE, engine)
+    folder = getattr(random_families, kind)(tmp_path / kind)
+    model = load_model(registry.card(str(folder)), "", "nf4", Silent())
+    assert model.facts.precision == f"nf4 ({cpu_engines.TITLES[engine]}) on the CPU"
+    kinds = {type(module).__name__ for module in model.model.modules()}
+    assert not kinds & {"Linear4bit"}
+    assert ("PackedEmbedding" in kinds) == (
+        kind == "gemma3" and engine == "packed"
+    )  # the only one that shares its table
+    model.write([make_view(ct_phantom(), "axial", 8)], "what?", max_tokens=4)
 
 
 def test_a_prompt_is_continued_as_the_same_layers_do_without_the_cache(monkeypatch):
