@@ -13,8 +13,7 @@ import ctk  # noqa: F401  (registers the CTK widgets of the .ui file)
 import qt
 import slicer
 import vtk
-from slicer.i18n import tr as _
-from slicer.i18n import translate
+from slicer.i18n import tr as _, translate
 from slicer.ScriptedLoadableModule import (
     ScriptedLoadableModule,
     ScriptedLoadableModuleLogic,
@@ -96,7 +95,7 @@ class MedFMWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.timer = qt.QTimer()
         self.timer.setInterval(TIMER_MS)
         self.timer.connect("timeout()", self.onTimer)
-        self.models = ModelChoice(self.ui)
+        self.models = ModelChoice(self.ui, self.showModels)
         self.structures = StructureList(self.ui, self.onStructuresTicked)
         self.results = Results(self.ui)
         self.status = Status(self.ui)
@@ -131,6 +130,7 @@ class MedFMWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def cleanup(self):
         self.timer.stop()
+        self.models.close()
         self.session.close()
         self.removeObservers()
         self.bindings.parameters = None

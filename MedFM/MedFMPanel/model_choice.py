@@ -6,12 +6,13 @@ from html import escape
 from pathlib import Path
 
 import slicer
-from MedFMLib import registry
+from MedFMLib import registry, shelf
 from MedFMLib.model import ModelCard
 from MedFMLib.request import DEFAULT_MODEL
 from MedFMPanel.model_card import CardWindow
+from MedFMPanel.models_window import ModelsWindow
 
-CARD_LINK = "model-card"
+CARD_LINK, ALL_LINK = "model-card", "all-models"
 NO_MODEL = "No model is installed."
 
 
@@ -20,16 +21,18 @@ class ModelChoice:
 
     Args:
         ui: the panel's widgets by name.
+        changed: called after models came or went.
         find_cards: → model cards by id.
     """
 
-    def __init__(self, ui, find_cards=registry.cards):
-        self._ui, self._find_cards = ui, find_cards
+    def __init__(self, ui, changed=lambda: None, find_cards=registry.cards):
+        self._ui, self._changed, self._find_cards = ui, changed, find_cards
         self.cards: dict[str, ModelCard] = {}
         self._from_folders: dict[str, ModelCard] = {}
         self._shown = ""
         self.window: CardWindow | None = None
-        ui.modelSummaryLabel.connect("linkActivated(QString)", lambda link: self.open_card())
+        self.all: ModelsWindow | None = None
+        ui.modelSummaryLabel.connect("linkActivated(QString)", self._open)
         ui.questionBox.setCompleter(None)  # it would finish a person's question with an example
 
     def load(self, chosen: str = "") -> None:
@@ -69,15 +72,41 @@ class ModelChoice:
         """Adapters, precisions, example questions and the summary of one model."""
         ui, card = self._ui, self.cards.get(model)
         self._shown = model
-        names = dict.fromkeys((card.default_adapter, *card.adapters)) if card is not None else {}
+        names = dict.fromkeys((card.default_adapter, *card.adapters, *self._own(card))) if card is not None else {}
         fill(ui.adapterSelector, [*((name, name) for name in names if name), ("none", "none")])
         fill(ui.precisionSelector, [(name, name) for name in card.precisions] if card is not None else [])
         question = ui.questionBox.currentText
         fill(ui.questionBox, [(text, text) for text in card.questions.values()] if card is not None else [])
         ui.questionBox.setEditText(question)
         summary = f'{escape(card.summary)} <a href="{CARD_LINK}">Model card</a>' if card is not None else NO_MODEL
-        ui.modelSummaryLabel.text = summary
+        ui.modelSummaryLabel.text = f'{summary} · <a href="{ALL_LINK}">All models…</a>'
         ui.modelSummaryLabel.toolTip = f"Licence: {card.licence}. {card.not_for}" if card is not None else ""
+
+    def _own(self, card: ModelCard) -> list[str]:
+        """The person's own adapters, without those that say they were made for another model that is listed."""
+        found = shelf.adapters() if "writes" in card.abilities else {}
+        bases = {name: config.get("base_model_name_or_path") for name, config in found.items()}
+        return [name for name, base in bases.items() if base == card.id or base not in self.cards]
+
+    def _open(self, link: str) -> None:
+        if link == ALL_LINK:
+            self.open_all()
+        else:
+            self.open_card()
+
+    def open_all(self) -> None:
+        """Show the window with all models, where they are got, carried and deleted."""
+        self.all = self.all or ModelsWindow(slicer.util.mainWindow(), self._use, self._changed)
+        self.all.show()
+
+    def _use(self, model: str) -> None:
+        if self._ui.modelSelector.enabled:  # it rests while a job runs
+            self._ui.modelSelector.setCurrentIndex(self._ui.modelSelector.findData(model))
+
+    def close(self) -> None:
+        """Stop what is on its way."""
+        if self.all is not None:
+            self.all.close()
 
     def open_card(self) -> None:
         """Show the whole card of the model that is chosen, in a window of its own."""

@@ -1,0 +1,198 @@
+"""The window with all models: what it lists, asks and does, from a hub on this machine, without freezing the panel."""
+
+import shutil
+
+import pytest
+from host.heartbeat import Heartbeat
+from store_fixtures import hub, published, shelf_folder, zoo  # noqa: F401  (fixtures)
+
+from MedFMLib import acceptance, registry, shelf, store
+
+ID = "acme/eyes-3b"
+pytestmark = pytest.mark.usefixtures("shelf_folder")
+
+
+@pytest.fixture
+def window(host, zoo, panel):  # noqa: F811
+    """The window, opened by its link, after it has looked through the models."""
+    panel.initialize()
+    panel.ui.modelSummaryLabel.linkActivated.emit("all-models")
+    made = panel.models.all
+    host.wait_until(lambda: not made.busy, 20, "the list of models")
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def settle(host, window):
+    """Run the event loop until nothing is on its way."""
+    return lambda seconds=30: host.wait_until(lambda: not window.busy, seconds, "the end of the errand")
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """Questions that were put; `asked.answers` says OK or not, in order, and nothing else is OK."""
+    import slicer.util
+
+    class Asked(list):
+        answers = []
+
+    made = Asked()
+
+    def confirm(text, **_):
+        made.append(text)
+        return made.answers.pop(0)
+
+    monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", confirm)
+    made.answers = []
+    return made
+
+
+def listed(window):
+    table = window.table
+    rows = (n for n in range(table.rowCount) if not table.isRowHidden(n))
+    return {table.item(n, 0).text(): table.item(n, 3).text() for n in rows}
+
+
+def enabled(window):
+    return {name for name, button in window.buttons.items() if button.isEnabled()}
+
+
+def test_models_are_listed_found_and_described(window):
+    states = listed(window)
+    assert states["Eyes"] == "not downloaded" and "here" in states.values()
+    assert enabled(window) == {"zip", "folder"}
+    window.search.text = "random weights"
+    assert set(listed(window)) == {"Eyes"}
+    window.choose(ID)
+    assert enabled(window) == {"get", "zip", "folder"}
+    assert "Random weights." in window.details.text
+    window.search.text = ""
+    window.choose("medfm-tiny")
+    assert enabled(window) == {"use", "export", "zip", "folder"}
+    assert not window.dialog.modal
+
+
+def test_a_model_is_got_after_two_questions_and_can_be_used(panel, window, settle, hub, zoo, asked):  # noqa: F811
+    card = zoo(gate="Accept its terms.", licence="Some licence")
+    window.refresh()
+    settle()
+    window.choose(ID)
+    assert "MedFM stores no token" in window.details.text
+    asked.answers = [False]
+    window.buttons["get"].click()
+    assert "were not accepted; nothing was downloaded" in window.status.text and not acceptance.accepted(card)
+    assert "Accept its terms." in asked[-1]
+    asked.answers = [True, False]
+    window.buttons["get"].click()
+    settle()
+    assert window.status.text == "Nothing was downloaded." and shelf.model_folder(ID) is None
+    assert "1.4 MB" in asked[-1] and hub.url in asked[-1] and "Some licence" in asked[-1]
+    asked.answers = [True]
+    window.buttons["get"].click()
+    settle()
+    assert "checked against the hub's checksums" in window.status.text
+    assert shelf.model_folder(ID) and listed(window)["Eyes"] == "here; gated, accepted"
+    assert window.chosen == ID and "use" in enabled(window)
+    window.buttons["use"].click()
+    assert panel.parameters.model == ID
+    asked.answers = [True]
+    window.buttons["delete"].click()
+    settle()
+    settle()
+    assert window.status.text == "Eyes was deleted." and shelf.model_folder(ID) is None
+    assert "become free" in asked[-1]
+
+
+def test_a_download_blocks_the_window_less_than_50_ms_and_can_be_stopped(
+    host,
+    window,
+    settle,
+    hub,  # noqa: F811
+    published,  # noqa: F811
+    asked,
+    capsys,
+):
+    import numpy as np
+    from safetensors.numpy import save_file
+
+    save_file({"filler": np.zeros(30_000_000, np.uint8)}, published / "more.safetensors")
+    hub.slow = 0.05
+    blocks = []
+    for _ in range(3):
+        window.choose(ID)
+        asked.clear()
+        asked.answers = [True]
+        window.buttons["get"].click()
+        host.wait_until(lambda: bool(asked), 20, "the question")
+        host.process_events()
+        with Heartbeat() as heart:
+            host.run_loop_until(lambda: window.bar.value > 25, 30, "a quarter")
+            assert window.cancel.visible and not enabled(window)
+            window.cancel.click()
+            host.run_loop_until(lambda: not window.busy, 10, "the stop")
+        blocks.append(heart.longest_ms)
+        with capsys.disabled():
+            print(f"\n[models window, download] {heart}", end="")
+        assert "was stopped" in window.status.text or "cancelled" in window.status.text
+        assert shelf.model_folder(ID) is None
+        if heart.longest_ms < 50:
+            break
+        shutil.rmtree(shelf.models_root())
+    assert min(blocks) < 50
+
+
+def test_a_model_is_imported_and_exported_by_dialogs(host, panel, window, settle, tiny_folder, tmp_path):
+    zipped = store.export_model(registry.card(str(tiny_folder)), tmp_path / "tiny.zip")
+    host.dialogs.answer_next("")
+    window.buttons["zip"].click()
+    assert not window.busy
+    host.dialogs.answer_next(str(zipped))
+    window.buttons["zip"].click()
+    settle()
+    settle()
+    assert "Random tiny is on this computer." in window.status.text
+    assert "Random tiny" in listed(window)
+    assert panel.ui.modelSelector.findData("random-tiny") >= 0
+    window.choose("random-tiny")
+    host.dialogs.answer_next(str(tmp_path / "out"))
+    window.buttons["export"].click()
+    settle()
+    assert window.status.text == f"Wrote {tmp_path / 'out.zip'}." and (tmp_path / "out.zip").is_file()
+    host.dialogs.answer_next(str(zipped.parent / "nothing"))
+    (zipped.parent / "nothing").mkdir()
+    window.buttons["folder"].click()
+    settle()
+    assert window.status.text.startswith("⚠ 'nothing' has no .safetensors weights")
+
+
+def test_a_problem_of_the_network_is_one_sentence(host, window, settle, monkeypatch):
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    window.choose(ID)
+    window.buttons["get"].click()
+    settle()
+    assert window.status.text.startswith("⚠ 127.0.0.1 can't be reached")
+    assert enabled(window) == {"get", "zip", "folder"}
+
+
+def test_closing_the_module_stops_a_download(host, panel, window, hub):  # noqa: F811
+    hub.slow = 5.0
+    window.choose(ID)
+    window.buttons["get"].click()
+    panel.models.close()
+    assert not window.busy and not window.dialog.visible
+
+
+def test_ones_own_adapters_are_offered_but_not_those_for_another_model(panel, window, tiny_folder, tmp_path):
+    import json
+
+    from MedFMLib.store import adapters
+
+    for name, base in (("mine", "somewhere/else"), ("theirs", ID)):
+        copy = shutil.copytree(tiny_folder / "adapters" / "default", tmp_path / name)
+        config = json.loads((copy / "adapter_config.json").read_text())
+        (copy / "adapter_config.json").write_text(json.dumps(config | {"base_model_name_or_path": base}))
+        adapters.import_adapter(copy)
+    panel.initialize()
+    names = [panel.ui.adapterSelector.itemText(n) for n in range(panel.ui.adapterSelector.count)]
+    assert "mine" in names and "theirs" not in names and names[-1] == "none"
