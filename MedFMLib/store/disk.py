@@ -5,6 +5,7 @@ Removed is only what MedFM put there or can get again: never a folder of a perso
 
 from __future__ import annotations
 
+import re
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,7 +14,9 @@ from .. import folders, machine, registry, shelf
 from ..errors import InputError, MedFMError, ModelError
 from ..model import ModelCard
 from . import files
-from .download import unfinished
+
+LEFTOVER = re.compile(r"\.(.+?)\.(part|gone|[a-z0-9_]{8})")
+"""Names of downloads on their way, and of what a killed import or removal left."""
 
 
 @dataclass(frozen=True)
@@ -40,9 +43,9 @@ def disk_use() -> list[Use]:
     found = []
     for folder in sorted(shelf.models_root().glob("*")):
         if folder.is_dir():
-            name = folder.name.removeprefix(".").removesuffix(".part").replace("--", "/", 1)
-            kind = "unfinished" if folder.name.startswith(".") else "model"
-            found.append(Use(name, kind, files.bytes_in(folder), str(folder)))
+            left = LEFTOVER.fullmatch(folder.name)
+            name = (left[1] if left else folder.name).replace("--", "/", 1)
+            found.append(Use(name, "unfinished" if left else "model", files.bytes_in(folder), str(folder)))
     for folder in sorted(shelf.adapters_root().glob("*")):
         if folder.is_dir():
             kind = "unfinished" if folder.name.startswith(".") else "adapter"
@@ -93,7 +96,7 @@ def remove(model: str, dry: bool = False) -> int:
     if known is None and Path(model).is_dir():
         raise InputError(f"'{model}' is a folder of yours; MedFM doesn't delete it.")
     final = shelf.models_root() / shelf.folder_name(model)
-    places = [path for path in (final, unfinished(final)) if path.is_dir()]
+    places = [path for path in sorted(shelf.models_root().glob("*")) if _owner(path) == final.name and path.is_dir()]
     places += quantized_copies(known) if known is not None else []
     freed = sum(files.bytes_in(path) for path in places)
     cached = machine.hub_folder(known) if known is not None else None
@@ -119,12 +122,22 @@ def _hub_strategy(model: str):
     return cache.delete_revisions(*revisions) if revisions else None
 
 
+def _owner(path: Path) -> str:
+    """Name of the folder that a leftover was to become; its own name for any other."""
+    left = LEFTOVER.fullmatch(path.name)
+    return left[1] if left else path.name
+
+
 def _delete(path: Path) -> None:
     """
     Raises:
         OutputError: if the system refuses, for example since the model is loaded.
     """
+    if not path.exists():  # a leftover that went with another
+        return
     with files.writing(path):
-        hidden = path.with_name(f".{path.name.lstrip('.')}.gone")
-        path.rename(hidden)  # at once it is no model any more
+        hidden = path.with_name(f".{_owner(path)}.gone")
+        if path != hidden:
+            shutil.rmtree(hidden, ignore_errors=True)
+            path.rename(hidden)  # at once it is no model any more
         shutil.rmtree(hidden)

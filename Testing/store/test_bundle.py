@@ -248,6 +248,17 @@ def test_removing_frees_what_was_counted_and_touches_nothing_else(published, tin
     assert tiny_folder.is_dir()
 
 
+def test_what_a_kill_left_is_counted_and_removed_with_the_model(published):
+    store.import_model(published, "eyes")
+    for name in (".eyes.part", ".eyes.ab12_cd3", ".eyes.gone", ".eyes.v2.part"):
+        (shelf.models_root() / name).mkdir()
+        (shelf.models_root() / name / "model.safetensors").write_bytes(b"x" * 10)
+    left = [(use.id, use.bytes) for use in store.disk_use() if use.kind == "unfinished"]
+    assert sorted(left) == [("eyes", 10), ("eyes", 10), ("eyes", 10), ("eyes.v2", 10)]
+    store.remove("eyes")
+    assert [path.name for path in shelf.models_root().iterdir()] == [".eyes.v2.part"]
+
+
 def test_a_damaged_card_on_the_shelf_stops_no_other(published):
     store.import_model(published, "eyes")
     broken = shelf.models_root() / "broken"
