@@ -113,7 +113,10 @@ def qwen_vl(root, kind="qwen2_5_vl", sections=(4, 6, 6)):
     vision = {"depth": 2, "num_heads": 2, "patch_size": patch, "hidden_size": TEXT["hidden_size"]}
     vision |= {
         "qwen2_vl": {"embed_dim": 72, "mlp_ratio": 1},
-        "qwen2_5_vl": {"hidden_size": 72, "intermediate_size": 80, "out_hidden_size": TEXT["hidden_size"], "fullatt_block_indexes": [1]},
+        "qwen2_5_vl": {
+            "hidden_size": 72, "intermediate_size": 80, "out_hidden_size": TEXT["hidden_size"],
+            "fullatt_block_indexes": [1],
+        },
         "qwen3_vl": {
             "hidden_size": 72, "intermediate_size": 80, "out_hidden_size": TEXT["hidden_size"], "num_position_embeddings": 16,
             "deepstack_visual_indexes": [0],

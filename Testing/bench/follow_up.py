@@ -71,7 +71,9 @@ def main() -> None:
         model = load_model(registry.card(str(build(Path(made) / "gemma3"))), "", "bf16", Silent())
         first, again, plain, same = [], [], [], []
         for _ in range(ROUNDS):
-            views = [View(rng.integers(0, 255, (512, 512, 3), np.uint8), grid, "axial", n) for n in range(options.pictures)]
+            views = [
+                View(rng.integers(0, 255, (512, 512, 3), np.uint8), grid, "axial", n) for n in range(options.pictures)
+            ]
 
             def ask(question: str, views=views) -> tuple[float, str]:
                 start = time.perf_counter()
@@ -86,7 +88,9 @@ def main() -> None:
             plain.append(took)
             same.append(kept == fresh)
     a, b, c = (statistics.median(times) for times in (first, again, plain))
-    print(f"{options.pictures} pictures, {options.pictures * 256} tokens; {options.answer} tokens of answer; medians of {ROUNDS}")
+    print(
+        f"{options.pictures} pictures, {options.pictures * 256} tokens; {options.answer} tokens of answer; medians of {ROUNDS}"
+    )
     print(f"first question {a:.2f} s, follow-up {b:.3f} s ({b / a:.1%}), the same with nothing kept {c:.2f} s; "
           f"kept {model.kept.bytes / 1e6:.0f} MB; answers the same: {all(same)}")  # fmt: skip
 

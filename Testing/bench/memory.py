@@ -55,7 +55,7 @@ def _paligemma(root: Path) -> Path:
     from MedFMLib import resources
 
     config = PaliGemmaForConditionalGeneration.config_class.from_pretrained(
-        resources.path(*"zoo/configs/paligemma-3b-mix-224".split("/"))
+        resources.path("zoo", "configs", "paligemma-3b-mix-224")
     )
     config.text_config.num_hidden_layers, config.vision_config.num_hidden_layers = 6, 4
     config.text_config.hidden_size, config.text_config.intermediate_size = 1024, 4096

@@ -12,8 +12,20 @@ FLOORS = (
     ("errors", "geometry", "image", "view", "prompts", "marks", "findings", "request", "resources", "wire"),
     ("model", "task", "runner", "registry", "terminology", "acceptance", "folders", "offline", "shelf"),
     ("models", "tasks", "measure", "reports", "slices", "regions", "files", "machine"),
-    ("engine", "worker", "console", "training", "demo", "store",
-     "cli", "cli_adapters", "cli_marks", "cli_models", "cli_plan", "cli_store"),
+    (
+        "engine",
+        "worker",
+        "console",
+        "training",
+        "demo",
+        "store",
+        "cli",
+        "cli_adapters",
+        "cli_marks",
+        "cli_models",
+        "cli_plan",
+        "cli_store",
+    ),
     ("scene",),
 )
 UPWARD = {
@@ -82,8 +94,7 @@ def test_importing_everything_but_models_and_training_loads_no_torch():
     names = [
         "MedFMLib." + ".".join(p.relative_to(LIBRARY).with_suffix("").parts).removesuffix(".__init__")
         for p in modules()
-        if room(p) not in ("__init__", "training") and not room(p).startswith("cli")
-        and "parts" not in p.parts
+        if room(p) not in ("__init__", "training") and not room(p).startswith("cli") and "parts" not in p.parts
     ]
     code = (
         f"import importlib, sys\nfor name in {names!r}: importlib.import_module(name)\n"

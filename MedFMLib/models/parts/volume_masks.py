@@ -325,7 +325,9 @@ def resample(values: np.ndarray, source: Geometry, target: Geometry, outside: fl
 def _sample(array: torch.Tensor, matrix: np.ndarray, shape) -> torch.Tensor:
     """(I, J, K) float32 at `matrix` @ (target index), 0 beyond; trilinear."""
     shear = np.abs(matrix[:3, :3] - np.diag(np.diag(matrix[:3, :3]))) * np.array(shape)
-    if shear.max() < 1e-4:  # voxels: the axes are parallel, so that each can be read by itself, as a product of matrices
+    if (
+        shear.max() < 1e-4
+    ):  # voxels: the axes are parallel, so that each can be read by itself, as a product of matrices
         for axis in np.argsort([n / m for n, m in zip(shape, array.shape, strict=True)]):
             weights = _between_voxels(array.shape[axis], shape[axis], matrix[axis, axis], matrix[axis, 3])
             if axis == 0:
