@@ -23,7 +23,7 @@ from ..image import Image
 from ..model import AUTOMATIC, LoadedFacts, ModelCard, SeenObject, Watch
 from ..view import View
 from .parts.adapters import Adapters
-from .parts.loading import SMALL, multiplies_bfloat16
+from .parts.loading import SMALL, input_place, multiplies_bfloat16
 
 MODEL_TYPES = ("paligemma",)
 
@@ -408,8 +408,8 @@ class PaliGemma:
         texts = ["<image>" + prompt for prompt in prompts]
         inputs = self.processor(images=pictures, text=texts, return_tensors="pt", padding=True)
         inputs.pop("labels", None)  # the processor makes them even without an answer
-        weights = next(p for p in self.model.parameters() if p.is_floating_point())
-        return {k: v.to(weights.device, weights.dtype if v.is_floating_point() else None) for k, v in inputs.items()}
+        place, dtype = input_place(self.model)
+        return {k: v.to(place, dtype if v.is_floating_point() else None) for k, v in inputs.items()}
 
     def _generate(self, prompts, views, max_tokens: int, watch: Watch, on_text=None) -> list[str]:
         """Greedy decoding of one answer for each (prompt, view); special tokens kept except the end."""

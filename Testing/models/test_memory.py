@@ -213,3 +213,47 @@ def test_what_cannot_be_held_in_less_is_said():
 
     with pytest.raises(ModelError, match="can't be held in less; close other programs"):
         Engine(load).run(replace(request, precision="nf4"))
+
+
+# -- weights that don't fit ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("device", "free", "needed", "where"),
+    [
+        ("cpu", 10 * GB, 5 * GB, {"": "cpu"}),
+        ("cpu", 4 * GB, 5 * GB, "auto"),
+        ("cpu", 0, 5 * GB, {"": "cpu"}),  # nobody knows what is free
+        ("cuda", 4 * GB, 5 * GB, "auto"),
+    ],
+)
+def test_weights_are_spread_only_where_they_do_not_fit(monkeypatch, device, free, needed, where):
+    monkeypatch.setattr(memory, "free_bytes", lambda _: (free, 8 * GB if device == "cuda" else 0, 100 * GB))
+    placed = memory.placement(torch.device(device), needed)
+    if where == "auto":
+        assert placed["device_map"] == "auto"
+        first = 0 if device == "cuda" else "cpu"
+        assert placed["max_memory"][first] == int(free * memory.ROOM)
+        assert placed.get("max_memory").get("cpu", 0) <= 8 * GB
+    else:
+        assert {k: str(v) for k, v in placed["device_map"].items()} == where
+
+
+def test_a_model_partly_on_disk_answers_the_same(monkeypatch, tmp_path, one_thread):
+    import random_families
+    from phantoms import ct_phantom
+
+    from MedFMLib.engine import load_model
+    from MedFMLib.models.parts import loading
+    from MedFMLib.runner import Silent
+    from MedFMLib.view import make_view
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    card = registry.card(str(random_families.gemma3(tmp_path / "gemma3")))
+    views = [make_view(ct_phantom(), "axial", 12)]
+    whole = load_model(card, "", "bf16", Silent())
+    needed = 2 * loading.weights_count(loading.check_folder(tmp_path / "gemma3"))
+    monkeypatch.setattr(memory, "free_bytes", lambda _: (int(0.6 * needed), 0, 100 * GB))
+    spread = load_model(card, "", "bf16", Silent())
+    assert spread.facts.precision == "bf16, partly on disk"
+    assert spread.write(views, "what?", max_tokens=8) == whole.write(views, "what?", max_tokens=8)

@@ -21,6 +21,7 @@ from ...errors import Cancelled, InputError, ModelError
 from ...model import AUTOMATIC, LoadedFacts, ModelCard, Watch
 from ...view import View
 from .adapters import Adapters
+from .loading import input_place
 from .precision import PACKED
 from .prefix_cache import Kept, Prefix, digest, remember_features
 
@@ -199,8 +200,8 @@ class ChatModel:
             return_tensors="pt",
             add_special_tokens=not (start and prompt.startswith(start)),  # not twice
         )
-        weights = next(p for p in self.model.parameters() if p.is_floating_point())
-        return {k: v.to(weights.device, weights.dtype if v.is_floating_point() else None) for k, v in inputs.items()}
+        place, dtype = input_place(self.model)
+        return {k: v.to(place, dtype if v.is_floating_point() else None) for k, v in inputs.items()}
 
     def _features_key(self):
         """What the tower makes of pictures depends on: them, and an adapter if it touches the tower."""

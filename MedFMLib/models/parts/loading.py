@@ -21,6 +21,7 @@ from ... import offline, resources, shelf
 from ...errors import ModelError
 from ...model import ModelCard
 from . import quantized_copy
+from .memory import placement
 from .precision import PACKED
 
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
@@ -111,6 +112,25 @@ def tensor_names(path: Path) -> list[str]:
             return list(file.keys())
     except (SafetensorError, OSError) as error:
         raise ModelError(f"{path.name} in '{path.parent.name}' is damaged ({error}); copy it again.") from error
+
+
+def weights_count(files: list[Path]) -> int:
+    """Numbers in safetensors files, from their headers alone."""
+    import math
+
+    from safetensors import safe_open
+
+    count = 0
+    for path in files:
+        with safe_open(path, framework="np") as file:
+            count += sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
+    return count
+
+
+def input_place(model):
+    """(device, dtype) that tensors for a model go to; weights on disk are nowhere until they are used."""
+    floats = [p for p in model.parameters() if p.is_floating_point()]
+    return next((p.device for p in floats if p.device.type != "meta"), device()), floats[0].dtype
 
 
 def sha256_of(files: list[Path]) -> str:
@@ -241,6 +261,8 @@ def load_weights(model_class, folder: Path, precision: str, parameters: int, kee
     if stored:
         _check_quantized_keys(model_class, folder)
     arguments = {"dtype": dense.get(precision, dtype), "device_map": {"": target}, "use_safetensors": True}
+    if not stored:  # packed layers can't be taken from elsewhere
+        arguments |= placement(target, weights_count(check_folder(folder)) * arguments["dtype"].itemsize)
     if stored:
         arguments["dtype"] = torch.float32 if precision == "fp32" else dtype
     try:
@@ -254,7 +276,10 @@ def load_weights(model_class, folder: Path, precision: str, parameters: int, kee
         raise ModelError(
             f"The weights in '{folder.name}' lack {len(lacking)} tensors, such as {lacking[0]}; copy the whole model again."
         )
-    if stored and precision in dense:
+    elsewhere = set(map(str, getattr(model, "hf_device_map", {}).values())) - {str(target), str(target.index)}
+    if elsewhere and not stored:
+        held = f"{precision}, partly on {' and '.join(sorted(elsewhere))}"
+    elif stored and precision in dense:
         model, held = _dense(model, dense[precision]), f"{stored} weights in {precision}"
     elif stored and target.type == "cpu" and _parameters(model) < SMALL:  # small, though its card doesn't say so
         model, held = _dense(model, torch.float32), f"{stored} weights in fp32"

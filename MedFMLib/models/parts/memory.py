@@ -232,6 +232,23 @@ def plan_for(card: ModelCard, slices: int, precision: str = "", free: int = 0, *
     return choose(card, estimate, free or here, max(1, slices), precision, other, disk)
 
 
+def placement(target, needed: int) -> dict[str, Any]:
+    """Where `from_pretrained` puts dense weights of `needed` bytes: the device if they fit, else spread by accelerate over it,
+    main memory and the cache's disk.
+
+    Args:
+        target: `torch.device`.
+    """
+    from ... import folders
+
+    free, other, _ = free_bytes(target)
+    room = int(free * ROOM)
+    if needed <= room or not free:
+        return {"device_map": {"": target}}
+    limits = {target.index or 0: room, "cpu": int(other * ROOM)} if target.type == "cuda" else {"cpu": room}
+    return {"device_map": "auto", "max_memory": limits, "offload_folder": str(folders.cache() / "offload")}
+
+
 def gigabytes(count: int) -> str:
     """Bytes for people, in GB of 10⁹."""
     return f"{count / 1e9:.1f} GB" if count >= 1e8 else f"{count / 1e6:.0f} MB"
