@@ -46,7 +46,10 @@ def plan_model(
     if precision and precision not in card.precisions:
         raise InputError(f"{card.title} can't be held as '{precision}'; choose one of {', '.join(card.precisions)}.")
     if slices < 1 or answer < 1 or adapter_rank < 0 or memory < 0:
-        raise InputError("Slices and answer must be at least 1, rank and memory at least 0.")
+        raise InputError(
+            f"Slices ({slices}) and answer ({answer}) must be at least 1, rank ({adapter_rank}) and memory ({memory:g}) "
+            "at least 0; correct them."
+        )
     if training and not adapter_rank:
         raise InputError("Training is planned for an adapter; give its rank with --adapter-rank, for example 16.")
     if machine.config_folder(card) is None:
