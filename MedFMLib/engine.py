@@ -17,11 +17,12 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from . import __version__, acceptance, offline, registry
+from . import __version__, acceptance, machine, offline, registry
 from .errors import InputError, ModelError
 from .findings import Finding
 from .model import LoadedFacts, ModelCard
-from .models.parts.memory import give_back, is_out_of_memory
+from .models.parts import loading
+from .models.parts.memory import gigabytes, give_back, is_out_of_memory
 from .request import Provenance, Request, Response
 from .runner import Progress, Silent
 from .task import Work
@@ -146,6 +147,8 @@ class Engine:
             self._model.use_adapter(adapter)
         else:
             progress.stage(f"Loading {card.title}")
+            if doubt := _too_large(card, precision):
+                progress.note(doubt)
             self._key, self._model = None, None  # free the old one first
             self._model = self._load(card, adapter, precision, progress)
         self._key = key
@@ -183,6 +186,17 @@ class Engine:
             seconds=round(seconds, 2),
             notes=tuple(work.notes),
         )
+
+
+def _too_large(card: ModelCard, precision: str) -> str:
+    """A warning if the weights alone exceed what is free in main memory, where that is what they go into; else ""."""
+    size, free = machine.weight_bytes(card, precision), machine.free_memory()
+    if not size or not free or size <= free or loading.device().type != "cpu":
+        return ""
+    return (
+        f"{card.title} takes about {gigabytes(size)} in {precision}, and {gigabytes(free)} are free: it may be very slow or fail. "
+        "Close other programs, or choose what `medfm models plan` says."
+    )
 
 
 def load_model(card: ModelCard, adapter: str, precision: str, progress: Progress):

@@ -257,3 +257,16 @@ def test_a_model_partly_on_disk_answers_the_same(monkeypatch, tmp_path, one_thre
     spread = load_model(card, "", "bf16", Silent())
     assert spread.facts.precision == "bf16, partly on disk"
     assert spread.write(views, "what?", max_tokens=8) == whole.write(views, "what?", max_tokens=8)
+
+
+@pytest.mark.parametrize(("free", "warned"), [(100 * GB, False), (5 * GB, True), (0, False)])
+def test_a_model_larger_than_the_memory_is_said_before_it_is_loaded(monkeypatch, free, warned):
+    from MedFMLib import machine
+    from MedFMLib.runner import Job, Note
+
+    monkeypatch.setattr(machine, "free_memory", lambda: free)
+    engine, request, _ = engine_and_request({"bf16": 8})
+    job = Job(request)
+    engine.run(request, job)
+    notes = [event.text for event in job.events() if isinstance(event, Note)]
+    assert any("takes about 8.6 GB in bf16, and 5.0 GB are free" in note for note in notes) == warned
