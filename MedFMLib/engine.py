@@ -194,8 +194,8 @@ def _too_large(card: ModelCard, precision: str) -> str:
     if not size or not free or size <= free or loading.device().type != "cpu":
         return ""
     return (
-        f"{card.title} takes about {gigabytes(size)} in {precision}, and {gigabytes(free)} are free: it may be very slow or fail. "
-        "Close other programs, or choose what `medfm models plan` says."
+        f"{card.title} takes about {gigabytes(size)} in {precision}, and {gigabytes(free)} are free: it may be very slow or "
+        "fail. Close other programs, or choose what `medfm models plan` says."
     )
 
 

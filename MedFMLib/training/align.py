@@ -3,7 +3,7 @@
     python -m MedFMLib.training.align --data DIR --work DIR --minutes 16
 
 Knows two models, one whose linear layers went through NF4 and back, and batches of questions. The teacher is the model
-before quantization; what is learned is only what `KEPT` names, so that the packed weights, the vision tower and every mask
+before quantization; what is learned is only what `ship.KEPT` names, so that the packed weights, the vision tower and every mask
 drawn with it stay as they are. Reads `base.pt`, writes `aligned.safetensors` and `align.jsonl` into the work folder.
 """
 
@@ -19,13 +19,12 @@ from .optimizing import Log, MovingAverage, learning_rate
 from .samples import Background
 from .tiny import Shape, make_tokenizer, normalise
 
-KEPT = r".*(multi_modal_projector|language_model.*self_attn).*"
-"""Layers that are not quantized: the smallest share of the text model that made the answers agree (docs/decisions/0006)."""
-
 
 def learns(name: str) -> bool:
     """Is this weight one that stays in 16 bits and is trained here?"""
     import re
+
+    from .ship import KEPT
 
     return bool(re.fullmatch(KEPT, name)) or ("language_model" in name and "norm" in name)
 
@@ -79,7 +78,7 @@ def align(data: Path, work: Path, minutes: float, batch: int = 48, top: float = 
     torch.manual_seed(seed)
     dense = work / "unquantized" / "base"
     teacher = write_dense(work, dense).requires_grad_(False)
-    student = quantized(dense, KEPT).dequantize().float().requires_grad_(False)
+    student = quantized(dense).dequantize().float().requires_grad_(False)
     for model in (teacher, student):
         model.set_attn_implementation("eager")
     chosen = {n: p.requires_grad_() for n, p in student.named_parameters() if learns(n)}

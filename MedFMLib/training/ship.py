@@ -27,6 +27,9 @@ from .labels import LABELS, PAIRS, STRUCTURES
 from .questions import WORDINGS
 from .tiny import Shape, make_model, make_processor, make_tokenizer, mask_network
 
+KEPT = r".*(multi_modal_projector|language_model.*self_attn).*"
+"""Layers that are not quantized: the smallest share of the text model that made the answers agree (docs/decisions/0008)."""
+
 WHOLE = ("base", "mask_head", "adapters", "mask_codec")
 
 
@@ -77,12 +80,8 @@ def write_unquantized(work: Path, folder: Path) -> None:
         shutil.copytree(work / "adapters", folder / "adapters")
 
 
-def quantized(folder: Path, keep: str):
-    """Load a dense folder with its linear layers as NF4, double-quantized; everything else stays float32.
-
-    Args:
-        keep: regular expression of the layers that stay, too.
-    """
+def quantized(folder: Path):
+    """Load a dense folder with its linear layers but for `KEPT` as NF4, double-quantized; everything else stays float32."""
     import torch
     from transformers import BitsAndBytesConfig, PaliGemmaForConditionalGeneration
 
@@ -91,7 +90,7 @@ def quantized(folder: Path, keep: str):
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=torch.float32,
-        llm_int8_skip_modules=["lm_head", keep],
+        llm_int8_skip_modules=["lm_head", KEPT],
     )
     return PaliGemmaForConditionalGeneration.from_pretrained(
         folder, quantization_config=config, dtype=torch.float32, device_map={"": "cpu"}
@@ -107,9 +106,7 @@ def write_base(work: Path, folder: Path) -> None:
     import torch
     from safetensors.torch import load_file, save_file
 
-    from .align import KEPT
-
-    model = quantized(work / "unquantized" / "base", KEPT)
+    model = quantized(work / "unquantized" / "base")
     weights = dict(model.named_parameters())
     with torch.no_grad():
         for name, value in load_file(work / "aligned.safetensors").items():
