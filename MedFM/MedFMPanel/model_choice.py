@@ -6,9 +6,10 @@ from html import escape
 from pathlib import Path
 
 import slicer
-from MedFMLib import registry, shelf
+from MedFMLib import machine, registry, shelf
 from MedFMLib.model import ModelCard
 from MedFMLib.request import DEFAULT_MODEL
+from MedFMLib.store import listing
 from MedFMPanel.model_card import CardWindow
 from MedFMPanel.models_window import ModelsWindow
 
@@ -33,6 +34,7 @@ class ModelChoice:
         self.window: CardWindow | None = None
         self.all: ModelsWindow | None = None
         ui.modelSummaryLabel.connect("linkActivated(QString)", self._open)
+        ui.precisionSelector.connect("currentIndexChanged(int)", self._show_memory)
         ui.questionBox.setCompleter(None)  # it would finish a person's question with an example
 
     def load(self, chosen: str = "") -> None:
@@ -75,12 +77,28 @@ class ModelChoice:
         names = dict.fromkeys((card.default_adapter, *card.adapters, *self._own(card))) if card is not None else {}
         fill(ui.adapterSelector, [*((name, name) for name in names if name), ("none", "none")])
         fill(ui.precisionSelector, [(name, name) for name in card.precisions] if card is not None else [])
+        self._show_memory()
         question = ui.questionBox.currentText
         fill(ui.questionBox, [(text, text) for text in card.questions.values()] if card is not None else [])
         ui.questionBox.setEditText(question)
         summary = f'{escape(card.summary)} <a href="{CARD_LINK}">Model card</a>' if card is not None else NO_MODEL
         ui.modelSummaryLabel.text = f'{summary} · <a href="{ALL_LINK}">All models…</a>'
         ui.modelSummaryLabel.toolTip = f"Licence: {card.licence}. {card.not_for}" if card is not None else ""
+
+    def _show_memory(self, *_) -> None:
+        """What the weights take of the free memory, in the precision that is chosen."""
+        bar, card = self._ui.memoryBar, self.cards.get(self._shown)
+        taken = machine.weight_bytes(card, self._ui.precisionSelector.currentText) if card is not None else None
+        free = machine.free_memory()
+        if not taken:
+            text = "not known before the model is here"
+        elif not free:
+            text = f"{listing.size(taken)}"
+        else:
+            text = f"{listing.size(taken)} of {listing.size(free)} free"
+            text += "" if taken <= free else ": does not fit"
+        bar.setValue(min(100, round(100 * taken / free)) if taken and free else 0)
+        bar.setFormat(text)
 
     def _own(self, card: ModelCard) -> list[str]:
         """The person's own adapters, without those that say they were made for another model that is listed."""

@@ -362,3 +362,18 @@ def test_the_model_card_opens_beside_the_panel_and_keeps_nothing_waiting(panel):
     text = window.browser.toPlainText()
     assert "Not a medical device" in text
     assert "Limits" in text
+
+
+def test_the_memory_that_a_model_takes_is_shown_for_its_precision(host, panel, monkeypatch):
+    from MedFMLib import machine
+
+    monkeypatch.setattr(machine, "free_memory", lambda: 6_000_000_000)
+    selector = panel.ui.modelSelector
+    selector.setCurrentIndex(selector.findData("google/paligemma-3b-mix-224"))
+    seen = {}
+    for number in range(panel.ui.precisionSelector.count):
+        panel.ui.precisionSelector.setCurrentIndex(number)
+        seen[panel.ui.precisionSelector.currentText] = (panel.ui.memoryBar.format, panel.ui.memoryBar.value)
+    assert seen["nf4"] == ("1.8 GB of 6.0 GB free", 29)
+    assert seen["bf16"] == ("5.8 GB of 6.0 GB free", 97)
+    assert seen["fp32"] == ("11.7 GB of 6.0 GB free: does not fit", 100)
