@@ -260,22 +260,12 @@ def load_weights(model_class, folder: Path, precision: str, parameters: int, kee
         return model, cpu_engines.speed_up(model, precision)
     if stored:
         _check_quantized_keys(model_class, folder)
-    arguments = {"dtype": dense.get(precision, dtype), "device_map": {"": target}, "use_safetensors": True}
+    arguments = {"dtype": dense.get(precision, dtype), "device_map": {"": target}}
     if not stored:  # packed layers can't be taken from elsewhere
         arguments |= placement(target, weights_count(check_folder(folder)) * arguments["dtype"].itemsize)
     if stored:
         arguments["dtype"] = torch.float32 if precision == "fp32" else dtype
-    try:
-        model, info = model_class.from_pretrained(
-            folder, local_files_only=True, output_loading_info=True, trust_remote_code=False, **arguments
-        )
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise ModelError(f"The model in '{folder.name}' can't be loaded: {short(error)}") from error
-    lacking = sorted(info["missing_keys"])
-    if lacking:
-        raise ModelError(
-            f"The weights in '{folder.name}' lack {len(lacking)} tensors, such as {lacking[0]}; copy the whole model again."
-        )
+    model = whole_model(model_class, folder, **arguments)
     elsewhere = set(map(str, getattr(model, "hf_device_map", {}).values())) - {str(target), str(target.index)}
     if elsewhere and not stored:
         held = f"{precision}, partly on {' and '.join(sorted(elsewhere))}"
@@ -287,6 +277,25 @@ def load_weights(model_class, folder: Path, precision: str, parameters: int, kee
         held = precision
     guard_4bit(model)
     return model.eval(), cpu_engines.speed_up(model, held)
+
+
+def whole_model(model_class, folder: Path, **arguments):
+    """`from_pretrained` of a local safetensors folder that runs no code of it.
+
+    Raises:
+        ModelError: if it can't be read, or lacks weights.
+    """
+    arguments |= {"local_files_only": True, "use_safetensors": True, "trust_remote_code": False}
+    try:
+        model, info = model_class.from_pretrained(folder, output_loading_info=True, **arguments)
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise ModelError(f"The model in '{folder.name}' can't be loaded: {short(error)}") from error
+    lacking = sorted(info["missing_keys"])
+    if lacking:
+        raise ModelError(
+            f"The weights in '{folder.name}' lack {len(lacking)} tensors, such as {lacking[0]}; copy the whole model again."
+        )
+    return model
 
 
 def quiet_bitsandbytes() -> None:

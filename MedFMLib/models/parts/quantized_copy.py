@@ -64,9 +64,12 @@ def make(
     """
     import torch
 
+    from .loading import whole_model
+
     copy.parent.mkdir(parents=True, exist_ok=True)
     with _alone(copy):
-        model = _dense_from_file(model_class, source)
+        # as stored: its pages come from the file when they are read
+        model = whole_model(model_class, source, dtype="auto").requires_grad_(False)
         held = plan(model, precision, keep)
         staged = Path(tempfile.mkdtemp(prefix=f".{copy.name}.", dir=copy.parent))
         try:
@@ -135,25 +138,6 @@ def load(model_class, copy: Path, target, dtype, settle_below: int = 0):
 
 
 # -- writing -------------------------------------------------------------------------------------
-
-
-def _dense_from_file(model_class, source: Path):
-    """The model as stored; its pages come from the file when they are read."""
-    from .loading import short
-
-    try:
-        model, info = model_class.from_pretrained(
-            source, dtype="auto", local_files_only=True, use_safetensors=True, trust_remote_code=False,
-            output_loading_info=True,
-        )  # fmt: skip
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise ModelError(f"The model in '{source.name}' can't be loaded: {short(error)}") from error
-    lacking = sorted(info["missing_keys"])
-    if lacking:
-        raise ModelError(
-            f"The weights in '{source.name}' lack {len(lacking)} tensors, such as {lacking[0]}; copy the whole model again."
-        )
-    return model.requires_grad_(False)
 
 
 def _write_shards(model, held: dict[str, Held], folder: Path, on_fraction) -> dict[str, int]:
