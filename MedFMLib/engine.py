@@ -80,6 +80,14 @@ class Engine:
         progress.fraction(1.0)
         return Response(findings, self._provenance(request, card, work, started, time.monotonic() - clock))
 
+    def prepare(self, model: str, adapter: str = "", precision: str = "", progress: Progress | None = None) -> None:
+        """Load a model before it is asked anything.
+
+        Raises:
+            ModelError: if it can't be loaded.
+        """
+        self.model(registry.card(model), adapter, precision, progress or Silent())
+
     def _work(self, request: Request, card, task, progress, started, clock, note: str = ""):
         """(work with what was noted, findings) of one run of a task."""
         model = self.model(card, request.adapter, request.precision, progress)

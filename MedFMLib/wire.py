@@ -8,6 +8,7 @@ raw bytes one after the other. In the header `{"$": "Image", …}` is a value, `
 from __future__ import annotations
 
 import json
+import math
 import struct
 import zlib
 from dataclasses import fields, is_dataclass
@@ -70,14 +71,17 @@ def dumps(value, compress: bool = True) -> bytes:
     return b"".join([MAGIC, struct.pack("<Q", len(header)), header, *blobs])
 
 
-def loads(data: bytes):
+def loads(data: bytes, limit: int | None = None):
     """The value that `dumps` wrote.
 
+    Args:
+        limit: most bytes that arrays may take once inflated, for messages from strangers.
+
     Raises:
-        InputError: if the bytes are truncated, changed or not of this form.
+        InputError: if the bytes are truncated, changed, too many or not of this form.
     """
     try:
-        return _loads(data)
+        return _loads(data, limit)
     except InputError as error:
         raise InputError(f"The message can't be read: {error}") from error
     except (
@@ -96,13 +100,15 @@ def loads(data: bytes):
         ) from error
 
 
-def _loads(data: bytes):
+def _loads(data: bytes, limit: int | None):
     if data[: len(MAGIC)] != MAGIC:
         raise ValueError("magic")
     start = len(MAGIC) + 8
     (length,) = struct.unpack("<Q", data[len(MAGIC) : start])
     header = json.loads(data[start : start + length].decode())
     offset = start + length
+    if limit is not None and sum(entry["raw"] for entry in header["table"]) > limit:
+        raise ValueError("too large")
     raws = []
     for entry in header["table"]:
         packed = data[offset : offset + entry["size"]]
@@ -129,6 +135,8 @@ def _loads(data: bytes):
         if "$mask" in item:
             shape = tuple(header["table"][item["$mask"]]["shape"])
             bits = np.frombuffer(raws[item["$mask"]], np.uint8)
+            if (math.prod(shape) + 7) // 8 != len(bits):
+                raise ValueError("shape")
             return np.unpackbits(bits, count=int(np.prod(shape))).astype(bool).reshape(shape)
         entry = header["table"][item["$array"]]
         if entry["dtype"] not in DTYPES:
