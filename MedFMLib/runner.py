@@ -54,6 +54,13 @@ class Note:
 
 
 @dataclass(frozen=True)
+class Waiting:
+    """The job waits for `ahead` others, those that run included."""
+
+    ahead: int
+
+
+@dataclass(frozen=True)
 class Done:
     """The job ended well; `Job.result()` has the response."""
 
@@ -70,7 +77,7 @@ class Stopped:
     """The job was cancelled; there is no result."""
 
 
-Event = Stage | Fraction | PartialText | Note | Done | Failed | Stopped
+Event = Stage | Fraction | PartialText | Note | Waiting | Done | Failed | Stopped
 END = (Done, Failed, Stopped)
 """A job's last event is one of these, and it has exactly one of them."""
 
@@ -116,13 +123,17 @@ class Silent:
 
 
 class Job:
-    """One request on its way. Safe to use from the owner's thread while a worker feeds it."""
+    """One request on its way. Safe to use from the owner's thread while a worker feeds it.
+
+    A cancelled job ends at once for its owner, whatever the worker is deep in; what that still says is dropped.
+    """
 
     def __init__(self, request: Request):
         self.request = request
         self._queue: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self._cancel = threading.Event()
         self._ended = threading.Event()
+        self._ending = threading.Lock()  # an end is the last event, and there is one
         self._response: Response | None = None
         self._error: MedFMError | None = None
 
@@ -153,8 +164,9 @@ class Job:
                 return
 
     def cancel(self) -> None:
-        """Ask the job to stop; it ends with `Stopped` unless it was already done."""
+        """Stop the job; it ends with `Stopped` at once, unless it was already done."""
         self._cancel.set()
+        self.fail(Cancelled())
 
     @property
     def ended(self) -> bool:
@@ -180,42 +192,48 @@ class Job:
     def stage(self, name: str) -> None:
         """See `Progress`."""
         self._raise_if_cancelled()
-        self._queue.put(Stage(name))
+        self._tell(Stage(name))
 
     def fraction(self, value: float) -> None:
         """See `Progress`."""
         self._raise_if_cancelled()
-        self._queue.put(Fraction(min(max(float(value), 0.0), 1.0)))
+        self._tell(Fraction(min(max(float(value), 0.0), 1.0)))
 
     def partial(self, text: str) -> None:
         """See `Progress`."""
-        self._queue.put(PartialText(text))
+        self._tell(PartialText(text))
 
     def note(self, text: str) -> None:
         """See `Progress`."""
-        self._queue.put(Note(text))
+        self._tell(Note(text))
+
+    def waiting(self, ahead: int) -> None:
+        """A runner that has a queue says how many jobs come first."""
+        self._tell(Waiting(ahead))
 
     def cancelled(self) -> bool:
         """See `Progress`."""
         return self._cancel.is_set()
 
     def finish(self, response: Response) -> None:
-        """The worker is done. A cancel that came in time wins."""
-        if self._cancel.is_set():
-            self.fail(Cancelled())
-        else:
-            self._response = response
-            self._end(Done())
+        """The worker is done."""
+        self._end(Done(), response=response)
 
     def fail(self, error: MedFMError) -> None:
-        """The worker gives up."""
-        self._error = error
-        self._end(Stopped() if isinstance(error, Cancelled) else Failed(str(error)))
+        """The worker gives up, or a person does."""
+        self._end(Stopped() if isinstance(error, Cancelled) else Failed(str(error)), error=error)
 
-    def _end(self, event: Event) -> None:
-        if not self._ended.is_set():
-            self._ended.set()
-            self._queue.put(event)
+    def _tell(self, event: Event) -> None:
+        with self._ending:
+            if not self._ended.is_set():
+                self._queue.put(event)
+
+    def _end(self, event: Event, response: Response | None = None, error: MedFMError | None = None) -> None:
+        with self._ending:
+            if not self._ended.is_set():
+                self._response, self._error = response, error
+                self._ended.set()
+                self._queue.put(event)
 
     def _raise_if_cancelled(self) -> None:
         if self._cancel.is_set():
@@ -309,7 +327,8 @@ class LocalRunner:
                 from .engine import Engine
 
                 self._compute = Engine().run
-            run_job(job, self._compute)
+            if not job.ended:
+                run_job(job, self._compute)
 
 
 class FakeRunner:

@@ -1,6 +1,6 @@
 """The worker process: reads requests from stdin, runs them, tells events and the response on stdout.
 
-    python process.py LIBRARY_FOLDER [--compute MODULE:FACTORY]
+    python process.py LIBRARY_FOLDER [--compute MODULE:FACTORY] [--clear FOLDER]
 
 Ends when its stdin ends, so it can't outlive the application. Knows neither Qt nor MRML; this is where torch is.
 """
@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import json
 import logging
 import os
 import queue
-import struct
+import shutil
 import sys
 import threading
 from pathlib import Path
@@ -22,79 +23,97 @@ class Relay:
     """The `Progress` of a job: tells the parent."""
 
     def __init__(self, writer, cancel: threading.Event):
-        from MedFMLib.errors import Cancelled
-        from MedFMLib.worker import frames
+        from MedFMLib import runner
 
-        self._writer, self._cancel, self._frames, self._error = writer, cancel, frames, Cancelled
+        self._writer, self._cancel, self._events = writer, cancel, runner
 
     def stage(self, name: str) -> None:
         """See `Progress`."""
-        self._raise_if_cancelled()
-        self._writer.write(self._frames.STAGE, name.encode())
+        self._tell(self._events.Stage(name))
 
     def fraction(self, value: float) -> None:
         """See `Progress`."""
-        self._raise_if_cancelled()
-        self._writer.write(self._frames.FRACTION, struct.pack("<d", value))
+        self._tell(self._events.Fraction(float(value)))
 
     def partial(self, text: str) -> None:
         """See `Progress`."""
-        self._writer.write(self._frames.TEXT, text.encode())
+        self._tell(self._events.PartialText(text))
 
     def note(self, text: str) -> None:
         """See `Progress`."""
-        self._writer.write(self._frames.NOTE, text.encode())
+        self._tell(self._events.Note(text))
 
     def cancelled(self) -> bool:
         """See `Progress`."""
         return self._cancel.is_set()
 
-    def _raise_if_cancelled(self) -> None:
+    def _tell(self, event) -> None:
+        from MedFMLib.errors import Cancelled
+        from MedFMLib.messages import event_as_json
+        from MedFMLib.worker import frames
+
         if self._cancel.is_set():
-            raise self._error()
+            raise Cancelled()
+        self._writer.write_json(frames.EVENT, event_as_json(event))
 
 
-def listen(stream, requests: queue.SimpleQueue, cancel: threading.Event) -> None:
+def listen(stream, work: queue.SimpleQueue, cancel: threading.Event, clear: Path | None) -> None:
     """Take frames from the parent as they come; when it goes, end this process whatever it does."""
+    from MedFMLib.parcel import Parcel
     from MedFMLib.worker import frames
 
     try:
         while True:
             kind, payload = frames.read_frame(stream)
             if kind == frames.REQUEST:
-                voxels = frames.read_frame(stream)[1]
+                kind, voxels = frames.read_frame(stream)
                 cancel.clear()
-                requests.put((payload, voxels))
+                work.put(Parcel(payload, voxels if kind == frames.VOXELS else Path(os.fsdecode(voxels))))
+            elif kind == frames.LOAD:
+                work.put(json.loads(payload))
             elif kind == frames.CANCEL:
                 cancel.set()
     except (EOFError, OSError):
+        if clear is not None:
+            shutil.rmtree(clear, ignore_errors=True)  # a server that was killed can't do it
         os._exit(0)
 
 
-def serve(stdin, stdout, make_compute) -> None:
+def serve(stdin, stdout, make_compute, clear: Path | None = None) -> None:
     """Run requests one after the other, for ever."""
-    from MedFMLib import wire
+    from MedFMLib import parcel, wire
     from MedFMLib.errors import MedFMError
+    from MedFMLib.messages import error_as_json
     from MedFMLib.worker import frames
 
-    writer, requests, cancel = frames.FrameWriter(stdout), queue.SimpleQueue(), threading.Event()
-    threading.Thread(target=listen, args=(stdin, requests, cancel), daemon=True).start()
+    writer, work, cancel = frames.FrameWriter(stdout), queue.SimpleQueue(), threading.Event()
+    threading.Thread(target=listen, args=(stdin, work, cancel, clear), daemon=True).start()
     compute = None
     while True:
-        rest, voxels = requests.get()
+        item = work.get()
         try:
             compute = compute or make_compute()
-            response = compute(frames.join_request(rest, voxels), Relay(writer, cancel))
-            writer.write(frames.DONE, wire.dumps(response, compress=False))
+            if isinstance(item, dict):
+                getattr(compute, "prepare", lambda **_: None)(**item)
+                continue
+            response = getattr(compute, "run", compute)(parcel.unpack(item), Relay(writer, cancel))
+            writer.write(frames.RESPONSE, wire.dumps(response, compress=False))
+            continue
         except MedFMError as error:
-            writer.write(frames.ERROR, frames.error_bytes(error))
+            failure = error
         except MemoryError:
-            text = "The computer ran out of memory; choose a lower precision, fewer slices or a smaller model."
-            writer.write(frames.ERROR, frames.error_bytes(MedFMError(text)))
+            failure = MedFMError(
+                "The computer ran out of memory; choose a lower precision, fewer slices or a smaller model."
+            )
         except Exception as error:
             logging.exception("The job failed")
-            text = f"The job failed unexpectedly ({type(error).__name__}: {str(error)[:200]}); the scene is unchanged."
-            writer.write(frames.ERROR, frames.error_bytes(MedFMError(text)))
+            failure = MedFMError(
+                f"The job failed unexpectedly ({type(error).__name__}: {str(error)[:200]}); the scene is unchanged."
+            )
+        if isinstance(item, dict):
+            logging.warning("A model was not loaded ahead: %s", failure)
+        else:
+            writer.write_json(frames.ERROR, error_as_json(failure))
 
 
 def main() -> None:
@@ -104,6 +123,7 @@ def main() -> None:
     parser.add_argument(
         "--compute", default="MedFMLib.engine:Engine", help="class with `run`, or factory of a function"
     )
+    parser.add_argument("--clear", type=Path, help="folder to delete when the parent has gone")
     options = parser.parse_args()
     sys.path[:1] = [str(options.library)]  # instead of this file's folder
     stdout = os.fdopen(os.dup(1), "wb")
@@ -113,12 +133,7 @@ def main() -> None:
 
         msvcrt.setmode(stdout.fileno(), os.O_BINARY)
     module, _, name = options.compute.partition(":")
-
-    def make_compute():
-        made = getattr(importlib.import_module(module), name)()
-        return getattr(made, "run", made)
-
-    serve(sys.stdin.buffer, stdout, make_compute)
+    serve(sys.stdin.buffer, stdout, lambda: getattr(importlib.import_module(module), name)(), options.clear)
 
 
 if __name__ == "__main__":

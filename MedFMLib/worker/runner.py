@@ -6,19 +6,25 @@ thread would freeze the window then. A process also gives its memory back, and w
 
 from __future__ import annotations
 
+import json
 import logging
+import os
 import queue
+import re
 import shutil
-import struct
+import signal
 import subprocess
 import sys
 import threading
 import time
 from collections import deque
+from dataclasses import dataclass
 from pathlib import Path
 
 from .. import wire
 from ..errors import Cancelled, MedFMError
+from ..messages import error_from_json, event_from_json, relay
+from ..parcel import Parcel, look, pack
 from ..request import Request, Response
 from ..runner import LocalRunner, Progress
 from . import frames
@@ -29,6 +35,27 @@ GRACE_SECONDS = 5.0
 """How long a cancelled job may take to stop by itself; then the process is ended."""
 
 WORKER = Path(__file__).with_name("process.py")
+KILLED = (-9, 137)
+CRASHED = (-11, -7, -6, -4, 139, 134, 0xC0000005, 0xC0000409, -1073741819)
+
+
+@dataclass(frozen=True)
+class WorkerState:
+    """What a worker process is doing.
+
+    Args:
+        doing: "stopped", "idle" or "working".
+        pid: of the process, 0 if there is none.
+        memory: bytes that it holds, 0 if unknown.
+        loaded: the model that answered last, as {"model", "adapter", "precision"}, {} if none.
+        crashes: how often it died unasked.
+    """
+
+    doing: str
+    pid: int
+    memory: int
+    loaded: dict[str, str]
+    crashes: int
 
 
 def python() -> str:
@@ -39,17 +66,21 @@ def python() -> str:
 class WorkerProcess:
     """One worker process, started when it is first needed and kept, with its loaded model, for the next job.
 
-    Used by one thread at a time.
+    Used by one thread at a time; `close`, `stop` and `state` by any. After a crash a new one starts at once and loads
+    the model that was there, unless it crashed before it had answered anything.
 
     Args:
-        arguments: further ones for process.py, for tests.
+        arguments: further ones for process.py.
+        interpreter: the Python that runs it; Slicer's own or this one if left out.
     """
 
-    def __init__(self, arguments: tuple[str, ...] = ()):
-        self._arguments = arguments
+    def __init__(self, arguments: tuple[str, ...] = (), interpreter: str = ""):
+        self._arguments, self._interpreter = arguments, interpreter
         self._process: subprocess.Popen | None = None
         self._frames: queue.SimpleQueue = queue.SimpleQueue()
         self._last_words: deque[str] = deque(maxlen=20)
+        self._loaded: dict[str, str] = {}
+        self._working, self._crashes, self._closed = False, 0, False
 
     def run(self, request: Request, progress: Progress) -> Response:
         """Send the request and relay what the worker says until it is done.
@@ -57,21 +88,60 @@ class WorkerProcess:
         Raises:
             MedFMError: what the worker raised, or that it died.
         """
+        return wire.loads(self.run_parcel(pack(request), progress))
+
+    def run_parcel(self, parcel: Parcel, progress: Progress) -> bytes:
+        """The same for a request and a response in their wire form.
+
+        Raises:
+            MedFMError: what the worker raised, or that it died.
+        """
         progress.stage("Starting the worker" if self._process is None else "Sending the image")
+        self._working = True
         try:
             writer = self._start()
-            rest, voxels = frames.split_request(request)
-            writer.write(frames.REQUEST, rest)
-            writer.write(frames.VOXELS, voxels)
-            return self._follow(writer, progress)
+            writer.write(frames.REQUEST, parcel.rest)
+            if isinstance(parcel.voxels, Path):
+                writer.write(frames.VOXELS_FILE, os.fsencode(parcel.voxels))
+            else:
+                writer.write(frames.VOXELS, parcel.voxels)
+            response = self._follow(writer, progress)
         except (EOFError, OSError) as error:
             raise self._death() from error
+        finally:
+            self._working = False
+        request = look(parcel.rest)[0]
+        self._loaded = {"model": request.model, "adapter": request.adapter, "precision": request.precision}
+        return response
 
-    def close(self) -> None:
-        """End the process without waiting for it."""
+    def prepare(self, model: str, adapter: str = "", precision: str = "") -> None:
+        """Load a model ahead, without waiting for it; what fails is told by the job that needs it."""
+        content = {"model": model, "adapter": adapter, "precision": precision}
+        try:
+            self._start().write_json(frames.LOAD, content)
+        except OSError:
+            log.warning("The worker ended before it could load a model ahead")
+
+    @property
+    def state(self) -> WorkerState:
+        """What it is doing now."""
+        process = self._process
+        alive = process is not None and process.poll() is None
+        doing = ("working" if self._working else "idle") if alive else "stopped"
+        return WorkerState(
+            doing, process.pid if alive else 0, memory_of(process.pid) if alive else 0, self._loaded, self._crashes
+        )
+
+    def stop(self) -> None:
+        """End the process without waiting for it, which gives its memory back; the next job starts another."""
         process, self._process = self._process, None
         if process is not None:
             threading.Thread(target=_end, args=(process,), daemon=True).start()
+
+    def close(self) -> None:
+        """End the process for good."""
+        self._closed = True
+        self.stop()
 
     # -- inside --------------------------------------------------------------------------------
 
@@ -80,10 +150,11 @@ class WorkerProcess:
             library = Path(__file__).resolve().parents[2]
             self._frames, self._last_words = queue.SimpleQueue(), deque(maxlen=20)
             self._process = subprocess.Popen(
-                [python(), "-u", str(WORKER), str(library), *self._arguments],
+                [self._interpreter or python(), "-u", str(WORKER), str(library), *self._arguments],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
+                start_new_session=os.name != "nt",  # Ctrl-C in a terminal is for the parent, which then drains
                 creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
             )
             for target in (_read_frames, _read_log):
@@ -92,13 +163,7 @@ class WorkerProcess:
             self._writer = frames.FrameWriter(self._process.stdin)
         return self._writer
 
-    def _follow(self, writer: frames.FrameWriter, progress: Progress) -> Response:
-        tell = {
-            frames.STAGE: lambda data: progress.stage(data.decode()),
-            frames.FRACTION: lambda data: progress.fraction(*struct.unpack("<d", data)),
-            frames.TEXT: lambda data: progress.partial(data.decode()),
-            frames.NOTE: lambda data: progress.note(data.decode()),
-        }
+    def _follow(self, writer: frames.FrameWriter, progress: Progress) -> bytes:
         asked_to_stop = None
         while True:
             if asked_to_stop is None and progress.cancelled():
@@ -108,31 +173,74 @@ class WorkerProcess:
                 kind, data = self._frames.get(timeout=0.05)
             except queue.Empty:
                 if asked_to_stop is not None and time.monotonic() - asked_to_stop > GRACE_SECONDS:
-                    self.close()  # it is deep in something that can't be interrupted, e.g. an import
+                    self.stop()  # it is deep in something that can't be interrupted, e.g. an import
                     raise Cancelled() from None
                 continue
-            if kind == frames.DONE:
-                return wire.loads(data)
+            if kind == frames.RESPONSE:
+                return data
             if kind == frames.ERROR:
-                raise frames.error_from(data)
+                raise error_from_json(json.loads(data))
             if kind == b"":
                 raise EOFError
             try:
-                tell[kind](data)
+                relay(event_from_json(json.loads(data)), progress)
             except Cancelled:
                 continue  # the worker has to hear of it first
 
     def _death(self) -> MedFMError:
         process, self._process = self._process, None
-        code = process.wait(5) if process is not None else None
-        log.error("The worker ended with code %s; its last words: %s", code, "\n".join(self._last_words))
-        why = next((line for line in reversed(self._last_words) if line.strip()), "no message")
-        if code in (-9, 137):
-            why = "it was ended by the system, probably for want of memory"
+        code = None
+        if process is not None:
+            try:
+                code = process.wait(5)
+            except subprocess.TimeoutExpired:
+                _end(process)
+        self._crashes += 1
+        log.error("The worker ended with code %s", code)
+        why = why_ended(code, list(self._last_words))
+        loaded, self._loaded = self._loaded, {}
+        if loaded and not self._closed:
+            self.prepare(**loaded)
         return MedFMError(
             f"The worker process ended unexpectedly ({why}); the scene is unchanged. "
             "Run again, with a lower precision or a smaller model if memory is short."
         )
+
+
+def why_ended(code: int | None, last_words: list[str]) -> str:
+    """Why a process ended, in a few words: from its exit code and the last lines that it wrote."""
+    lines = [line.strip() for line in last_words if line.strip()]
+    for line in reversed(lines):
+        if found := re.search(r"No module named '([^']+)'", line):
+            return f"the Python package '{found[1].partition('.')[0]}' is missing; install MedFM's packages"
+        if "MemoryError" in line or "bad_alloc" in line:
+            return "the memory ran out"
+    if code in KILLED:
+        return "the system ended it, most likely because the memory ran out"
+    if code in CRASHED:
+        return f"it crashed in compiled code, exit code {code}"
+    return lines[-1][:200] if lines else f"exit code {code}, no message"
+
+
+def memory_of(pid: int) -> int:
+    """Bytes that a process holds in main memory; 0 if unknown."""
+    try:
+        import psutil
+
+        return int(psutil.Process(pid).memory_info().rss)
+    except Exception:  # psutil is missing, or the process has gone
+        return 0
+
+
+def end_tree(process: subprocess.Popen) -> None:
+    """Kill a process and, where the system knows process groups, all that it started."""
+    try:
+        if os.name == "nt":
+            process.kill()
+        else:
+            os.killpg(process.pid, signal.SIGKILL)
+    except (OSError, PermissionError):
+        pass  # it has gone already
 
 
 def _end(process: subprocess.Popen) -> None:
@@ -144,7 +252,8 @@ def _end(process: subprocess.Popen) -> None:
     try:
         process.wait(GRACE_SECONDS)
     except subprocess.TimeoutExpired:
-        process.kill()
+        end_tree(process)
+        process.wait()
 
 
 def _read_frames(process: subprocess.Popen, target: queue.SimpleQueue) -> None:
@@ -166,14 +275,14 @@ class ProcessRunner(LocalRunner):
     """A runner whose one thread only waits for the worker process.
 
     Args:
-        arguments: further ones for process.py, for tests.
+        arguments, interpreter: see `WorkerProcess`.
     """
 
-    def __init__(self, arguments: tuple[str, ...] = ()):
-        self._worker = WorkerProcess(arguments)
-        super().__init__(self._worker.run)
+    def __init__(self, arguments: tuple[str, ...] = (), interpreter: str = ""):
+        self.worker = WorkerProcess(arguments, interpreter)
+        super().__init__(self.worker.run)
 
     def close(self) -> None:
         """Cancel all jobs and end the process."""
         super().close()
-        self._worker.close()
+        self.worker.close()

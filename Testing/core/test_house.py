@@ -10,7 +10,19 @@ import pytest
 LIBRARY = Path(__file__).resolve().parents[2] / "MedFMLib"
 FLOORS = (
     ("errors", "geometry", "image", "view", "prompts", "marks", "findings", "request", "resources", "wire"),
-    ("model", "task", "runner", "registry", "terminology", "acceptance", "folders", "offline", "shelf"),
+    (
+        "model",
+        "task",
+        "runner",
+        "registry",
+        "terminology",
+        "acceptance",
+        "folders",
+        "offline",
+        "shelf",
+        "messages",
+        "parcel",
+    ),
     ("models", "tasks", "measure", "reports", "slices", "regions", "files", "machine"),
     (
         "engine",

@@ -11,12 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from MedFMLib import parcel
 from MedFMLib.errors import Cancelled, MedFMError, ModelError
 from MedFMLib.geometry import Geometry
 from MedFMLib.image import Image
 from MedFMLib.request import Request
 from MedFMLib.runner import Done, Fraction, Note, PartialText, Stage
-from MedFMLib.worker import ProcessRunner, frames
+from MedFMLib.worker import ProcessRunner
 from MedFMLib.worker import runner as worker_runner
 
 ROOT = Path(__file__).parents[2]
@@ -47,7 +48,8 @@ def runner(monkeypatch):
 
 def test_a_request_survives_being_split(image):
     request = Request("ask", image, question="why?", history=(("a", "b"),))
-    joined = frames.join_request(*map(bytes, frames.split_request(request)))
+    packed = parcel.pack(request)
+    joined = parcel.unpack(parcel.Parcel(packed.rest, bytes(packed.voxels)))
     assert np.array_equal(joined.image.voxels, image.voxels)
     assert joined.image.voxels.dtype == image.voxels.dtype
     assert joined.image.geometry == image.geometry
@@ -76,12 +78,12 @@ def test_a_cancelled_job_stops_and_the_process_lives_on(runner, image):
     for _ in range(2):
         job = one.submit(Request("ask", image))
         next(e for e in job.stream(30) if isinstance(e, Fraction))
-        process = one._worker._process
+        process = one.worker._process
         job.cancel()
         with pytest.raises(Cancelled):
             job.result(5)
         assert process.poll() is None
-    assert one._worker._process is process
+    assert one.worker._process is process
 
 
 def test_a_worker_that_does_not_listen_is_ended(runner, image, monkeypatch):
@@ -89,7 +91,7 @@ def test_a_worker_that_does_not_listen_is_ended(runner, image, monkeypatch):
     one = runner("deaf")
     job = one.submit(Request("ask", image))
     next(e for e in job.stream(30) if e == Stage("Deaf"))
-    process = one._worker._process
+    process = one.worker._process
     job.cancel()
     with pytest.raises(Cancelled):
         job.result(5)
@@ -122,7 +124,7 @@ def test_closing_ends_the_process(runner, image):
     one = runner("endless")
     job = one.submit(Request("ask", image))
     next(e for e in job.stream(30) if isinstance(e, Fraction))
-    process = one._worker._process
+    process = one.worker._process
     started = time.monotonic()
     one.close()
     assert time.monotonic() - started < 0.1  # the window is not kept waiting
@@ -143,7 +145,7 @@ from MedFMLib.worker import ProcessRunner
 runner = ProcessRunner(("--compute", "worker_examples:endless"))
 job = runner.submit(Request("ask", Image(np.zeros((1, 2, 2, 2), np.int16), Geometry((2, 2, 2), np.eye(4)))))
 next(e for e in job.stream(30) if isinstance(e, Fraction))
-print(runner._worker._process.pid, flush=True)
+print(runner.worker._process.pid, flush=True)
 os._exit(1)
 """
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent / "computes")}
