@@ -193,6 +193,7 @@ class Engine:
             started=started.isoformat(timespec="seconds"),
             seconds=round(seconds, 2),
             notes=tuple(work.notes),
+            tokens=work.tokens,
         )
 
 

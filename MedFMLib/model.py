@@ -17,7 +17,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -47,7 +47,7 @@ class SeenObject:
     mask: np.ndarray | None = None
 
 
-def _nothing(_) -> None:
+def _nothing(*_) -> None:
     """Nobody listens."""
 
 
@@ -59,12 +59,16 @@ class Watch:
         on_prompt: gets every prompt, word for word, before it is used.
         on_text: gets pieces of text as they are written.
         on_fraction: gets 0…1.
+        on_note: gets what a person should know of the result; it becomes part of the provenance.
+        on_tokens: gets how many tokens were read and written, after each answer.
         cancelled: asked at least once a token; true ends the work with `Cancelled`.
     """
 
     on_prompt: Callable[[str], None] = _nothing
     on_text: Callable[[str], None] = _nothing
     on_fraction: Callable[[float], None] = _nothing
+    on_note: Callable[[str], None] = _nothing
+    on_tokens: Callable[[int, int], None] = _nothing
     cancelled: Callable[[], bool] = bool
 
 
@@ -225,6 +229,7 @@ class ModelCard:
         seconds_per_slice: rough time per slice on two CPU cores, for warnings; 0 if unknown.
         recipe: one or two sentences on what the model is shown of a volume.
         scores: published numbers.
+        endpoint: of a model that runs elsewhere: where, and how it is asked; see `endpoints.settings.Endpoint`.
         languages, not_for, citation, data: for people.
     """
 
@@ -252,6 +257,7 @@ class ModelCard:
     seconds_per_slice: float = 0.0
     recipe: str = ""
     scores: tuple[Score, ...] = ()
+    endpoint: dict[str, Any] = field(default_factory=dict)
     languages: tuple[str, ...] = ("en",)
     not_for: str = ""
     citation: str = ""

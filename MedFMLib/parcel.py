@@ -67,8 +67,11 @@ def pack(request: Request) -> Parcel:
     return Parcel(rest, memoryview(voxels.reshape(-1).view(np.uint8)))
 
 
-def look(rest: bytes) -> tuple[Request, tuple[int, ...], np.dtype]:
+def look(rest: bytes, limit: int | None = None) -> tuple[Request, tuple[int, ...], np.dtype]:
     """(the request with an image of one voxel, (C, I, J, K), type of the voxels), without the voxels.
+
+    Args:
+        limit: most bytes that its arrays may take, for requests from strangers.
 
     Raises:
         InputError: if it is damaged or of another version.
@@ -83,7 +86,7 @@ def look(rest: bytes) -> tuple[Request, tuple[int, ...], np.dtype]:
         raise InputError(
             f"The request of {len(rest)} bytes is damaged or of another version; send it again."
         ) from error
-    request = wire.loads(rest[4 + size :])
+    request = wire.loads(rest[4 + size :], limit)
     if not isinstance(request, Request):
         raise InputError(f"A request was expected, not a {type(request).__name__}; use the same version of MedFM.")
     return request, shape, dtype

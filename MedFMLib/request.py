@@ -96,6 +96,7 @@ class Provenance:
         started: ISO 8601, UTC.
         seconds: how long it took.
         notes: anything that a reader must know, e.g. that the modality was guessed.
+        tokens: how many the language model read and wrote, of all answers; zeros where it wrote none.
         title: what people call the model; of the embedded one it says that it is a demonstration.
     """
 
@@ -112,6 +113,7 @@ class Provenance:
     started: str = ""
     seconds: float = 0.0
     notes: tuple[str, ...] = ()
+    tokens: tuple[int, int] = (0, 0)
     title: str = ""
 
 

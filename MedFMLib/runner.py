@@ -12,6 +12,7 @@ and its outcome, which is written once before the last event is put.
 from __future__ import annotations
 
 import logging
+import os
 import queue
 import threading
 import time
@@ -226,14 +227,17 @@ class Job:
     def _tell(self, event: Event) -> None:
         with self._ending:
             if not self._ended.is_set():
-                self._queue.put(event)
+                self._put(event)
+
+    def _put(self, event: Event) -> None:
+        self._queue.put(event)
 
     def _end(self, event: Event, response: Response | None = None, error: MedFMError | None = None) -> None:
         with self._ending:
             if not self._ended.is_set():
                 self._response, self._error = response, error
                 self._ended.set()
-                self._queue.put(event)
+                self._put(event)
 
     def _raise_if_cancelled(self) -> None:
         if self._cancel.is_set():
@@ -243,11 +247,47 @@ class Job:
 Compute = Callable[[Request, Progress], Response]
 
 
+@dataclass(frozen=True)
+class EngineState:
+    """What an engine is doing, for people.
+
+    Args:
+        doing: "stopped", "idle" or "working".
+        memory: bytes of main memory that it holds; 0 if unknown.
+        waiting: jobs that wait, of all clients.
+        model: id of the model that answered last; "" if none.
+        note: anything else worth knowing, e.g. that it crashed twice.
+    """
+
+    doing: str
+    memory: int = 0
+    waiting: int = 0
+    model: str = ""
+    note: str = ""
+
+
 class Runner(Protocol):
     """Where jobs run."""
 
     def submit(self, request: Request) -> Job:
         """Start (or queue) the request; returns at once."""
+
+    def state(self) -> EngineState:
+        """What the engine does now. May take as long as its line does, so not for a GUI thread.
+
+        Raises:
+            MedFMError: it can't be reached.
+        """
+
+    def start(self) -> None:
+        """Get ready for the first job, where that takes time.
+
+        Raises:
+            MedFMError: the engine can't be started or reached.
+        """
+
+    def stop(self) -> None:
+        """Give the engine's memory back; the next job starts it again."""
 
     def close(self) -> None:
         """Cancel what runs and free the resources."""
@@ -277,6 +317,16 @@ def run_job(job: Job, compute: Compute) -> None:
         )
 
 
+def memory_of(pid: int) -> int:
+    """Bytes that a process holds in main memory; 0 if unknown."""
+    try:
+        import psutil
+
+        return int(psutil.Process(pid).memory_info().rss)
+    except Exception:  # psutil is missing, or the process has gone
+        return 0
+
+
 def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or ["no details"])[0][:200]
 
@@ -289,7 +339,7 @@ class LocalRunner:
     """
 
     def __init__(self, compute: Compute | None = None):
-        self._compute = compute
+        self._compute, self._own = compute, compute is None
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._open: list[Job] = []
         self._lock = threading.Lock()  # guards _thread, _open and _closed
@@ -312,6 +362,20 @@ class LocalRunner:
                 self._thread.start()
         self._jobs.put(job)
         return job
+
+    def state(self) -> EngineState:
+        """See `Runner`; the memory is that of this process."""
+        with self._lock:
+            open_jobs = sum(not job.ended for job in self._open)
+        return EngineState("working" if open_jobs else "idle", memory_of(os.getpid()), max(open_jobs - 1, 0))
+
+    def start(self) -> None:
+        """See `Runner`; there is nothing to start."""
+
+    def stop(self) -> None:
+        """See `Runner`: the default engine is dropped, with its model."""
+        if self._own and self.state().doing != "working":
+            self._compute = None
 
     def close(self) -> None:
         """Cancel all jobs and let the thread end after the current step."""
@@ -357,6 +421,16 @@ class FakeRunner:
         job = Job(request)
         threading.Thread(target=run_job, args=(job, self._play), daemon=True).start()
         return job
+
+    def state(self) -> EngineState:
+        """See `Runner`."""
+        return EngineState("idle" if self._go.is_set() else "working")
+
+    def start(self) -> None:
+        """See `Runner`."""
+
+    def stop(self) -> None:
+        """See `Runner`."""
 
     def close(self) -> None:
         """Let held jobs end."""

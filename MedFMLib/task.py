@@ -27,6 +27,7 @@ class Work:
         run_task: run another task on the same model and progress, e.g. segment within report.
         provenance: how the results so far came about, for tasks that write it into a document.
         prompts, slices, notes: collected for the provenance, in order and each once.
+        tokens: read and written so far.
     """
 
     model: Any
@@ -37,6 +38,7 @@ class Work:
     prompts: list[str] = field(default_factory=list)
     slices: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    tokens: tuple[int, int] = (0, 0)
 
     def watch(self, start: float = 0.0, end: float = 1.0, stream: bool = False) -> Watch:
         """What to hand to an ability: its 0…1 becomes the job's start…end; text is streamed if wanted."""
@@ -44,8 +46,13 @@ class Work:
             on_prompt=self._tell,
             on_text=self.progress.partial if stream else Watch.on_text,
             on_fraction=lambda value: self.progress.fraction(start + (end - start) * value),
+            on_note=self.note,
+            on_tokens=self._count,
             cancelled=self.progress.cancelled,
         )
+
+    def _count(self, read: int, written: int) -> None:
+        self.tokens = (self.tokens[0] + read, self.tokens[1] + written)
 
     def _tell(self, prompt: str) -> None:
         if prompt not in self.prompts:

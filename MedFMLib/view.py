@@ -55,9 +55,15 @@ class Window:
 
 
 def window_for(image: Image) -> Window:
-    """The window that models are trained with: fixed HU ranges for CT, volume percentiles otherwise."""
+    """The window that models are trained with: fixed HU ranges for CT, volume percentiles otherwise.
+
+    A picture that was windowed by others says so: `facts["window"]` is then its "low high".
+    """
     if image.modality == "CT":
         return Window(CT_WINDOWS)
+    if "window" in image.facts:
+        low, high = map(float, image.facts["window"].split())
+        return Window(((low, high),))
     values = image.scalars
     step = max(1, round((values.size / 2e6) ** (1 / 3)))
     sample = values[::step, ::step, ::step].astype(np.float32).ravel()

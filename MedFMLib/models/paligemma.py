@@ -440,7 +440,9 @@ class PaliGemma:
                 streamer=streamer,
                 stopping_criteria=StoppingCriteriaList([StopWhenCancelled()]),
             )
-        answers = tokenizer.batch_decode(output[:, inputs["input_ids"].shape[1] :], skip_special_tokens=False)
+        length = inputs["input_ids"].shape[1]
+        watch.on_tokens(int(inputs["attention_mask"].sum()), (output.shape[1] - length) * len(output))
+        answers = tokenizer.batch_decode(output[:, length:], skip_special_tokens=False)
         drop = [t for t in (tokenizer.eos_token, tokenizer.pad_token, tokenizer.bos_token) if t]
         return [_without(answer, drop) for answer in answers]
 

@@ -89,6 +89,8 @@ def views_for(request: Request, max_views: int, chooser: ChoosesSlices | None = 
         else:
             count = min(SLICES_PER_QUESTION if max_views == 1 else max_views, last - first + 1)
             numbers = sorted({round(first + (last - first) * (i + 1) / (count + 1)) for i in range(count)})
+            if count > last - first:  # there is room for all
+                numbers = list(range(first, last + 1))
     return [make_view(image, plane, number, window) for number in numbers]
 
 

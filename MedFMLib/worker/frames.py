@@ -39,6 +39,8 @@ class FrameWriter:
             OSError: if the other side has gone.
         """
         with self._lock:
+            if self._stream.closed:
+                raise BrokenPipeError("This side closed the pipe.")
             self._stream.write(HEADER.pack(kind, len(payload)))
             self._stream.write(payload)
             self._stream.flush()

@@ -16,6 +16,7 @@ import queue
 import shutil
 import sys
 import threading
+import time
 from pathlib import Path
 
 
@@ -62,6 +63,7 @@ def listen(stream, work: queue.SimpleQueue, cancel: threading.Event, clear: Path
     from MedFMLib.parcel import Parcel
     from MedFMLib.worker import frames
 
+    parent = os.getppid()
     try:
         while True:
             kind, payload = frames.read_frame(stream)
@@ -74,9 +76,17 @@ def listen(stream, work: queue.SimpleQueue, cancel: threading.Event, clear: Path
             elif kind == frames.CANCEL:
                 cancel.set()
     except (EOFError, OSError):
-        if clear is not None:
+        if clear is not None and _orphaned(parent):
             shutil.rmtree(clear, ignore_errors=True)  # a server that was killed can't do it
         os._exit(0)
+
+
+def _orphaned(parent: int) -> bool:
+    """Did the parent end, rather than just this process's work? It takes a moment until the system says so."""
+    until = time.monotonic() + 0.5
+    while os.getppid() == parent and time.monotonic() < until:
+        time.sleep(0.01)
+    return os.getppid() != parent
 
 
 def serve(stdin, stdout, make_compute, clear: Path | None = None) -> None:
@@ -123,7 +133,7 @@ def main() -> None:
     parser.add_argument(
         "--compute", default="MedFMLib.engine:Engine", help="class with `run`, or factory of a function"
     )
-    parser.add_argument("--clear", type=Path, help="folder to delete when the parent has gone")
+    parser.add_argument("--clear", type=Path, help="folder to delete if the parent was killed")
     options = parser.parse_args()
     sys.path[:1] = [str(options.library)]  # instead of this file's folder
     stdout = os.fdopen(os.dup(1), "wb")

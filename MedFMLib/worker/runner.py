@@ -26,7 +26,7 @@ from ..errors import Cancelled, MedFMError
 from ..messages import error_from_json, event_from_json, relay
 from ..parcel import Parcel, look, pack
 from ..request import Request, Response
-from ..runner import LocalRunner, Progress
+from ..runner import EngineState, LocalRunner, Progress, memory_of
 from . import frames
 
 log = logging.getLogger(__name__)
@@ -121,6 +121,19 @@ class WorkerProcess:
             self._start().write_json(frames.LOAD, content)
         except OSError:
             log.warning("The worker ended before it could load a model ahead")
+
+    def start(self) -> None:
+        """Start the process, if there is none.
+
+        Raises:
+            MedFMError: the interpreter can't be run.
+        """
+        try:
+            self._start()
+        except OSError as error:
+            raise MedFMError(
+                f"The worker process can't be started ({error}); check the Python that runs it."
+            ) from error
 
     @property
     def state(self) -> WorkerState:
@@ -222,16 +235,6 @@ def why_ended(code: int | None, last_words: list[str]) -> str:
     return lines[-1][:200] if lines else f"exit code {code}, no message"
 
 
-def memory_of(pid: int) -> int:
-    """Bytes that a process holds in main memory; 0 if unknown."""
-    try:
-        import psutil
-
-        return int(psutil.Process(pid).memory_info().rss)
-    except Exception:  # psutil is missing, or the process has gone
-        return 0
-
-
 def end_tree(process: subprocess.Popen) -> None:
     """Kill a process and, where the system knows process groups, all that it started."""
     try:
@@ -281,6 +284,20 @@ class ProcessRunner(LocalRunner):
     def __init__(self, arguments: tuple[str, ...] = (), interpreter: str = ""):
         self.worker = WorkerProcess(arguments, interpreter)
         super().__init__(self.worker.run)
+
+    def state(self) -> EngineState:
+        """See `Runner`."""
+        state, waiting = self.worker.state, super().state().waiting
+        note = f"It ended unexpectedly {state.crashes} times." if state.crashes else ""
+        return EngineState(state.doing, state.memory, waiting, state.loaded.get("model", ""), note)
+
+    def start(self) -> None:
+        """See `Runner`; loads no model."""
+        self.worker.start()
+
+    def stop(self) -> None:
+        """See `Runner`."""
+        self.worker.stop()
 
     def close(self) -> None:
         """Cancel all jobs and end the process."""

@@ -284,6 +284,7 @@ class ChatModel:
         finally:
             for hook in hooks:
                 hook.remove()
+        watch.on_tokens(length, output.shape[1] - length)
         return tokenizer.decode(output[0, length:], skip_special_tokens=True).strip()
 
 
