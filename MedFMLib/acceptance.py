@@ -7,13 +7,11 @@ accepted is the gate as the card words it: if a new card words it differently, i
 
 from __future__ import annotations
 
-import json
-import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 
-from . import folders
-from .errors import ModelError, OutputError
+from . import folders, remembered
+from .errors import ModelError
 from .model import ModelCard
 
 
@@ -65,25 +63,8 @@ def check(card: ModelCard) -> None:
 
 def _remembered() -> dict[str, dict]:
     """card id → what was accepted; nothing if the file is missing or damaged, so that it is asked again."""
-    try:
-        content = json.loads(file().read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    if not isinstance(content, dict):
-        return {}
-    return {key: value for key, value in content.items() if isinstance(value, dict)}
+    return {key: value for key, value in remembered.read(file()).items() if isinstance(value, dict)}
 
 
 def _remember(content: dict[str, dict]) -> None:
-    """Write all of it to a temporary file first, so that a crash leaves the old one."""
-    path, temporary = file(), None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, delete=False) as stream:
-            temporary = Path(stream.name)
-            json.dump(content, stream, indent=2, ensure_ascii=False)
-        temporary.replace(path)
-    except OSError as error:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
-        raise OutputError(f"The acceptance can't be written to {path} ({error}); make that folder writable.") from error
+    remembered.write(file(), content, "The acceptance")

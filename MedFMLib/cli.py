@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from . import NOTICE, cli_adapters, cli_marks, cli_plan, cli_store  # noqa: F401 - cli_store adds to `models`
+from . import NOTICE, cli_adapters, cli_endpoints, cli_marks, cli_plan, cli_store  # noqa: F401 - cli_store adds to `models`
 from .errors import Cancelled, InputError, MedFMError
 from .request import DEFAULT_MODEL, Request, Response, SliceChoice
 
@@ -32,6 +32,7 @@ app = typer.Typer(
 )
 app.add_typer(cli_plan.app, name="models")
 app.add_typer(cli_adapters.app, name="adapters")
+app.add_typer(cli_endpoints.app, name="endpoints")
 out, err = Console(), Console(stderr=True)
 
 InputPath = Annotated[Path, typer.Argument(metavar="IMAGE", help="NIfTI, NRRD or MHA file, DICOM file or folder.")]

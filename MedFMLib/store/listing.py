@@ -6,6 +6,9 @@ from dataclasses import asdict
 from typing import Any
 
 from .. import acceptance, machine, registry
+from ..endpoints import egress
+from ..endpoints.settings import Endpoint
+from ..errors import ModelError
 from ..model import ModelCard
 from .files import gigabytes
 
@@ -13,14 +16,26 @@ from .files import gigabytes
 def facts(card: ModelCard) -> dict[str, Any]:
     """The card and what this machine makes of it."""
     weights = {precision: machine.weight_bytes(card, precision) for precision in card.precisions}
-    return asdict(card) | {
-        "weight_bytes": weights,
-        "fits": machine.best_precision(card, machine.free_memory()),
-        "downloaded": machine.is_here(card),
-        "gated": bool(card.gate),
-        "accepted": acceptance.accepted(card),
-        "loadable": card.architecture in registry.architectures(),
-    }
+    return (
+        asdict(card)
+        | {
+            "weight_bytes": weights,
+            "fits": machine.best_precision(card, machine.free_memory()),
+            "downloaded": machine.is_here(card),
+            "gated": bool(card.gate),
+            "accepted": acceptance.accepted(card),
+            "loadable": card.architecture in registry.architectures(),
+        }
+        | _of_endpoint(card)
+    )
+
+
+def _of_endpoint(card: ModelCard) -> dict[str, Any]:
+    """Where a model runs that runs elsewhere, and whether it may be sent anything."""
+    try:
+        return {"host": Endpoint.of(card).host if card.endpoint else "", "allowed": not egress.needed(card)}
+    except ModelError:  # a damaged card; asking it says what is wrong
+        return {"host": "?", "allowed": False}
 
 
 def matches(card: ModelCard, search: str, modality: str = "") -> bool:
@@ -42,13 +57,17 @@ def parameters(count: int) -> str:
 
 def fits(row: dict[str, Any]) -> str:
     """The best precision that fits into the free memory, with its size."""
+    if row["endpoint"]:
+        return "runs elsewhere"
     if row["fits"]:
         return f"{row['fits']}, {size(row['weight_bytes'][row['fits']])}"
     return "not known" if None in row["weight_bytes"].values() else "no"
 
 
 def state(row: dict[str, Any]) -> str:
-    """Is it here, gated, loadable?"""
+    """Is it here, gated, loadable? Of an endpoint: where, and was it allowed?"""
+    if row["endpoint"]:
+        return f"at {row['host']}" + ("" if row["allowed"] else "; not allowed yet")
     words = ["here" if row["downloaded"] else "not downloaded"]
     if row["gated"]:
         words.append("gated, accepted" if row["accepted"] else "gated")

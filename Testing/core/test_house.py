@@ -22,8 +22,9 @@ FLOORS = (
         "shelf",
         "messages",
         "parcel",
+        "remembered",
     ),
-    ("models", "tasks", "measure", "reports", "slices", "regions", "files", "machine"),
+    ("models", "tasks", "measure", "reports", "slices", "regions", "files", "machine", "endpoints", "burned_in"),
     (
         "engine",
         "worker",
@@ -35,6 +36,7 @@ FLOORS = (
         "store",
         "cli",
         "cli_adapters",
+        "cli_endpoints",
         "cli_marks",
         "cli_models",
         "cli_plan",

@@ -1,0 +1,225 @@
+"""Finds text that is burned into a picture, and blackens it. Knows pixels; nothing of DICOM, models or endpoints.
+
+Recipe (ours): letters are thin, much brighter (or darker) than what lies around them, of two grey values, small, and
+stand side by side in rows. Thin structures come from a top-hat in two sizes; what lies close together in a row is one
+candidate; a candidate is text if its strokes and its ground are two separate groups of values, its strokes change often
+enough along it, and it begins in the outer part of the picture, where machines write.
+
+**It can miss text**: below 8 pixels in height, faint, written over structures as bright, rotated or handwritten, a single
+letter, or in the middle of the picture; and it can blacken what only looks like text. It is a help, no proof: a person
+must look at images before they go anywhere.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+CONTRAST = 45
+"""Grey values of 255 between strokes and their ground."""
+
+LEAST_HEIGHT, MOST_SHARE = 5, 0.08
+"""Pixels of a row of letters, and its share of the picture's shorter side."""
+
+STROKES = (3, 8)
+"""Radii of the top-hats: strokes up to twice as wide are found."""
+
+LEAST_LENGTH, LETTERS = 2.0, 4
+"""A row is at least so many times as long as high, and its ink begins so often along it."""
+
+SEPARATION = 0.83
+"""Least share of the variance that is between strokes and ground (Otsu's criterion)."""
+
+SAME, ONE_INK = 4, 0.2
+"""Least share of a row's ink that is of one grey value ± 4; the rest are the soft edges of letters."""
+
+CALM = 0.3
+"""Most spread of the ground around letters, as a share of the contrast."""
+
+LEAST_SIDE = 128
+"""Pixels along a picture's shorter side: in a smaller one no name can be read."""
+
+MIDDLE = 0.5
+"""A row that lies wholly in the inner half of the picture, in both directions, is left alone."""
+
+
+@dataclass(frozen=True)
+class Area:
+    """A rectangle of a picture: rows top…bottom − 1, columns left…right − 1."""
+
+    top: int
+    left: int
+    bottom: int
+    right: int
+
+
+def mask(pixels: np.ndarray) -> tuple[np.ndarray, tuple[Area, ...]]:
+    """A picture with its text blackened.
+
+    Args:
+        pixels: (H, W, 3) uint8.
+
+    Returns:
+        (a copy, the areas that were blackened); the picture itself if there are none.
+    """
+    areas = find(pixels)
+    if not areas:
+        return pixels, ()
+    clean = pixels.copy()
+    for area in areas:
+        clean[area.top : area.bottom, area.left : area.right] = 0
+    return clean, areas
+
+
+def find(pixels: np.ndarray) -> tuple[Area, ...]:
+    """Areas that may be text.
+
+    Args:
+        pixels: (H, W, 3) uint8; of a CT in three windows, the darkest counts, where only what is bright in all is bright.
+    """
+    grey = pixels.min(axis=2)
+    found: list[Area] = []
+    for values in (grey, 255 - grey):
+        for radius in STROKES:
+            found += _rows(values, radius)
+    return tuple(_merged(found))
+
+
+def _rows(grey: np.ndarray, radius: int) -> list[Area]:
+    """Rows of bright letters with strokes up to twice `radius` wide."""
+    import SimpleITK as sitk
+
+    height, width = grey.shape
+    if min(height, width) < LEAST_SIDE:
+        return []
+    padded = np.pad(grey, 2 * radius, mode="edge")
+    hat = sitk.GetArrayFromImage(sitk.WhiteTopHat(sitk.GetImageFromArray(padded), (radius, radius), sitk.sitkBox))
+    thin = hat[2 * radius : -2 * radius, 2 * radius : -2 * radius] > CONTRAST
+    letters = [box for box in _boxes(thin) if _may_be_letters(box, radius)]
+    return [row for row in _chained(letters) if _is_text(grey, thin, row)]
+
+
+def _boxes(mask_: np.ndarray) -> list[Area]:
+    """Bounding boxes of 8-connected parts."""
+    import SimpleITK as sitk
+
+    parts = sitk.ConnectedComponent(sitk.GetImageFromArray(mask_.astype(np.uint8)), True)
+    shapes = sitk.LabelShapeStatisticsImageFilter()
+    shapes.Execute(parts)
+    boxes = (shapes.GetBoundingBox(label) for label in shapes.GetLabels())
+    return [Area(y, x, y + h, x + w) for x, y, w, h in boxes]
+
+
+def _may_be_letters(box: Area, radius: int) -> bool:
+    height, width = box.bottom - box.top, box.right - box.left
+    return 3 <= height <= 8 * radius and width <= 30 * height
+
+
+def _chained(boxes: list[Area]) -> list[Area]:
+    """Boxes side by side in a row, joined."""
+    rows: list[Area] = []
+    for box in sorted(boxes, key=lambda b: b.left):
+        for place, row in enumerate(rows):
+            tall = max(row.bottom - row.top, box.bottom - box.top)
+            overlap = min(row.bottom, box.bottom) - max(row.top, box.top)
+            least = min(row.bottom - row.top, box.bottom - box.top)
+            gap = box.left - row.right
+            whole = max(row.bottom, box.bottom) - min(row.top, box.top)
+            if overlap >= 0.5 * least and gap <= 1.2 * tall and whole <= 1.7 * max(least, LEAST_HEIGHT) + 2:
+                rows[place] = _union(row, box)
+                break
+        else:
+            rows.append(box)
+    return rows
+
+
+def _is_text(grey: np.ndarray, thin: np.ndarray, row: Area) -> bool:
+    height, width = row.bottom - row.top, row.right - row.left
+    if (
+        not LEAST_HEIGHT <= height <= MOST_SHARE * min(grey.shape)
+        or width < LEAST_LENGTH * height
+        or _in_the_middle(row, grey.shape)
+    ):
+        return False
+    inside = (slice(row.top, row.bottom), slice(row.left, row.right))
+    strokes, values = thin[inside], grey[inside]
+    if not 0.1 <= strokes.mean() <= 0.75 or _letters(strokes) < LETTERS or _separation(values) < SEPARATION:
+        return False
+    counts = np.convolve(np.bincount(values[strokes], minlength=256), np.ones(2 * SAME + 1), "same")
+    if counts.max() < ONE_INK * np.count_nonzero(strokes):
+        return False
+    # around the letters there is ground, and it is calm
+    around = (slice(max(row.top - 3, 0), row.bottom + 3), slice(max(row.left - 3, 0), row.right + 3))
+    wide = np.pad(thin[around], 1)
+    near = wide[1:-1, 1:-1] | wide[:-2, 1:-1] | wide[2:, 1:-1] | wide[1:-1, :-2] | wide[1:-1, 2:]
+    ground = grey[around][~near]
+    if ground.size < 20:
+        return False
+    low, middle, high = np.percentile(ground, (15, 50, 85))
+    return high - low <= CALM * max(float(np.median(values[strokes])) - middle, 1.0)
+
+
+def _letters(strokes: np.ndarray) -> int:
+    """How often, along a line through a row, ink begins: about once or twice a letter, also where letters touch."""
+    begins = (np.diff(strokes.astype(np.int8), axis=1) > 0).sum(axis=1) + strokes[:, 0]
+    return int(np.sort(begins)[len(begins) // 2 :].mean())
+
+
+def _in_the_middle(row: Area, shape: tuple[int, ...]) -> bool:
+    (height, width), edge = shape[:2], (1 - MIDDLE) / 2
+    return (
+        row.top > edge * height
+        and row.bottom < (1 - edge) * height
+        and row.left > edge * width
+        and row.right < (1 - edge) * width
+    )
+
+
+def _separation(values: np.ndarray) -> float:
+    """Otsu's criterion (IEEE Trans. SMC 9:62, 1979): largest share of the variance that lies between two groups, 0…1."""
+    counts = np.bincount(values.astype(np.uint8).ravel(), minlength=256).astype(np.float64)
+    share = counts / counts.sum()
+    low = share.cumsum()
+    mean = (share * np.arange(256)).cumsum()
+    variance = (share * np.arange(256) ** 2).sum() - mean[-1] ** 2
+    inner = low * (1 - low)
+    between = np.where(inner > 1e-9, (mean[-1] * low - mean) ** 2 / np.maximum(inner, 1e-9), 0)
+    return float(between.max() / variance) if variance > 1 else 0.0
+
+
+def _union(a: Area, b: Area) -> Area:
+    return Area(min(a.top, b.top), min(a.left, b.left), max(a.bottom, b.bottom), max(a.right, b.right))
+
+
+def _merged(areas: list[Area]) -> list[Area]:
+    """Areas with a margin, overlapping ones as one."""
+    left = [_wider(area) for area in areas]
+    done: list[Area] = []
+    while left:
+        area = left.pop()
+        touching = [other for other in left + done if _same(area, other)]
+        if touching:
+            left = [other for other in left if other not in touching]
+            done = [other for other in done if other not in touching]
+            for other in touching:
+                area = _union(area, other)
+            left.append(area)
+        else:
+            done.append(area)
+    return sorted(done, key=lambda a: (a.top, a.left))
+
+
+def _wider(area: Area) -> Area:
+    margin = 2 + (area.bottom - area.top) // 4
+    return Area(max(area.top - margin, 0), max(area.left - margin, 0), area.bottom + margin, area.right + margin)
+
+
+def _same(a: Area, b: Area) -> bool:
+    """Do two areas overlap so that one rectangle for both covers little else?"""
+    overlap = a.top < b.bottom and b.top < a.bottom and a.left < b.right and b.left < a.right
+    return overlap and _size(_union(a, b)) <= 1.2 * (_size(a) + _size(b))
+
+
+def _size(area: Area) -> int:
+    return (area.bottom - area.top) * (area.right - area.left)

@@ -1,0 +1,120 @@
+"""A person's endpoints: adding, listing, removing. Each is a model card on the shelf, so that it is listed like any model."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from .. import registry, remembered, shelf
+from ..errors import InputError, ModelError
+from ..model import AUTOMATIC, ModelCard
+from . import egress, keys
+from .settings import Endpoint
+
+ARCHITECTURE = "openai_api"
+PICTURE_SIDE = 896
+
+
+def cards() -> dict[str, ModelCard]:
+    """Every endpoint by name."""
+    return {name: card for name, card in registry.cards().items() if card.endpoint}
+
+
+def card(name: str) -> ModelCard:
+    """The card of an endpoint.
+
+    Raises:
+        ModelError: if there is none of that name.
+    """
+    known = cards()
+    if name not in known:
+        there = f"there are {', '.join(known)}" if known else "there is none yet"
+        raise ModelError(
+            f"There is no endpoint '{name}'; {there}: add one with `medfm endpoints add NAME URL --model ID`."
+        )
+    return known[name]
+
+
+def make(name: str, endpoint: Endpoint, adapters: tuple[str, ...] = (), picture_side: int = PICTURE_SIDE) -> ModelCard:
+    """A card for an endpoint."""
+    if not 64 <= picture_side <= 4096:
+        raise InputError(f"Pictures may be 64 to 4096 pixels wide, not {picture_side}.")
+    return ModelCard(
+        id=name,
+        title=f"{name} ({endpoint.model})",
+        architecture=ARCHITECTURE,
+        summary=f"Runs at {endpoint.host}; MedFM knows nothing of its quality.",
+        licence="that of the model there",
+        parameters=0,
+        image_size=picture_side,
+        abilities=("writes",),
+        precisions=("as served",),
+        adapters=adapters,
+        default_adapter=AUTOMATIC if adapters else "",
+        recipe=f"Up to {endpoint.max_pictures} uniform slices, numbered, half as wide as one slice alone.",
+        endpoint=endpoint.as_json(),
+    )
+
+
+def add(name: str, endpoint: Endpoint, adapters: tuple[str, ...] = (), picture_side: int = PICTURE_SIDE,
+        again: bool = False) -> ModelCard:  # fmt: skip
+    """Keep an endpoint.
+
+    Args:
+        name: of letters, digits, dots, dashes and underscores. adapters: names of models there that are adapters of it.
+        picture_side: pixels along the side of a picture alone. again: replace one of that name.
+
+    Raises:
+        InputError: if the name is taken, or can't be one. OutputError: if the card can't be written.
+    """
+    if "/" in name:
+        raise InputError(f"'{name}' can't be an endpoint's name; leave out the slash.")
+    shelf.folder_name(name)
+    known = registry.cards()
+    if name in known and not (again and known[name].endpoint):
+        hint = "give --again to replace it" if known[name].endpoint else "choose another name"
+        raise InputError(f"There is a model '{name}' already; {hint}.")
+    same = [other for other in cards() if other != name and keys.variable(other) == keys.variable(name)]
+    if same:  # or one key would go to both
+        raise InputError(f"'{name}' and '{same[0]}' would have the same variable for their keys; choose another name.")
+    made = make(name, endpoint, adapters, picture_side)
+    save(made)
+    return made
+
+
+def save(made: ModelCard) -> None:
+    """Write a card.
+
+    Raises:
+        OutputError: if it can't be written.
+    """
+    remembered.write(shelf.models_root() / shelf.folder_name(made.id) / shelf.CARD, made.as_json(), "The endpoint")
+
+
+def keep_found(made: ModelCard, found: dict[str, Any]) -> ModelCard:
+    """The card with what a test found; written down if it is one of the shelf."""
+    changed = replace(made, endpoint=made.endpoint | {"found": found})
+    if made.id in cards():
+        save(changed)
+    return changed
+
+
+def remove(name: str) -> None:
+    """Delete an endpoint, its key in the keyring, and the yes to it.
+
+    Raises:
+        ModelError: if there is none of that name. OutputError: if it can't be deleted.
+    """
+    gone = card(name)
+    keys.forget(gone)
+    egress.forget(gone)
+    folder = shelf.models_root() / shelf.folder_name(name)
+    try:
+        (folder / shelf.CARD).unlink()
+        folder.rmdir()
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        from ..errors import OutputError
+
+        raise OutputError(f"The endpoint '{name}' can't be deleted ({error}); close what uses it.") from error

@@ -1,0 +1,169 @@
+"""One question to an endpoint over HTTP: streamed, cancelled within 50 ms, tried again. Knows OpenAI's chat protocol.
+
+Each try runs on a thread of its own, so that a cancel is answered whatever the network does: the connection is closed
+and nothing is sent any more. Only before text began is a question put again: when the endpoint can't be reached or is
+busy, after 0.5, 1, 2, … seconds ± half, or as long as Retry-After says. `requests` honours HTTPS_PROXY, NO_PROXY and
+REQUESTS_CA_BUNDLE; this machine is never asked through a proxy. Redirects are not followed: the person allowed one address.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import queue
+import random
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+from ..errors import Cancelled
+from .exchange import Exchange
+from .failures import EndpointError, Failures
+from .settings import CHAT, Endpoint
+from .sse import Reader, Said
+
+TICK = 0.05
+"""Seconds between two looks at whether the job was cancelled."""
+
+FIRST_WAIT, LONGEST_WAIT = 0.5, 30.0
+LONGEST_RETRY = 120.0
+"""An endpoint that asks for more seconds than this is given up at once."""
+
+log = logging.getLogger(__name__)
+
+
+class Client:
+    """Asks one endpoint.
+
+    Args:
+        name: what the person calls it. endpoint: its settings. key: or "".
+        first_wait: seconds before the second try.
+    """
+
+    def __init__(self, name: str, endpoint: Endpoint, key: str = "", first_wait: float = FIRST_WAIT):
+        self.endpoint, self._key, self._first_wait = endpoint, key, first_wait
+        self.failures = Failures(name, endpoint, key)
+
+    def chat(
+        self,
+        body: dict[str, Any],
+        cancelled: Callable[[], bool] = bool,
+        on_text: Callable[[str], None] = lambda _: None,
+    ) -> Said:
+        """Put a question and take the answer.
+
+        Args:
+            body: what is posted. cancelled: asked every 50 ms. on_text: gets pieces of text as they come.
+
+        Raises:
+            EndpointError: in one sentence. Cancelled: within 50 ms after `cancelled()` turned true.
+        """
+
+        def read(status: int, headers, chunks) -> Any:
+            if not 200 <= status < 300:
+                raise self.failures.of_status(status, _all(chunks), _retry_after(headers))
+            return Reader(self.failures, "event-stream" in headers.get("Content-Type", "")).pieces(chunks)
+
+        data = json.dumps(body).encode()
+        return self._tried("POST", CHAT, data, read, cancelled, on_text)
+
+    def models(self, cancelled: Callable[[], bool] = bool) -> list[dict[str, Any]]:
+        """What the endpoint offers: objects with "id", and whatever the server adds.
+
+        Raises:
+            EndpointError: in one sentence. Cancelled: as `chat`.
+        """
+        found: list[dict[str, Any]] = []
+
+        def read(status: int, headers, chunks) -> Any:
+            body = _all(chunks)
+            if status != 200:
+                raise self.failures.of_status(status, body, _retry_after(headers))
+            try:
+                items = json.loads(body)["data"]
+                found[:] = [item for item in items if isinstance(item, dict) and isinstance(item.get("id"), str)]
+            except (ValueError, KeyError, TypeError):
+                raise self.failures.nonsense("something else than a list of models") from None
+            yield Said("")
+
+        self._tried("GET", "/models", None, read, cancelled, lambda _: None)
+        return found
+
+    # -- how -------------------------------------------------------------------------------------
+
+    def _tried(self, method: str, path: str, data: bytes | None, read, cancelled, on_text) -> Said:
+        deadline = time.monotonic() + self.endpoint.total_seconds
+        for number in range(self.endpoint.tries):
+            try:
+                return self._once(method, path, data, read, cancelled, on_text, deadline)
+            except EndpointError as error:
+                wait = error.wait if error.wait is not None else self._back_off(number)
+                last = number + 1 == self.endpoint.tries or wait > LONGEST_RETRY or time.monotonic() + wait > deadline
+                if not error.again or last:
+                    raise
+                log.info("%s Trying again in %.1f s.", error, wait)
+            _sleep(wait, cancelled)
+        raise AssertionError("no try was made")
+
+    def _back_off(self, number: int) -> float:
+        return min(self._first_wait * 2**number, LONGEST_WAIT) * random.uniform(0.5, 1.5)
+
+    def _once(self, method, path, data, read, cancelled, on_text, deadline: float) -> Said:
+        if cancelled():
+            raise Cancelled
+        exchange = Exchange(self.failures, method, path, data, self._key, read)
+        began = False
+        exchange.start()
+        try:
+            while True:
+                if cancelled():
+                    raise Cancelled
+                if time.monotonic() > deadline:
+                    raise self.failures.slow(self.endpoint.total_seconds)
+                try:
+                    event = exchange.events.get(timeout=TICK)
+                except queue.Empty:
+                    continue
+                if isinstance(event, str):
+                    began = True
+                    on_text(event)
+                elif isinstance(event, EndpointError):
+                    event.again = event.again and not began
+                    raise event
+                elif isinstance(event, BaseException):
+                    raise event
+                else:
+                    return event
+        finally:
+            exchange.close()
+
+
+def _all(chunks) -> bytes:
+    return b"".join(chunks)
+
+
+def _sleep(seconds: float, cancelled: Callable[[], bool]) -> None:
+    end = time.monotonic() + seconds
+    while (left := end - time.monotonic()) > 0:
+        if cancelled():
+            raise Cancelled
+        time.sleep(min(left, TICK))
+
+
+def _retry_after(headers) -> float | None:
+    """Seconds to wait by Retry-After, as a number or a date (RFC 9110, 10.2.3); None if it isn't said."""
+    text = headers.get("Retry-After", "").strip()
+    if not text:
+        return None
+    try:
+        return max(0.0, float(text))
+    except ValueError:
+        pass
+    try:
+        when = parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    when = when if when.tzinfo else when.replace(tzinfo=UTC)
+    return max(0.0, (when - datetime.now(UTC)).total_seconds())

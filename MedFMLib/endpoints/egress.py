@@ -1,0 +1,108 @@
+"""The person's yes to what leaves the machine, asked once for each endpoint and remembered. Knows cards; sends nothing.
+
+What was allowed is the text as it was shown: if the address, the number of pictures or the masking changes, it is asked
+again. An endpoint on this machine needs no yes, unless it is known to send pictures on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from .. import folders, remembered
+from ..errors import ModelError
+from ..model import ModelCard
+from .settings import Endpoint
+
+
+def file() -> Path:
+    """Where it is remembered: in the person's folder for settings."""
+    return folders.settings() / "endpoints-allowed.json"
+
+
+def needed(card: ModelCard) -> bool:
+    """Must a person be asked before this model gets anything?"""
+    if not card.endpoint or not Endpoint.of(card).leaves:
+        return False
+    said = remembered.read(file()).get(_key(card))
+    return not (isinstance(said, dict) and said.get("sent") == says(card))
+
+
+def allow(card: ModelCard) -> None:
+    """Remember that a person said yes to `says(card)`.
+
+    Raises:
+        OutputError: if it can't be written down.
+    """
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    known = remembered.read(file())
+    remembered.write(file(), known | {_key(card): {"sent": says(card), "when": now}}, "The permission")
+
+
+def forget(card: ModelCard) -> None:
+    """Take a yes back; nothing happens if there is none.
+
+    Raises:
+        OutputError: if it can't be written down.
+    """
+    known = remembered.read(file())
+    if known.pop(_key(card), None) is not None:
+        remembered.write(file(), known, "The permission")
+
+
+def check(card: ModelCard) -> None:
+    """Let an endpoint pass that needs no yes, or got it.
+
+    Raises:
+        ModelError: if a yes is missing.
+    """
+    if needed(card):
+        raise ModelError(
+            f"{card.title} would get pictures of the volume, and sending them to {Endpoint.of(card).host} was not allowed on "
+            f"this machine; see what is sent and allow it with `medfm endpoints allow {card.id}`."
+        )
+
+
+def says(card: ModelCard) -> str:
+    """What is sent to an endpoint and what is not, for the person who is asked. Plain text, one fact a line."""
+    endpoint = Endpoint.of(card)
+    lines = [
+        f"With each question, MedFM sends to {endpoint.url} (model {endpoint.model}):",
+        f"- up to {endpoint.max_pictures} pictures of slices, at most {card.image_size}×{card.image_size} pixels, as "
+        f"{endpoint.format.upper()};",
+        "- the question as you type it, and the earlier questions and answers of the conversation;",
+        "- for a marked region, its modality, plane, size and side.",
+        "Never sent: DICOM tags, names, dates, UIDs, file names, the volume itself.",
+    ]
+    if endpoint.mask_text:
+        lines.append(
+            "Text that is burned into pictures is looked for and blackened. The search can miss some: look at your images first. "
+            "A face can be recognised in some slices, and no search removes that."
+        )
+    else:
+        lines.append("Text that is burned into pictures is sent as it is.")
+    if endpoint.scheme == "http" and not endpoint.is_loopback:
+        lines.append("The way there is not encrypted: whoever is on the network can read it.")
+    if endpoint.is_loopback:
+        lines.append("The address is this machine, but the name of the model says that it runs at its maker's.")
+    if endpoint.openai_key:
+        lines.append("The key in OPENAI_API_KEY goes there, too.")
+    lines.append("Whoever runs the endpoint may keep what it gets. You are responsible for the permission to send it.")
+    return "\n".join(lines)
+
+
+def sent(card: ModelCard, pictures: int, side: int, question: str, history: Sequence[tuple[str, str]] = ()) -> str:
+    """What one question sends, in a few words.
+
+    Args:
+        pictures: how many. side: pixels along each. history: earlier (question, answer) pairs.
+    """
+    endpoint = Endpoint.of(card)
+    many = f"{pictures} picture{'s' * (pictures != 1)} of {side}×{side} pixels ({endpoint.format.upper()})"
+    words = f"a question of {len(question)} characters"
+    return f"{many}, {words}" + (f" and {len(history)} earlier turn{'s' * (len(history) != 1)}" if history else "")
+
+
+def _key(card: ModelCard) -> str:
+    return f"{card.id} {Endpoint.of(card).url}"

@@ -1,0 +1,155 @@
+"""What a model card says of an endpoint: `Endpoint`. Knows addresses; asks nothing of the network."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+from urllib.parse import urlsplit
+
+from ..errors import InputError, ModelError
+from ..model import ModelCard
+
+FORMATS = ("png", "jpeg")
+CHAT = "/chat/completions"
+SENT_ON = ("-cloud", ":cloud")
+"""Ends of names of models that a local Ollama sends on to its maker's servers."""
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Where a model runs, and how it is asked.
+
+    Args:
+        url: base address, to which "/chat/completions" is added, such as "http://localhost:11434/v1".
+        model: its name there.
+        max_pictures: most pictures in one question.
+        format: "png" or "jpeg", how pictures are sent.
+        mask_text: are areas that may be burned-in text blackened before pictures are sent?
+        insecure: may unencrypted http go to another machine?
+        ca: file with certificates to trust; "" for the environment's (REQUESTS_CA_BUNDLE) or the usual ones.
+        openai_key: is the key in OPENAI_API_KEY?
+        stop: texts at which an answer ends, at most 4.
+        connect_seconds, read_seconds, total_seconds: longest wait for a connection, for the next byte, for the answer.
+        tries: how often a question is put while the endpoint can't be reached or is busy.
+        found: what the last test found; see `probe`.
+
+    Raises:
+        InputError: if a value can't be used.
+    """
+
+    url: str
+    model: str
+    max_pictures: int = 8
+    format: str = "png"
+    mask_text: bool = True
+    insecure: bool = False
+    ca: str = ""
+    openai_key: bool = False
+    stop: tuple[str, ...] = ()
+    connect_seconds: float = 10.0
+    read_seconds: float = 180.0
+    total_seconds: float = 900.0
+    tries: int = 4
+    found: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "url", base_address(self.url))
+        object.__setattr__(self, "stop", tuple(self.stop))
+        if not self.model.strip():
+            raise InputError("An endpoint needs the name of a model there; give it with --model.")
+        if self.format not in FORMATS:
+            raise InputError(f"Pictures are sent as {' or '.join(FORMATS)}, not '{self.format}'.")
+        if not 1 <= self.max_pictures <= 256:
+            raise InputError(f"A question may have 1 to 256 pictures, not {self.max_pictures}.")
+        if len(self.stop) > 4:
+            raise InputError(f"An answer may end at no more than 4 texts, not {len(self.stop)}.")
+        if min(self.connect_seconds, self.read_seconds, self.total_seconds, self.tries) <= 0:
+            raise InputError("The seconds to wait and the number of tries must be above 0; correct the card.")
+        if self.scheme == "http" and not self.is_loopback and not self.insecure:
+            raise InputError(
+                f"{self.url} is another machine and http is not encrypted; use https, or add --insecure if the network is safe."
+            )
+
+    @classmethod
+    def of(cls, card: ModelCard) -> Endpoint:
+        """The endpoint of a card.
+
+        Raises:
+            ModelError: if the card names none, has an unknown field or one of the wrong kind.
+        """
+        known = {f.name: f for f in fields(cls)}
+        unknown = sorted(set(card.endpoint) - set(known))
+        if unknown or not card.endpoint:
+            what = f"has unknown fields {', '.join(unknown)}" if unknown else "is missing"
+            raise ModelError(
+                f"The endpoint in the card of {card.title} {what}; add it again with `medfm endpoints add`."
+            )
+        kinds = {"str": str, "int": int, "bool": bool, "float": int | float, "dict[str, Any]": dict}
+        for name, value in card.endpoint.items():
+            kind = kinds.get(str(known[name].type), list | tuple)
+            if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+                raise ModelError(
+                    f"In the card of {card.title}, the endpoint's '{name}' can't be {value!r}; correct it."
+                )
+        try:
+            return cls(**card.endpoint)
+        except (InputError, TypeError) as error:
+            raise ModelError(f"The endpoint in the card of {card.title} can't be used: {error}") from None
+
+    def as_json(self) -> dict[str, Any]:
+        """What a card keeps."""
+        return asdict(self) | {"stop": list(self.stop)}
+
+    @property
+    def scheme(self) -> str:
+        """ "http" or "https"."""
+        return urlsplit(self.url).scheme
+
+    @property
+    def host(self) -> str:
+        """Machine and port, for people."""
+        return urlsplit(self.url).netloc
+
+    @property
+    def is_loopback(self) -> bool:
+        """Is it this machine?"""
+        return is_loopback(urlsplit(self.url).hostname or "")
+
+    @property
+    def leaves(self) -> bool:
+        """Do pictures leave this machine? Also where a program here is known to send them on."""
+        return not self.is_loopback or self.model.endswith(SENT_ON)
+
+
+def is_loopback(host: str) -> bool:
+    """Is a host's name or address that of this machine?"""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def base_address(url: str) -> str:
+    """An address as people give it → the base of the API, without a slash at its end.
+
+    Raises:
+        InputError: if it is no http address, or has a key, a query or a fragment in it.
+    """
+    try:
+        parts = urlsplit(url.strip())
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        host, parts = None, urlsplit("")
+    if parts.scheme not in ("http", "https") or not host:
+        shown = url if "@" not in url and "?" not in url else "What was given"
+        raise InputError(f"{shown} is no address of an endpoint; give one such as http://localhost:11434/v1.")
+    if parts.username is not None or parts.password is not None or parts.query or parts.fragment:
+        raise InputError(
+            f"The address of {host} may not have a user, key, query or fragment in it; store a key with "
+            "`medfm endpoints key NAME`."
+        )
+    path = parts.path.rstrip("/").removesuffix(CHAT)
+    return f"{parts.scheme}://{parts.netloc.lower()}{path or '/v1'}"

@@ -1,0 +1,192 @@
+"""Models behind OpenAI's chat protocol: vLLM, llama.cpp, Ollama, LM Studio, a hospital's endpoint. Loads nothing, needs no torch.
+
+What such a model is shown of a volume is ours, since nothing is known of it: up to as many uniform slices as its card
+says, numbered, half as wide as one slice alone. Windows and views are those of every model (`view`). Before pictures leave
+the machine a person said yes (`endpoints.egress`), and burned-in text is blackened (`burned_in`) if the card says so.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from .. import burned_in
+from ..endpoints import egress, keys
+from ..endpoints.client import Client
+from ..endpoints.failures import EndpointError
+from ..endpoints.settings import Endpoint
+from ..errors import Cancelled, InputError, ModelError
+from ..model import AUTOMATIC, LoadedFacts, ModelCard, Watch
+from ..view import View
+from .parts.chat import INSTRUCTION, REQUESTS, uniform
+
+MODEL_TYPES = ()
+"""No folder with weights is one of these."""
+
+HELD = "as served"
+"""In place of a precision: how the weights are held is not ours to say."""
+
+LEAST_SIDE = 224
+JPEG_QUALITY = 92
+
+
+def load(card: ModelCard, adapter: str, precision: str, progress) -> OpenAIModel:
+    """Make ready to ask; nothing is sent yet.
+
+    Raises:
+        ModelError: if the card, key or adapter can't be used, or a person has not allowed the endpoint.
+    """
+    egress.check(card)
+    made = OpenAIModel(card, Client(card.id, Endpoint.of(card), keys.key(card)))
+    made.use_adapter(adapter)
+    return made
+
+
+class OpenAIModel:
+    """A model at an endpoint. `Writes`.
+
+    Args:
+        card: with `endpoint`. client: asks it.
+    """
+
+    remembers = True
+
+    def __init__(self, card: ModelCard, client: Client):
+        self.card, self.client, self.endpoint = card, client, client.endpoint
+        self.max_views = self.endpoint.max_pictures
+        self.facts = LoadedFacts(f"{self.endpoint.model} at {self.endpoint.host}", HELD)
+        self._name = self.endpoint.model
+
+    def use_adapter(self, name: str) -> None:
+        """Ask by an adapter's name in place of the model's, as vLLM has it; the base for "" and `AUTOMATIC`.
+
+        Raises:
+            ModelError: if the card has no such adapter.
+        """
+        name = "" if name == AUTOMATIC else name
+        if name and name not in self.card.adapters:
+            known = f"it has {', '.join(self.card.adapters)}" if self.card.adapters else "its card names none"
+            raise ModelError(
+                f"{self.card.title} has no adapter '{name}': {known}; an adapter must be at the endpoint, and is named with "
+                "`medfm endpoints add … --adapter`."
+            )
+        self._name = name or self.endpoint.model
+        self.facts = replace(self.facts, adapter=name, revision=f"{self._name} at {self.endpoint.host}")
+
+    def choose_slices(self, count: int) -> list[int]:
+        """See `ChoosesSlices`: uniform ones."""
+        return uniform(count, self.max_views)
+
+    def side(self, count: int) -> int:
+        """Pixels along the side of each of `count` pictures."""
+        return (
+            self.card.image_size
+            if count == 1
+            else max(min(self.card.image_size, LEAST_SIDE), self.card.image_size // 2)
+        )
+
+    def write(
+        self,
+        views: Sequence[View],
+        text: str = "",
+        *,
+        kind: str = "answer",
+        history: Sequence[tuple[str, str]] = (),
+        max_tokens: int = 64,
+        watch: Watch = Watch(),
+    ) -> str:
+        """See `Writes.write`; the pictures stand in the first of all turns.
+
+        Raises:
+            InputError: for no views or more than `max_views`. ModelError: in one sentence, whatever goes wrong there.
+            Cancelled: within 200 ms after `watch.cancelled()` turns true; the connection is closed.
+        """
+        if not 1 <= len(views) <= self.max_views:
+            raise InputError(
+                f"{self.card.title} looks at 1 to {self.max_views} pictures per question, not {len(views)}."
+            )
+        egress.check(self.card)  # a person may have taken the yes back
+        question, side = text if kind == "answer" else REQUESTS[kind], self.side(len(views))
+        pictures, blackened = [], 0
+        for view in views:
+            if watch.cancelled():
+                raise Cancelled
+            if self.endpoint.mask_text:
+                pixels, areas = burned_in.mask(view.pixels)
+                view, blackened = replace(view, pixels=pixels), blackened + len(areas)
+            pictures.append(encode(view.square(side), self.endpoint.format))
+        watch.on_prompt(self._shown(len(views), side, question, history))
+        said = self.client.chat(self._body(pictures, question, history, max_tokens), watch.cancelled, watch.on_text)
+        self._note(said, len(views), side, question, history, blackened, max_tokens, watch)
+        return said.text.strip()
+
+    def _body(self, pictures: Sequence[str], question: str, history, max_tokens: int) -> dict[str, Any]:
+        """What is posted. Nothing else leaves the machine."""
+        turns = [{"role": "system", "content": INSTRUCTION}]
+        for number, (asked, answer) in enumerate([*history, (question, None)]):
+            turns.append({"role": "user", "content": asked if number else first_turn(pictures, asked)})
+            if answer is not None:
+                turns.append({"role": "assistant", "content": answer})
+        body = {"model": self._name, "messages": turns, "max_tokens": max_tokens, "temperature": 0, "stream": True}
+        return body | ({"stop": list(self.endpoint.stop)} if self.endpoint.stop else {})
+
+    def _shown(self, count: int, side: int, question: str, history) -> str:
+        """The prompt as provenance keeps it."""
+        lines = [f"system: {INSTRUCTION}"]
+        pictures = f"[{count} × {side}×{side} {self.endpoint.format}] "
+        for number, (asked, answer) in enumerate([*history, (question, None)]):
+            lines.append(f"user: {'' if number else pictures}{asked}")
+            lines += [] if answer is None else [f"assistant: {answer}"]
+        return "\n".join(lines)
+
+    def _note(
+        self, said, count: int, side: int, question: str, history, blackened: int, max_tokens: int, watch
+    ) -> None:
+        """Say where the answer came from, what was sent there, and what to know of it."""
+        reported = "".join(c for c in said.model if c.isprintable())[:120] or self._name
+        self.facts = replace(self.facts, revision=f"{reported} at {self.endpoint.host}")
+        sent = egress.sent(self.card, count, side, question, history)
+        watch.on_tokens(*said.tokens)
+        watch.on_note(
+            f"The answer came from {self.endpoint.host}, which calls the model {reported} and was sent {sent}."
+        )
+        if self.endpoint.mask_text:
+            areas = f"{blackened} area{'s' * (blackened != 1)}" if blackened else "No area"
+            watch.on_note(
+                f"{areas} that may be burned-in text {'were' if blackened > 1 else 'was'} blackened before sending."
+            )
+        if said.finish == "length" and not said.text.strip():
+            raise EndpointError(
+                f"{self.card.title} wrote nothing within {max_tokens} tokens, as models that think first do; allow more.",
+                "length",
+            )
+        if said.finish == "length":
+            watch.on_note(f"The answer was cut at {max_tokens} tokens.")
+
+
+def first_turn(pictures: Sequence[str], question: str) -> list[dict[str, Any]]:
+    """Pictures, numbered if there are several, then the question."""
+    parts = []
+    for number, url in enumerate(pictures, 1):
+        parts += [{"type": "text", "text": f"Picture {number}: "}] if len(pictures) > 1 else []
+        parts.append({"type": "image_url", "image_url": {"url": url}})
+    return [*parts, {"type": "text", "text": question}]
+
+
+def encode(picture: np.ndarray, form: str) -> str:
+    """(H, W, 3) uint8 → a data URL with nothing but the pixels.
+
+    Args:
+        form: "png", or "jpeg" of quality 92.
+    """
+    from PIL import Image as Picture
+
+    stream = io.BytesIO()
+    options = {"quality": JPEG_QUALITY} if form == "jpeg" else {}
+    Picture.fromarray(np.ascontiguousarray(picture)).save(stream, form.upper(), **options)
+    return f"data:image/{form};base64,{base64.b64encode(stream.getvalue()).decode()}"
