@@ -24,7 +24,11 @@ class ServerInTest:
     """A server in a process of its own, and how to talk to it."""
 
     def __init__(self, *arguments: str, compute: str = COMPUTE, token: str = TOKEN, temp: Path | None = None):
-        environment = {**os.environ, **({"TMPDIR": str(temp)} if temp else {})}
+        environment = {
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join([str(COMPUTES), str(ROOT)]),
+            **({"TMPDIR": str(temp)} if temp else {}),
+        }
         command = [
             sys.executable,
             "-u",
@@ -39,6 +43,7 @@ class ServerInTest:
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT, env=environment
         )
+        self.temp = temp
         self.log: list[str] = []
         threading.Thread(target=self._read_log, daemon=True).start()
         self.token = token

@@ -35,7 +35,6 @@ class DrainingServer(uvicorn.Server):
     def handle_exit(self, sig: int, frame) -> None:
         """A first signal drains, a second one ends at once."""
         self.drain(at_once=self._service.jobs.draining)
-        self._captured_signals.append(sig)
 
     def drain(self, at_once: bool = False) -> None:
         """End as at a signal; from any thread."""
@@ -115,8 +114,6 @@ def serve(settings: Settings, tokens: dict[str, str], announce: Callable[[int], 
 
     try:
         asyncio.run(run())
-    except KeyboardInterrupt:
-        pass  # uvicorn raises the signal again when it is through
     finally:
         service.jobs.close()
         volumes.close()

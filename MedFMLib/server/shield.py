@@ -89,13 +89,40 @@ def error_answer(error: MedFMError) -> tuple[int, dict[str, str], bytes]:
     """(status, headers, body) that tell an error."""
     status, body = status_of(error), json.dumps(error_content(error)).encode()
     headers = {"content-type": "application/json", "content-length": str(len(body))}
-    if status in (408, 413):
-        headers["connection"] = "close"  # the rest of the body is not read
     if status in (429, 503):
         headers["retry-after"] = "2"
     if status == 401:
         headers["www-authenticate"] = "Bearer"
     return status, headers, body
+
+
+class _Body:
+    """A request's body as it arrives: not too much, not too slowly."""
+
+    def __init__(self, scope, receive, limits: Limits):
+        names = {name for name, value in scope["headers"] if value != b"0"}
+        self.whole = not names & {b"content-length", b"transfer-encoding"}
+        self._receive, self._limits, self._taken = receive, limits, 0
+
+    async def receive(self):
+        """The next piece.
+
+        Raises:
+            TooSlow, TooLong: see there.
+        """
+        if self.whole:  # it only waits for the client to go
+            return await self._receive()
+        try:
+            message = await asyncio.wait_for(self._receive(), self._limits.body_seconds)
+        except TimeoutError:
+            raise TooSlow(
+                f"Nothing of the body arrived for {self._limits.body_seconds:g} s; send it again over a better line."
+            ) from None
+        self._taken += len(message.get("body", b""))
+        if self._taken > self._limits.body:
+            raise TooLong(f"The body is longer than {self._limits.body} bytes, which this server takes; send less.")
+        self.whole = not message.get("more_body", False)
+        return message
 
 
 class Shield:
@@ -113,16 +140,18 @@ class Shield:
         """One request."""
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
-        started, answered = time.monotonic(), {}
+        started, answered, body = time.monotonic(), {}, _Body(scope, receive, self._limits)
 
         async def watched_send(message):
             if message["type"] == "http.response.start":
                 answered["status"] = message["status"]
+                if not body.whole:  # the rest is not read, or a body without an end would be read for ever
+                    message = {**message, "headers": [*message["headers"], (b"connection", b"close")]}
             await asyncio.wait_for(send(message), SEND_SECONDS)
 
         try:
             self._admit(scope)
-            await self._app(scope, self._bounded(receive), watched_send)
+            await self._app(scope, body.receive, watched_send)
         except MedFMError as error:
             await self._refuse(error, answered, watched_send)
         except asyncio.CancelledError:
@@ -169,29 +198,6 @@ class Shield:
             raise TooLong(
                 f"A body of {length} bytes was announced; this server takes {self._limits.body}. Send less, or in pieces."
             )
-
-    def _bounded(self, receive):
-        taken = 0
-
-        async def bounded():
-            nonlocal taken
-            try:
-                message = await (receive() if taken < 0 else asyncio.wait_for(receive(), self._limits.body_seconds))
-            except TimeoutError:
-                raise TooSlow(
-                    f"Nothing of the body arrived for {self._limits.body_seconds:g} s; send it again over a better line."
-                ) from None
-            if message["type"] == "http.request" and taken >= 0:
-                taken += len(message.get("body", b""))
-                if taken > self._limits.body:
-                    raise TooLong(
-                        f"The body is longer than {self._limits.body} bytes, which this server takes; send less."
-                    )
-                if not message.get("more_body"):
-                    taken = -1  # from here on it only waits for the client to go
-            return message
-
-        return bounded
 
     async def _refuse(self, error: MedFMError, answered: dict, send) -> None:
         if answered:

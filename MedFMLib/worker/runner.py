@@ -80,7 +80,7 @@ class WorkerProcess:
         self._frames: queue.SimpleQueue = queue.SimpleQueue()
         self._last_words: deque[str] = deque(maxlen=20)
         self._loaded: dict[str, str] = {}
-        self._working, self._crashes, self._closed = False, 0, False
+        self._working, self._heard, self._crashes, self._closed = False, False, 0, False
 
     def run(self, request: Request, progress: Progress) -> Response:
         """Send the request and relay what the worker says until it is done.
@@ -97,17 +97,17 @@ class WorkerProcess:
             MedFMError: what the worker raised, or that it died.
         """
         progress.stage("Starting the worker" if self._process is None else "Sending the image")
-        self._working = True
+        kept, self._heard, self._working = self._process is not None, False, True
         try:
-            writer = self._start()
-            writer.write(frames.REQUEST, parcel.rest)
-            if isinstance(parcel.voxels, Path):
-                writer.write(frames.VOXELS_FILE, os.fsencode(parcel.voxels))
-            else:
-                writer.write(frames.VOXELS, parcel.voxels)
-            response = self._follow(writer, progress)
+            response = self._send(parcel, progress)
         except (EOFError, OSError) as error:
-            raise self._death() from error
+            death = self._death()
+            if self._heard or not kept:
+                raise death from error
+            try:
+                response = self._send(parcel, progress)  # it had died between two jobs, which is not this one's fault
+            except (EOFError, OSError) as again:
+                raise self._death() from again
         finally:
             self._working = False
         request = look(parcel.rest)[0]
@@ -176,6 +176,15 @@ class WorkerProcess:
             self._writer = frames.FrameWriter(self._process.stdin)
         return self._writer
 
+    def _send(self, parcel: Parcel, progress: Progress) -> bytes:
+        writer = self._start()
+        writer.write(frames.REQUEST, parcel.rest)
+        if isinstance(parcel.voxels, Path):
+            writer.write(frames.VOXELS_FILE, os.fsencode(parcel.voxels))
+        else:
+            writer.write(frames.VOXELS, parcel.voxels)
+        return self._follow(writer, progress)
+
     def _follow(self, writer: frames.FrameWriter, progress: Progress) -> bytes:
         asked_to_stop = None
         while True:
@@ -189,6 +198,7 @@ class WorkerProcess:
                     self.stop()  # it is deep in something that can't be interrupted, e.g. an import
                     raise Cancelled() from None
                 continue
+            self._heard = self._heard or kind != b""
             if kind == frames.RESPONSE:
                 return data
             if kind == frames.ERROR:

@@ -78,3 +78,9 @@ class Scripted:
         """End the process, as when memory runs out."""
         print(rest or "Killed by a test", file=sys.stderr, flush=True)
         os.kill(os.getpid(), 9)
+
+
+def SlowToLoad():
+    """Takes a minute until it is there."""
+    time.sleep(60)
+    return Scripted()
