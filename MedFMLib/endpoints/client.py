@@ -28,6 +28,8 @@ TICK = 0.05
 """Seconds between two looks at whether the job was cancelled."""
 
 FIRST_WAIT, LONGEST_WAIT = 0.5, 30.0
+"""Seconds before the second try, twice as many before each further one, at most so many."""
+
 LONGEST_RETRY = 120.0
 """An endpoint that asks for more seconds than this is given up at once."""
 
@@ -39,11 +41,10 @@ class Client:
 
     Args:
         name: what the person calls it. endpoint: its settings. key: or "".
-        first_wait: seconds before the second try.
     """
 
-    def __init__(self, name: str, endpoint: Endpoint, key: str = "", first_wait: float = FIRST_WAIT):
-        self.endpoint, self._key, self._first_wait = endpoint, key, first_wait
+    def __init__(self, name: str, endpoint: Endpoint, key: str = ""):
+        self.endpoint, self._key = endpoint, key
         self.failures = Failures(name, endpoint, key)
 
     def chat(
@@ -108,7 +109,7 @@ class Client:
         raise AssertionError("no try was made")
 
     def _back_off(self, number: int) -> float:
-        return min(self._first_wait * 2**number, LONGEST_WAIT) * random.uniform(0.5, 1.5)
+        return min(FIRST_WAIT * 2**number, LONGEST_WAIT) * random.uniform(0.5, 1.5)
 
     def _once(self, method, path, data, read, cancelled, on_text, deadline: float) -> Said:
         if cancelled():

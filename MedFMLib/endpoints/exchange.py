@@ -12,13 +12,13 @@ from collections.abc import Iterator
 
 import requests
 from requests.adapters import HTTPAdapter
-from urllib3.exceptions import ReadTimeoutError
+from urllib3.exceptions import ProtocolError, ReadTimeoutError
 
 from .failures import EndpointError, Failures
 from .settings import Endpoint
 
-MOST = 2**25
-"""Bytes of an answer; more is none."""
+MOST, BLOCK = 2**25, 2**16
+"""Bytes of an answer, more is none; and most that are taken at a time."""
 
 
 class Exchange(threading.Thread):
@@ -74,8 +74,14 @@ class Exchange(threading.Thread):
 
     def _chunks(self, response) -> Iterator[bytes]:
         """Bytes as they come."""
-        total, chunked = 0, getattr(response.raw, "chunked", False)
-        for chunk in response.iter_content(None if chunked else 1):
+        total, raw = 0, response.raw
+        if getattr(raw, "chunked", False):
+            chunks = response.iter_content(None)
+        elif hasattr(raw, "read1"):  # since urllib3 2.1
+            chunks = iter(lambda: raw.read1(BLOCK), b"")
+        else:
+            chunks = response.iter_content(1)
+        for chunk in chunks:
             total += len(chunk)
             if total > MOST:
                 raise self._failures.nonsense("more than an answer")
@@ -97,9 +103,11 @@ class Exchange(threading.Thread):
             return failures._key(407) if "407" in str(error) else failures.down(proxy=True)
         if isinstance(error, kinds.ConnectTimeout):
             return failures.down()
-        if isinstance(error, kinds.ReadTimeout) or (error.args and isinstance(error.args[0], ReadTimeoutError)):
+        if isinstance(error, kinds.ReadTimeout | ReadTimeoutError) or (
+            error.args and isinstance(error.args[0], ReadTimeoutError)
+        ):
             return failures.silent(self._endpoint.read_seconds)
-        if isinstance(error, kinds.ChunkedEncodingError):
+        if isinstance(error, kinds.ChunkedEncodingError | ProtocolError):
             return failures.broken()
         if isinstance(error, kinds.ConnectionError):
             return failures.down()

@@ -44,9 +44,11 @@ def data_of(chunks: Iterable[bytes], too_long: Exception) -> Iterator[str]:
     decoder, rest, lines = codecs.getincrementaldecoder("utf-8")("replace"), "", []
     for chunk in chunks:
         rest += decoder.decode(chunk)
-        *whole, rest = _lines(rest)
         if len(rest) > LONGEST_LINE:
             raise too_long
+        if b"\n" not in chunk and b"\r" not in chunk:
+            continue
+        *whole, rest = _lines(rest)
         for line in whole:
             if line:
                 lines += [line[5:].removeprefix(" ")] if line.startswith("data:") else []
@@ -85,12 +87,14 @@ class Reader:
             EndpointError: if it is an error, nonsense, too long, or ends in the middle.
         """
         text, model, finish, ended, length, tokens = [], "", "", False, 0, (0, 0)
+        began = False
         for content in self._objects(chunks):
             if content is None:
                 ended = True
                 break
             if content.get("error"):
                 raise self._failures.in_stream(content["error"])
+            began = True
             piece, finished = self._piece(content)
             tokens = _tokens(content.get("usage")) or tokens
             model, finish = str(content.get("model") or model), finished or finish
@@ -101,13 +105,17 @@ class Reader:
                     raise self._failures.nonsense("more text than a model writes")
                 yield piece
         if not (ended or finish):
-            raise self._failures.broken() if text or self._streamed else self._failures.nonsense("no answer")
+            raise self._failures.broken() if began and self._streamed else self._failures.nonsense("no answer")
         yield Said("".join(text), model, finish, self._streamed, tokens)
 
     def _objects(self, chunks: Iterable[bytes]) -> Iterator[dict[str, Any] | None]:
         """JSON objects; None for "[DONE]"."""
         nonsense = self._failures.nonsense("something that is not JSON")
-        texts = data_of(chunks, nonsense) if self._streamed else [b"".join(chunks).decode("utf-8", "replace")]
+        texts = (
+            data_of(chunks, self._failures.nonsense("a line without end"))
+            if self._streamed
+            else [b"".join(chunks).decode("utf-8", "replace")]
+        )
         for text in texts:
             if text.strip() == "[DONE]":
                 yield None
