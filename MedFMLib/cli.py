@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from . import NOTICE, cli_adapters, cli_endpoints, cli_marks, cli_plan, cli_store  # noqa: F401 - cli_store adds to `models`
+from . import NOTICE, cli_adapters, cli_endpoints, cli_marks, cli_plan, cli_serve, cli_store  # noqa: F401 - cli_store adds to `models`
 from .errors import Cancelled, InputError, MedFMError
 from .request import DEFAULT_MODEL, Request, Response, SliceChoice
 
@@ -32,6 +32,8 @@ app = typer.Typer(
 )
 app.add_typer(cli_plan.app, name="models")
 app.add_typer(cli_adapters.app, name="adapters")
+app.add_typer(cli_serve.app, name="server")
+app.command()(cli_serve.serve)
 app.add_typer(cli_endpoints.app, name="endpoints")
 out, err = Console(), Console(stderr=True)
 
@@ -103,11 +105,15 @@ def _read(path: Path, modality: str, frame: int, series: str):
     return read_image(path, modality=modality.upper(), frame=None if frame < 0 else frame, series=series)
 
 
-def _run(request: Request, quiet: bool, stream: bool = False) -> tuple[Response, bool]:
-    from .engine import Engine
+def _run(request: Request, quiet: bool, stream: bool = False, server: str = "") -> tuple[Response, bool]:
+    if server:
+        run = cli_serve.client(server, os.environ.get("MEDFM_SERVER_CA", "")).run
+    else:
+        from .engine import Engine
 
+        run = Engine().run
     with _progress(quiet, stream) as bar:
-        response = Engine().run(request, bar)
+        response = run(request, bar)
     return response, bar.streamed
 
 
@@ -173,7 +179,7 @@ def segment(
     model: Model = DEFAULT_MODEL, adapter: Adapter = "", precision: Precision = "",
     plane: Plane = "", first: First = -1, last: Last = -1, step: Step = 0,
     points: cli_marks.PointTexts = None, boxes: cli_marks.BoxTexts = None,
-    modality: Modality = "", frame: Frame = -1, series: Series = "", as_json: Json = False,
+    modality: Modality = "", frame: Frame = -1, series: Series = "", server: cli_serve.Url = "", as_json: Json = False,
 ) -> None:  # fmt: skip
     """Segment structures by name, or what is marked; writes NAME.seg.nrrd and NAME.measurements.json."""
     from .files import output_name, write_segmentation, write_text
@@ -184,7 +190,7 @@ def segment(
         "outline" if marked else "segment", volume, labels=tuple(labels or ()), refine=refine, model=model, prompts=marked,
         adapter=adapter, precision=precision, slices=SliceChoice(plane, first, last, step),
     )  # fmt: skip
-    response, _ = _run(request, as_json)
+    response, _ = _run(request, as_json, server=server)
     name = output_name(image)
     files = [write_segmentation(folder / f"{name}.seg.nrrd", response.segmentation, response.provenance)]
     files.append(write_text(folder / f"{name}.measurements.json", json.dumps(_summary(response, files), indent=2)))
@@ -203,7 +209,7 @@ def ask(
     model: Model = DEFAULT_MODEL, adapter: Adapter = "", precision: Precision = "",
     plane: Plane = "", first: First = -1, last: Last = -1,
     max_tokens: Annotated[int, typer.Option(help="Longest answer.")] = 64,
-    modality: Modality = "", frame: Frame = -1, series: Series = "", as_json: Json = False,
+    modality: Modality = "", frame: Frame = -1, series: Series = "", server: cli_serve.Url = "", as_json: Json = False,
 ) -> None:  # fmt: skip
     """Ask a question about the volume, a range of slices or one slice (--first N --last N)."""
     from .files import output_name, write_text
@@ -213,7 +219,7 @@ def ask(
         "ask", _read(image, modality, frame, series), question=question, model=model, adapter=adapter,
         precision=precision, slices=SliceChoice(plane, first, last), max_tokens=max_tokens,
     )  # fmt: skip
-    response, streamed = _run(request, as_json, stream=True)
+    response, streamed = _run(request, as_json, stream=True, server=server)
     files = []
     if folder:
         path = folder / f"{output_name(image)}.answer.json"
@@ -233,7 +239,7 @@ def report(
     refine: Annotated[bool, typer.Option(help="Fit borders to the image in plane.")] = False,
     model: Model = DEFAULT_MODEL, adapter: Adapter = "", precision: Precision = "",
     plane: Plane = "", first: First = -1, last: Last = -1, step: Step = 0,
-    modality: Modality = "", frame: Frame = -1, series: Series = "", as_json: Json = False,
+    modality: Modality = "", frame: Frame = -1, series: Series = "", server: cli_serve.Url = "", as_json: Json = False,
 ) -> None:  # fmt: skip
     """Draft a report; writes NAME.report.html, NAME.report.txt and NAME.seg.nrrd."""
     from .files import output_name, write_segmentation, write_text
@@ -243,7 +249,7 @@ def report(
         "report", _read(image, modality, frame, series), labels=tuple(labels or ()), refine=refine, model=model,
         adapter=adapter, precision=precision, slices=SliceChoice(plane, first, last, step),
     )  # fmt: skip
-    response, _ = _run(request, as_json)
+    response, _ = _run(request, as_json, server=server)
     name = output_name(image)
     files = [
         write_text(folder / f"{name}.report.html", response.report.html),

@@ -59,6 +59,12 @@ def dumps(value, compress: bool = True) -> bytes:
             return {"$array": blob(array.tobytes(), shape=item.shape, dtype=array.dtype.str)}
         if isinstance(item, bytes):
             return {"$bytes": blob(item)}
+        if isinstance(item, findings.Segment):  # its box alone: a structure fills a small part of a volume
+            start, box = item.cropped
+            bits = np.packbits(box.reshape(-1, order="F")).tobytes()
+            mask = {"$box": blob(bits, shape=item.mask.shape, start=start, extent=box.shape)}
+            rest = {f.name: encode(getattr(item, f.name)) for f in fields(item) if f.name != "mask"}
+            return {"$": "Segment", "mask": mask, **rest}
         if type(item).__name__ in VALUES:
             return {"$": type(item).__name__, **{f.name: encode(getattr(item, f.name)) for f in fields(item)}}
         if isinstance(item, tuple | list):
@@ -119,11 +125,30 @@ def _loads(data: bytes, limit: int | None):
     if offset != len(data):
         raise ValueError("trailing bytes")
 
+    def unbox(number):
+        """(whole mask, what `Segment.cropped` is) of a mask that came as its box."""
+        entry = header["table"][number]
+        shape, start, size = (tuple(map(int, entry[name])) for name in ("shape", "start", "extent"))
+        bits, count = np.frombuffer(raws[number], np.uint8), math.prod(size)
+        inside = all(a >= 0 and n > 0 and a + n <= whole for a, n, whole in zip(start, size, shape, strict=True))
+        if not inside or (count + 7) // 8 != len(bits) or (limit is not None and math.prod(shape) > limit):
+            raise ValueError("box")
+        box = np.unpackbits(bits, count=count).reshape(size, order="F")
+        mask = np.zeros(shape, bool)
+        mask[tuple(slice(a, a + n) for a, n in zip(start, size, strict=True))] = box
+        return mask, (start, box)
+
     def decode(item):
         if isinstance(item, list):
             return tuple(decode(part) for part in item)
         if not isinstance(item, dict):
             return item
+        if item.get("$") == "Segment" and "$box" in item["mask"]:
+            rest = {key: decode(part) for key, part in item.items() if key not in ("$", "mask")}
+            mask, cropped = unbox(item["mask"]["$box"])
+            segment = findings.Segment(mask=mask, **rest)
+            vars(segment)["cropped"] = cropped  # known already
+            return segment
         if "$" in item:
             return VALUES[item["$"]](**{key: decode(part) for key, part in item.items() if key != "$"})
         if "$dict" in item:

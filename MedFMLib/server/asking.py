@@ -27,13 +27,16 @@ def service_of(request: Request) -> Service:
 
 
 def cards() -> dict[str, ModelCard]:
-    """Model cards by id, read again at most every few seconds."""
+    """Cards of the models that compute here by id, read again at most every few seconds.
+
+    Those at endpoints elsewhere are left out: the yes to send images there was given for this machine's own.
+    """
     return _cards(int(time.monotonic() / CARDS_SECONDS))
 
 
 @functools.lru_cache(maxsize=1)
 def _cards(_when: int) -> dict[str, ModelCard]:
-    return registry.cards()
+    return {name: card for name, card in registry.cards().items() if not card.endpoint}
 
 
 async def body_of(request: Request) -> bytes:

@@ -109,3 +109,31 @@ def test_a_bomb_is_not_inflated():
     header = json.dumps({"value": {"$bytes": 0}, "table": [{"size": len(bomb), "raw": 100, "deflated": True}]}).encode()
     with pytest.raises(InputError):
         wire.loads(wire.MAGIC + struct.pack("<Q", len(header)) + header + bomb)
+
+
+def test_a_segment_travels_as_its_box_and_comes_back_whole():
+    """Its cropped form comes with it, so that nobody has to look through the volume again."""
+    mask = np.zeros((40, 50, 60), bool)
+    mask[3:20, 7:9, 30:55] = np.random.default_rng(0).random((17, 2, 25)) > 0.5
+    mask[3, 7, 30] = mask[19, 8, 54] = True
+    for one in (mask, np.zeros_like(mask), np.ones_like(mask)):
+        segment = Segment("x", one, confidence=0.5)
+        data = wire.dumps(segment)
+        back = wire.loads(data)
+        assert np.array_equal(back.mask, one)
+        assert "cropped" in vars(back)
+        assert back.cropped[0] == segment.cropped[0]
+        assert np.array_equal(back.cropped[1], segment.cropped[1])
+        assert back.cropped[1].flags.f_contiguous
+        assert (back.label, back.confidence) == ("x", 0.5)
+    assert len(wire.dumps(Segment("x", mask), compress=False)) < 1000
+
+
+def test_a_strangers_segment_can_not_claim_a_giant_volume():
+    data = wire.dumps(Segment("x", np.ones((4, 4, 4), bool)))
+    claimed = data.replace(b'"shape": [4, 4, 4]', b'"shape": [4, 4, 9]')
+    assert wire.loads(claimed).mask.shape == (4, 4, 9)
+    with pytest.raises(InputError):
+        wire.loads(claimed, limit=100)
+    with pytest.raises(InputError):
+        wire.loads(data.replace(b'"start": [0, 0, 0]', b'"start": [1, 0, 0]'))

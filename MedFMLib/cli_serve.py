@@ -1,0 +1,105 @@
+"""`medfm serve` and `medfm server …`: run a server, and look at one. Knows options and printing."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from .errors import InputError
+
+app = typer.Typer(no_args_is_help=True, help="Look at a MedFM server: its state, its models, its memory.")
+out = Console()
+
+KEY = "MEDFM_SERVER_KEY"
+Url = Annotated[
+    str, typer.Option("--server", envvar="MEDFM_SERVER", help=f"Address of a MedFM server; its key in {KEY}.")
+]
+Certificates = Annotated[
+    str, typer.Option("--certificates", envvar="MEDFM_SERVER_CA", help="PEM file of your site's authority.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object for scripts, nothing else.")]
+
+
+def serve(
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; others than this machine's need TLS and keys.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="0 for any that is free.")] = 8765,
+    keys: Annotated[Path | None, typer.Option(help="File with a line 'name key' for each who may connect.")] = None,
+    certificate: Annotated[Path | None, typer.Option(help="PEM file.")] = None,
+    private_key: Annotated[Path | None, typer.Option(help="PEM file.")] = None,
+    interpreter: Annotated[str, typer.Option(help="Python that computes, if not this one.")] = "",
+    limit: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME=NUMBER, such as queue=64 or idle-unload=600; docs/server.md lists them."),
+    ] = None,
+    verbose: Annotated[bool, typer.Option(help="Log each request's route and status.")] = False,
+) -> None:
+    """Serve this machine's models to MedFM in Slicer and to any OpenAI client; for this machine alone unless told otherwise."""
+    from .server.__main__ import main
+
+    arguments = ["--host", host, "--port", str(port), "--interpreter", interpreter]
+    for name, value in (("--keys", keys), ("--certificate", certificate), ("--private-key", private_key)):
+        arguments += [name, str(value)] if value else []
+    for text in limit or ():
+        name, sign, value = text.partition("=")
+        if not sign:
+            raise InputError(f"A limit is written NAME=NUMBER, not '{text}'.")
+        arguments += [f"--{name}", value]
+    main([*arguments, *(["--verbose"] if verbose else [])])
+
+
+def client(url: str, certificates: str):
+    """A client of the server at that address.
+
+    Raises:
+        InputError: there is no address or no key.
+    """
+    from .remote.client import Client
+
+    if not url:
+        raise InputError("Which server? Give --server, such as https://server.hospital:8765, or set MEDFM_SERVER.")
+    if not os.environ.get(KEY):
+        raise InputError(f"The server's key is missing; put it into the environment variable {KEY}.")
+    return Client(url, os.environ[KEY], certificates)
+
+
+@app.command()
+def state(url: Url = "", certificates: Certificates = "", as_json: Json = False) -> None:
+    """What it does: jobs that run and wait, worker processes, memory."""
+    from .remote.runner import state_from
+
+    content = client(url, certificates).state()
+    if as_json:
+        print(json.dumps(content, indent=2))
+        return
+    found = asdict(state_from(content))
+    print(f"MedFM {content['version']} is {found['doing']}; {content['running']} jobs run, {content['waiting']} wait.")
+    print(
+        f"{found['memory'] / 1e9:.2f} GB of memory; last model: {found['model'] or 'none yet'}. {found['note']}".rstrip()
+    )
+
+
+@app.command()
+def models(url: Url = "", certificates: Certificates = "", as_json: Json = False) -> None:
+    """What can be asked for there."""
+    found = client(url, certificates).models()
+    if as_json:
+        print(json.dumps(found, indent=2))
+        return
+    for model in found:
+        adapters = f"  adapters: {', '.join(model['adapters'])}" if model["adapters"] else ""
+        print(f"{model['id']}  ({', '.join(model['abilities'])}){adapters}")
+
+
+@app.command()
+def unload(url: Url = "", certificates: Certificates = "") -> None:
+    """Let it give the memory of an idle model back."""
+    client(url, certificates).unload()
+    print("Idle models were unloaded; the next job loads its own again.")
