@@ -107,7 +107,7 @@ def _read(path: Path, modality: str, frame: int, series: str):
 
 def _run(request: Request, quiet: bool, stream: bool = False, server: str = "") -> tuple[Response, bool]:
     if server:
-        run = cli_serve.client(server, os.environ.get("MEDFM_SERVER_CA", "")).run
+        run = cli_serve.asked_client(server, os.environ.get("MEDFM_SERVER_CA", "")).run
     else:
         from .engine import Engine
 

@@ -11,14 +11,14 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from . import places
 from .errors import InputError
 
 app = typer.Typer(no_args_is_help=True, help="Look at a MedFM server: its state, its models, its memory.")
 out = Console()
 
-KEY = "MEDFM_SERVER_KEY"
 Url = Annotated[
-    str, typer.Option("--server", envvar="MEDFM_SERVER", help=f"Address of a MedFM server; its key in {KEY}.")
+    str, typer.Option("--server", envvar="MEDFM_SERVER", help=f"Address of a MedFM server; its key in {places.KEY}.")
 ]
 Certificates = Annotated[
     str, typer.Option("--certificates", envvar="MEDFM_SERVER_CA", help="PEM file of your site's authority.")
@@ -63,11 +63,23 @@ def client(url: str, certificates: str):
     """
     from .remote.client import Client
 
+    return Client(_given(url), places.key(url), certificates)
+
+
+def asked_client(url: str, certificates: str):
+    """The same for sending images, which needs a person's yes.
+
+    Raises:
+        ModelError: it was not given.
+    """
+    places.check(_given(url))
+    return client(url, certificates)
+
+
+def _given(url: str) -> str:
     if not url:
         raise InputError("Which server? Give --server, such as https://server.hospital:8765, or set MEDFM_SERVER.")
-    if not os.environ.get(KEY):
-        raise InputError(f"The server's key is missing; put it into the environment variable {KEY}.")
-    return Client(url, os.environ[KEY], certificates)
+    return url
 
 
 @app.command()
@@ -96,6 +108,32 @@ def models(url: Url = "", certificates: Certificates = "", as_json: Json = False
     for model in found:
         adapters = f"  adapters: {', '.join(model['adapters'])}" if model["adapters"] else ""
         print(f"{model['id']}  ({', '.join(model['abilities'])}){adapters}")
+
+
+@app.command()
+def allow(
+    url: Url = "",
+    yes: Annotated[bool, typer.Option("--yes", help="You read before what is sent, and allow it.")] = False,
+    forget: Annotated[bool, typer.Option("--forget", help="Take an earlier yes back.")] = False,
+) -> None:
+    """Say yes, once, to sending volumes to a server elsewhere; shows what is sent."""
+    if forget:
+        places.forget(_given(url))
+        print(f"Nothing is sent to {places.host(url)} any more.")
+        return
+    print(places.says(_given(url)))
+    if not yes and not typer.confirm("Allow this?"):
+        raise InputError("It was not allowed; nothing is sent.")
+    places.allow(url)
+
+
+@app.command("key")
+def key_command(url: Url = "") -> None:
+    """Keep the server's key in the system's keyring; it is typed without being shown."""
+    places.store_key(_given(url), typer.prompt("Key", hide_input=True))
+    if places.KEY in os.environ:
+        raise InputError(f"This machine has no keyring for Python; run `pip install keyring`, or set {places.KEY}.")
+    print("The key is in the keyring.")
 
 
 @app.command()

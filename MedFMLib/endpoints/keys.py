@@ -53,7 +53,7 @@ def checked(text: str, source: str) -> str:
 
 def has_keyring() -> bool:
     """Can keys be stored on this machine?"""
-    return _keyring() is not None
+    return safe_keyring() is not None
 
 
 def store(card: ModelCard, text: str) -> None:
@@ -65,7 +65,7 @@ def store(card: ModelCard, text: str) -> None:
     text = checked(text, "what was typed")
     if not text:
         raise InputError("The key is empty; nothing was stored.")
-    ring = _keyring()
+    ring = safe_keyring()
     if ring is None:
         raise ModelError(
             f"This machine has no keyring for Python; run `pip install keyring`, or set {variable(card.id)} instead."
@@ -80,7 +80,7 @@ def store(card: ModelCard, text: str) -> None:
 
 def forget(card: ModelCard) -> None:
     """Take the key out of the keyring; nothing happens if there is none."""
-    ring = _keyring()
+    ring = safe_keyring()
     if ring is None:
         return
     try:
@@ -94,7 +94,7 @@ def _user(name: str, endpoint: Endpoint) -> str:
 
 
 def _from_keyring(name: str, endpoint: Endpoint) -> str:
-    ring = _keyring()
+    ring = safe_keyring()
     if ring is None:
         return ""
     try:
@@ -103,7 +103,7 @@ def _from_keyring(name: str, endpoint: Endpoint) -> str:
         return ""
 
 
-def _keyring():
+def safe_keyring():
     """The package `keyring` with a backend that keeps keys safely, or None."""
     try:
         import keyring

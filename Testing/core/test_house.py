@@ -28,6 +28,7 @@ FLOORS = (
     (
         "engine",
         "worker",
+        "places",
         "remote",
         "server",
         "console",
