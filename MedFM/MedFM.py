@@ -37,11 +37,12 @@ _add_library_path()
 from MedFMLib import NOTICE  # noqa: E402  (the path comes first)
 from MedFMLib.errors import MedFMError  # noqa: E402
 from MedFMLib.geometry import PLANES  # noqa: E402
-from MedFMLib.runner import Done, Failed, Fraction, Note, PartialText, Stage, Stopped  # noqa: E402
+from MedFMLib.runner import Done, Failed, Stopped  # noqa: E402
 from MedFMLib.scene import read_prompts  # noqa: E402
-from MedFMLib.worker import ProcessRunner  # noqa: E402
 from MedFMPanel.bindings import Bindings  # noqa: E402
 from MedFMPanel.conversation import link_position  # noqa: E402
+from MedFMPanel.engine import EngineControls  # noqa: E402
+from MedFMPanel.following import Following  # noqa: E402
 from MedFMPanel.model_choice import ModelChoice, fill  # noqa: E402
 from MedFMPanel.packages import PackageNotice  # noqa: E402
 from MedFMPanel.parameters import Parameters  # noqa: E402
@@ -57,7 +58,7 @@ TASKS = {"segment": _("Segment"), "ask": _("Ask"), "report": _("Draft the report
 TIMER_MS = 50
 RESTING = ("volumeSelector", "modelSelector", "adapterSelector", "precisionSelector", "folderButton", "installButton",
            "labelList", "labelFilter", "clearLabelsButton", "freeLabelsEdit", "questionBox", "newConversationButton",
-           "advancedButton", "marksSelector")  # fmt: skip
+           "advancedButton", "marksSelector", "placeSelector", "testButton", "stopButton")  # fmt: skip
 """Widgets that rest while a job runs."""
 
 
@@ -81,7 +82,7 @@ class MedFMWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def __init__(self, parent=None, runner=None):
         ScriptedLoadableModuleWidget.__init__(self, parent)
         VTKObservationMixin.__init__(self)
-        self.session = Session(runner or ProcessRunner())
+        self.session = Session(runner)
         self.parameters = None
         self.modality = ""
 
@@ -99,6 +100,9 @@ class MedFMWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.structures = StructureList(self.ui, self.onStructuresTicked)
         self.results = Results(self.ui)
         self.status = Status(self.ui)
+        self.following = Following(self.ui, self.status, self.results)
+        self.engine = EngineControls(self.ui, self.status, self.session.use, lambda: self.session.runner)
+        self.session.use(self.session.runner or self.engine.make_runner())
         self.packages = PackageNotice(self.ui, self.resourcePath("requirements.txt"))
         fill(self.ui.planeSelector, [(_("as acquired"), ""), *((plane, plane) for plane in PLANES)])
         self.bindings = Bindings(self.ui, self.onParameterChanged)
@@ -131,6 +135,7 @@ class MedFMWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def cleanup(self):
         self.timer.stop()
         self.models.close()
+        self.engine.close()
         self.session.close()
         self.removeObservers()
         self.bindings.parameters = None
@@ -244,7 +249,7 @@ class MedFMWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.results.conversation.ask(p.question)
             self.results.show_conversation()
         self.status.say(_("Starting…"))
-        self.ui.progressBar.value = 0
+        self.following.begin()
         self.timer.start()
         self.updateButtons()
 
@@ -257,21 +262,10 @@ class MedFMWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     @shown
     def onTimer(self):
         for event in self.session.events():
-            EVENT_METHODS[type(event)](self, event)
-
-    def onStage(self, event):
-        self.status.say(f"{event.name}…", log=True)
-
-    def onFraction(self, event):
-        self.ui.progressBar.value = round(100 * event.value)
-
-    def onPartialText(self, event):
-        if self.session.request.task == "ask":
-            self.results.conversation.write(event.text)
-            self.results.show_conversation()
-
-    def onNote(self, event):
-        self.status.say(event.text, log=True)
+            if type(event) in END_METHODS:
+                END_METHODS[type(event)](self, event)
+            else:
+                self.following.show(event, self.session.request.task)
 
     def onDone(self, event):
         volume = self.session.volume
@@ -367,16 +361,8 @@ class MedFMWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.packages.install()
 
 
-EVENT_METHODS = {
-    Stage: MedFMWidget.onStage,
-    Fraction: MedFMWidget.onFraction,
-    PartialText: MedFMWidget.onPartialText,
-    Note: MedFMWidget.onNote,
-    Done: MedFMWidget.onDone,
-    Failed: MedFMWidget.onFailed,
-    Stopped: MedFMWidget.onStopped,
-}
-"""What the panel does at each event of a job."""
+END_METHODS = {Done: MedFMWidget.onDone, Failed: MedFMWidget.onFailed, Stopped: MedFMWidget.onStopped}
+"""What the panel does at a job's end."""
 
 
 class MedFMLogic(ScriptedLoadableModuleLogic):

@@ -19,13 +19,15 @@ class Session:
     """The job that the panel follows.
 
     Args:
-        runner: where jobs run.
+        runner: where jobs run; may come later, by `use`.
         read_image: volume node → Image.
         write_response: (scene, volume node, response) → what was written.
     """
 
-    def __init__(self, runner: Runner, read_image=medfm_scene.read_image, write_response=medfm_scene.write_response):
-        self._runner, self._read_image, self._write_response = runner, read_image, write_response
+    def __init__(
+        self, runner: Runner | None = None, read_image=medfm_scene.read_image, write_response=medfm_scene.write_response
+    ):
+        self.runner, self._read_image, self._write_response = runner, read_image, write_response
         self._job: Job | None = None
         self.volume = None
 
@@ -39,6 +41,18 @@ class Session:
         """What the running job was asked, or None."""
         return self._job.request if self._job is not None else None
 
+    def use(self, runner: Runner) -> None:
+        """Run further jobs elsewhere; the former runner is closed.
+
+        Raises:
+            MedFMError: while a job runs.
+        """
+        if self.running:
+            raise MedFMError("A job is running; wait for its end, or cancel it first.")
+        former, self.runner = self.runner, runner
+        if former is not None and former is not runner:
+            former.close()
+
     def start(self, volume, make_request: Callable[[Image], Request]) -> None:
         """Read the volume and submit what is asked about it.
 
@@ -46,7 +60,7 @@ class Session:
             MedFMError: if the volume or the request can't be used; nothing was started.
         """
         request = make_request(self._read_image(volume))
-        self._job, self.volume = self._runner.submit(request), volume
+        self._job, self.volume = self.runner.submit(request), volume
 
     def events(self) -> list[Event]:
         """What is new; never waits."""
@@ -79,7 +93,8 @@ class Session:
     def close(self) -> None:
         """Stop everything."""
         self.abandon()
-        self._runner.close()
+        if self.runner is not None:
+            self.runner.close()
 
     def _forget(self) -> None:
         self._job, self.volume = None, None

@@ -74,8 +74,8 @@ def use_runner(panel):
 
     def use(runner=None, **options):
         runner = runner or FakeRunner(options.pop("response", answer_request), **options)
-        panel.session.close()
-        panel.session = type(panel.session)(runner)
+        panel.session.abandon()
+        panel.session.use(runner)
         return runner
 
     yield use

@@ -99,8 +99,7 @@ def main() -> int:
     slicer.util.setSliceViewerLayers(background=volume, fit=True)
     widget = host.select_module("MedFM")
     if options.sketch:
-        widget.session.close()
-        widget.session = type(widget.session)(FakeRunner(sketch))
+        widget.session.use(FakeRunner(sketch))
     for task in ("segment", "ask", "report"):
         run(host, widget, task, options.folder / f"panel-{task}.png", options.seconds)
     host.problems.check()

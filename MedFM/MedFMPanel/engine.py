@@ -1,0 +1,169 @@
+"""Where jobs run, and the engine's state. Knows places and its own widgets; asks on a thread, never waits."""
+
+from __future__ import annotations
+
+import qt
+import slicer
+from MedFMLib import places
+from MedFMLib.errors import MedFMError
+from MedFMLib.places import Place
+from MedFMLib.store import listing
+from MedFMPanel.errand import Errand
+
+TITLES = {
+    "process": "This computer, a process of its own",
+    "server": "This computer, a server of its own",
+    "here": "This computer, inside Slicer",
+    "remote": "A MedFM server elsewhere",
+}
+LOOK_MS = 2000
+"""How often the engine is looked at while its part of the panel is open."""
+
+
+class EngineControls:
+    """The part of the panel about where jobs run.
+
+    Args:
+        ui: the panel's widgets by name. status: its status line.
+        use: called with a new runner. current: → the runner in use.
+        interpreter: → the Python that computes, "" for Slicer's own.
+    """
+
+    def __init__(self, ui, status, use, current, interpreter=lambda: ""):
+        self._ui, self._status, self._use, self._current, self._interpreter = ui, status, use, current, interpreter
+        self._place = places.load()
+        self._errand: Errand | None = None
+        self._then = lambda state: None
+        for kind, title in TITLES.items():
+            ui.placeSelector.addItem(title, kind)
+        ui.placeSelector.setCurrentIndex(ui.placeSelector.findData(self._place.kind))
+        ui.serverEdit.text, ui.authorityEdit.text = self._place.url, self._place.certificates
+        ui.placeSelector.connect("currentIndexChanged(int)", self._chosen)
+        ui.testButton.connect("clicked(bool)", self._test)
+        ui.stopButton.connect("clicked(bool)", self._stop)
+        ui.copyLogButton.connect("clicked(bool)", self._copy_log)
+        ui.placeButton.connect("contentsCollapsed(bool)", self._opened)
+        self._timer = qt.QTimer()
+        self._timer.setInterval(LOOK_MS)
+        self._timer.connect("timeout()", self._look)
+        self._waiting = qt.QTimer()
+        self._waiting.setInterval(50)
+        self._waiting.connect("timeout()", self._answered)
+        self._show_fields()
+
+    def make_runner(self):
+        """A runner for the place that is remembered; where that can't be used, a process of its own, and why."""
+        try:
+            return places.make_runner(self._place, self._interpreter())
+        except MedFMError as error:
+            self._status.say(f"{error} Until then, jobs run on this computer.", problem=True)
+            return places.make_runner(Place(), self._interpreter())
+
+    def close(self) -> None:
+        """Stop looking."""
+        self._timer.stop()
+        self._waiting.stop()
+
+    # -- slots ---------------------------------------------------------------------------------------
+
+    def _chosen(self, *_) -> None:
+        self._show_fields()
+        if self._ui.placeSelector.currentData != "remote":  # that needs an address first: Test takes it
+            self._apply()
+
+    def _opened(self, collapsed: bool) -> None:
+        if collapsed:
+            self._timer.stop()
+        else:
+            self._show_fields()  # opening showed them all
+            self._look()
+            self._timer.start()
+
+    def _test(self, *_) -> None:
+        if not self._apply():
+            return
+        self._ui.engineLabel.text = "Asking…"
+        self._ask(lambda progress: self._started(), self._tested)
+
+    def _stop(self, *_) -> None:
+        self._ui.engineLabel.text = "Ending…"
+        self._ask(lambda progress: (self._current().stop(), self._current().state())[1], self._show)
+
+    def _copy_log(self, *_) -> None:
+        qt.QApplication.clipboard().setText(self._ui.logView.plainText)
+        self._status.say("The log was copied.")
+
+    # -- inside --------------------------------------------------------------------------------------
+
+    def _apply(self) -> bool:
+        """Use what is chosen; → is it in use now?"""
+        place = Place(
+            self._ui.placeSelector.currentData, self._ui.serverEdit.text.strip(), self._ui.authorityEdit.text.strip()
+        )
+        key, self._ui.keyEdit.text = self._ui.keyEdit.text, ""
+        if place == self._place and not key:
+            return True
+        try:
+            if place.kind == "remote":
+                self._allow(place.url, key)
+            runner = places.make_runner(place, self._interpreter())
+            places.save(place)
+        except MedFMError as error:
+            self._status.say(str(error), problem=True)
+            return False
+        self._place = place
+        self._use(runner)
+        self._status.say(
+            f"Jobs run in: {TITLES[place.kind]}{', ' + places.host(place.url) if place.url else ''}.", log=True
+        )
+        return True
+
+    def _allow(self, url: str, key: str) -> None:
+        """Keep the key, and ask once whether volumes may go there."""
+        from MedFMLib.remote.client import Client
+
+        Client(url, key)  # refuses addresses that leak
+        if key:
+            places.store_key(url, key)
+        if places.needed(url) and slicer.util.confirmOkCancelDisplay(
+            places.says(url), windowTitle="Send volumes elsewhere?"
+        ):
+            places.allow(url)
+
+    def _started(self):
+        runner = self._current()
+        runner.start()
+        return runner.state()
+
+    def _look(self) -> None:
+        if self._errand is None:
+            self._ask(lambda progress: self._current().state(), self._show)
+
+    def _ask(self, work, then) -> None:
+        self._then, self._errand = then, Errand(work)
+        self._waiting.start()
+
+    def _answered(self) -> None:
+        errand = self._errand
+        if errand is None or not errand.ended:
+            return
+        self._waiting.stop()
+        self._errand = None
+        if errand.error:
+            self._ui.engineLabel.text = errand.error
+        else:
+            self._then(errand.result)
+
+    def _tested(self, state) -> None:
+        self._show(state)
+        self._status.say(f"The engine answers: it is {state.doing}.", log=True)
+
+    def _show(self, state) -> None:
+        parts = [state.doing, listing.size(state.memory) if state.memory else "", state.model]
+        parts += [f"{state.waiting} waiting" if state.waiting else "", state.note]
+        self._ui.engineLabel.text = " · ".join(part for part in parts if part)
+
+    def _show_fields(self) -> None:
+        remote = self._ui.placeSelector.currentData == "remote"
+        for name in ("serverLabel", "serverEdit", "keyLabel", "keyEdit", "authorityLabel", "authorityEdit"):
+            getattr(self._ui, name).visible = remote
