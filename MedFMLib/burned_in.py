@@ -1,23 +1,24 @@
 """Finds text that is burned into a picture, and blackens it. Knows pixels; nothing of DICOM, models or endpoints.
 
-Recipe (ours): letters are thin, much brighter (or darker) than what lies around them, of two grey values, small, and
-stand side by side in rows. Thin structures come from a top-hat in two sizes; what lies close together in a row is one
-candidate; a candidate is text if its strokes and its ground are two separate groups of values, its strokes change often
-enough along it, and it begins in the outer part of the picture, where machines write.
+Recipe (ours): letters are thin, brighter (or darker) than what lies around them, of one grey value on a calm ground, small,
+and stand side by side in rows. Thin structures come from a top-hat in two sizes, cut at two contrasts; what lies close
+together in a row is one candidate; a candidate is text if it, or a piece of it, begins often enough along a line, has one
+ink, and ink and ground are two separate groups of values, and if it does not lie wholly in the picture's inner half.
 
-**It can miss text**: below 8 pixels in height, faint, written over structures as bright, rotated or handwritten, a single
-letter, or in the middle of the picture; and it can blacken what only looks like text. It is a help, no proof: a person
-must look at images before they go anywhere.
+**It can miss text**: letters below 6 pixels in height, faint, rotated or handwritten, over structures as bright as they are,
+fewer than three together, larger than 8 % of the picture, or in its middle; pictures below 128 pixels are not searched.
+And it can blacken what only looks like text. It is a help, no proof: a person must look at images before they go anywhere.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
-CONTRAST = 45
-"""Grey values of 255 between strokes and their ground."""
+CONTRASTS = (60, 30)
+"""Grey values of 255 between strokes and their ground: letters hang together at one, and are apart at the other."""
 
 LEAST_HEIGHT, MOST_SHARE = 5, 0.08
 """Pixels of a row of letters, and its share of the picture's shorter side."""
@@ -25,16 +26,19 @@ LEAST_HEIGHT, MOST_SHARE = 5, 0.08
 STROKES = (3, 8)
 """Radii of the top-hats: strokes up to twice as wide are found."""
 
+PART = 3
+"""Lengths of a row's pieces, in heights."""
+
 LEAST_LENGTH, LETTERS = 2.0, 4
 """A row is at least so many times as long as high, and its ink begins so often along it."""
 
-SEPARATION = 0.83
+SEPARATION = 0.78
 """Least share of the variance that is between strokes and ground (Otsu's criterion)."""
 
-SAME, ONE_INK = 4, 0.2
-"""Least share of a row's ink that is of one grey value ± 4; the rest are the soft edges of letters."""
+SAME, ONE_INK = 12, 0.2
+"""Least share of a row's ink that is of one grey value ± 12; the rest are the soft edges of letters."""
 
-CALM = 0.3
+CALM = 0.35
 """Most spread of the ground around letters, as a share of the contrast."""
 
 LEAST_SIDE = 128
@@ -54,16 +58,16 @@ class Area:
     right: int
 
 
-def mask(pixels: np.ndarray) -> tuple[np.ndarray, tuple[Area, ...]]:
+def mask(pixels: np.ndarray, meanwhile: Callable[[], None] = lambda: None) -> tuple[np.ndarray, tuple[Area, ...]]:
     """A picture with its text blackened.
 
     Args:
-        pixels: (H, W, 3) uint8.
+        pixels: (H, W, 3) uint8. meanwhile: called some times on the way; may raise, to stop.
 
     Returns:
         (a copy, the areas that were blackened); the picture itself if there are none.
     """
-    areas = find(pixels)
+    areas = find(pixels, meanwhile)
     if not areas:
         return pixels, ()
     clean = pixels.copy()
@@ -72,16 +76,18 @@ def mask(pixels: np.ndarray) -> tuple[np.ndarray, tuple[Area, ...]]:
     return clean, areas
 
 
-def find(pixels: np.ndarray) -> tuple[Area, ...]:
+def find(pixels: np.ndarray, meanwhile: Callable[[], None] = lambda: None) -> tuple[Area, ...]:
     """Areas that may be text.
 
     Args:
         pixels: (H, W, 3) uint8; of a CT in three windows, the darkest counts, where only what is bright in all is bright.
+        meanwhile: called some times on the way; may raise, to stop.
     """
     grey = pixels.min(axis=2)
     found: list[Area] = []
     for values in (grey, 255 - grey):
         for radius in STROKES:
+            meanwhile()
             found += _rows(values, radius)
     return tuple(_merged(found))
 
@@ -95,9 +101,20 @@ def _rows(grey: np.ndarray, radius: int) -> list[Area]:
         return []
     padded = np.pad(grey, 2 * radius, mode="edge")
     hat = sitk.GetArrayFromImage(sitk.WhiteTopHat(sitk.GetImageFromArray(padded), (radius, radius), sitk.sitkBox))
-    thin = hat[2 * radius : -2 * radius, 2 * radius : -2 * radius] > CONTRAST
-    letters = [box for box in _boxes(thin) if _may_be_letters(box, radius)]
-    return [row for row in _chained(letters) if _is_text(grey, thin, row)]
+    found: list[Area] = []
+    for contrast in CONTRASTS:
+        thin = hat[2 * radius : -2 * radius, 2 * radius : -2 * radius] > contrast
+        letters = [box for box in _boxes(thin) if _may_be_letters(box, radius)]
+        rows = _chained(letters)
+        found += [row for row in rows if any(_is_text(grey, thin, part) for part in (row, *_parts(row)))]
+    return found
+
+
+def _parts(row: Area) -> list[Area]:
+    """Pieces of a long row, half over each other: where its ground changes, some of them lie on one."""
+    length = PART * (row.bottom - row.top)
+    starts = range(row.left, row.right - length + 1, max(1, length // 2))
+    return [Area(row.top, left, row.bottom, left + length) for left in starts]
 
 
 def _boxes(mask_: np.ndarray) -> list[Area]:

@@ -33,6 +33,8 @@ HELD = "as served"
 
 LEAST_SIDE = 224
 JPEG_QUALITY = 92
+LARGE = 1.5
+"""A slice so many times as wide as the picture that is sent is made smaller before text is looked for."""
 
 
 def load(card: ModelCard, adapter: str, precision: str, progress) -> OpenAIModel:
@@ -114,16 +116,29 @@ class OpenAIModel:
         question, side = text if kind == "answer" else REQUESTS[kind], self.side(len(views))
         pictures, blackened = [], 0
         for view in views:
-            if watch.cancelled():
-                raise Cancelled
-            if self.endpoint.mask_text:
-                pixels, areas = burned_in.mask(view.pixels)
-                view, blackened = replace(view, pixels=pixels), blackened + len(areas)
-            pictures.append(encode(view.square(side), self.endpoint.format))
+            picture, areas = self._picture(view, side, watch)
+            pictures.append(encode(picture, self.endpoint.format))
+            blackened += areas
         watch.on_prompt(self._shown(len(views), side, question, history))
         said = self.client.chat(self._body(pictures, question, history, max_tokens), watch.cancelled, watch.on_text)
         self._note(said, len(views), side, question, history, blackened, max_tokens, watch)
         return said.text.strip()
+
+    def _picture(self, view: View, side: int, watch: Watch) -> tuple[np.ndarray, int]:
+        """((S, S, 3) uint8 as it is sent, areas that were blackened)."""
+
+        def stop_if_cancelled() -> None:
+            if watch.cancelled():
+                raise Cancelled
+
+        stop_if_cancelled()
+        if not self.endpoint.mask_text:
+            return view.square(side), 0
+        if max(view.pixels.shape) > LARGE * side:
+            picture, areas = burned_in.mask(view.square(side), stop_if_cancelled)
+            return picture, len(areas)
+        pixels, areas = burned_in.mask(view.pixels, stop_if_cancelled)
+        return replace(view, pixels=pixels).square(side), len(areas)
 
     def _body(self, pictures: Sequence[str], question: str, history, max_tokens: int) -> dict[str, Any]:
         """What is posted. Nothing else leaves the machine."""

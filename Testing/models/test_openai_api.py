@@ -32,6 +32,7 @@ from fake_endpoint import (
 )
 from phantoms import ct_phantom
 from PIL import Image as Picture
+from PIL import ImageDraw, ImageFont
 
 from MedFMLib import registry
 from MedFMLib.endpoints import book, client, egress, keys, probe
@@ -39,6 +40,8 @@ from MedFMLib.endpoints.failures import EndpointError
 from MedFMLib.endpoints.settings import Endpoint
 from MedFMLib.engine import Engine
 from MedFMLib.errors import Cancelled, InputError, ModelError
+from MedFMLib.geometry import Geometry
+from MedFMLib.image import Image as ImageOf
 from MedFMLib.model import Watch
 from MedFMLib.models import openai_api
 from MedFMLib.request import Request, SliceChoice
@@ -594,3 +597,24 @@ print(Engine().run(Request("ask", ct_phantom(), question="Which organ?", model="
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
     assert (done.stdout.strip(), done.returncode) == ("A liver.", 0), done.stderr
+
+
+# -- burned-in text -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scale", [1, 4])
+def test_burned_in_text_is_blackened_in_what_is_sent_and_counted(fake, elsewhere, scale):
+    card = book.add("masked", Endpoint.of(elsewhere), picture_side=448)
+    egress.allow(card)
+    drawn = Picture.new("L", (400, 400))
+    ImageDraw.Draw(drawn).text((10, 8), "DOE JANE 1957", fill=255, font=ImageFont.load_default(20))
+    values = np.asarray(drawn.resize((400 * scale,) * 2)).T.copy()
+    geometry = Geometry((*values.shape, 1), np.diag([-1.0, -1.0, 1.0, 1.0]))
+    view = make_view(ImageOf(values[None, ..., None], geometry, "OT"), "axial", 0)
+    notes = []
+    openai_api.load(card, "", "", Silent()).write([view], "What?", watch=Watch(on_note=notes.append))
+    url = fake.chats[0]["messages"][1]["content"][0]["image_url"]["url"]
+    sent = np.asarray(Picture.open(io.BytesIO(base64.b64decode(url.split(",")[1]))))
+    assert (view.square(448)[:60] > 200).sum() > 200  # the name is there
+    assert (sent > 60).sum() < 20  # and is not sent
+    assert "1 area that may be burned-in text was blackened before sending." in notes
