@@ -24,7 +24,7 @@ FLOORS = (
         "parcel",
         "remembered",
     ),
-    ("models", "tasks", "measure", "reports", "slices", "regions", "files", "machine", "endpoints", "burned_in"),
+    ("models", "tasks", "measure", "reports", "slices", "regions", "files", "machine", "endpoints", "burned_in", "statements"),
     (
         "engine",
         "worker",
