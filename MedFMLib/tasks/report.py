@@ -8,6 +8,7 @@ from ..reports.document import make_report
 from ..reports.pictures import choose_slices_to_show, key_image
 from ..request import Request
 from ..slices import choose_slices
+from ..statements import check, fill
 from ..task import Work, reference
 from ..view import make_view, window_for
 from .segment import labels_for
@@ -38,7 +39,8 @@ class ReportTask:
         shown = choose_slices_to_show(segmentation, plane)
         middle = make_view(image, plane, shown[len(shown) // 2][0], window_for(image))
         work.looked_at([middle])
-        description = work.model.write([middle], kind="describe", max_tokens=request.max_tokens, watch=work.watch())
+        said = work.model.write([middle], kind="describe", max_tokens=request.max_tokens, watch=work.watch())
+        description = supported(said, measurements, work, (str(reference(middle)),))
         answers = [Answer(q, a) for q, a in request.history]
         if description:
             answers_seen = (Answer("Describe this image.", description, (reference(middle),)),)
@@ -55,6 +57,16 @@ class ReportTask:
             image, work.card, measurements, missing, description, answers, pictures, colors, work.provenance()
         )
         return (report, segmentation, *measurements, *answers_seen)
+
+
+def supported(text: str, measurements: list[Measurement], work: Work, allowed: tuple[str, ...] = ()) -> str:
+    """A model's text with its placeholders filled, and without numbers and sides that no measurement supports."""
+    filled, unfilled = fill(text, measurements)
+    checked = check(filled, measurements, allowed=allowed)
+    gone = [*unfilled, *(f"“{removed.text}” ({removed.reason})" for removed in checked.removed)]
+    if gone:
+        work.note(f"Taken out of the model's words, since no measurement supports it: {'; '.join(gone)}.")
+    return checked.text
 
 
 TASK = ReportTask()

@@ -11,7 +11,7 @@ from MedFMLib import regions
 from MedFMLib.errors import Cancelled, InputError
 from MedFMLib.geometry import Geometry
 from MedFMLib.image import Image
-from MedFMLib.measure import body_midline
+from MedFMLib.measure import body_midline, plain
 from MedFMLib.prompts import Box, Points, Region, Scribble
 from MedFMLib.request import Request, SliceChoice
 from MedFMLib.runner import Job, LocalRunner, Note, PartialText
@@ -267,3 +267,17 @@ def test_the_model_is_loaded_once_for_equal_requests(monkeypatch):
     for adapter in ("", "", "none", "other"):
         made.run(Request("ask", image, question="What?", adapter=adapter))
     assert loads == [("", "fp32"), ("other", "fp32")]
+
+
+def test_a_report_keeps_only_what_was_measured_of_the_models_words(monkeypatch):
+    image = ct_phantom()
+    said = "The liver has {liver.volume} and lies on the {liver.side}. A 12 mm nodule in the left kidney; {spleen.volume}."
+    model = ScriptedModel({"liver": truth_of(image)["liver"]}, image.geometry, {"describe": said})
+    response = engine(model, monkeypatch).run(Request("report", image, labels=("liver",)))
+    volume = next(m for m in response.measurements if m.name == "volume")
+    (line,) = [text for section in response.report.sections for text in section.paragraphs if "own words" in text]
+    assert f"The liver has {plain(volume.value)} mL" in line
+    assert "12 mm" not in line and "left kidney" not in line
+    assert line.count("[not supported by a measurement]") == 2 and "[not measured]" in line
+    (note,) = [note for note in response.provenance.notes if note.startswith("Taken out")]
+    assert "12 mm" in note and "{spleen.volume}" in note
