@@ -19,6 +19,7 @@ from rich.table import Table
 from . import acceptance, machine, registry
 from .errors import InputError, ModelError
 from .image import MODALITIES
+from .model import ModelCard
 from .models.parts import precision_cost
 from .request import DEFAULT_MODEL
 from .store.listing import facts, fits, matches, parameters, size, state
@@ -94,7 +95,7 @@ def show_model(model: ModelId, as_json: Json = False) -> None:
         "languages": ", ".join(card.languages),
         "parameters": f"{card.parameters:,}" if card.parameters else "not known",
         "picture": f"{card.image_size}×{card.image_size} pixels",
-        "weights": f"about {'; '.join(memory)}",
+        "weights": "" if card.endpoint else f"about {'; '.join(memory)}",
         "fits here": fits(row),
         "adapters": ", ".join(card.adapters),
         "structures": "; ".join(f"{kind}: {', '.join(names)}" for kind, names in card.labels.items()),
@@ -124,6 +125,17 @@ def show_model(model: ModelId, as_json: Json = False) -> None:
     for score in card.scores:
         table.add_row(score.benchmark, score.metric, f"{score.value:g}", score.source)
     out.print(table)
+
+
+def refuse_elsewhere(card: ModelCard) -> None:
+    """
+    Raises:
+        InputError: if a model runs at an endpoint, where its sizes are not known.
+    """
+    if card.endpoint:
+        raise InputError(
+            f"{card.title} runs elsewhere, so MedFM doesn't know its size; see `medfm endpoints show {card.id}`."
+        )
 
 
 @app.command("accept")
@@ -166,6 +178,7 @@ def model_stats(
         raise InputError(f"Sizes are known for nf4 and int8, not for '{precision}'.")
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     card = registry.card(model)
+    refuse_elsewhere(card)
     if machine.config_folder(card) is None:
         raise ModelError(
             f"The sizes of {card.title} need its config.json, which doesn't come with MedFM; "

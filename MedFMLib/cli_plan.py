@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from . import machine, registry
-from .cli_models import Json, ModelId, app
+from .cli_models import Json, ModelId, app, refuse_elsewhere
 from .errors import InputError, ModelError
 from .request import DEFAULT_MODEL
 
@@ -43,6 +43,7 @@ def plan_model(
 ) -> None:
     """Memory before any download: weights, cache, activations, adapter, optimizer; and what fits."""
     card = registry.card(model)
+    refuse_elsewhere(card)
     if precision and precision not in card.precisions:
         raise InputError(f"{card.title} can't be held as '{precision}'; choose one of {', '.join(card.precisions)}.")
     if slices < 1 or answer < 1 or adapter_rank < 0 or memory < 0:

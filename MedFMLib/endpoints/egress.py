@@ -84,6 +84,8 @@ def says(card: ModelCard) -> str:
         lines.append("Text that is burned into pictures is sent as it is.")
     if endpoint.scheme == "http" and not endpoint.is_loopback:
         lines.append("The way there is not encrypted: whoever is on the network can read it.")
+    if not endpoint.leaves:
+        return "\n".join([*lines, "That address is this machine."])
     if endpoint.is_loopback:
         lines.append("The address is this machine, but the name of the model says that it runs at its maker's.")
     if endpoint.openai_key:

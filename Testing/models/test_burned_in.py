@@ -62,13 +62,12 @@ def test_planted_texts_are_found_and_blackened(ground, least):
     for size in (10, 16, 32):
         for level in (255, 120):
             here = 0
-            for text in TEXTS:
-                for place in ("top left", "left"):
-                    picture, letters = written(plain, text, size, level, place)
-                    clean, _ = burned_in.mask(colour(picture))
-                    here += (clean[..., 0][letters] > 0).mean() <= 0.05
-            lines.append(f"{size} pixels, grey {level}: {here} of 10")
-            hidden, total = hidden + here, total + 10
+            for number, text in enumerate(TEXTS):
+                picture, letters = written(plain, text, size, level, ("top left", "left")[number % 2])
+                clean, _ = burned_in.mask(colour(picture))
+                here += (clean[..., 0][letters] > 0).mean() <= 0.05
+            lines.append(f"{size} pixels, grey {level}: {here} of 5")
+            hidden, total = hidden + here, total + 5
     print(f"burned-in text on {ground.__name__}: {hidden} of {total} texts blackened ({'; '.join(lines)})")
     assert hidden >= least * total, lines
 

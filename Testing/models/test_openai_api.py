@@ -331,7 +331,9 @@ def test_a_cancel_is_answered_within_200_ms_and_closes_the_connection(fake, step
     stop.set()
     asked_at = time.monotonic()
     thread.join(5)
-    assert late and late[0] - asked_at < 0.2
+    assert late
+    print(f"cancelled after {1000 * (late[0] - asked_at):.0f} ms")
+    assert late[0] - asked_at < 0.2
     assert len(fake.chats) == 1
     if step is endless or "silent" in step.__qualname__:
         assert fake.gone.wait(2)
