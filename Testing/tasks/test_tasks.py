@@ -271,7 +271,9 @@ def test_the_model_is_loaded_once_for_equal_requests(monkeypatch):
 
 def test_a_report_keeps_only_what_was_measured_of_the_models_words(monkeypatch):
     image = ct_phantom()
-    said = "The liver has {liver.volume} and lies on the {liver.side}. A 12 mm nodule in the left kidney; {spleen.volume}."
+    said = (
+        "The liver has {liver.volume} and lies on the {liver.side}. A 12 mm nodule in the left kidney; {spleen.volume}."
+    )
     model = ScriptedModel({"liver": truth_of(image)["liver"]}, image.geometry, {"describe": said})
     response = engine(model, monkeypatch).run(Request("report", image, labels=("liver",)))
     volume = next(m for m in response.measurements if m.name == "volume")
