@@ -243,6 +243,7 @@ class MedFMWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def start(self):
         p = self.parameters
+        self.models.allow(p.model)
         self.session.start(p.volume, self.makeRequest)
         self.status.log(f"{p.task}: {p.volume.GetName()}, {p.model} {p.adapter} {p.precision}")
         if p.task == "ask":

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import slicer
 from MedFMLib import machine, registry, shelf
+from MedFMLib.endpoints import egress
+from MedFMLib.endpoints.settings import Endpoint
 from MedFMLib.model import ModelCard
 from MedFMLib.request import DEFAULT_MODEL
 from MedFMLib.store import listing
@@ -90,7 +92,9 @@ class ModelChoice:
         bar, card = self._ui.memoryBar, self.cards.get(self._shown)
         taken = machine.weight_bytes(card, self._ui.precisionSelector.currentText) if card is not None else None
         free = machine.free_memory()
-        if not taken:
+        if card is not None and card.endpoint:
+            text = f"none here: runs at {Endpoint.of(card).host}"
+        elif not taken:
             text = "not known before the model is here"
         elif not free:
             text = f"{listing.size(taken)}"
@@ -132,6 +136,19 @@ class ModelChoice:
         if card is not None:
             self.window = self.window or CardWindow(slicer.util.mainWindow())
             self.window.show(card.title, registry.page(card))
+
+    def allow(self, model: str) -> None:
+        """Ask once whether pictures may go to a model that runs elsewhere; shows what is sent.
+
+        Raises:
+            ModelError: they may not.
+        """
+        card = self.cards.get(model)
+        if card is None or not egress.needed(card):
+            return
+        if slicer.util.confirmOkCancelDisplay(egress.says(card), windowTitle="Send pictures elsewhere?"):
+            egress.allow(card)
+        egress.check(card)
 
     def outlines(self, model: str) -> bool:
         """Does the model draw what is marked in the scene?"""

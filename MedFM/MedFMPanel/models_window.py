@@ -29,7 +29,7 @@ BUTTONS = (
     ("zip", "Import zip…", "Take a model from a zip that MedFM exported."),
     ("folder", "Import folder…", "Take a model from an exported folder, or from a Hugging Face model's folder."),
 )
-GET_HINT = "Choose a model. What is fetched lies in your own data folder; images never leave this computer."
+GET_HINT = "Choose a model. What is fetched lies in your own data folder; fetching a model sends no image."
 
 
 class ModelsWindow:

@@ -377,3 +377,34 @@ def test_the_memory_that_a_model_takes_is_shown_for_its_precision(host, panel, m
     assert seen["nf4"] == ("1.8 GB of 6.0 GB free", 29)
     assert seen["bf16"] == ("5.8 GB of 6.0 GB free", 97)
     assert seen["fp32"] == ("11.7 GB of 6.0 GB free: does not fit", 100)
+
+
+def test_a_model_elsewhere_is_sent_pictures_only_after_a_yes_that_shows_what(
+    panel, volume, use_runner, finish, choose_task, monkeypatch, tmp_path
+):
+    import slicer.util
+
+    from MedFMLib.endpoints import book
+    from MedFMLib.endpoints.settings import Endpoint
+
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    asked, answers = [], [False, True]
+    monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", lambda text, **_: asked.append(text) or answers.pop(0))
+    book.add("ward", Endpoint("https://vllm.hospital/v1", "medgemma"))
+    panel.initialize()
+    panel.ui.modelSelector.setCurrentIndex(panel.ui.modelSelector.findData("ward"))
+    assert "runs at vllm.hospital" in panel.ui.memoryBar.format
+    runner = use_runner()
+    choose_task("ask")
+    panel.ui.questionBox.setEditText("What is this?")
+    panel.ui.applyButton.click()
+    assert "pictures of slices" in asked[0]
+    assert "was not allowed" in panel.ui.statusLabel.text
+    assert runner.requests == []
+    for _ in range(2):  # the yes is remembered
+        panel.ui.questionBox.setEditText("What is this?")
+        panel.ui.applyButton.click()
+        finish()
+    assert len(runner.requests) == 2
+    assert len(asked) == 2
