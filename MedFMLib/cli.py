@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from . import NOTICE, cli_adapters, cli_endpoints, cli_marks, cli_plan, cli_serve, cli_store  # noqa: F401 - cli_store adds to `models`
+from . import NOTICE, cli_adapters, cli_endpoints, cli_export, cli_marks, cli_plan, cli_serve, cli_store  # noqa: F401 - cli_store adds to `models`
 from .errors import Cancelled, InputError, MedFMError
 from .request import DEFAULT_MODEL, Request, Response, SliceChoice
 
@@ -34,6 +34,8 @@ app.add_typer(cli_plan.app, name="models")
 app.add_typer(cli_adapters.app, name="adapters")
 app.add_typer(cli_serve.app, name="server")
 app.command()(cli_serve.serve)
+app.command()(cli_export.measure)
+app.command()(cli_export.export)
 app.add_typer(cli_endpoints.app, name="endpoints")
 out, err = Console(), Console(stderr=True)
 
@@ -240,11 +242,16 @@ def report(
     model: Model = DEFAULT_MODEL, adapter: Adapter = "", precision: Precision = "",
     plane: Plane = "", first: First = -1, last: Last = -1, step: Step = 0,
     modality: Modality = "", frame: Frame = -1, series: Series = "", server: cli_serve.Url = "", as_json: Json = False,
+    dicom: Annotated[bool, typer.Option("--dicom", help="Of a DICOM series: SEG, SR, key images, PDF, FHIR, too.")] = False,
 ) -> None:  # fmt: skip
     """Draft a report; writes NAME.report.html, NAME.report.txt and NAME.seg.nrrd."""
     from .files import output_name, write_segmentation, write_text
 
     folder = _folder(output)
+    if dicom:
+        from .exports import read_source, write_dicom
+
+        source = read_source(image, series=series, frame=None if frame < 0 else frame)
     request = Request(
         "report", _read(image, modality, frame, series), labels=tuple(labels or ()), refine=refine, model=model,
         adapter=adapter, precision=precision, slices=SliceChoice(plane, first, last, step),
@@ -256,6 +263,8 @@ def report(
         write_text(folder / f"{name}.report.txt", response.report.text),
         write_segmentation(folder / f"{name}.seg.nrrd", response.segmentation, response.provenance),
     ]
+    if dicom:
+        files += write_dicom(folder, name, response, source)
     if not as_json:
         print(response.report.text)
     _finish(response, files, as_json)

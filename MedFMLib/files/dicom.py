@@ -7,6 +7,7 @@ thickness. Nothing that identifies a patient is kept.
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,13 +47,15 @@ class Slice:
     header: object
 
 
-def read_dicom(path: Path, *, modality: str = "", frame: int | None = None, series: str = "") -> Image:
-    """Read one series; see `read_image` for the arguments.
+def read_dicom(
+    path: Path, *, modality: str = "", frame: int | None = None, series: str = "", files: Sequence[Path] = ()
+) -> Image:
+    """Read one series; see `read_image` for the arguments. `files` are those of `path` to look at, all if left out.
 
     Raises:
         InputError: no DICOM, several series, missing slices, different sizes or directions, damaged pixels.
     """
-    groups = find_series(path)
+    groups = find_series(path, files)
     slices = _choose(groups, path, series)
     first = slices[0].header
     if int(getattr(first, "SamplesPerPixel", 1) or 1) > 1:
@@ -71,8 +74,16 @@ def read_dicom(path: Path, *, modality: str = "", frame: int | None = None, seri
     return Image(np.stack(planes, axis=-1)[None], geometry, modality or found, name, facts)
 
 
-def find_series(path: Path) -> dict[str, list[Slice]]:
-    """Series UID → slices, for a DICOM file or a folder (searched with its subfolders).
+def find_slices(path: Path, series: str = "", frame: int | None = None) -> list[Slice]:
+    """The slices of one series in the order of the volume's k axis, or its only multi-frame file; errors as `read_dicom`."""
+    slices = _choose(find_series(path), path, series)
+    if len(slices) == 1 and int(getattr(slices[0].header, "NumberOfFrames", 1) or 1) > 1:
+        return slices
+    return _one_frame(_sorted(slices, path), path, frame)
+
+
+def find_series(path: Path, files: Sequence[Path] = ()) -> dict[str, list[Slice]]:
+    """Series UID → slices, for a DICOM file or a folder (searched with its subfolders), or some `files` of it.
 
     Raises:
         InputError: if there is no DICOM image, or a file is damaged.
@@ -80,7 +91,9 @@ def find_series(path: Path) -> dict[str, list[Slice]]:
     import pydicom
     from pydicom.errors import InvalidDicomError
 
-    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file() and p.name != "DICOMDIR")
+    files = files or (
+        [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file() and p.name != "DICOMDIR")
+    )
     groups: dict[str, list[Slice]] = defaultdict(list)
     for file in files:
         try:

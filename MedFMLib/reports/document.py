@@ -11,6 +11,7 @@ from ..image import Image
 from ..measure import as_table, plain
 from ..model import ModelCard
 from ..request import Provenance
+from ..terminology import split_side
 
 TITLE = "Draft imaging report"
 
@@ -59,10 +60,18 @@ def technique(image: Image) -> tuple[str, ...]:
         "KVP": "{} kVp",
         "Contrast": "intravenous contrast: {}",
     }
-    known = [words[tag].format(image.facts[tag].lower()) for tag in words if tag in image.facts]
+    known = [words[tag].format(_tidy(image.facts[tag])) for tag in words if tag in image.facts]
     if known:
         lines.append("According to the header: " + ", ".join(known) + ".")
     return tuple(lines)
+
+
+def _tidy(text: str) -> str:
+    """A header's value as one writes it: "1.50000" → "1.5", "HEAD" → "head"."""
+    try:
+        return f"{float(text):g}"
+    except ValueError:
+        return text.lower()
 
 
 def findings(
@@ -79,6 +88,9 @@ def findings(
         mean = f", mean {density.value:.0f} ± {values['intensity SD'].value:.0f} HU" if density.unit else ""
         side = values["side"].value
         where = "crosses the midline" if side == "midline" else f"lies on the {side}"
+        named = split_side(label)[0]
+        if named and side not in (named, "midline"):
+            where += f", though it is called {named}: check it"
         lines.append(
             f"{label.capitalize()}: {plain(values['volume'].value)} mL, {extent} mm "
             f"(left–right × front–back × head–foot){mean}; {where}."

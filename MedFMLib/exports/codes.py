@@ -1,0 +1,31 @@
+"""DICOM codes of measurements: what each name is called in a structured report. Knows names and codes only.
+
+SCT is SNOMED CT, IBSI the Image Biomarker Standardisation Initiative (both as DICOM PS3.16 uses them), UCUM the units.
+"""
+
+from __future__ import annotations
+
+from ..findings import Code
+
+CODES: dict[str, Code] = {
+    "volume": Code("118565006", "SCT", "Volume"),
+    "longest diameter": Code("L0JK", "IBSI", "Maximum 3D Diameter of a Mesh"),
+    "long axis": Code("103339001", "SCT", "Long Axis"),
+    "short axis": Code("103340004", "SCT", "Short Axis"),
+    "surface": Code("C0JK", "IBSI", "Surface Area of Mesh"),
+    "mean intensity": Code("Q4LE", "IBSI", "Mean intensity"),
+    "intensity SD": Code("386136009", "SCT", "Standard Deviation"),
+    "median intensity": Code("Y12H", "IBSI", "Median intensity"),
+    "10th percentile": Code("QG58", "IBSI", "10th intensity percentile"),
+    "90th percentile": Code("8DWT", "IBSI", "90th intensity percentile"),
+}
+"""Name of a measurement → its concept; names that are not here have no standard code and stay words."""
+
+UNITS: dict[str, Code] = {
+    "mL": Code("mL", "UCUM", "milliliter"),
+    "mm": Code("mm", "UCUM", "millimeter"),
+    "mm2": Code("mm2", "UCUM", "square millimeter"),
+    "[hnsf'U]": Code("[hnsf'U]", "UCUM", "Hounsfield unit"),
+    "": Code("1", "UCUM", "no units"),
+}
+"""Unit of a measurement → its concept."""

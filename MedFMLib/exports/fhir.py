@@ -1,0 +1,93 @@
+"""FHIR R5 DiagnosticReport with an Observation for each measurement, as JSON. Knows findings and codes; sends nothing.
+
+Source: HL7 FHIR R5 (hl7.org/fhir/R5), DiagnosticReport and Observation; the study is referred to by its DICOM UID, as the
+HL7 Europe imaging report does. The patient is referred to by the study's identifier alone.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from typing import Any
+
+from ..findings import Code, Measurement, Report
+from ..request import Provenance
+from .codes import CODES
+from .source import Source
+
+SYSTEMS = {
+    "SCT": "http://snomed.info/sct", "DCM": "http://dicom.nema.org/resources/ontology/DCM", "LN": "http://loinc.org",
+    "IBSI": "http://dicom.nema.org/resources/ontology/IBSI", "UCUM": "http://unitsofmeasure.org",
+}  # fmt: skip
+STATUS = {"draft": "preliminary", "signed": "final"}
+
+
+def diagnostic_report(
+    report: Report,
+    measurements: Sequence[Measurement],
+    source: Source | None,
+    provenance: Provenance,
+    pdf: bytes = b"",
+    state="draft",
+) -> dict[str, Any]:
+    """A DiagnosticReport resource; a draft is 'preliminary'.
+
+    Args:
+        source: the series, if the volume came from one. state: "draft" or "signed".
+    """
+    observations = [_observation(n, m) for n, m in enumerate(measurements, 1) if not isinstance(m.value, str)]
+    impression = next((s.paragraphs for s in report.sections if s.title == "Impression"), ())
+    content: dict[str, Any] = {
+        "resourceType": "DiagnosticReport",
+        "status": STATUS[state],
+        "category": [{"coding": [_coding(Code("394914008", "SCT", "Radiology"))]}],
+        "code": {"coding": [_coding(Code("18748-4", "LN", "Diagnostic imaging study"))], "text": report.title},
+        "issued": provenance.started or None,
+        "contained": observations,
+        "result": [{"reference": f"#{o['id']}"} for o in observations],
+        "conclusion": "\n".join(impression) or None,
+        "presentedForm": [
+            {
+                "contentType": "text/plain",
+                "data": base64.b64encode(report.text.encode()).decode(),
+                "title": report.title,
+            }
+        ],
+    }
+    if pdf:
+        content["presentedForm"].append(
+            {"contentType": "application/pdf", "data": base64.b64encode(pdf).decode(), "title": report.title}
+        )
+    if source is not None:
+        study = {"system": "urn:dicom:uid", "value": f"urn:oid:{source.first.StudyInstanceUID}"}
+        content["study"] = [{"type": "ImagingStudy", "identifier": study}]
+        if getattr(source.first, "PatientID", ""):
+            content["subject"] = {"type": "Patient", "identifier": {"value": str(source.first.PatientID)}}
+    return _without_empty(content)
+
+
+def _observation(number: int, m: Measurement) -> dict[str, Any]:
+    code = CODES.get(m.name)
+    unit = m.unit or "1"
+    return {
+        "resourceType": "Observation",
+        "id": f"m{number}",
+        "status": "preliminary",
+        "code": {"coding": [_coding(code)] if code else [], "text": f"{m.segment} {m.name}"},
+        "valueQuantity": {
+            "value": round(float(m.value), 6), "unit": "HU" if "hnsf" in unit else unit,
+            "system": SYSTEMS["UCUM"], "code": unit,
+        },
+        "method": {"text": m.method} if m.method else None,
+        "bodyStructure": None,
+    }  # fmt: skip
+
+
+def _coding(code: Code) -> dict[str, str]:
+    return {"system": SYSTEMS.get(code.scheme, code.scheme), "code": code.value, "display": code.meaning}
+
+
+def _without_empty(value):
+    if isinstance(value, dict):
+        return {k: _without_empty(v) for k, v in value.items() if v not in (None, [], {}, "")}
+    return [_without_empty(v) for v in value] if isinstance(value, list) else value

@@ -1,0 +1,40 @@
+"""DICOM Key Object Selection: which instances the report's pictures show. Source: PS3.16 TID 2010, by highdicom."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..errors import InputError
+from ..findings import Code, KeyImage
+from ..geometry import Geometry
+from .source import Source, concept, equipment_of_document, highdicom
+
+
+def key_objects(pictures: Sequence[KeyImage], geometry: Geometry, source: Source):
+    """A Key Object Selection dataset of the instances that pictures show.
+
+    Args:
+        geometry: the volume's grid; a picture in another plane than the series' stands for the instance in its middle.
+
+    Raises:
+        InputError: if there is no picture.
+    """
+    hd = highdicom()
+    numbers = sorted({_slice_of(picture, geometry) for picture in pictures})
+    if not numbers:
+        raise InputError("The report has no key image, so there is nothing to select.")
+    chosen = list({str(source.slice(n).SOPInstanceUID): source.slice(n) for n in numbers}.values())
+    captions = "; ".join(picture.caption for picture in pictures)
+    content = hd.ko.KeyObjectSelection(
+        document_title=concept(Code("113000", "DCM", "Of Interest")),
+        referenced_objects=chosen,
+        description=f"Key images of a MedFM draft, not verified: {captions}"[:1024],
+    )
+    return hd.ko.KeyObjectSelectionDocument(
+        evidence=chosen, content=content, **equipment_of_document(3, "MedFM key images")
+    )
+
+
+def _slice_of(picture: KeyImage, geometry: Geometry) -> int:
+    index = geometry.to_index(picture.slice.center)
+    return int(min(max(round(float(index[2])), 0), geometry.shape[2] - 1))

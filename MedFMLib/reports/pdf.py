@@ -1,0 +1,144 @@
+"""A report as a PDF: pages to print and to file. Knows `Report` and reportlab; computes nothing.
+
+Only the PDF's own fonts are used, so the file is small and opens everywhere; letters beyond Latin 1 and a few signs are spelled
+in their nearest form.
+"""
+
+from __future__ import annotations
+
+import io
+import unicodedata
+from collections.abc import Sequence
+from xml.sax.saxutils import escape
+
+from .. import NOTICE
+from ..errors import ModelError
+from ..findings import KeyImage, Measurement, Report
+from ..measure import as_table
+
+MARGIN_MM = 18
+PICTURE_MM = 84
+NARROW = 8
+"""Columns from which a table is set smaller."""
+
+SIGNS = {"≥": ">=", "≤": "<=", "→": "->", "−": "-", "≈": "~", "●": "•", "″": '"', "′": "'"}
+
+
+def as_pdf(report: Report, measurements: Sequence[Measurement] = (), signed: str = "") -> bytes:
+    """The document.
+
+    Args:
+        measurements: for the table after the findings.
+        signed: who signed and when; "" for a draft, which every page says.
+
+    Raises:
+        ModelError: if reportlab is missing.
+    """
+    try:
+        from reportlab.lib import colors
+        from reportlab.lib.pagesizes import A4
+        from reportlab.lib.styles import ParagraphStyle
+        from reportlab.lib.units import mm
+        from reportlab.platypus import KeepTogether, Paragraph, SimpleDocTemplate, Spacer, Table, TableStyle
+    except ImportError:
+        raise ModelError("The PDF needs the package reportlab; install it with `pip install medfm[report]`.") from None
+
+    body = ParagraphStyle("body", fontName="Helvetica", fontSize=9.5, leading=13, spaceAfter=3)
+    small = ParagraphStyle("small", parent=body, fontSize=7.5, leading=10, textColor=colors.HexColor("#444444"))
+    heading = ParagraphStyle(
+        "heading", parent=body, fontName="Helvetica-Bold", fontSize=11.5, leading=15, spaceBefore=8, spaceAfter=3
+    )
+    title = ParagraphStyle("title", parent=heading, fontSize=16, leading=20, spaceBefore=0)
+    notice = ParagraphStyle(
+        "notice", parent=body, backColor=colors.HexColor("#f3f0e2"), borderPadding=4, spaceAfter=8, spaceBefore=4
+    )
+    quiet = ("Limitations", "Provenance")
+
+    def text(words: str, style=body):
+        return Paragraph(escape(printable(words)), style)
+
+    state = f"Signed: {signed}" if signed else "DRAFT, not signed"
+    story = [text(report.title, title), text(f"{NOTICE} {state}.", notice)]
+    for section in report.sections:
+        style = small if section.title in quiet else body
+        first, *rest = section.paragraphs or ("",)
+        story.append(KeepTogether([text(section.title, heading), text(first, style)]))
+        story += [text(paragraph, style) for paragraph in rest]
+        if section.title == "Findings":
+            story += _table(measurements, text, small, Table, TableStyle, colors, (A4[0] - 2 * MARGIN_MM * mm))
+            story += _pictures(report.key_images, text, small, heading, Table, mm)
+    story.append(Spacer(1, 2 * mm))
+    stream = io.BytesIO()
+
+    def footer(canvas, document) -> None:
+        canvas.saveState()
+        canvas.setFont("Helvetica", 7.5)
+        canvas.setFillColor(colors.HexColor("#555555"))
+        canvas.drawString(MARGIN_MM * mm, 10 * mm, printable(f"{report.title} · {state} · research use only"))
+        canvas.drawRightString(A4[0] - MARGIN_MM * mm, 10 * mm, f"Page {document.page}")
+        canvas.restoreState()
+
+    margins = {f"{side}Margin": MARGIN_MM * mm for side in ("left", "right", "top", "bottom")}
+    document = SimpleDocTemplate(stream, pagesize=A4, title=report.title, author="MedFM", creator="MedFM", **margins)
+    document.build(story, onFirstPage=footer, onLaterPages=footer)
+    return stream.getvalue()
+
+
+def printable(text: str) -> str:
+    """Text in the letters that the PDF's own fonts have."""
+    for sign, plain in SIGNS.items():
+        text = text.replace(sign, plain)
+    return "".join(letter if _has(letter) else _nearest(letter) for letter in text)
+
+
+def _has(letter: str) -> bool:
+    try:
+        letter.encode("cp1252")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _nearest(letter: str) -> str:
+    bare = "".join(c for c in unicodedata.normalize("NFKD", letter) if not unicodedata.combining(c))
+    return bare if bare and all(map(_has, bare)) else "?"
+
+
+def _table(measurements, text, small, table, style, colors, width) -> list:
+    titles, rows = as_table(list(measurements))
+    if not rows:
+        return []
+    cells = [[text(cell, small) for cell in row] for row in (titles, *rows)]
+    first = 0.22 * width
+    made = table(cells, colWidths=[first, *([(width - first) / (len(titles) - 1)] * (len(titles) - 1))], repeatRows=1)
+    made.setStyle(
+        style(
+            [
+                ("LINEBELOW", (0, 0), (-1, 0), 0.8, colors.black),
+                ("LINEBELOW", (0, 1), (-1, -1), 0.25, colors.HexColor("#bbbbbb")),
+                ("VALIGN", (0, 0), (-1, -1), "TOP"),
+                ("TOPPADDING", (0, 0), (-1, -1), 1.5),
+                ("BOTTOMPADDING", (0, 0), (-1, -1), 1.5),
+                ("LEFTPADDING", (0, 0), (-1, -1), 2),
+                ("RIGHTPADDING", (0, 0), (-1, -1), 2),
+            ]
+        )
+    )
+    return [made]
+
+
+def _pictures(pictures: Sequence[KeyImage], text, small, heading, table, mm) -> list:
+    """Each key image without and with its overlay, side by side, caption below."""
+    from reportlab.platypus import Image, KeepTogether
+
+    story = []
+    for number, picture in enumerate(pictures):
+        pair = []
+        for png in (picture.png, picture.overlay_png):
+            image = Image(io.BytesIO(png))
+            scale = PICTURE_MM * mm / max(image.imageWidth, image.imageHeight)
+            image.drawWidth, image.drawHeight = image.imageWidth * scale, image.imageHeight * scale
+            pair.append(image)
+        block = [table([pair]), text(picture.caption, small)]
+        story.append(KeepTogether([text("Key images", heading), *block] if number == 0 else block))
+    return story
