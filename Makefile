@@ -68,7 +68,7 @@ $(VENV)/.run: pyproject.toml
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.run pyproject.toml
-	$(PIP) -e ".[dev,train,server]"
+	$(PIP) -e ".[dev,train,server,ray]"
 	touch $@
 
 clean:

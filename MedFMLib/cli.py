@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from . import NOTICE, cli_adapters, cli_endpoints, cli_export, cli_marks, cli_plan, cli_serve, cli_store  # noqa: F401 - cli_store adds to `models`
+from . import NOTICE, cli_adapters, cli_batch, cli_endpoints, cli_export, cli_marks, cli_plan, cli_serve, cli_store  # noqa: F401 - cli_store adds to `models`
 from .errors import Cancelled, InputError, MedFMError
 from .request import DEFAULT_MODEL, Request, Response, SliceChoice
 
@@ -34,6 +34,7 @@ app.add_typer(cli_plan.app, name="models")
 app.add_typer(cli_adapters.app, name="adapters")
 app.add_typer(cli_serve.app, name="server")
 app.command()(cli_serve.serve)
+app.command()(cli_batch.batch)
 app.command()(cli_export.measure)
 app.command()(cli_export.export)
 app.add_typer(cli_endpoints.app, name="endpoints")

@@ -45,11 +45,13 @@ FLOORS = (
         "remote",
         "server",
         "console",
+        "batch",
         "training",
         "demo",
         "store",
         "cli",
         "cli_adapters",
+        "cli_batch",
         "cli_endpoints",
         "cli_export",
         "cli_marks",
@@ -62,6 +64,7 @@ FLOORS = (
 )
 UPWARD = {
     ("demo", "scene"),  # the demo writes a scene; it runs outside of Slicer
+    ("batch", "scene"),  # a scene's volumes are cases
     ("console", "scene"),  # a node goes in, nodes come out
     ("runner", "engine"),  # the default of LocalRunner, imported when its first job starts
     ("registry", "models"), ("registry", "tasks"),  # it looks into their folders

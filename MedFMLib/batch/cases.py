@@ -1,0 +1,304 @@
+"""What there is to do: volumes in a folder, DICOM studies by their tags, rows of a CSV. Knows files, no models.
+
+A case's id is the name of its file, unless that is a DICOM identifier; DICOM cases are named by a hash of their UIDs.
+Neither a patient's name nor an ID is read.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import os
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+
+from ..errors import InputError
+from ..files import output_name, read_image
+from ..files.reading import VOLUME_SUFFIXES
+from ..image import MODALITIES, Image
+from .plan import Case, Names, Options, Step, step_from
+
+SCENES = (".mrb", ".mrml")
+LARGEST, ALL = "largest", "all"
+OTHER_FILES = (
+    ".csv",
+    ".json",
+    ".txt",
+    ".html",
+    ".sqlite",
+    ".png",
+    ".jpg",
+    ".jpeg",
+    ".pdf",
+    ".zip",
+    ".bval",
+    ".bvec",
+    ".xml",
+    ".raw",
+)
+"""Never taken for DICOM files without a suffix."""
+
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Pick:
+    """Which series of DICOM studies, and how volumes are read.
+
+    Args:
+        series: "largest" (of each study, the one with most images), "all", or a UID or words of the description.
+        modality: takes series of that modality alone; for other files, overrides the guess.
+        frame: see `read_image`; -1 for none.
+
+    Raises:
+        InputError: there is no such modality.
+    """
+
+    series: str = LARGEST
+    modality: str = ""
+    frame: int = -1
+
+    def __post_init__(self) -> None:
+        if self.modality and self.modality not in MODALITIES:
+            raise InputError(f"Unknown modality '{self.modality}'; choose one of {', '.join(MODALITIES)}.")
+
+
+def find(path: Path, steps: tuple[Step, ...], options: Options, pick: Pick, tell: Tell = print) -> list[Case]:
+    """Cases of a folder, a CSV or one file, in a fixed order.
+
+    Args:
+        tell: gets sentences about what was left out.
+
+    Raises:
+        InputError: there is nothing to do, or the CSV has something that is not understood.
+    """
+    path = Path(os.path.abspath(path.expanduser()))
+    if not path.exists():
+        raise InputError(f"There is no file or folder '{path}'; check the path.")
+    if path.suffix.lower() == ".csv":
+        return from_csv(path, steps, options, pick)
+    if not steps:
+        raise InputError("What should be done? Give --task segment, --task report or --task 'ask:QUESTION'.")
+    plain = Case("", "", steps, options, modality=pick.modality, frame=pick.frame)
+    if path.is_file():
+        return [replace(plain, id=Names().give(output_name(path), path.name), source=str(path))]
+    cases = from_folder(path, plain, pick, tell)
+    if not cases:
+        raise InputError(
+            f"'{path}' holds no volume (NIfTI, NRRD, MHA or DICOM); give another folder, or a CSV of cases."
+        )
+    return cases
+
+
+def from_folder(folder: Path, plain: Case, pick: Pick, tell: Tell) -> list[Case]:
+    """Each volume file, then each chosen DICOM series, of a folder with its subfolders."""
+    volumes, others, left = [], [], 0
+    for path in sorted(folder.rglob("*")):
+        parts = path.relative_to(folder).parts
+        if not path.is_file() or any(part.startswith(".") for part in parts):
+            continue
+        lower = path.name.lower()
+        if lower.endswith(".seg.nrrd"):
+            left += 1
+        elif lower.endswith(VOLUME_SUFFIXES):
+            volumes.append(path)
+        elif not lower.endswith((*OTHER_FILES, *SCENES)) and path.name != "DICOMDIR":
+            others.append(path)
+    if left:
+        tell(f"{left} segmentations (.seg.nrrd) were left out.")
+    names = Names()
+    cases = []
+    for path in volumes:
+        inside = path.relative_to(folder)
+        cases.append(replace(plain, id=names.give(output_name(path), inside.as_posix()), source=str(path)))
+    return cases + from_dicom(others, names, plain, pick, tell)
+
+
+# -- DICOM -------------------------------------------------------------------------------------------------
+
+
+def from_dicom(files: list[Path], names: Names, plain: Case, pick: Pick, tell: Tell) -> list[Case]:
+    """One case a chosen series, of files in whatever folders."""
+    import pydicom
+    from pydicom.errors import InvalidDicomError
+
+    tags = ["StudyInstanceUID", "SeriesInstanceUID", "Modality", "SeriesDescription", "Rows", "ImagePositionPatient",
+            "NumberOfFrames"]  # fmt: skip
+    studies: dict[str, dict[str, list[tuple[Path, object]]]] = defaultdict(lambda: defaultdict(list))
+    damaged = 0
+    for path in files:
+        try:
+            header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=tags)
+        except InvalidDicomError:
+            continue
+        except (OSError, EOFError, ValueError, AttributeError):
+            damaged += 1
+            continue
+        if getattr(header, "Rows", None):
+            series = str(getattr(header, "SeriesInstanceUID", ""))
+            studies[str(getattr(header, "StudyInstanceUID", "") or series)][series].append((path, header))
+    if damaged:
+        tell(f"{damaged} DICOM files are damaged and were left out; their series may lack slices.")
+    cases = []
+    for study, series in sorted(studies.items()):
+        for uid, members in _chosen(series, pick):
+            paths = [path for path, _ in members]
+            root = Path(os.path.commonpath([path.parent for path in paths]))
+            cases.append(
+                replace(
+                    plain, id=names.give("", f"{study} {uid}"), source=str(root), modality="",
+                    files=tuple(path.relative_to(root).as_posix() for path in paths),
+                )
+            )  # fmt: skip
+    if studies and not cases:
+        tell(f"None of the {sum(map(len, studies.values()))} DICOM series is what --series and --modality ask for.")
+    return cases
+
+
+def _chosen(series: dict[str, list], pick: Pick) -> list[tuple[str, list]]:
+    """(UID, members) of what is wanted of one study."""
+
+    def said(members, tag: str) -> str:
+        return str(getattr(members[0][1], tag, "") or "")
+
+    kept = sorted(series.items(), key=lambda item: (-len(item[1]), item[0]))
+    if pick.modality:
+        kept = [(uid, members) for uid, members in kept if said(members, "Modality") == pick.modality]
+    if pick.series not in (LARGEST, ALL):
+        words = pick.series.casefold()
+        return [(u, m) for u, m in kept if u == pick.series or words in said(m, "SeriesDescription").casefold()]
+    return kept[:1] if pick.series == LARGEST else kept
+
+
+# -- CSV ---------------------------------------------------------------------------------------------------
+
+COLUMNS = ("case", "image", "task", "question", "modality", "frame", "series", *(f.name for f in fields(Options)))
+
+
+def from_csv(path: Path, steps: tuple[Step, ...], options: Options, pick: Pick) -> list[Case]:
+    """One case a row; rows of the same case and image are further tasks of it.
+
+    Columns: `image` (relative to the CSV), and if wanted `case`, `task`, `question`, `modality`, `frame`, `series` (a number or
+    UID, for a DICOM folder) and any of `Options`; several labels are parted by semicolons. What a row leaves out is what the
+    command says.
+
+    Raises:
+        InputError: an unknown column, a missing image, or a value that can't be used, with its line.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as stream:
+            text = stream.read()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"'{path.name}' can't be read as UTF-8 text ({error}); save it as CSV UTF-8.") from error
+    first = text.partition("\n")[0]
+    reader = csv.DictReader(
+        io.StringIO(text, newline=""), delimiter=";" if first.count(";") > first.count(",") else ",", strict=True
+    )
+    columns = [name.strip() for name in reader.fieldnames or ()]
+    reader.fieldnames = columns
+    if unknown := [name for name in columns if name not in COLUMNS]:
+        raise InputError(
+            f"'{path.name}' has the column '{unknown[0]}', which is not known; the columns are {', '.join(COLUMNS)}."
+        )
+    if "image" not in columns:
+        raise InputError(f"'{path.name}' has no column 'image'; its first line must name the columns.")
+    names, cases = Names(), {}
+    try:
+        for row in reader:
+            line = reader.line_num
+            if None in row:
+                raise InputError(
+                    f"Line {line} of '{path.name}' has more cells than columns; put texts with commas in quotes."
+                )
+            row = {key: (value or "").strip() for key, value in row.items()}
+            if not any(row.values()):
+                continue
+            try:
+                _add(cases, names, row, path, steps, options, pick)
+            except (InputError, ValueError) as error:
+                raise InputError(f"Line {line} of '{path.name}': {error}") from error
+    except csv.Error as error:
+        raise InputError(f"Line {reader.line_num} of '{path.name}' is no CSV ({error}); save it again.") from error
+    if not cases:
+        raise InputError(f"'{path.name}' has no row with a case.")
+    return list(cases.values())
+
+
+def _add(cases: dict, names: Names, row: dict, path: Path, steps, options: Options, pick: Pick) -> None:
+    if not row["image"]:
+        raise InputError("there is no image.")
+    source = os.path.abspath(path.parent / Path(row["image"]).expanduser())
+    asked = row.get("task", "") + (f":{row['question']}" if row.get("question") else "")
+    asked = f"ask{asked}" if asked.startswith(":") else asked
+    mine = (step_from(asked),) if asked else steps
+    if not mine:
+        raise InputError("there is no task; add a column 'task', or give --task.")
+    given = {f.name: _typed(f.type, row[f.name]) for f in fields(Options) if row.get(f.name)}
+    frame = int(row["frame"]) if row.get("frame") else pick.frame
+    modality = Pick(modality=row.get("modality", "").upper()).modality or pick.modality
+    series = row.get("series", "") or (pick.series if pick.series not in (LARGEST, ALL) else "")
+    case = Case("", source, mine, replace(options, **given), modality=modality, frame=frame, series=series)
+    key = (row.get("case", ""), source, series)
+    if key not in cases:
+        unique = f"{key[0]} {row['image']} {series}"
+        cases[key] = replace(case, id=names.give(key[0] or output_name(Path(row["image"])), unique))
+        return
+    before = cases[key]
+    new = tuple(step for step in mine if step not in before.steps)
+    if replace(case, id=before.id, steps=()) != replace(before, steps=()):
+        raise InputError(f"the case '{before.id}' has other settings in another line; name the cases apart in 'case'.")
+    cases[key] = replace(before, steps=before.steps + new)
+
+
+def _typed(kind: str, text: str):
+    """A cell as the type that `Options` has there."""
+    if kind == "bool":
+        if text.casefold() not in ("yes", "no", "true", "false", "1", "0"):
+            raise InputError(f"'{text}' is neither yes nor no.")
+        return text.casefold() in ("yes", "true", "1")
+    if kind == "int":
+        return int(text)
+    if kind.startswith("tuple"):
+        return tuple(part.strip() for part in text.split(";") if part.strip())
+    return text
+
+
+# -- reading -------------------------------------------------------------------------------------------------
+
+
+def read(case: Case) -> Image:
+    """The volume of a case.
+
+    Raises:
+        InputError: it can't be read; the sentence names the case, not folders of DICOM files.
+    """
+    path, frame = Path(case.source), None if case.frame < 0 else case.frame
+    if not case.files:
+        return read_image(path, modality=case.modality, frame=frame, series=case.series)
+    from ..files.dicom import read_dicom
+
+    try:
+        return read_dicom(path, modality=case.modality, frame=frame, files=[path / name for name in case.files])
+    except InputError as error:
+        raise InputError(str(error).replace(f"'{path.name}'", f"'{case.id}'")) from error
+
+
+def stamp(case: Case) -> str:
+    """Changes when a file of the case changes: a hash of names, sizes and times, cheap to compute; "" if one is missing."""
+    if not case.source:
+        return ""  # of a scene in memory
+    path, sha = Path(case.source), hashlib.sha256()
+    files = [path / name for name in case.files] or ([path] if path.is_file() else sorted(path.rglob("*")))
+    try:
+        for file in files:
+            if file.is_file():
+                facts = file.stat()
+                sha.update(f"{file.relative_to(path)} {facts.st_size} {facts.st_mtime_ns}\n".encode())
+            elif not file.exists():
+                return ""
+    except OSError:
+        return ""
+    return sha.hexdigest() if files else ""

@@ -1,0 +1,252 @@
+"""What was done, in `batch.sqlite`: one row a case, one row a case and task. Knows SQLite, no models.
+
+A row is `waiting`, `running`, `done` or `failed`. It turns `done` in one transaction after its files are in their places,
+so that a process that is killed at any moment leaves at worst a file too many, which is written again. Write-ahead log,
+every commit on the disk before it returns. One process writes (see `lock`); many may read.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import threading
+from collections import Counter
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import InputError, OutputError
+from .plan import Case, Step, case_as_json, case_from_json
+
+VERSION = 1
+SCHEMA = f"""
+PRAGMA user_version = {VERSION};
+CREATE TABLE cases (
+    id TEXT PRIMARY KEY, number INTEGER, source TEXT, content TEXT, stamp TEXT DEFAULT '', digest TEXT DEFAULT ''
+);
+CREATE TABLE jobs (
+    case_id TEXT REFERENCES cases(id), step TEXT, number INTEGER, asked TEXT, state TEXT DEFAULT 'waiting',
+    attempts INTEGER DEFAULT 0, seconds REAL DEFAULT 0, error TEXT DEFAULT '', files TEXT DEFAULT '[]', finished TEXT DEFAULT '',
+    model TEXT DEFAULT '', revision TEXT DEFAULT '', precision TEXT DEFAULT '', adapter TEXT DEFAULT '',
+    adapter_hash TEXT DEFAULT '', found TEXT DEFAULT '{{}}', PRIMARY KEY (case_id, step)
+);
+CREATE INDEX jobs_by_state ON jobs(state);
+"""
+NAME = "batch.sqlite"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One case and task as it stands.
+
+    Args:
+        files: (name relative to the folder, SHA-256) of each result.
+        found: measurements and answers, as `results.found` gives them.
+    """
+
+    case_id: str
+    step: Step
+    state: str
+    attempts: int
+    seconds: float
+    error: str
+    files: tuple[tuple[str, str], ...]
+    model: str
+    revision: str
+    precision: str
+    adapter: str
+    found: dict
+
+
+class Manifest:
+    """The manifest in a folder; made if there is none. Safe to use from several threads.
+
+    Raises:
+        OutputError: it can't be written. InputError: what is there is none of ours.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder, self._lock = folder, threading.Lock()
+        path = folder / NAME
+        try:
+            self._base = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=30)
+            self._base.row_factory = sqlite3.Row
+            self._base.execute("PRAGMA journal_mode = WAL")
+            self._base.execute("PRAGMA synchronous = FULL")
+            version = self._base.execute("PRAGMA user_version").fetchone()[0]
+            if version == 0:
+                self._base.executescript(f"BEGIN; {SCHEMA} COMMIT;")
+        except sqlite3.OperationalError as error:
+            raise OutputError(f"'{path}' can't be written ({error}); choose another folder with --output.") from error
+        except sqlite3.DatabaseError as error:
+            raise InputError(f"'{path}' is no manifest of a batch ({error}); choose another folder.") from error
+        if version not in (0, VERSION):
+            raise InputError(
+                f"'{path}' was written by another version of MedFM; choose another folder, or start --again."
+            )
+
+    def close(self) -> None:
+        """Write back and close."""
+        self._base.close()
+
+    # -- before a run --------------------------------------------------------------------------------------
+
+    def cases(self) -> list[Case]:
+        """All cases, in their order."""
+        rows = self._base.execute("SELECT content FROM cases ORDER BY number").fetchall()
+        return [case_from_json(row["content"]) for row in rows]
+
+    def take(self, cases: list[Case]) -> None:
+        """Make it a manifest of these cases; new ones are added, and what is done stays.
+
+        Raises:
+            InputError: something else was asked of a case before.
+        """
+        with self._transaction():
+            for number, case in enumerate(cases):
+                self._base.execute(
+                    "INSERT INTO cases (id, number, source, content) VALUES (?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET "
+                    "number = excluded.number, source = excluded.source, content = excluded.content",
+                    (case.id, number, case.source, case_as_json(case)),
+                )
+                before = {
+                    row["step"]: row["asked"]
+                    for row in self._base.execute("SELECT step, asked FROM jobs WHERE case_id = ?", (case.id,))
+                }
+                now = {step.key: json.dumps(case.asked(step), sort_keys=True) for step in case.steps}
+                if before and before != now:
+                    raise InputError(
+                        f"{_difference(before, now)} for '{case.id}' than in the batch that '{self.folder}' holds; "
+                        "choose another --output, or start over with --again."
+                    )
+                for place, step in enumerate(case.steps):
+                    self._base.execute(
+                        "INSERT OR IGNORE INTO jobs (case_id, step, number, asked) VALUES (?, ?, ?, ?)",
+                        (case.id, step.key, place, now[step.key]),
+                    )
+
+    def clear(self) -> None:
+        """Forget everything."""
+        with self._transaction():
+            self._base.execute("DELETE FROM jobs")
+            self._base.execute("DELETE FROM cases")
+
+    def known(self, case_id: str) -> tuple[str, str]:
+        """(stamp, digest) of a case's input when it was read, "" if it was not."""
+        row = self._base.execute("SELECT stamp, digest FROM cases WHERE id = ?", (case_id,)).fetchone()
+        return (row["stamp"], row["digest"]) if row else ("", "")
+
+    def remember(self, case_id: str, stamp: str, digest: str) -> None:
+        """A case's input was read."""
+        with self._transaction():
+            self._base.execute("UPDATE cases SET stamp = ?, digest = ? WHERE id = ?", (stamp, digest, case_id))
+
+    def wait_again(self) -> None:
+        """What ran when a process ended, what failed, and what lost a file is to be done; done rows stay."""
+        lost = [
+            (row.case_id, row.step.key)
+            for row in self.rows()
+            if row.state == "done" and not all((self.folder / name).is_file() for name, _ in row.files)
+        ]
+        with self._transaction():
+            self._base.execute("UPDATE jobs SET state = 'waiting', error = '' WHERE state IN ('running', 'failed')")
+            self._base.executemany("UPDATE jobs SET state = 'waiting' WHERE case_id = ? AND step = ?", lost)
+
+    # -- while it runs -------------------------------------------------------------------------------------
+
+    def waiting(self) -> list[tuple[Case, list[Step]]]:
+        """Cases with what is left of them; those that were tried least come first."""
+        rows = self._base.execute(
+            "SELECT case_id, asked, content FROM jobs JOIN cases ON id = case_id WHERE state = 'waiting' "
+            "ORDER BY (SELECT max(attempts) FROM jobs AS other WHERE other.case_id = id), cases.number, jobs.number"
+        ).fetchall()
+        found: dict[str, tuple[Case, list[Step]]] = {}
+        for row in rows:
+            case = found[row["case_id"]][0] if row["case_id"] in found else case_from_json(row["content"])
+            found.setdefault(row["case_id"], (case, []))[1].append(_step(row["asked"]))
+        return list(found.values())
+
+    def begin(self, case: Case, step: Step) -> None:
+        """A step is tried (again)."""
+        self._set(case, step, "state = 'running', attempts = attempts + 1")
+
+    def leave(self, case: Case, step: Step) -> None:
+        """A step was stopped by a person; it waits again."""
+        self._set(case, step, "state = 'waiting'")
+
+    def fail(self, case: Case, step: Step, error: str, seconds: float, finished: str) -> None:
+        """A step is given up, with one sentence."""
+        self._set(case, step, "state = 'failed', error = ?, seconds = ?, finished = ?", error, seconds, finished)
+
+    def finish(self, case: Case, step: Step, files, provenance, found: dict, seconds: float, finished: str) -> None:
+        """The files of a step are in their places.
+
+        Args:
+            files: (name, SHA-256) of each. provenance: `Provenance` of the response. found: see `Row`.
+        """
+        p = provenance
+        self._set(
+            case, step,
+            "state = 'done', error = '', files = ?, seconds = ?, finished = ?, model = ?, revision = ?, precision = ?, "
+            "adapter = ?, adapter_hash = ?, found = ?",
+            json.dumps(files), seconds, finished, p.model, p.revision, p.precision, p.adapter, p.adapter_hash, json.dumps(found),
+        )  # fmt: skip
+
+    # -- what is there ---------------------------------------------------------------------------------------
+
+    def rows(self) -> list[Row]:
+        """All rows, in the order of cases and tasks."""
+        rows = self._base.execute(
+            "SELECT jobs.* FROM jobs JOIN cases ON id = case_id ORDER BY cases.number, cases.id, jobs.number"
+        ).fetchall()
+        return [
+            Row(
+                row["case_id"], _step(row["asked"]), row["state"], row["attempts"], row["seconds"],
+                row["error"], tuple((name, sha) for name, sha in json.loads(row["files"])), row["model"], row["revision"],
+                row["precision"], row["adapter"], json.loads(row["found"]),
+            )
+            for row in rows
+        ]  # fmt: skip
+
+    def counts(self) -> dict[str, int]:
+        """State → rows."""
+        found = Counter(dict(self._base.execute("SELECT state, count(*) FROM jobs GROUP BY state").fetchall()))
+        return {state: found[state] for state in ("done", "failed", "waiting", "running")}
+
+    # -- inside ------------------------------------------------------------------------------------------------
+
+    def _set(self, case: Case, step: Step, what: str, *values) -> None:
+        with self._transaction():
+            self._base.execute(f"UPDATE jobs SET {what} WHERE case_id = ? AND step = ?", (*values, case.id, step.key))
+
+    @contextmanager
+    def _transaction(self):
+        with self._lock:
+            try:
+                self._base.execute("BEGIN IMMEDIATE")
+                yield
+                self._base.execute("COMMIT")
+            except BaseException as error:
+                if self._base.in_transaction:
+                    self._base.execute("ROLLBACK")
+                if isinstance(error, sqlite3.OperationalError):
+                    raise OutputError(
+                        f"The manifest in '{self.folder}' can't be written ({error}); free some space, then run the same again."
+                    ) from error
+                raise
+
+
+def _step(asked: str) -> Step:
+    content = json.loads(asked)
+    return Step(content["task"], content["question"])
+
+
+def _difference(before: dict[str, str], now: dict[str, str]) -> str:
+    if before.keys() != now.keys():
+        return "Other tasks are asked"
+    for key, text in now.items():
+        old, new = json.loads(before[key]), json.loads(text)
+        for name in new:
+            if old.get(name) != new[name]:
+                return f"Another {name} ({new[name] or 'default'}, not {old.get(name) or 'default'}) is asked"
+    return "Something else is asked"

@@ -1,0 +1,128 @@
+"""Cases on Ray: one actor a runner, on this machine or a cluster. The driver reads, writes and keeps the manifest.
+
+Volumes go to the actors through Ray's object store, so nodes need MedFM and the weights, but no common disk. Usage statistics
+and the dashboard are off; a Ray that is started here listens on this machine alone.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import numpy as np
+
+from .. import wire
+from ..errors import Cancelled, InputError, MedFMError, ModelError
+from ..messages import error_as_json, error_from_json
+from ..parcel import Parcel, pack, unpack
+from ..request import Request, Response
+from ..runner import Job, LocalRunner, Progress, run_job
+
+LOOPBACK = "127.0.0.1"
+OBJECT_STORE = 512 << 20
+"""Bytes of the object store of a Ray started here: a few volumes in flight."""
+
+
+@contextmanager
+def ray_engine(address: str = "", gpus: float = 0.0, workers: int = 1, compute: str = "") -> Iterator[Callable]:
+    """Connect to Ray, or start one here; gives a function that makes runners. It is left, or ended, afterwards.
+
+    Args:
+        address: of a cluster, "auto" for the one this machine belongs to; "" starts one here.
+        gpus: that each worker gets; 0.5 lets two share one.
+        workers: how many there will be.
+        compute: MODULE:FACTORY in place of the engine, for tests.
+
+    Raises:
+        ModelError: Ray is missing. InputError: it can't be reached, or has fewer GPUs.
+    """
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    try:
+        import ray
+    except ImportError as error:
+        raise ModelError(f"--engine ray needs the package ray ({error}); `pip install 'medfm[ray]'`.") from error
+    quiet = {"log_to_driver": False, "logging_level": "error", "ignore_reinit_error": True}
+    own = not address
+    try:
+        if own:
+            # the address it was given, so that no port is open to others; one CPU a worker, whatever the machine has
+            ray.init(
+                include_dashboard=False, _node_ip_address=LOOPBACK, num_cpus=max(workers, os.cpu_count() or 1),
+                object_store_memory=OBJECT_STORE, **quiet,
+            )  # fmt: skip
+        else:
+            ray.init(address=address, **quiet)
+    except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
+        raise InputError(
+            f"Ray at '{address or 'this machine'}' can't be used ({_first_line(error)}); check --ray-address."
+        ) from error
+    try:
+        have = ray.cluster_resources().get("GPU", 0)
+        if gpus * workers > have:
+            raise InputError(
+                f"{workers} workers × {gpus:g} GPUs were asked for, but Ray has {have:g}; change --workers or --gpus-per-worker."
+            )
+        actor = ray.remote(max_restarts=-1, num_cpus=1, num_gpus=gpus)(Worker)
+        yield lambda: RayRunner(ray, actor, compute)
+    finally:
+        ray.shutdown()
+
+
+class Worker:
+    """What runs in an actor: an engine that keeps its model. A restarted actor loads it again with its next job."""
+
+    def __init__(self, compute: str = ""):
+        module, _, name = (compute or "MedFMLib.engine:Engine").partition(":")
+        self._compute = getattr(importlib.import_module(module), name)()
+
+    def run(self, rest: bytes, voxels: np.ndarray) -> tuple[str, bytes]:
+        """("done", response) or ("failed", error as JSON), in their wire form.
+
+        Args:
+            rest: of a parcel. voxels: their bytes, uint8; shared with the object store, not copied.
+        """
+        job = Job(unpack(Parcel(rest, memoryview(voxels))))
+        run_job(job, getattr(self._compute, "run", self._compute))
+        try:
+            return "done", wire.dumps(job.result(), compress=False)
+        except MedFMError as error:
+            return "failed", json.dumps(error_as_json(error)).encode()
+
+
+class RayRunner(LocalRunner):
+    """A runner whose one thread only waits for its actor; progress within a job is not told."""
+
+    def __init__(self, ray, actor, compute: str):
+        self._ray, self._actor = ray, actor.remote(compute)
+        super().__init__(self._run)
+
+    def close(self) -> None:
+        """Cancel all jobs and end the actor, whatever it does."""
+        super().close()
+        self._ray.kill(self._actor)
+
+    def _run(self, request: Request, progress: Progress) -> Response:
+        parcel = pack(request)
+        voxels = self._ray.put(np.frombuffer(parcel.voxels, np.uint8))
+        waiting = [self._actor.run.remote(parcel.rest, voxels)]
+        while waiting:
+            if progress.cancelled():
+                raise Cancelled()
+            ready, waiting = self._ray.wait(waiting, timeout=0.1)
+        try:
+            state, data = self._ray.get(ready[0])
+        except self._ray.exceptions.RayActorError as error:
+            raise MedFMError(f"The worker on Ray ended unexpectedly ({_first_line(error)}).") from error
+        except self._ray.exceptions.RayError as error:
+            raise MedFMError(f"Ray failed ({type(error).__name__}: {_first_line(error)}).") from error
+        if state == "failed":
+            raise error_from_json(json.loads(data))
+        return wire.loads(data)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

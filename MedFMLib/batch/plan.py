@@ -1,0 +1,159 @@
+"""What is asked of each case: `Case`, `Step`, and a case with its step as a `Request`. Values only."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import asdict, dataclass, field, replace
+
+from ..errors import InputError
+from ..image import Image
+from ..request import DEFAULT_MODEL, Request, SliceChoice
+
+
+@dataclass(frozen=True)
+class Step:
+    """One task of a case.
+
+    Args:
+        task: name of a task. question: for "ask".
+
+    Raises:
+        InputError: a question is missing, or there is one that nobody asks.
+    """
+
+    task: str
+    question: str = ""
+
+    def __post_init__(self) -> None:
+        if self.task == "ask" and not self.question.strip():
+            raise InputError("The task 'ask' needs a question; write it as 'ask:Is there a nodule?'.")
+        if self.task != "ask" and self.question:
+            raise InputError(f"The task '{self.task}' takes no question ('{self.question}'); use ask:QUESTION.")
+
+    @property
+    def key(self) -> str:
+        """What it is called in file names, such as "segment" or "ask-1f0c9a2b"."""
+        if not self.question:
+            return self.task
+        return f"{self.task}-{hashlib.sha256(self.question.encode()).hexdigest()[:8]}"
+
+
+def step_from(text: str) -> Step:
+    """ "segment", "report" or "ask:QUESTION" → Step.
+
+    Raises:
+        InputError: it is none of these.
+    """
+    name, _, question = text.partition(":")
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", name.strip()):
+        raise InputError(f"'{text}' is no task; write segment, report or 'ask:QUESTION'.")
+    return Step(name.strip(), question.strip())
+
+
+@dataclass(frozen=True)
+class Options:
+    """How each case is done. The fields are those of `Request` and `SliceChoice`."""
+
+    model: str = DEFAULT_MODEL
+    adapter: str = ""
+    precision: str = ""
+    labels: tuple[str, ...] = ()
+    refine: bool = False
+    max_tokens: int = 64
+    plane: str = ""
+    first: int = -1
+    last: int = -1
+    step: int = 0
+
+
+@dataclass(frozen=True)
+class Case:
+    """One volume and what is asked of it.
+
+    Args:
+        id: safe for file names, and not made of patient data.
+        source: absolute path of its file, or the folder that its `files` lie in.
+        files: of one DICOM series, relative to `source`; () for one file, or a folder of one series.
+        modality, frame, series: see `read_image`; frame -1 for none.
+        node: name of a volume in a scene, "" if it is none.
+        steps: what is asked.
+        options: how.
+    """
+
+    id: str
+    source: str
+    steps: tuple[Step, ...]
+    options: Options = Options()
+    files: tuple[str, ...] = ()
+    modality: str = ""
+    frame: int = -1
+    series: str = ""
+    node: str = ""
+
+    def asked(self, step: Step) -> dict:
+        """Everything that the result of a step hangs on, but for the voxels; JSON."""
+        place = {"modality": self.modality, "frame": self.frame, "series": self.series}
+        return {**asdict(step), **place, **asdict(self.options)}
+
+    def request(self, step: Step, image: Image) -> Request:
+        """The job.
+
+        Raises:
+            InputError: an option can't be used.
+        """
+        o = self.options
+        return Request(
+            step.task, replace(image, name=self.id), labels=o.labels, question=step.question, refine=o.refine, model=o.model,
+            slices=SliceChoice(o.plane, o.first, o.last, o.step), max_tokens=o.max_tokens, adapter=o.adapter,
+            precision=o.precision,
+        )  # fmt: skip
+
+
+def case_as_json(case: Case) -> str:
+    """For the manifest."""
+    return json.dumps(asdict(case), sort_keys=True)
+
+
+def case_from_json(text: str) -> Case:
+    """What `case_as_json` wrote."""
+    content = json.loads(text)
+    options = Options(**{**content.pop("options"), "labels": tuple(json.loads(text)["options"]["labels"])})
+    steps = tuple(Step(**step) for step in content.pop("steps"))
+    return Case(steps=steps, options=options, **{**content, "files": tuple(content["files"])})
+
+
+@dataclass
+class Names:
+    """Gives each case an id that is safe for file names on any system, and no two the same."""
+
+    taken: set[str] = field(default_factory=set)
+
+    def give(self, wanted: str, unique: str) -> str:
+        """An id like `wanted`; made of a hash of `unique` if that is empty or a DICOM identifier.
+
+        Args:
+            wanted: e.g. the name of a file. unique: what no other case has, e.g. its path.
+        """
+        digest = hashlib.sha256(unique.encode()).hexdigest()[:10]
+        name = re.sub(r"[^\w.+-]+", "_", wanted).strip("._- ")[:60]
+        if not name or IDENTIFIER.fullmatch(name):
+            name = f"case-{digest}"
+        if RESERVED.fullmatch(name):
+            name = f"{name}-{digest}"
+        if name.casefold() in self.taken:
+            name = f"{name}-{digest}"
+        number, first = 1, name
+        while name.casefold() in self.taken:
+            number += 1
+            name = f"{first}-{number}"
+        self.taken.add(name.casefold())
+        return name
+
+
+IDENTIFIER = re.compile(r"(IM|IMG|I|MR|CT|PT|US)?[\d._-]*\d", re.I)
+"""UIDs, accession numbers and what scanners call files: digits, maybe after letters that say nothing."""
+
+RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d|index|summary)(\..*)?", re.I)
+"""Names that Windows, or this folder's own files, need."""

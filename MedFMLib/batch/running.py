@@ -1,0 +1,286 @@
+"""Hands cases to runners and keeps the manifest. Knows neither models nor where jobs run.
+
+One thread a runner: it reads a case, runs what is left of its tasks one after the other, and writes their files. A case that
+crashes its worker, takes too long or can't be read is one row with one sentence; the others go on. A full disk or a server
+that is gone stops the batch, and the same command goes on later.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from .. import __version__
+from ..errors import Cancelled, InputError, MedFMError, ModelError, OutputError
+from ..files.writing import make_folder
+from ..image import Image
+from ..remote.client import ConnectionLost
+from ..runner import Runner
+from . import cases, results, summary
+from .lock import locked
+from .manifest import Manifest
+from .plan import Case, Step
+
+log = logging.getLogger(__name__)
+
+GRACE_SECONDS = 10.0
+"""How long threads may take to end when a person stops the batch."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How cases are run.
+
+    Args:
+        workers: cases at the same time.
+        seconds: longest that one task of a case may take, the loading of a model included.
+        retries: how often a task whose worker crashed is tried again; bad input never is.
+        pause: seconds before the first retry, twice as many before each further one.
+
+    Raises:
+        InputError: a number can't be used.
+    """
+
+    workers: int = 1
+    seconds: float = 3600.0
+    retries: int = 1
+    pause: float = 2.0
+
+    def __post_init__(self) -> None:
+        if self.workers < 1:
+            raise InputError(f"There must be at least 1 worker, not {self.workers}.")
+        if self.seconds <= 0 or self.retries < 0:
+            raise InputError(f"A time limit of {self.seconds:g} s or {self.retries} retries can't be used; give more.")
+
+
+class TimeUp(MedFMError):
+    """A job took longer than it may."""
+
+
+Watch = Callable[[dict[str, int], str], None]
+"""Told after each change: rows by state, and what happened ("" or one sentence)."""
+
+
+def run(
+    folder: Path,
+    found: list[Case] | None,
+    make_runner: Callable[[], Runner],
+    limits: Limits = Limits(),
+    read: Callable[[Case], Image] = cases.read,
+    watch: Watch = lambda counts, text: None,
+    again: bool = False,
+) -> dict[str, int]:
+    """Do what is missing of a batch; → rows by state.
+
+    Args:
+        folder: for results; made if needed.
+        found: the cases; None for those of the manifest that is there.
+        make_runner: called once a worker, and after a job that had to be killed.
+        read: case → its volume.
+        again: forget an earlier batch in the folder, with its results.
+
+    Raises:
+        InputError: the folder holds another batch, or another process works in it. OutputError: a result can't be written.
+        Cancelled: a person stopped it (KeyboardInterrupt). ConnectionLost: the server is gone.
+    """
+    if found is None and not (folder / "batch.sqlite").is_file():
+        raise InputError(f"There is no batch in '{folder}' to go on with; give a folder or a CSV of cases.")
+    make_folder(folder)
+    with locked(folder):
+        results.clear(folder)
+        manifest = Manifest(folder)
+        try:
+            if again:
+                results.forget(folder, [name for row in manifest.rows() for name, _ in row.files])
+                manifest.clear()
+            if found is not None:
+                manifest.take(found)
+            _check_inputs(manifest, read)
+            manifest.wait_again()
+            try:
+                _Pool(manifest, make_runner, limits, read, watch).run()
+            finally:
+                results.clear(folder)
+                summary.write(folder, manifest.rows(), __version__)
+            return manifest.counts()
+        finally:
+            manifest.close()
+
+
+def _check_inputs(manifest: Manifest, read: Callable[[Case], Image]) -> None:
+    """Refuse to go on if the image of a case that was done is another one now."""
+    done = {row.case_id for row in manifest.rows() if row.state == "done"}
+    for case in manifest.cases():
+        before, digest = manifest.known(case.id)
+        if case.id not in done or not digest:
+            continue
+        now = cases.stamp(case)
+        if now and now == before:
+            continue
+        try:
+            found = read(case).digest()
+        except MedFMError:
+            continue  # it was moved away or can't be read any more; its results are there
+        if found != digest:
+            raise InputError(
+                f"The image of '{case.id}' changed since it was done; choose another --output, or start over with --again."
+            )
+        manifest.remember(case.id, now, digest)
+
+
+class _Pool:
+    """The threads of one run."""
+
+    def __init__(self, manifest: Manifest, make_runner, limits: Limits, read, watch: Watch):
+        self._manifest, self._make_runner, self._limits = manifest, make_runner, limits
+        self._read, self._watch = read, watch
+        self._left: deque[tuple[Case, list[Step]]] = deque(manifest.waiting())
+        self._stop, self._watching = threading.Event(), threading.Lock()
+        self._error: BaseException | None = None
+
+    def run(self) -> None:
+        self._tell("")
+        count = min(self._limits.workers, len(self._left))
+        threads = [threading.Thread(target=self._work, name=f"case worker {n}", daemon=True) for n in range(count)]
+        for thread in threads:
+            thread.start()
+        try:
+            for thread in threads:
+                while thread.is_alive():
+                    thread.join(0.1)
+        except KeyboardInterrupt:
+            self._stop.set()
+            until = time.monotonic() + GRACE_SECONDS
+            for thread in threads:
+                thread.join(max(until - time.monotonic(), 0))
+            counts = self._manifest.counts()
+            raise Cancelled(
+                f"Stopped; {counts['done']} of {sum(counts.values())} results are there. The same command goes on."
+            ) from None
+        if self._error is not None:
+            raise self._error
+
+    def _work(self) -> None:
+        holder = _Holder(self._make_runner)
+        try:
+            while not self._stop.is_set():
+                try:
+                    case, steps = self._left.popleft()
+                except IndexError:
+                    return
+                self._case(case, steps, holder)
+        except Cancelled:
+            pass
+        except BaseException as error:
+            if not isinstance(error, MedFMError):
+                log.exception("A batch failed")
+            self._error = self._error or error
+            self._stop.set()
+        finally:
+            holder.close()
+
+    def _case(self, case: Case, steps: list[Step], holder: _Holder) -> None:
+        started = time.monotonic()
+        try:
+            image = self._read(case)
+            self._manifest.remember(case.id, cases.stamp(case), image.digest())
+        except OutputError:
+            raise
+        except Exception as error:  # whatever a file does to its reader is that file's fault
+            for step in steps:
+                self._manifest.begin(case, step)
+                self._fail(case, step, _sentence(error, "The image can't be read"), started)
+            return
+        for step in steps:
+            self._step(case, step, image, holder)
+
+    def _step(self, case: Case, step: Step, image: Image, holder: _Holder) -> None:
+        for number in range(self._limits.retries + 1):
+            started = time.monotonic()
+            self._manifest.begin(case, step)
+            last = number == self._limits.retries
+            try:
+                response = self._response(case.request(step, image), holder)
+            except Cancelled:
+                self._manifest.leave(case, step)
+                raise
+            except (InputError, ModelError, OutputError, TimeUp) as error:
+                self._fail(case, step, str(error), started)
+                return
+            except Exception as error:
+                if last and isinstance(error, ConnectionLost):
+                    self._manifest.leave(case, step)
+                    raise
+                if last:
+                    self._fail(case, step, _sentence(error, "The task failed"), started)
+                    return
+                self._stop.wait(self._limits.pause * 2**number)
+                continue
+            try:
+                files = results.write(self._manifest.folder, case, step, response)
+            except BaseException:
+                self._manifest.leave(case, step)
+                raise
+            seconds = round(time.monotonic() - started, 3)
+            self._manifest.finish(case, step, files, response.provenance, results.found(response), seconds, _now())
+            self._tell("")
+            return
+
+    def _response(self, request, holder: _Holder):
+        """The response, or what went wrong; a job that takes too long is killed with its runner."""
+        job = holder.runner().submit(request)
+        until = time.monotonic() + self._limits.seconds
+        while not self._stop.is_set():
+            try:
+                return job.result(max(min(0.2, until - time.monotonic()), 0.0))
+            except TimeoutError:
+                if time.monotonic() >= until:
+                    job.cancel()
+                    holder.close()
+                    raise TimeUp(
+                        f"It took longer than {self._limits.seconds:g} s and was ended; give more with --time-limit."
+                    ) from None
+        job.cancel()
+        raise Cancelled()
+
+    def _fail(self, case: Case, step: Step, error: str, started: float) -> None:
+        self._manifest.fail(case, step, error, round(time.monotonic() - started, 3), _now())
+        self._tell(f"{case.id}, {step.key}: {error}")
+
+    def _tell(self, text: str) -> None:
+        with self._watching:
+            self._watch(self._manifest.counts(), text)
+
+
+class _Holder:
+    """The runner of one thread, made when it is first needed."""
+
+    def __init__(self, make_runner: Callable[[], Runner]):
+        self._make, self._runner = make_runner, None
+
+    def runner(self) -> Runner:
+        if self._runner is None:
+            self._runner = self._make()
+        return self._runner
+
+    def close(self) -> None:
+        runner, self._runner = self._runner, None
+        if runner is not None:
+            runner.close()
+
+
+def _sentence(error: Exception, what: str) -> str:
+    if isinstance(error, MedFMError):
+        return str(error)
+    log.exception("%s", what)
+    return f"{what} ({type(error).__name__}: {str(error).strip()[:200] or 'no details'})."
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,87 @@
+"""`index.html` and `summary.csv`: what a batch found, for people and for tables. Knows rows, no models."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from urllib.parse import quote
+
+from .. import NOTICE, resources
+from ..errors import ModelError
+from ..files.writing import write_text
+from ..findings import Measurement
+from .manifest import Row
+
+PAGE, TABLE = "index.html", "summary.csv"
+COLUMNS = ("case", "task", "state", "seconds", "segment", "name", "value", "unit", "question", "answer", "error")
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""A cell that begins so is computed by spreadsheets; a quote before it makes it text."""
+
+
+def write(folder: Path, rows: Sequence[Row], version: str) -> None:
+    """Both files.
+
+    Raises:
+        OutputError: they can't be written. ModelError: jinja2 is missing.
+    """
+    write_text(folder / TABLE, _table(rows))
+    write_text(folder / PAGE, _page(rows, version))
+
+
+def _table(rows: Sequence[Row]) -> str:
+    """One line a measurement and answer, and one for what has neither."""
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, COLUMNS, restval="", lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        common = {"case": row.case_id, "task": row.step.key, "state": row.state, "seconds": row.seconds}
+        lines = [
+            {key: m[key] for key in ("segment", "name", "value", "unit")} for m in row.found.get("measurements", ())
+        ]
+        lines += [{key: a[key] for key in ("question", "answer")} for a in row.found.get("answers", ())]
+        for line in lines or [{"error": row.error}]:
+            writer.writerow({key: _cell(value) for key, value in {**common, **line}.items()})
+    return stream.getvalue()
+
+
+def _cell(value):
+    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
+
+
+def _page(rows: Sequence[Row], version: str) -> str:
+    try:
+        from jinja2 import Environment
+    except ImportError:
+        raise ModelError(
+            "The summary page needs the package jinja2; install it with `pip install medfm[report]`."
+        ) from None
+    source = resources.path("batch", "index.html.j2").read_text(encoding="utf-8")
+    page = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(source)
+    counts = Counter(row.state for row in rows)
+    seconds = [row.seconds for row in rows if row.state == "done"]
+    used = sorted({(row.model, row.precision, row.adapter, row.revision[:16]) for row in rows if row.state == "done"})
+    return page.render(
+        notice=NOTICE, version=version, rows=[_shown(row) for row in rows], counts=counts, total=len(rows), used=used,
+        cases=len({row.case_id for row in rows}), mean=sum(seconds) / len(seconds) if seconds else 0.0,
+    )  # fmt: skip
+
+
+def _shown(row: Row) -> dict:
+    measurements = [str(Measurement(**m)) for m in row.found.get("measurements", ())]
+    return {
+        "case": row.case_id,
+        "task": row.step.question or row.step.task,
+        "state": row.state,
+        "seconds": f"{row.seconds:.1f}" if row.seconds else "",
+        "attempts": row.attempts,
+        "error": row.error,
+        "segments": len(row.found.get("segments", ())),
+        "measurements": measurements,
+        "answers": [a["answer"] for a in row.found.get("answers", ())],
+        "files": [
+            {"href": quote(name), "name": Path(name).name.removeprefix(row.case_id + ".")} for name, _ in row.files
+        ],
+    }

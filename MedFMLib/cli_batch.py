@@ -1,0 +1,212 @@
+"""`medfm batch`: many volumes, several tasks each, resumable. Knows options and printing."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from . import NOTICE
+from .errors import InputError
+from .request import DEFAULT_MODEL
+
+out, err = Console(), Console(stderr=True)
+
+
+def batch(
+    cases: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="CASES",
+            help="Folder of volumes or DICOM studies, CSV of cases, scene (.mrb, .mrml), or one volume.",
+        ),
+    ] = None,
+    tasks: Annotated[
+        list[str] | None,
+        typer.Option("--task", "-t", help="segment, report or 'ask:QUESTION'; repeat for several, one model for all."),
+    ] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for results and the manifest.")] = Path(
+        "out/batch"
+    ),
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the batch in --output; CASES and --task may be left out then.")
+    ] = False,
+    again: Annotated[
+        bool, typer.Option("--again", help="Start over: forget the batch in --output and delete its results.")
+    ] = False,
+    workers: Annotated[int, typer.Option("--workers", "-w", help="Cases at the same time; each holds a model.")] = 1,
+    engine: Annotated[str, typer.Option(help="local (processes of this machine) or ray.")] = "local",
+    ray_address: Annotated[
+        str, typer.Option(help="Address of a Ray cluster, or auto; starts Ray here if left out.")
+    ] = "",
+    gpus: Annotated[float, typer.Option("--gpus-per-worker", help="With Ray; 0.5 lets two workers share one.")] = 0.0,
+    server: Annotated[
+        str, typer.Option("--server", help="Address of a MedFM server to run on; its key in MEDFM_SERVER_KEY.")
+    ] = "",
+    certificates: Annotated[
+        str, typer.Option(envvar="MEDFM_SERVER_CA", help="PEM file of your site's authority.")
+    ] = "",
+    time_limit: Annotated[float, typer.Option(help="Most seconds for one task of a case; then it is ended.")] = 3600.0,
+    retries: Annotated[int, typer.Option(help="How often a task is tried again after its worker crashed.")] = 1,
+    labels: Annotated[list[str] | None, typer.Option("--label", "-l", help="Structure; repeat for several.")] = None,
+    model: Annotated[
+        str, typer.Option("--model", "-m", help="Model id or folder; see `medfm models list`.")
+    ] = DEFAULT_MODEL,
+    adapter: Annotated[str, typer.Option(help="Adapter name or folder; 'none' for none.")] = "",
+    precision: Annotated[str, typer.Option(help="nf4, int8, bf16 or fp32; the model's default if left out.")] = "",
+    refine: Annotated[bool, typer.Option(help="Fit borders to the image in plane.")] = False,
+    max_tokens: Annotated[int, typer.Option(help="Longest answer.")] = 64,
+    plane: Annotated[str, typer.Option(help="axial, coronal or sagittal; the plane of acquisition if left out.")] = "",
+    step: Annotated[int, typer.Option(help="Look at every how many slices; 0 chooses.")] = 0,
+    series: Annotated[
+        str, typer.Option(help="Of DICOM studies: largest, all, a UID, or words of the series description.")
+    ] = "largest",
+    modality: Annotated[
+        str, typer.Option(help="CT, MR, …: of DICOM, series of it alone; of other files, what they are.")
+    ] = "",
+    frame: Annotated[int, typer.Option(help="Frame of 4D images, from 0.")] = -1,
+    compute: Annotated[str, typer.Option(hidden=True, help="MODULE:FACTORY in place of the engine.")] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object for scripts, nothing else.")] = False,
+) -> None:
+    """Run tasks over many volumes; what was done stays done.
+
+    Stop it when you like, by Ctrl-C or by pulling the plug: the same command goes on with what is missing and tries again what
+    failed. OUTPUT then has a folder for each case, index.html, summary.csv and the manifest batch.sqlite. A case that can't be
+    read, crashes its worker or takes too long is one line with the reason; the others go on.
+
+    medfm batch studies --task segment --task "ask:Is there a pleural effusion?" --output results --workers 2
+    """
+    from .batch import engines, running
+    from .batch.manifest import Manifest
+    from .batch.plan import Options, step_from
+
+    if engine not in ("local", "ray") or (server and engine == "ray"):
+        raise InputError(
+            f"Cases can't run on '{engine}'{' and a server' if server else ''}; choose --engine local, ray or --server."
+        )
+    if cases is None and not resume:
+        raise InputError("Which volumes? Give a folder, a CSV of cases or a scene; or --resume to go on with --output.")
+    limits = running.Limits(workers, time_limit, retries)
+    output, steps = Path(os.path.abspath(output.expanduser())), tuple(dict.fromkeys(map(step_from, tasks or ())))
+    if resume and not (output / "batch.sqlite").is_file():
+        raise InputError(f"There is no batch in '{output}' to go on with; leave out --resume to start one.")
+    options = Options(model, adapter, precision, tuple(labels or ()), refine, max_tokens, plane, step=step)
+
+    def tell(text: str) -> None:
+        if not as_json:
+            err.print(text, style="yellow", highlight=False, soft_wrap=True, markup=False)
+
+    found, read = None, None
+    if cases is not None:
+        found, read = _find(cases, steps, options, (series, modality.upper(), frame), tell)
+    elif steps:
+        raise InputError("--task can't be changed with --resume; give the folder or CSV again, and another --output.")
+    planned = found
+    if planned is None:
+        manifest = Manifest(output)
+        planned = manifest.cases()
+        manifest.close()
+        scenes = {case.source for case in planned if case.node}
+        if scenes:
+            raise InputError("The volumes of a scene are read again from it; give its file beside --resume.")
+    if not server and not compute:
+        engines.check(planned)
+    if not server and (said := engines.memory(planned, workers)) and workers > 1:
+        tell(said)
+    reading = {"read": read} if read else {}
+    with (
+        _engine(engine, server, certificates, ray_address, gpus, workers, compute) as make,
+        _bar(as_json) as watch,
+        _ended(),
+    ):
+        counts = running.run(output, found, make, limits, watch=watch, again=again, **reading)
+    _print(output, counts, as_json)
+
+
+def _find(path: Path, steps, options, pick, tell):
+    """(cases, how they are read or None)."""
+    from .batch import cases as finding
+
+    picked = finding.Pick(*pick)
+    if path.suffix.lower() in finding.SCENES:
+        from .batch import scenes
+
+        found, images = scenes.from_file(path, steps, options, picked, tell)
+        return found, lambda case: images[case.id]
+    return finding.find(path, steps, options, picked, tell), None
+
+
+def _engine(engine, server, certificates, ray_address, gpus, workers, compute):
+    from .batch import engines
+
+    if engine == "ray":
+        from .batch.on_ray import ray_engine
+
+        return ray_engine(ray_address, gpus, workers, compute)
+    return nullcontext(engines.server(server, certificates) if server else engines.local(compute))
+
+
+@contextmanager
+def _bar(quiet: bool):
+    """A `running.Watch` on the terminal, with the time that is left."""
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"),
+        TimeRemainingColumn(),
+    )  # fmt: skip
+    with Progress(*columns, console=Console(stderr=True, quiet=quiet)) as bar:
+        task = bar.add_task("Working", total=None)
+
+        def watch(counts: dict[str, int], text: str) -> None:
+            failed = f"Working, {counts['failed']} failed" if counts["failed"] else "Working"
+            total = sum(counts.values())
+            bar.update(task, completed=counts["done"] + counts["failed"], total=total, description=failed)
+            if text:
+                bar.console.print(text, style="yellow", highlight=False, soft_wrap=True, markup=False)
+
+        yield watch
+
+
+@contextmanager
+def _ended():
+    """SIGTERM ends a batch as Ctrl-C does."""
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _print(output: Path, counts: dict[str, int], as_json: bool) -> None:
+    from .batch.manifest import Manifest
+
+    if as_json:
+        manifest = Manifest(output)
+        rows = [
+            {
+                "case": row.case_id, "task": row.step.task, "question": row.step.question, "state": row.state,
+                "attempts": row.attempts, "seconds": row.seconds, "error": row.error,
+                "files": [str(output / name) for name, _ in row.files],
+            }
+            for row in manifest.rows()
+        ]  # fmt: skip
+        manifest.close()
+        files = {"page": str(output / "index.html"), "table": str(output / "summary.csv")}
+        print(json.dumps({**counts, **files, "rows": rows, "notice": NOTICE}, indent=2))
+    else:
+        out.print(f"{counts['done']} done, {counts['failed']} failed.", highlight=False)
+        out.print(f"Wrote {output / 'index.html'} and summary.csv", highlight=False, soft_wrap=True)
+        out.print(NOTICE, style="dim", highlight=False, soft_wrap=True)
+    if counts["failed"]:
+        sys.exit(1)
