@@ -13,8 +13,10 @@ import os
 import platform
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any
 
 from . import __version__, acceptance, machine, offline, registry
@@ -62,23 +64,26 @@ class Engine:
         card = registry.card(request.model)
         self._check(request, card, task.needs)
         task.check(request, card)
-        try:
-            work, findings = self._work(request, card, task, progress, started, clock)
-        except Exception as error:
-            if not is_out_of_memory(error):
-                raise
-            del error  # its frames hold what filled the memory
-            request, less = self._step_down(request, card)
+        with ThreadPoolExecutor(1) as aside:
+            digest = aside.submit(request.image.digest).result  # ready long before the provenance needs it
             try:
-                work, findings = self._work(request, card, task, progress, started, clock, less)
-            except Exception as again:
-                if not is_out_of_memory(again):
+                work, findings = self._work(request, card, task, progress, started, clock, digest)
+            except Exception as error:
+                if not is_out_of_memory(error):
                     raise
-                raise ModelError(
-                    f"The memory ran out, with less, too. {less} Close other programs, or choose a smaller model."
-                ) from None
-        progress.fraction(1.0)
-        return Response(findings, self._provenance(request, card, work, started, time.monotonic() - clock))
+                del error  # its frames hold what filled the memory
+                request, less = self._step_down(request, card)
+                try:
+                    work, findings = self._work(request, card, task, progress, started, clock, digest, less)
+                except Exception as again:
+                    if not is_out_of_memory(again):
+                        raise
+                    raise ModelError(
+                        f"The memory ran out, with less, too. {less} Close other programs, or choose a smaller model."
+                    ) from None
+            progress.fraction(1.0)
+            seconds = time.monotonic() - clock
+            return Response(findings, self._provenance(request, card, work, started, seconds, digest))
 
     def prepare(self, model: str, adapter: str = "", precision: str = "", progress: Progress | None = None) -> None:
         """Load a model before it is asked anything.
@@ -88,7 +93,7 @@ class Engine:
         """
         self.model(registry.card(model), adapter, precision, progress or Silent())
 
-    def _work(self, request: Request, card, task, progress, started, clock, note: str = ""):
+    def _work(self, request: Request, card, task, progress, started, clock, digest, note: str = ""):
         """(work with what was noted, findings) of one run of a task."""
         model = self.model(card, request.adapter, request.precision, progress)
 
@@ -96,7 +101,7 @@ class Engine:
             return registry.task(name).run(replace(changed, task=name), work)
 
         def provenance() -> Provenance:
-            return self._provenance(request, card, work, started, time.monotonic() - clock)
+            return self._provenance(request, card, work, started, time.monotonic() - clock, digest)
 
         work = Work(model, card, progress, run_task, provenance)
         if card.modalities and request.image.modality not in card.modalities:
@@ -175,7 +180,13 @@ class Engine:
             )
 
     def _provenance(
-        self, request: Request, card: ModelCard, work: Work, started: datetime, seconds: float
+        self,
+        request: Request,
+        card: ModelCard,
+        work: Work,
+        started: datetime,
+        seconds: float,
+        digest: Callable[[], str],
     ) -> Provenance:
         facts: LoadedFacts = work.model.facts
         return Provenance(
@@ -186,10 +197,10 @@ class Engine:
             precision=facts.precision,
             adapter=facts.adapter,
             adapter_hash=facts.adapter_hash,
-            image=request.image.digest(),
+            image=digest(),
             prompts=tuple(work.prompts),
             slices=tuple(work.slices),
-            versions=versions(),
+            versions=dict(versions()),
             started=started.isoformat(timespec="seconds"),
             seconds=round(seconds, 2),
             notes=tuple(work.notes),
@@ -229,6 +240,7 @@ def load_model(card: ModelCard, adapter: str, precision: str, progress: Progress
         ) from error
 
 
+@cache
 def versions() -> dict[str, str]:
     """Versions of MedFM, Python and the libraries that compute."""
     found = {"MedFM": __version__, "Python": platform.python_version()}

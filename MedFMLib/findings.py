@@ -11,7 +11,7 @@ from functools import cached_property
 import numpy as np
 
 from .errors import InputError
-from .geometry import Geometry, mask_box
+from .geometry import BoxedMask, Geometry
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Segment:
 
     Args:
         label: plain name, e.g. "left lung".
-        mask: (I, J, K) bool on the segmentation's grid.
+        mask: (I, J, K) bool on the segmentation's grid; given as a `BoxedMask`, it becomes whole when it is asked for.
         color: red, green, blue, 0…1.
         category: coded property category, e.g. anatomical structure.
         code: coded property type, e.g. lung.
@@ -64,7 +64,26 @@ class Segment:
     confidence: float | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "mask", np.asarray(self.mask, dtype=bool))
+        if isinstance(self.mask, BoxedMask):
+            vars(self)["boxed"] = vars(self).pop("mask")
+        else:
+            vars(self)["mask"] = np.asarray(self.mask, dtype=bool)
+
+    def __getattr__(self, name: str):
+        if name != "mask" or "boxed" not in vars(self):
+            raise AttributeError(f"A Segment has no '{name}'.")
+        vars(self)["mask"] = self.boxed.whole()
+        return self.mask
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(I, J, K) of the mask."""
+        return vars(self)["boxed"].shape if "boxed" in vars(self) else self.mask.shape
+
+    @cached_property
+    def boxed(self) -> BoxedMask:
+        """The mask as the box around it."""
+        return BoxedMask.of(self.mask)
 
     @cached_property
     def cropped(self) -> tuple[tuple[int, int, int], np.ndarray]:
@@ -72,8 +91,7 @@ class Segment:
 
         Kept, since computing it takes longer than a GUI thread may be blocked: runners touch it on their thread.
         """
-        box = mask_box(self.mask)
-        return tuple(s.start for s in box), np.asfortranarray(self.mask[box]).view(np.uint8)
+        return self.boxed.start, np.asfortranarray(self.boxed.inside).view(np.uint8)
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,9 +105,9 @@ class Segmentation:
     def __post_init__(self) -> None:
         object.__setattr__(self, "segments", tuple(self.segments))
         for segment in self.segments:
-            if segment.mask.shape != self.geometry.shape:
+            if segment.shape != self.geometry.shape:
                 raise InputError(
-                    f"Segment '{segment.label}' has shape {segment.mask.shape}, its grid {self.geometry.shape}."
+                    f"Segment '{segment.label}' has shape {segment.shape}, its grid {self.geometry.shape}."
                 )
 
     def __getitem__(self, label: str) -> Segment:

@@ -196,8 +196,51 @@ def lps_from_ras(affine) -> np.ndarray:
 
 def mask_box(mask: np.ndarray) -> tuple[slice, ...]:
     """The box around the true voxels of an array, as slices; of one voxel at the origin if there is none."""
-    box = []
-    for axis in range(mask.ndim):
-        along = np.flatnonzero(mask.any(axis=tuple(a for a in range(mask.ndim) if a != axis)))
-        box.append(slice(int(along[0]), int(along[-1]) + 1) if len(along) else slice(0, 1))
+    box = [slice(None)] * mask.ndim
+    # axes that lie farthest apart in memory first: what remains of the others is smaller
+    for axis in sorted(range(mask.ndim), key=lambda a: -abs(mask.strides[a])):
+        along = np.flatnonzero(mask[tuple(box)].any(axis=tuple(a for a in range(mask.ndim) if a != axis)))
+        if not len(along):
+            return (slice(0, 1),) * mask.ndim
+        box[axis] = slice(int(along[0]), int(along[-1]) + 1)
     return tuple(box)
+
+
+class BoxedMask:
+    """A mask kept as the box around it: a hundred structures of a volume take no hundred volumes.
+
+    Args:
+        shape: (I, J, K) of the whole mask.
+        start: index of the box's first voxel.
+        inside: (i, j, k) bool, the mask in the box.
+    """
+
+    def __init__(self, shape, start, inside: np.ndarray):
+        self.shape: tuple[int, int, int] = tuple(int(n) for n in shape)
+        self.start: tuple[int, int, int] = tuple(int(n) for n in start)
+        self.inside = inside
+
+    @classmethod
+    def of(cls, mask: np.ndarray, shape=None, start=(0, 0, 0)) -> BoxedMask:
+        """The box around a bool array, which may itself be a part of a larger grid; one false voxel if all is false.
+
+        Args:
+            shape: of that grid; the array's own by default.
+            start: where in it the array begins.
+        """
+        box = mask_box(mask)
+        return cls(shape or mask.shape, [a + s.start for a, s in zip(start, box, strict=True)], mask[box])
+
+    @property
+    def box(self) -> tuple[slice, ...]:
+        """Where the box is, to index the whole with."""
+        return tuple(slice(a, a + n) for a, n in zip(self.start, self.inside.shape, strict=True))
+
+    def whole(self) -> np.ndarray:
+        """(I, J, K) bool, in the box's order of memory."""
+        mask = np.zeros(self.shape, bool, order="F" if self.inside.strides[0] < self.inside.strides[2] else "C")
+        mask[self.box] = self.inside
+        return mask
+
+    def __array__(self, dtype=None, copy=None) -> np.ndarray:
+        return self.whole() if dtype is None else self.whole().astype(dtype)

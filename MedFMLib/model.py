@@ -22,6 +22,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from .errors import ModelError
+from .geometry import BoxedMask
 from .image import Image
 from .marks import Marks
 from .view import View
@@ -140,8 +141,8 @@ class SegmentsVolumes(Protocol):
 
     draws_volumes: bool
 
-    def segment_volume(self, image: Image, labels: Sequence[str], *, watch: Watch = Watch()) -> dict[str, np.ndarray]:
-        """label → (I, J, K) bool on the image's grid; labels that are not there are left out.
+    def segment_volume(self, image: Image, labels: Sequence[str], *, watch: Watch = Watch()) -> dict[str, BoxedMask]:
+        """label → mask on the image's grid; labels that are not there are left out.
 
         Raises:
             Cancelled: soon after `watch.cancelled()` turns true.

@@ -131,11 +131,20 @@ def drop_islands(mask: np.ndarray, share: float = ISLAND_SHARE) -> np.ndarray:
     if not mask.any():
         return mask
     box = mask_box(mask)
-    parts = sitk.GetArrayFromImage(sitk.ConnectedComponent(sitk.GetImageFromArray(mask[box].astype(np.uint8))))
-    sizes = np.bincount(parts.ravel())
-    sizes[0] = 0
+    inside = mask[box]
+    turned = inside.strides[0] < inside.strides[2]  # ITK's arrays are in C order
+    inside = (inside.T if turned else inside).copy()
+    find = sitk.ConnectedComponentImageFilter()
+    found = find.Execute(sitk.GetImageFromArray(inside.view(np.uint8)))  # outlives the view of its voxels
+    parts = sitk.GetArrayViewFromImage(found)
+    if find.GetObjectCount() == 1:
+        return mask
+    there = np.flatnonzero(inside)
+    numbers = parts.ravel()[there]
+    sizes = np.bincount(numbers)
+    inside.ravel()[there[sizes[numbers] < share * sizes.max()]] = False
     kept = np.zeros_like(mask)
-    kept[box] = (sizes >= share * sizes.max())[parts] & (parts > 0)
+    kept[box] = inside.T if turned else inside
     return kept
 
 

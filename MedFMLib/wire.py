@@ -62,7 +62,7 @@ def dumps(value, compress: bool = True) -> bytes:
         if isinstance(item, findings.Segment):  # its box alone: a structure fills a small part of a volume
             start, box = item.cropped
             bits = np.packbits(box.reshape(-1, order="F")).tobytes()
-            mask = {"$box": blob(bits, shape=item.mask.shape, start=start, extent=box.shape)}
+            mask = {"$box": blob(bits, shape=item.shape, start=start, extent=box.shape)}
             rest = {f.name: encode(getattr(item, f.name)) for f in fields(item) if f.name != "mask"}
             return {"$": "Segment", "mask": mask, **rest}
         if type(item).__name__ in VALUES:

@@ -64,23 +64,27 @@ class SegmentTask:
         return (segmentation, *measure(segmentation, image))
 
     def _whole(self, request: Request, work: Work, labels: tuple[str, ...]):
-        """(label → mask, slices looked at): the whole volume at once, then cut to the range that was asked for."""
+        """(label → (I, J, K) or boxed mask, slices looked at): the whole volume at once, then cut to what was asked for."""
         image, progress = request.image, work.progress
         geometry = image.geometry
         plane, numbers = choose_slices(geometry, request.slices)
         progress.stage("Looking at the volume")
         evidence = work.looked_through(geometry, plane, numbers)
-        masks = work.model.segment_volume(image, labels, watch=work.watch(0.0, 0.95))
+        found = work.model.segment_volume(image, labels, watch=work.watch(0.0, 0.95))
         progress.stage("Putting the slices together")
         axis = geometry.index_axis(plane)
         outside = np.ones(geometry.shape[axis], dtype=bool)
         outside[numbers[0] : numbers[-1] + 1] = False
-        for label, mask in list(masks.items()):
+        if not (request.refine or outside.any()):
+            return found, evidence
+        masks = {}
+        for label, boxed in found.items():
+            mask = boxed.whole()
             np.moveaxis(mask, axis, 0)[outside] = False
             if request.refine:
                 refine_slices(mask, image, plane)
-            if not mask.any():
-                del masks[label]
+            if mask.any():
+                masks[label] = mask
         return masks, evidence
 
     def _by_slices(self, request: Request, work: Work, labels: tuple[str, ...]):

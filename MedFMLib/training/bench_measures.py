@@ -72,7 +72,7 @@ def as_parts(masks: dict[str, np.ndarray], shape: tuple[int, ...]) -> np.ndarray
     """uint8 part numbers from masks of parts by name; the later one wins where two meet."""
     parts = np.zeros(shape, np.uint8)
     for name, mask in masks.items():
-        parts[mask] = labels.part_number(name)
+        parts[np.asarray(mask)] = labels.part_number(name)
     return parts
 
 

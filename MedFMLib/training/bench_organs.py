@@ -42,7 +42,7 @@ def hippocampi(images: Images, model: Model) -> Section:
             overlap, distance = [], []
             for case, masks in zip(cases, found, strict=True):
                 truth = np.isin(case.values, values)
-                mask = masks.get(name, np.zeros_like(truth))
+                mask = np.asarray(masks.get(name, np.zeros_like(truth)))
                 overlap.append(dice(mask, truth))
                 distance.append(surface_distances(mask, truth, case.image.geometry.spacing))
             rows.append([f"{name}, adapter {HIPPOCAMPUS}", "no", len(cases), mean(overlap), interval(overlap),
@@ -54,7 +54,7 @@ def hippocampi(images: Images, model: Model) -> Section:
     if names:
         overlap, distance = [], []
         for case in cases:
-            masks = [*model.runtime.segment_volume(case.image, names).values()]
+            masks = [np.asarray(mask) for mask in model.runtime.segment_volume(case.image, names).values()]
             truth = case.values > 0
             union = np.logical_or.reduce(masks) if masks else np.zeros_like(truth)
             best = max([union, *masks], key=lambda mask, truth=truth: dice(mask, truth) or 0.0)
@@ -209,8 +209,8 @@ def key_masks(images: Images, model: Model) -> dict[str, tuple[list[np.ndarray],
             mask = model.runtime.segment_volume(case.image, ["hippocampus"]).get(
                 "hippocampus", np.zeros(case.values.shape, bool)
             )
-            masks.append(mask.astype(np.uint8))
-            overlap.append(dice(mask, case.values > 0) or 0.0)
+            masks.append(np.asarray(mask, np.uint8))
+            overlap.append(dice(np.asarray(mask), case.values > 0) or 0.0)
         found["hippocampi, whole"] = (masks, overlap)
     case = images.torsos[0]
     model.use(model.ways(TORSO)[0])

@@ -95,3 +95,38 @@ def test_a_geometry_can_not_be_changed():
 
 def test_lps_and_ras_differ_in_the_first_two_axes():
     assert np.array_equal(lps_from_ras(np.eye(4)), np.diag([-1, -1, 1, 1]))
+
+
+def test_a_boxed_mask_is_the_mask_again():
+    from MedFMLib.geometry import BoxedMask
+
+    mask = np.zeros((9, 8, 7), bool)
+    mask[2:5, 3, 1:6] = True
+    mask[3, 3, 3] = False
+    for stored in (mask, np.asfortranarray(mask)):
+        boxed = BoxedMask.of(stored)
+        assert (boxed.start, boxed.inside.shape, boxed.shape) == ((2, 3, 1), (3, 1, 5), (9, 8, 7))
+        assert np.array_equal(boxed.whole(), mask)
+        assert np.array_equal(np.asarray(boxed), mask)
+    part = BoxedMask.of(mask[1:, 2:], mask.shape, (1, 2, 0))
+    assert np.array_equal(part.whole(), mask)
+    assert not BoxedMask.of(np.zeros((3, 3, 3), bool)).whole().any()
+
+
+def test_a_segment_of_a_boxed_mask_is_like_any_other():
+    from dataclasses import replace
+
+    from MedFMLib.findings import Segment
+    from MedFMLib.geometry import BoxedMask
+
+    mask = np.zeros((9, 8, 7), bool)
+    mask[2:5, 3, 1:6] = True
+    plain, boxed = Segment("x", mask), Segment("x", BoxedMask.of(mask))
+    assert plain.shape == boxed.shape == mask.shape
+    assert plain.cropped[0] == boxed.cropped[0]
+    assert np.array_equal(plain.cropped[1], boxed.cropped[1])
+    assert "mask" not in vars(boxed)  # nothing has asked for the whole
+    assert np.array_equal(replace(boxed, label="y").mask, mask)
+    assert np.array_equal(boxed.mask, mask)
+    with pytest.raises(AttributeError, match="has no 'colour'"):
+        _ = boxed.colour

@@ -24,6 +24,29 @@ def test_a_sphere_on_an_oblique_anisotropic_grid_has_its_volume_and_extent():
         assert found[f"extent {direction}"].value == pytest.approx(40, abs=np.linalg.norm(geometry.spacing))
 
 
+def test_measurements_are_what_a_list_of_all_voxels_says():
+    """Thin structures, whole planes and both orders in memory, on straight and oblique grids."""
+    rng = np.random.default_rng(5)
+    for turn in (np.eye(3), np.eye(3)[[2, 0, 1]], rotation(11, -7, 23)):
+        geometry = Geometry((12, 10, 9), affine(turn @ np.diag([-1, 1, -1]), (1.5, 0.7, 3.0), (4, -30, 12)))
+        image = Image(rng.normal(0, 300, (1, *geometry.shape)).astype(np.int16), geometry, "CT", "v")
+        for where in ((4,), (slice(2, 9), 5), (slice(None), slice(3, 6), slice(1, 8)), (11, 9, 8)):
+            mask = np.zeros(geometry.shape, bool)
+            mask[where] = True
+            if np.count_nonzero(mask) > 1:
+                mask &= rng.random(geometry.shape) > 0.3
+            world = geometry.to_world(np.argwhere(mask))
+            voxel = np.abs(geometry.affine[:3, :3]).sum(1)
+            for stored in (mask, np.asfortranarray(mask)):
+                found = values_of(stored, image)
+                extents = [found[f"extent {name}"].value for name in ("left-right", "front-back", "head-foot")]
+                assert np.allclose(extents, np.ptp(world, axis=0) + voxel)
+                assert found["volume"].value == pytest.approx(len(world) * geometry.voxel_volume / 1000)
+                assert found["mean intensity"].value == pytest.approx(image.scalars[mask].mean())
+                assert found["intensity SD"].value == pytest.approx(image.scalars[mask].std())
+                assert found["side"].value == side_of(world[:, 0], body_midline(image))
+
+
 @pytest.mark.parametrize("signs", [(1, 1, 1), (-1, 1, 1), (-1, -1, 1), (1, -1, -1)])
 def test_the_side_is_the_patients_whatever_the_direction_of_the_axes(signs):
     geometry = Geometry((60, 40, 20), affine(np.diag(signs), (2, 2, 2)))

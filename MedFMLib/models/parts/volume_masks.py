@@ -16,7 +16,6 @@ Averaging orthogonal planes: Roy et al., QuickNAT, NeuroImage 2019; Henschel et 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -24,6 +23,8 @@ import torch
 from ...geometry import Geometry
 from ...image import Image
 from ...view import window_for
+from .sampling import resample, sample
+from .voxel_names import Looked, Named, name, rename
 
 PLANES = ("axial", "coronal", "sagittal")
 FIRST_STEP_MM = 6.0
@@ -38,26 +39,12 @@ LEAST_CLOSE_ML = 0.5
 
 AIR_HU = -300.0
 BATCH = 16
-CHUNK = 4_000_000
-"""Voxels of the volume that are named at a time."""
-
 Draw = Callable[[np.ndarray, slice, slice], torch.Tensor]
 """(B, S, S, 3) uint8 pictures, rows and columns of them → (B, parts, rows, columns) chances there."""
 
 
-@dataclass(frozen=True, eq=False)
-class Looked:
-    """What was seen of a box: `chances` (parts, X, Y, Z) float16 on `geometry`, whose axes run Left, Posterior, Inferior.
-
-    So do the rows and columns of radiological pictures: nothing need be flipped.
-    """
-
-    chances: torch.Tensor
-    geometry: Geometry
-
-
-def name_voxels(image: Image, draw: Draw, size: int, head, wanted, on_fraction=lambda _: None) -> np.ndarray:
-    """(I, J, K) uint8 number of the likeliest part at every voxel; 0 where it is none that has a name.
+def name_voxels(image: Image, draw: Draw, size: int, head, wanted, on_fraction=lambda _: None) -> Named:
+    """The number of the likeliest part at every voxel; 0 where it is none that has a name.
 
     Args:
         draw: see `Draw`. size: pixels along a picture's side.
@@ -69,18 +56,16 @@ def name_voxels(image: Image, draw: Draw, size: int, head, wanted, on_fraction=l
     window = window_for(volume)
     box = body_box(volume)
     named_parts = {part for parts in head.structures.values() for part in parts}
-    nameless = [part for part in range(head.parts) if part not in named_parts]
     pairs, focus, planes = head.pairs, set(head.focus), head.planes
     keep = sorted(named_parts)
 
     def draw_named(pictures: np.ndarray, rows: slice, columns: slice) -> torch.Tensor:
         """float16 chances, in some rows and columns, of no named part at all and then of each part of `keep`."""
         chances = draw(pictures, rows, columns)
-        named = torch.empty((len(chances), 1 + len(keep), *chances.shape[2:]), dtype=torch.float16)
-        named[:, 0] = chances[:, nameless].sum(1)
-        for position, part in enumerate(keep, start=1):
-            named[:, position] = chances[:, part]
-        return named
+        named = torch.empty((1 + len(keep), len(chances), *chances.shape[2:]), dtype=torch.float16)
+        named[0] = 1 - _channels(chances, sorted(named_parts)).sum(1)
+        named[1:] = _channels(chances, keep).transpose(0, 1)
+        return named.transpose(0, 1)
 
     if focus:
         side = float((box[1] - box[0]).max() * FIRST_MARGIN)
@@ -90,7 +75,7 @@ def name_voxels(image: Image, draw: Draw, size: int, head, wanted, on_fraction=l
         box = box if near is None else near
         keep = sorted(focus if near is not None else named_parts - focus)
         if not set(wanted) & set(keep):
-            return np.zeros(image.geometry.shape, np.uint8)
+            return Named(np.zeros(image.geometry.shape, np.uint8), {})
     side = float((box[1] - box[0])[: 3 if near_cube(box) else 2].max() * MARGIN)
     used = tuple(p for p in planes if p == "axial" or _fits(box, p, side))
     closer = [part for part in head.closer if part in keep and part in wanted]
@@ -98,8 +83,13 @@ def name_voxels(image: Image, draw: Draw, size: int, head, wanted, on_fraction=l
     looked = _look(
         volume, window, draw_named, size, box, side, used, 0.0, together, lambda f: on_fraction(0.08 + 0.8 * f)
     )
-    named = _name(
-        looked, volume.geometry, (0, *keep), lambda f: on_fraction(0.5 + 0.05 * f if closer else 0.88 + 0.12 * f)
+    strides = np.abs(volume.scalars.strides)
+    named = name(
+        looked,
+        volume.geometry,
+        (0, *keep),
+        lambda f: on_fraction(0.5 + 0.05 * f if closer else 0.88 + 0.12 * f),
+        "F" if strides[0] < strides[2] else "C",
     )
     if closer:
         near = _focus_box(looked, [1 + keep.index(part) for part in closer], LEAST_CLOSE_ML)
@@ -118,12 +108,15 @@ def name_voxels(image: Image, draw: Draw, size: int, head, wanted, on_fraction=l
                 lambda f: on_fraction(0.55 + 0.35 * f),
             )
             _blend(third, looked)
-            _rename(named, third, volume.geometry, (0, *keep), near)
+            named = rename(named, third, volume.geometry, (0, *keep), near)
         on_fraction(1.0)
-    for axis in range(3):
-        if flips[axis]:
-            named = np.flip(named, axis)
-    return np.ascontiguousarray(named.transpose(np.argsort(order)))
+    return named.on_axes(order, flips)
+
+
+def _channels(chances: torch.Tensor, numbers: list[int]) -> torch.Tensor:
+    """(B, parts, …) → (B, numbers, …); without a copy where the numbers follow each other."""
+    first, last = numbers[0], numbers[-1]
+    return chances[:, first : last + 1] if last - first + 1 == len(numbers) else chances[:, numbers]
 
 
 def near_cube(box: np.ndarray) -> bool:
@@ -150,7 +143,9 @@ def _in_ras_order(image: Image) -> tuple[Image, list[int], list[bool]]:
             affine[:3, 3] += affine[:3, axis] * (voxels.shape[axis] - 1)
             affine[:3, axis] *= -1
     geometry = Geometry(voxels.shape, affine)
-    return Image(np.ascontiguousarray(voxels)[None], geometry, image.modality, image.name), order, flips
+    if min(voxels.strides) < 0:
+        voxels = voxels.copy(order="K")  # in the order of the memory: it is read once, and not turned over
+    return Image(voxels[None], geometry, image.modality, image.name), order, flips
 
 
 def body_box(image: Image) -> np.ndarray:
@@ -178,23 +173,7 @@ def _blend(near: Looked, far: Looked) -> None:
     """Average a closer look with what the one before it said of the same places, in place."""
     matrix = np.linalg.inv(far.geometry.affine) @ near.geometry.affine
     for closer, farther in zip(near.chances, far.chances, strict=True):
-        closer.add_(_sample(farther.float().contiguous(), matrix, near.geometry.shape).half()).div_(2)
-
-
-def _rename(named: np.ndarray, looked: Looked, geometry: Geometry, numbers, box: np.ndarray) -> None:
-    """Name the voxels of `geometry` inside a (2, 3) RAS mm box anew, in place."""
-    again = _name(looked, geometry, numbers, lambda _: None)
-    corners = [[box[(corner >> axis) & 1, axis] for axis in range(3)] for corner in range(8)]
-    index = geometry.to_index(np.array(corners))
-    low, stop = np.floor(index.min(0)).astype(int), np.ceil(index.max(0)).astype(int) + 1
-    where = tuple(slice(max(0, int(a)), min(n, max(0, int(b)))) for a, b, n in zip(low, stop, named.shape, strict=True))
-    i, j, k = np.ogrid[where]
-    inside = np.ones(named[where].shape, bool)
-    for axis in range(3):
-        a, b, c, d = geometry.affine[axis].astype(np.float32)
-        along = a * i + b * j + (c * k + d)
-        inside &= (along >= box[0, axis]) & (along <= box[1, axis])
-    named[where] = np.where(inside, again[where], named[where])
+        closer.add_(sample(farther.float().contiguous(), matrix, near.geometry.shape).half()).div_(2)
 
 
 def _focus_box(looked: Looked, focus, least_ml: float = LEAST_FOCUS_ML) -> np.ndarray | None:
@@ -300,104 +279,3 @@ def _squares(sections: np.ndarray, size: int) -> tuple[np.ndarray, slice, slice]
     out = np.zeros((count, size, size, 3), np.uint8)
     out[:, where[0], where[1]] = sections
     return out, *where
-
-
-def resample(values: np.ndarray, source: Geometry, target: Geometry, outside: float | None = None) -> np.ndarray:
-    """float32 values at the target's voxels, linear between the source's; averaged first where the target is coarser.
-
-    Args:
-        values: (I, J, K) on `source`.
-        outside: value beyond the source; None for its least value.
-    """
-    array = torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32))
-    outside = float(array.min()) if outside is None else outside
-    ratio = [max(1, int(min(target.spacing) / s + 0.25)) for s in source.spacing]
-    affine = source.affine
-    if max(ratio) > 1:
-        array = torch.nn.functional.avg_pool3d(array[None, None], ratio, ratio, ceil_mode=True)[0, 0]
-        affine = affine.copy()
-        affine[:3, 3] += affine[:3, :3] @ ((np.array(ratio) - 1) / 2)
-        affine[:3, :3] = affine[:3, :3] * ratio
-    matrix = np.linalg.inv(affine) @ target.affine  # target index → source index
-    return _sample(array - outside, matrix, target.shape).numpy() + outside
-
-
-def _sample(array: torch.Tensor, matrix: np.ndarray, shape) -> torch.Tensor:
-    """(I, J, K) float32 at `matrix` @ (target index), 0 beyond; trilinear."""
-    shear = np.abs(matrix[:3, :3] - np.diag(np.diag(matrix[:3, :3]))) * np.array(shape)
-    if (
-        shear.max() < 1e-4
-    ):  # voxels: the axes are parallel, so that each can be read by itself, as a product of matrices
-        for axis in np.argsort([n / m for n, m in zip(shape, array.shape, strict=True)]):
-            weights = _between_voxels(array.shape[axis], shape[axis], matrix[axis, axis], matrix[axis, 3])
-            if axis == 0:
-                array = (weights @ array.reshape(len(array), -1)).view(-1, *array.shape[1:])
-            else:
-                array = torch.matmul(weights, array) if axis == 1 else torch.matmul(array, weights.T)
-        return array
-    out = torch.empty(tuple(shape), dtype=torch.float32)
-    last = np.maximum(1, np.array(array.shape) - 1)
-    scale = torch.from_numpy((matrix[:3] / last[:, None] * 2).astype(np.float32))
-    i, j, k = (torch.arange(n, dtype=torch.float32) for n in shape)
-    step = max(1, CHUNK // max(1, shape[1] * shape[2]))
-    for start in range(0, shape[0], step):
-        some = i[start : start + step]
-        place = torch.empty((1, len(some), *shape[1:], 3))
-        for axis in range(3):
-            a, b, c, d = scale[axis]
-            place[0, ..., 2 - axis] = (a * some + (d - 1))[:, None, None] + (b * j)[:, None] + c * k
-        sampled = torch.nn.functional.grid_sample(array[None, None], place, align_corners=True, padding_mode="zeros")
-        out[start : start + step] = sampled[0, 0]
-    return out
-
-
-def _between_voxels(source: int, target: int, scale: float, shift: float) -> torch.Tensor:
-    """(target, source) weights that read a line of voxels at `scale` · n + `shift`, linear between, 0 beyond."""
-    place = np.arange(target) * scale + shift
-    away = np.abs(place[:, None] - np.arange(source))
-    return torch.from_numpy(np.maximum(0.0, 1.0 - away).astype(np.float32))
-
-
-def _name(looked: Looked, geometry: Geometry, numbers, on_fraction) -> np.ndarray:
-    """(I, J, K) uint8: which of `numbers` (one for each channel) is likeliest at every voxel of `geometry`."""
-    named = np.zeros(geometry.shape, np.uint8)
-    matrix = np.linalg.inv(looked.geometry.affine) @ geometry.affine
-    low, high = _index_box(looked.geometry, np.zeros(3), np.array(looked.geometry.shape) - 1, geometry)
-    if (high <= low).any():
-        return named
-    best = torch.full(tuple(high - low), 0.02)
-    which = torch.zeros(tuple(high - low), dtype=torch.uint8)
-    for position, number in enumerate(numbers):
-        chances = looked.chances[position]
-        there = chances > 0.04
-        if not bool(there.any()):
-            continue
-        spans = [there.any(dim=tuple(a for a in range(3) if a != axis)).nonzero()[:, 0] for axis in range(3)]
-        first = np.array([max(0, int(s[0]) - 1) for s in spans])
-        stop = np.array([min(n, int(s[-1]) + 2) for s, n in zip(spans, chances.shape, strict=True)])
-        a, b = _index_box(looked.geometry, first, stop - 1, geometry)
-        a, b = np.maximum(a, low), np.minimum(b, high)
-        if (b <= a).any():
-            continue
-        shift = np.eye(4)
-        shift[:3, 3] = a
-        back = np.eye(4)
-        back[:3, 3] = -first
-        part = chances[tuple(slice(f, s) for f, s in zip(first, stop, strict=True))].float().contiguous()
-        sampled = _sample(part, back @ matrix @ shift, tuple(b - a))
-        where = tuple(slice(f, s) for f, s in zip(a - low, b - low, strict=True))
-        better = sampled > best[where]
-        best[where] = torch.where(better, sampled, best[where])
-        which[where] = torch.where(better, torch.tensor(int(number), dtype=torch.uint8), which[where])
-        on_fraction((position + 1) / len(numbers))
-    named[tuple(slice(a, b) for a, b in zip(low, high, strict=True))] = which.numpy()
-    return named
-
-
-def _index_box(source: Geometry, first, last, target: Geometry) -> tuple[np.ndarray, np.ndarray]:
-    """(low, stop) indices of `target` that cover the index box first…last (inclusive) of `source`."""
-    corners = [[(first, last)[(corner >> axis) & 1][axis] for axis in range(3)] for corner in range(8)]
-    index = target.to_index(source.to_world(np.array(corners, float)))
-    low = np.clip(np.floor(index.min(0)).astype(int), 0, target.shape)
-    stop = np.clip(np.ceil(index.max(0)).astype(int) + 1, 0, target.shape)
-    return low, stop
