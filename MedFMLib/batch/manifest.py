@@ -8,6 +8,7 @@ every commit on the disk before it returns. One process writes (see `lock`); man
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 import threading
 from collections import Counter
@@ -33,6 +34,7 @@ CREATE TABLE jobs (
 CREATE INDEX jobs_by_state ON jobs(state);
 """
 NAME = "batch.sqlite"
+SAFE = re.compile(r"\w[\w.+-]*")
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,8 @@ class Manifest:
         """
         with self._transaction():
             for number, case in enumerate(cases):
+                if not SAFE.fullmatch(case.id):
+                    raise InputError(f"'{case.id}' can't be a case's name; use letters, digits and _ . + - alone.")
                 self._base.execute(
                     "INSERT INTO cases (id, number, source, content) VALUES (?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET "
                     "number = excluded.number, source = excluded.source, content = excluded.content",

@@ -9,8 +9,10 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import secrets
+import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 
 import numpy as np
 
@@ -41,15 +43,18 @@ def ray_engine(address: str = "", gpus: float = 0.0, workers: int = 1, compute: 
     """
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    own = not address
+    if own and "ray" not in sys.modules:  # it reads them when it is imported
+        os.environ["RAY_AUTH_MODE"], os.environ["RAY_AUTH_TOKEN"] = "token", secrets.token_urlsafe(32)
     try:
         import ray
     except ImportError as error:
         raise ModelError(f"--engine ray needs the package ray ({error}); `pip install 'medfm[ray]'`.") from error
     quiet = {"log_to_driver": False, "logging_level": "error", "ignore_reinit_error": True}
-    own = not address
     try:
         if own:
-            # the address it was given, so that no port is open to others; one CPU a worker, whatever the machine has
+            _listen_here_only(ray)
+            # one CPU a worker, whatever the machine has
             ray.init(
                 include_dashboard=False, _node_ip_address=LOOPBACK, num_cpus=max(workers, os.cpu_count() or 1),
                 object_store_memory=OBJECT_STORE, **quiet,
@@ -67,9 +72,24 @@ def ray_engine(address: str = "", gpus: float = 0.0, workers: int = 1, compute: 
                 f"{workers} workers × {gpus:g} GPUs were asked for, but Ray has {have:g}; change --workers or --gpus-per-worker."
             )
         actor = ray.remote(max_restarts=-1, num_cpus=1, num_gpus=gpus)(Worker)
-        yield lambda: RayRunner(ray, actor, compute)
+        with redirect_stdout(sys.stderr):  # Ray tells of dead workers on stdout, which is for results
+            yield lambda: RayRunner(ray, actor, compute)
     finally:
         ray.shutdown()
+
+
+def _listen_here_only(ray) -> None:
+    """Let Ray's ports be open to this machine alone.
+
+    Ray replaces a given 127.0.0.1 by an address that others reach, except where it takes clusters for impossible (Windows,
+    macOS); this is that switch (ray 2.60, `_private/services.get_node_ip_address`). A test looks at the ports.
+    """
+    try:
+        from ray._private import ray_constants
+
+        ray_constants.ENABLE_RAY_CLUSTER = False
+    except ImportError:
+        pass  # another version; the token still holds
 
 
 class Worker:
