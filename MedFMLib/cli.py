@@ -20,7 +20,17 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from . import NOTICE, cli_adapters, cli_batch, cli_endpoints, cli_export, cli_marks, cli_plan, cli_serve, cli_store  # noqa: F401 - cli_store adds to `models`
+from . import (
+    NOTICE,
+    cli_adapters,
+    cli_batch,
+    cli_endpoints,
+    cli_environment,
+    cli_export,
+    cli_marks,
+    cli_plan,
+    cli_serve,
+)
 from .errors import Cancelled, InputError, MedFMError
 from .request import DEFAULT_MODEL, Request, Response, SliceChoice
 
@@ -33,6 +43,7 @@ app = typer.Typer(
 app.add_typer(cli_plan.app, name="models")
 app.add_typer(cli_adapters.app, name="adapters")
 app.add_typer(cli_serve.app, name="server")
+app.add_typer(cli_environment.app, name="environment")
 app.command()(cli_serve.serve)
 app.command()(cli_batch.batch)
 app.command()(cli_export.measure)

@@ -1,6 +1,7 @@
 # Every file that is installed. Written by Testing/host/cmake/list_files.py
 set(MedFM_RESOURCES
   "batch/index.html.j2"
+  "environment/packages.json"
   "models/medfm-tiny/README.md"
   "models/medfm-tiny/adapters/brain-mr/adapter_config.json"
   "models/medfm-tiny/adapters/brain-mr/adapter_model.safetensors"

@@ -1,0 +1,174 @@
+"""Facts → a plan: what would be installed where, how large it is, and why there. Decides; changes nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from .. import folders, resources
+from ..errors import ModelError
+from .looking import Facts, name_of, needed, satisfied
+
+OLDEST_PYTHON, NEWEST_PYTHON = (3, 11), (3, 13)
+SPARE = 1_000_000_000
+"""Bytes that should stay free."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What would be done.
+
+    Args:
+        where: "nothing" (all is there), "slicer" (its own Python), "this" (the Python of the command), "separate", or "server"
+            (this computer can't; jobs have to run elsewhere).
+        why: in one sentence.
+        packages: requirements that would be installed, torch first.
+        python: interpreter that a separate environment is made with; "uv" lets uv find or fetch one.
+        folder: of a separate environment.
+        build: "cpu", "cuda", "rocm" or "mps". index: where torch comes from, "" for the usual one.
+        download, disk: bytes. how: measured or estimated.
+        wheelhouse: folder of wheels in place of the internet, or None.
+    """
+
+    where: str
+    why: str
+    packages: tuple[str, ...] = ()
+    python: str = ""
+    folder: Path | None = None
+    build: str = "cpu"
+    index: str = ""
+    download: int = 0
+    disk: int = 0
+    how: str = ""
+    wheelhouse: Path | None = None
+
+    def text(self) -> str:
+        """The plan for the person who decides."""
+        if self.where in ("nothing", "server"):
+            return self.why
+        place = {"slicer": "Slicer's own Python", "this": "this Python's environment"}.get(
+            self.where, f"a separate environment, {self.folder}"
+        )
+        source = (
+            f"the folder {self.wheelhouse}, without internet"
+            if self.wheelhouse
+            else self.index or "the package index that pip is set to"
+        )
+        lines = [
+            f"Into {place}: {', '.join(self.packages)}.",
+            self.why,
+            f"From {source}; about {self.download / 1e9:.1f} GB to download, {self.disk / 1e9:.1f} GB on disk ({self.how}).",
+            "Nothing that Slicer ships is replaced. It can be undone.",
+        ]
+        return "\n".join(lines)
+
+
+def plan(facts: Facts, wheelhouse: Path | None = None, separate: bool = False) -> Plan:
+    """Decide.
+
+    Args:
+        wheelhouse: take wheels from there. separate: a person wants a separate environment anyway.
+
+    Raises:
+        ModelError: a separate environment is needed, but there is nothing to make it with or no room; what to do is said.
+    """
+    missing = [r for r in needed() if satisfied(r, facts.installed, facts) is None]
+    clashing = [
+        f"{name_of(r)} {facts.installed[name_of(r)]}" for r in needed() if satisfied(r, facts.installed, facts) is False
+    ]
+    if facts.system == "Darwin" and facts.native == "x86_64":
+        return Plan(
+            "server",
+            "Intel Macs have no current PyTorch; let jobs run on a server, or use another computer.",
+        )
+    if not missing and not clashing and not separate:
+        return Plan("nothing", "Everything that MedFM needs is installed.")
+    reason = _why_separate(facts, clashing)
+    if reason or separate:
+        return _separate(facts, reason or "You asked for a separate environment.", wheelhouse)
+    where = "slicer" if facts.slicer else "this"
+    if where == "slicer" and not facts.installer:
+        return _separate(facts, "This Slicer has no way to install packages of its own.", wheelhouse)
+    kind = "Slicer's own Python fits" if where == "slicer" else "this Python fits"
+    made = _sized(
+        facts, Plan(where, f"There, because {kind} and no package there is in the way.", tuple(_torch_first(missing)))
+    )
+    return _checked(facts, _with_wheels(made, wheelhouse))
+
+
+def _why_separate(facts: Facts, clashing: list[str]) -> str:
+    if facts.system == "Darwin" and facts.machine != facts.native:
+        return (
+            f"Apart, because this Slicer runs translated ({facts.machine} on {facts.native}) and current PyTorch exists for the "
+            "processor itself alone."
+        )
+    if not OLDEST_PYTHON <= facts.python <= NEWEST_PYTHON:
+        return (
+            f"Apart, because MedFM's models need Python 3.11 to 3.13 and this is {facts.python[0]}.{facts.python[1]}."
+        )
+    if clashing:
+        return f"Apart, because other programs rely on versions here that are too old: {', '.join(clashing)}."
+    return ""
+
+
+def _separate(facts: Facts, why: str, wheelhouse: Path | None) -> Plan:
+    python = _python_for(facts)
+    if not python:
+        raise ModelError(
+            f"{why} But there is no Python 3.11 to 3.13 for {facts.native} to make one with; install it from python.org, "
+            "or uv (docs.astral.sh/uv), and try again."
+        )
+    packages = _torch_first([*needed(), *resources.load_json("environment", "packages.json")["separate"]])
+    made = Plan("separate", why, tuple(packages), python, folders.data() / "environments" / "medfm")
+    return _checked(facts, _with_wheels(_sized(facts, made), wheelhouse))
+
+
+def _python_for(facts: Facts) -> str:
+    """An interpreter for the processor itself, in the range; else "uv", else ""."""
+    for path, (version, machine) in facts.pythons.items():
+        if OLDEST_PYTHON <= version <= NEWEST_PYTHON and _same(machine, facts.native):
+            return path
+    return "uv" if facts.uv else ""
+
+
+def _same(one: str, other: str) -> bool:
+    names = {"amd64": "x86_64", "aarch64": "arm64"}
+    return names.get(one.lower(), one.lower()) == names.get(other.lower(), other.lower())
+
+
+def _sized(facts: Facts, made: Plan) -> Plan:
+    from dataclasses import replace
+
+    table = resources.load_json("environment", "packages.json")
+    build = facts.gpu or "cpu"
+    size = table["sizes"][build]
+    if not any(name_of(r) == "torch" for r in made.packages):  # the large one is there
+        size = {"download": 150_000_000, "disk": 500_000_000, "how": "measured"}
+    index = table["indexes"].get(build, "") if facts.system == "Linux" else ""
+    return replace(made, build=build, index=index, download=size["download"], disk=size["disk"], how=size["how"])
+
+
+def _with_wheels(made: Plan, wheelhouse: Path | None) -> Plan:
+    from dataclasses import replace
+
+    if wheelhouse is None:
+        return made
+    wheels = list(Path(wheelhouse).glob("*.whl"))
+    if not wheels:
+        raise ModelError(
+            f"The folder '{wheelhouse}' holds no wheels; make one with `medfm environment wheelhouse FOLDER`."
+        )
+    size = sum(wheel.stat().st_size for wheel in wheels)
+    return replace(made, wheelhouse=Path(wheelhouse), index="", download=0, disk=4 * size, how="from the wheels' sizes")
+
+
+def _checked(facts: Facts, made: Plan) -> Plan:
+    if facts.free and facts.free < made.disk + SPARE:
+        raise ModelError(
+            f"The installation would take {made.disk / 1e9:.1f} GB, and {facts.free / 1e9:.1f} GB are free; free some first."
+        )
+    return made
+
+
+def _torch_first(packages: list[str]) -> list[str]:
+    return sorted(packages, key=lambda r: name_of(r) != "torch")

@@ -1,0 +1,72 @@
+"""A folder of wheels for machines without internet, and the hashes that tell whether it arrived whole."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from ..errors import InputError, ModelError
+from ..files.writing import make_folder, write_text
+
+MANIFEST = "medfm-wheelhouse.json"
+
+
+def make(folder: Path, requirements: list[str], platform: str = "", python: str = "", index: str = "") -> list[Path]:
+    """Download wheels of requirements and of all that they need; → the wheels.
+
+    Args:
+        platform: of another machine, such as "win_amd64" or "manylinux_2_28_x86_64". python: its version, such as "3.12".
+        index: where torch comes from, if not from the usual index.
+
+    Raises:
+        ModelError: pip failed, with the reason.
+    """
+    make_folder(folder)
+    command = [sys.executable, "-m", "pip", "download", "--no-input", "--only-binary", ":all:", "--dest", str(folder)]
+    command += ["--platform", platform] if platform else []
+    command += ["--python-version", python] if python else []
+    command += ["--extra-index-url", index] if index else []
+    done = subprocess.run([*command, *requirements], capture_output=True, text=True)
+    if done.returncode:
+        from .separate import explain
+
+        raise ModelError(f"The wheels can't be downloaded: {explain((done.stdout + done.stderr).splitlines())}.")
+    write_manifest(folder)
+    return sorted(folder.glob("*.whl"))
+
+
+def write_manifest(folder: Path) -> Path:
+    """Write down every wheel's SHA-256."""
+    hashes = {wheel.name: sha256(wheel) for wheel in sorted(folder.glob("*.whl"))}
+    return write_text(folder / MANIFEST, json.dumps(hashes, indent=2))
+
+
+def check_hashes(folder: Path) -> None:
+    """Compare every wheel with the manifest.
+
+    Raises:
+        InputError: one is missing, differs, or is not listed; a folder without a manifest passes only if it has none at all.
+    """
+    manifest = folder / MANIFEST
+    if not manifest.is_file():
+        raise InputError(
+            f"'{folder}' has no {MANIFEST}; make the folder with `medfm environment wheelhouse`, and copy all of it."
+        )
+    try:
+        known = json.loads(manifest.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"The {MANIFEST} in '{folder}' is damaged; copy the folder again.") from error
+    for name in sorted(set(known) | {wheel.name for wheel in folder.glob("*.whl")}):
+        if name not in known:
+            raise InputError(f"The wheel '{name}' is not in the folder's list, so its origin is unknown; remove it.")
+        if not (folder / name).is_file() or sha256(folder / name) != known[name]:
+            raise InputError(f"The wheel '{name}' is missing or damaged; copy the folder again.")
+
+
+def sha256(path: Path) -> str:
+    """Hex digest of a file."""
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
