@@ -32,6 +32,8 @@ OBJECT_STORE = 512 << 20
 def ray_engine(address: str = "", gpus: float = 0.0, workers: int = 1, compute: str = "") -> Iterator[Callable]:
     """Connect to Ray, or start one here; gives a function that makes runners. It is left, or ended, afterwards.
 
+    Meanwhile what is printed goes to stderr, since Ray tells of dead workers on stdout, which is for results.
+
     Args:
         address: of a cluster, "auto" for the one this machine belongs to; "" starts one here.
         gpus: that each worker gets; 0.5 lets two share one.
@@ -41,6 +43,13 @@ def ray_engine(address: str = "", gpus: float = 0.0, workers: int = 1, compute: 
     Raises:
         ModelError: Ray is missing. InputError: it can't be reached, or has fewer GPUs.
     """
+    with redirect_stdout(sys.stderr), _connected(address, gpus, workers, compute) as make:
+        yield make
+
+
+@contextmanager
+def _connected(address: str = "", gpus: float = 0.0, workers: int = 1, compute: str = "") -> Iterator[Callable]:
+    """See `ray_engine`."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     own = not address
@@ -72,8 +81,7 @@ def ray_engine(address: str = "", gpus: float = 0.0, workers: int = 1, compute: 
                 f"{workers} workers × {gpus:g} GPUs were asked for, but Ray has {have:g}; change --workers or --gpus-per-worker."
             )
         actor = ray.remote(max_restarts=-1, num_cpus=1, num_gpus=gpus)(Worker)
-        with redirect_stdout(sys.stderr):  # Ray tells of dead workers on stdout, which is for results
-            yield lambda: RayRunner(ray, actor, compute)
+        yield lambda: RayRunner(ray, actor, compute)
     finally:
         ray.shutdown()
 
