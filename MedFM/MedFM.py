@@ -103,7 +103,9 @@ class MedFMWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.following = Following(self.ui, self.status, self.results)
         self.engine = EngineControls(self.ui, self.status, self.session.use, lambda: self.session.runner)
         self.session.use(self.session.runner or self.engine.make_runner())
-        self.packages = PackageNotice(self.ui, self.resourcePath("requirements.txt"))
+        self.packages = PackageNotice(
+            self.ui, self.resourcePath("requirements.txt"), self.status.say, self.onPackagesReady
+        )
         fill(self.ui.planeSelector, [(_("as acquired"), ""), *((plane, plane) for plane in PLANES)])
         self.bindings = Bindings(self.ui, self.onParameterChanged)
         self.connectWidgets()
@@ -136,6 +138,7 @@ class MedFMWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.timer.stop()
         self.models.close()
         self.engine.close()
+        self.packages.close()
         self.session.close()
         self.removeObservers()
         self.bindings.parameters = None
@@ -360,6 +363,10 @@ class MedFMWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     @shown
     def onInstall(self):
         self.packages.install()
+
+    @shown
+    def onPackagesReady(self):
+        self.session.use(self.engine.make_runner())
 
 
 END_METHODS = {Done: MedFMWidget.onDone, Failed: MedFMWidget.onFailed, Stopped: MedFMWidget.onStopped}

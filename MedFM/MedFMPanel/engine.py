@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import qt
 import slicer
-from MedFMLib import places
+from MedFMLib import environment, places
 from MedFMLib.errors import MedFMError
 from MedFMLib.places import Place
 from MedFMLib.store import listing
@@ -26,10 +26,10 @@ class EngineControls:
     Args:
         ui: the panel's widgets by name. status: its status line.
         use: called with a new runner. current: → the runner in use.
-        interpreter: → the Python that computes, "" for Slicer's own.
+        interpreter: → the Python that computes, "" for Slicer's own; that of the separate environment, if there is one.
     """
 
-    def __init__(self, ui, status, use, current, interpreter=lambda: ""):
+    def __init__(self, ui, status, use, current, interpreter=lambda: environment.interpreter()):
         self._ui, self._status, self._use, self._current, self._interpreter = ui, status, use, current, interpreter
         self._place = places.load()
         self._errand: Errand | None = None

@@ -1,6 +1,7 @@
 """Python packages that a model needs and Slicer doesn't ship: which are missing, and their installation.
 
-Nothing is ever installed but from `install`, which the panel calls at a click.
+Nothing is ever installed but from `install`, which the panel calls at a click. Where Slicer's own Python fits, Slicer installs
+them, after its own question; elsewhere they go into a separate environment (`MedFMLib.environment`), after ours.
 """
 
 from __future__ import annotations
@@ -9,7 +10,10 @@ import importlib.util
 import re
 from pathlib import Path
 
+import qt
+from MedFMLib import environment
 from MedFMLib.errors import MedFMError
+from MedFMPanel.errand import Errand
 
 
 def requirements(path: Path) -> list[str]:
@@ -42,29 +46,88 @@ class PackageNotice:
     Args:
         ui: the panel's widgets by name.
         path: the requirements file.
+        say: shows a sentence. ready: called when a separate environment can be used.
     """
 
-    def __init__(self, ui, path):
-        self._ui, self._path = ui, path
+    def __init__(self, ui, path, say=lambda text, **_: None, ready=lambda: None):
+        self._ui, self._path, self._say, self._ready = ui, path, say, ready
+        self._errand: Errand | None = None
+        self._then = lambda result: None
+        self._timer = qt.QTimer()
+        self._timer.setInterval(100)
+        self._timer.connect("timeout()", self._look)
 
     def show(self) -> None:
         """Name what is missing, or hide."""
-        names = ", ".join(name_of(line) for line in missing(self._path))
+        lacking = [] if environment.interpreter() else missing(self._path)
+        names = ", ".join(name_of(line) for line in lacking)
         self._ui.packagesFrame.visible = bool(names)
         self._ui.packagesLabel.text = f"Models need Python packages that this Slicer lacks: {names}."
 
     def install(self) -> None:
-        """Install what is missing.
+        """Install what is missing; a second click stops an installation that runs apart, and it goes on the next time.
 
         Raises:
             MedFMError: if nothing was installed, with the reason.
         """
+        if self._errand is not None:
+            self._errand.cancel()
+            return
+        if not environment.fits_slicer(environment.look(quick=True)):
+            self._ui.packagesLabel.text = "Looking at this computer…"
+            self._send(lambda progress: environment.plan(environment.look()), self._planned)
+            return
         try:
             install(missing(self._path))
         except RuntimeError as error:
             raise MedFMError(f"Nothing was installed: {error}") from error
         finally:
             self.show()
+
+    def close(self) -> None:
+        """Stop what is on its way."""
+        self._timer.stop()
+        if self._errand is not None:
+            self._errand.cancel()
+
+    def _planned(self, plan) -> None:
+        """Ask whether a separate environment may be made."""
+        import slicer
+
+        self.show()
+        if plan.where != "separate":
+            self._say(plan.text(), problem=True)
+        elif slicer.util.confirmOkCancelDisplay(plan.text(), windowTitle="Install packages apart from Slicer's"):
+            self._ui.installButton.text = "Stop"
+            self._send(lambda progress: environment.apply(plan, progress), self._made)
+        else:
+            self._say("Nothing was installed: the installation was declined.", problem=True)
+
+    def _made(self, python) -> None:
+        self.show()
+        self._ready()
+        self._say("The packages are installed apart from Slicer's; jobs run there from now on.", log=True)
+
+    def _send(self, work, then) -> None:
+        self._then, self._errand = then, Errand(work)
+        self._timer.start()
+
+    def _look(self) -> None:
+        errand = self._errand
+        if errand is None:
+            return
+        last = errand.notes[-1:] or [""]
+        self._ui.packagesLabel.text = f"{errand.name}… {last[0]}" if errand.name else self._ui.packagesLabel.text
+        if not errand.ended:
+            return
+        self._timer.stop()
+        self._errand = None
+        self._ui.installButton.text = "Install the packages…"
+        if errand.error:
+            self.show()
+            self._say(errand.error, problem=True)
+        else:
+            self._then(errand.result)
 
 
 def install(lines: list[str]) -> None:

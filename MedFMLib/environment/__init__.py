@@ -9,7 +9,7 @@ Nothing is installed but by a person's step, after the plan was shown.
 """
 
 from .looking import Facts, look
-from .planning import Plan, plan
+from .planning import Plan, fits_slicer, plan
 from .separate import apply, interpreter, undo
 
-__all__ = ["Facts", "Plan", "apply", "interpreter", "look", "plan", "undo"]
+__all__ = ["Facts", "Plan", "apply", "fits_slicer", "interpreter", "look", "plan", "undo"]

@@ -52,8 +52,12 @@ class Facts:
     pythons: dict[str, tuple[tuple[int, int], str]] = field(default_factory=dict)
 
 
-def look() -> Facts:
-    """Look around. Takes up to a few seconds where a GPU's driver is slow to answer."""
+def look(quick: bool = False) -> Facts:
+    """Look around. Takes up to a few seconds where a GPU's driver is slow to answer.
+
+    Args:
+        quick: leave out the GPU and other Pythons, which programs have to be asked for; enough to tell where packages go.
+    """
     system, machine = platform.system(), platform.machine()
     slicer, installer, arguments = _slicer()
     return Facts(
@@ -64,12 +68,12 @@ def look() -> Facts:
         slicer,
         installer,
         arguments,
-        _gpu(system, _native(system, machine)),
+        "" if quick else _gpu(system, _native(system, machine)),
         {d.metadata["Name"].lower(): d.version for d in importlib.metadata.distributions() if d.metadata["Name"]},
         _free(folders.data()),
         any(os.environ.get(name) for name in PROXIES),
         shutil.which("uv") or "",
-        _pythons(),
+        {} if quick else _pythons(),
     )
 
 

@@ -73,9 +73,7 @@ def plan(facts: Facts, wheelhouse: Path | None = None, separate: bool = False) -
         ModelError: a separate environment is needed, but there is nothing to make it with or no room; what to do is said.
     """
     missing = [r for r in needed() if satisfied(r, facts.installed, facts) is None]
-    clashing = [
-        f"{name_of(r)} {facts.installed[name_of(r)]}" for r in needed() if satisfied(r, facts.installed, facts) is False
-    ]
+    clashing = _clashing(facts)
     if facts.system == "Darwin" and facts.native == "x86_64":
         return Plan(
             "server",
@@ -94,6 +92,18 @@ def plan(facts: Facts, wheelhouse: Path | None = None, separate: bool = False) -
         facts, Plan(where, f"There, because {kind} and no package there is in the way.", tuple(_torch_first(missing)))
     )
     return _checked(facts, _with_wheels(made, wheelhouse))
+
+
+def fits_slicer(facts: Facts) -> bool:
+    """Can the packages go into Slicer's own Python?"""
+    translated_or_intel = facts.system == "Darwin" and "x86_64" in (facts.machine, facts.native)
+    return bool(facts.installer) and not translated_or_intel and not _why_separate(facts, _clashing(facts))
+
+
+def _clashing(facts: Facts) -> list[str]:
+    """Packages that are there in a version that is too old."""
+    old = [name_of(r) for r in needed() if satisfied(r, facts.installed, facts) is False]
+    return [f"{name} {facts.installed[name]}" for name in old]
 
 
 def _why_separate(facts: Facts, clashing: list[str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
@@ -310,6 +311,70 @@ def test_an_older_slicer_asks_and_uses_its_own_pip(host, panel, without_packages
     monkeypatch.setattr(slicer.util, "pip_install", installed.append)
     panel.ui.installButton.click()
     assert installed == [["torch>=2.6", "peft>=0.17"]]
+
+
+@pytest.fixture
+def apart(monkeypatch, without_packages):
+    """A machine whose Slicer can't take the packages; → what was asked and made."""
+    import slicer.util
+
+    from MedFMLib import environment
+    from MedFMLib.environment import Plan
+
+    seen = {"asked": [], "answer": True, "made": 0}
+
+    def apply(plan, progress):
+        progress.stage("Installing PyTorch")
+        while seen["made"] == 0 and not progress.cancelled():
+            time.sleep(0.01)
+        progress.stage("Checking")  # raises if it was stopped
+        return "/env/bin/python"
+
+    plan = Plan("separate", "Apart, because this Slicer runs translated.", ("torch>=2.6",), "python3.12", Path("/env"))
+    monkeypatch.setattr(environment, "fits_slicer", lambda facts: False)
+    monkeypatch.setattr(environment, "look", lambda quick=False: None)
+    monkeypatch.setattr(environment, "plan", lambda facts: seen.get("plan", plan))
+    monkeypatch.setattr(environment, "apply", apply)
+    monkeypatch.setattr(environment, "interpreter", lambda: "/env/bin/python" if seen["made"] else "")
+    monkeypatch.setattr(
+        slicer.util, "confirmOkCancelDisplay", lambda text, **_: seen["asked"].append(text) or seen["answer"]
+    )
+    return seen
+
+
+def test_packages_go_into_an_environment_apart_after_the_plan_was_shown(host, panel, apart):
+    former = panel.session.runner
+    panel.ui.installButton.click()
+    host.wait_until(lambda: "Installing PyTorch" in panel.ui.packagesLabel.text, 5, "the installation")
+    assert "Apart, because this Slicer runs translated" in apart["asked"][0]
+    assert panel.ui.installButton.text == "Stop"
+    apart["made"] = 1
+    host.wait_until(lambda: not panel.ui.packagesFrame.isVisible(), 5, "its end")
+    assert "apart from Slicer's" in panel.ui.statusLabel.text
+    assert panel.session.runner is not former
+    assert panel.session.runner.worker._interpreter == "/env/bin/python"
+    assert host.installer.requested == []
+
+
+def test_an_installation_apart_can_be_declined_and_stopped(host, panel, apart):
+    apart["answer"] = False
+    panel.ui.installButton.click()
+    host.wait_until(lambda: "declined" in panel.ui.statusLabel.text, 5, "the refusal")
+    apart["answer"] = True
+    panel.ui.installButton.click()
+    host.wait_until(lambda: panel.ui.installButton.text == "Stop", 5, "the installation")
+    panel.ui.installButton.click()
+    host.wait_until(lambda: "cancelled" in panel.ui.statusLabel.text, 5, "its stop")
+    assert panel.ui.packagesFrame.isVisible()
+
+
+def test_a_computer_that_can_not_is_told_what_remains(host, panel, apart):
+    from MedFMLib.environment import Plan
+
+    apart["plan"] = Plan("server", "Intel Macs have no current PyTorch; let jobs run on a server.")
+    panel.ui.installButton.click()
+    host.wait_until(lambda: "Intel Macs" in panel.ui.statusLabel.text, 5, "the sentence")
+    assert apart["asked"] == []
 
 
 def test_the_requirements_are_those_of_the_package():
