@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from .cli_store import Json, Yes, confirm, out, progress, say
-from .endpoints import book, egress, keys
+from .endpoints import book, egress, hot_load, keys
 from .endpoints import probe as probing
 from .endpoints.settings import Endpoint
 from .errors import InputError, ModelError
@@ -175,6 +175,23 @@ def store_key(
         f"The key of {name} was {'deleted' if forget else 'stored'}.",
         as_json,
     )
+
+
+@app.command("load-adapter")
+def load_adapter(
+    name: Name,
+    adapter: Annotated[
+        str, typer.Argument(metavar="ADAPTER", help="What to call it; then use it as --adapter ADAPTER.")
+    ],
+    path: Annotated[str, typer.Argument(metavar="PATH", help="Folder of a PEFT adapter on the server's disk.")] = "",
+    unload: Annotated[bool, typer.Option("--unload", help="Take it off the server again.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Put a LoRA adapter onto a running vLLM server, without restarting it; no weights and no images are sent."""
+    card = book.card(name)
+    card = hot_load.unload(card, adapter) if unload else hot_load.load(card, adapter, path)
+    words = f"{adapter} was {'taken off' if unload else 'loaded at'} {Endpoint.of(card).host}."
+    _done(_row(card), words, as_json)
 
 
 @app.command("remove")

@@ -33,6 +33,7 @@ set(MedFMLib_FILES
   "endpoints/egress.py"
   "endpoints/exchange.py"
   "endpoints/failures.py"
+  "endpoints/hot_load.py"
   "endpoints/keys.py"
   "endpoints/probe.py"
   "endpoints/settings.py"

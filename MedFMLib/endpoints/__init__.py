@@ -6,6 +6,7 @@
     egress     the person's yes to what leaves the machine
     client     one question over HTTP: streamed, cancelled, tried again
     failures   what went wrong, in one sentence
+    hot_load   LoRA adapters onto a running vLLM
     probe      what an endpoint can do
 
 Nothing here needs torch. `models/openai_api.py` makes a model of it.

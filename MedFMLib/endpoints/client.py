@@ -92,6 +92,24 @@ class Client:
         self._tried("GET", "/models", None, read, cancelled, lambda _: None)
         return found
 
+    def post(self, path: str, content: dict[str, Any], cancelled: Callable[[], bool] = bool) -> tuple[int, bytes]:
+        """Post something that is no question; (status, body) of the answer, whatever it is. Busy servers are asked again.
+
+        Raises:
+            EndpointError: it can't be reached. Cancelled: as `chat`.
+        """
+        found: list[tuple[int, bytes]] = []
+
+        def read(status: int, headers, chunks) -> Any:
+            body = _all(chunks)
+            if status in (429, 502, 503):
+                raise self.failures.of_status(status, body, _retry_after(headers))
+            found[:] = [(status, body)]
+            yield Said("")
+
+        self._tried("POST", path, json.dumps(content).encode(), read, cancelled, lambda _: None)
+        return found[0]
+
     # -- how -------------------------------------------------------------------------------------
 
     def _tried(self, method: str, path: str, data: bytes | None, read, cancelled, on_text) -> Said:
