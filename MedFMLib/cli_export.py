@@ -26,11 +26,11 @@ Modality = Annotated[str, typer.Option(help="CT, MR, …: overrides what the fil
 def _measured(image: Path, segmentation: Path, series: str, modality: str):
     from .files import read_image
     from .files.segmentations import read_segmentation
-    from .measure import measure
+    from .measure import measure_fully
 
     volume = read_image(image, series=series, modality=modality.upper())
     segments = read_segmentation(segmentation, volume.geometry)
-    return volume, segments, measure(segments, volume)
+    return volume, segments, measure_fully(segments, volume)
 
 
 def measure(
@@ -43,7 +43,7 @@ def measure(
 ) -> None:
     """Measure the segments of a file on an image: volume, size, intensity, side; numbers from geometry alone."""
     from .files import write_text
-    from .measure import as_table
+    from .measure import EVERYDAY, as_table
 
     _, _, measurements = _measured(image, segmentation, series, modality)
     if not measurements:
@@ -56,7 +56,7 @@ def measure(
     if as_json:
         print(text)
         return
-    titles, rows = as_table(measurements)
+    titles, rows = as_table(measurements, (*EVERYDAY, "longest diameter", "long axis", "short axis"))
     widths = [max(len(row[n]) for row in (titles, *rows)) for n in range(len(titles))]
     for row in (titles, *rows):
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

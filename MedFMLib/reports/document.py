@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from .. import NOTICE, resources
 from ..findings import Answer, KeyImage, Measurement, Report, Section
 from ..image import Image
-from ..measure import as_table, plain
+from ..measure import EVERYDAY, as_table, plain
 from ..model import ModelCard
 from ..request import Provenance
 from ..terminology import split_side
@@ -91,9 +91,15 @@ def findings(
         named = split_side(label)[0]
         if named and side not in (named, "midline"):
             where += f", though it is called {named}: check it"
+        axes = (
+            f", longest {plain(values['long axis'].value)} × {plain(values['short axis'].value)} mm in plane"
+            if "long axis" in values
+            else ""
+        )
+        cut = "; cut off at the image's edge" if "cut off" in values else ""
         lines.append(
             f"{label.capitalize()}: {plain(values['volume'].value)} mL, {extent} mm "
-            f"(left–right × front–back × head–foot){mean}; {where}."
+            f"(left–right × front–back × head–foot){axes}{mean}; {where}{cut}."
         )
     if missing:
         lines.append(f"Looked for and not seen: {', '.join(missing)}.")
@@ -161,7 +167,7 @@ def make_report(
 ) -> Report:
     """Everything together; `colors` maps segment labels to red, green, blue in 0…1 for the legend."""
     parts = sections(image, card, measurements, missing, description, answers, provenance)
-    table = as_table(measurements)
+    table = as_table(measurements, EVERYDAY)
     html = _page(parts, table, key_images, colors, answers)
     return Report(TITLE, parts, tuple(key_images), as_text(parts, table), html)
 

@@ -14,7 +14,7 @@ from xml.sax.saxutils import escape
 from .. import NOTICE
 from ..errors import ModelError
 from ..findings import KeyImage, Measurement, Report
-from ..measure import as_table
+from ..measure import EVERYDAY, as_table
 
 MARGIN_MM = 18
 PICTURE_MM = 84
@@ -105,7 +105,7 @@ def _nearest(letter: str) -> str:
 
 
 def _table(measurements, text, small, table, style, colors, width) -> list:
-    titles, rows = as_table(list(measurements))
+    titles, rows = as_table(list(measurements), EVERYDAY)
     if not rows:
         return []
     cells = [[text(cell, small) for cell in row] for row in (titles, *rows)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..findings import Answer, Finding, Measurement, Report, Segmentation
+from ..measure import measure_fully
 from ..model import ModelCard
 from ..reports.document import make_report
 from ..reports.pictures import choose_slices_to_show, key_image
@@ -30,7 +31,7 @@ class ReportTask:
         image = request.image
         findings = work.run_task("segment", request)
         segmentation = next(f for f in findings if isinstance(f, Segmentation))
-        measurements = [f for f in findings if isinstance(f, Measurement)]
+        measurements = list(measure_fully(segmentation, image))
         found = {s.label for s in segmentation.segments}
         missing = [label for label in labels_for(request, work.card) if label not in found]
 

@@ -219,9 +219,9 @@ def test_a_report_has_its_sections_numbers_pictures_and_provenance(monkeypatch):
     assert titles == ["Technique", "Findings", "Impression", "Questions and answers", "Limitations", "Provenance"]
     volume = next(m for m in response.measurements if (m.segment, m.name) == ("liver", "volume"))
     findings = report.sections[1].paragraphs
-    assert any(
-        re.match(rf"Liver: {volume.value:.0f} mL, .*mean 90 ± 1 HU; lies on the right\.", p) for p in findings
-    ), findings
+    assert any(re.match(rf"Liver: {volume.value:.0f} mL, .*mean 90 ± 1 HU; lies on the right", p) for p in findings), (
+        findings
+    )
     assert "slice thickness 5 mm" in report.text
     assert "Q: What? — A: A liver." in report.text
     assert "scripted-revision"[:16] in report.text

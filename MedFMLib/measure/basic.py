@@ -9,9 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from .findings import Measurement, Segment, Segmentation
-from .geometry import Geometry, mask_box
-from .image import Image
+from ..findings import Measurement, Segment, Segmentation
+from ..geometry import Geometry, mask_box
+from ..image import Image
 
 HU = "[hnsf'U]"
 MIDLINE_SHARE = 0.1
@@ -149,11 +149,19 @@ def _percentiles(values: np.ndarray, counts: np.ndarray, percents) -> np.ndarray
     return below + (rank - np.floor(rank)) * (above - below)
 
 
-def as_table(measurements: tuple[Measurement, ...] | list[Measurement]) -> tuple[list[str], list[list[str]]]:
-    """(column titles, rows), one row a segment, for tables in scenes, reports and terminals."""
+def as_table(
+    measurements: tuple[Measurement, ...] | list[Measurement], names_shown: tuple[str, ...] = ()
+) -> tuple[list[str], list[list[str]]]:
+    """(column titles, rows), one row a segment, for tables in scenes, reports and terminals.
+
+    Args:
+        names_shown: of the measurements that get a column; all if left out.
+    """
     names: list[str] = []
     rows: dict[str, dict[str, str]] = {}
     for m in measurements:
+        if names_shown and m.name not in names_shown:
+            continue
         unit = "HU" if m.unit == HU else m.unit
         title = f"{m.name} ({unit})" if unit else m.name
         if title not in names:

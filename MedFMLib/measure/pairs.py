@@ -1,0 +1,62 @@
+"""Two structures beside each other: overlap and distance. Knows masks on one grid."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..findings import Segment
+from ..geometry import Geometry
+from .shape import border_points
+
+NEAREST_BLOCK = 2_000_000
+"""Distances computed at a time."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Overlap and distance of two structures.
+
+    Args:
+        overlap: mL of both. dice: 0…1.
+        gap: mm between their nearest borders; 0 if they touch or overlap.
+        centers: mm between their centroids.
+    """
+
+    overlap: float
+    dice: float
+    gap: float
+    centers: float
+
+
+def compare(first: Segment, second: Segment, geometry: Geometry) -> Pair:
+    """Overlap and distance of two segments with at least one voxel each, on the grid `geometry`."""
+    both = np.count_nonzero(first.mask & second.mask)
+    sizes = np.count_nonzero(first.mask), np.count_nonzero(second.mask)
+    points = [border_points(s.boxed.inside, geometry, s.boxed.start) for s in (first, second)]
+    centers = [geometry.to_world(np.argwhere(s.boxed.inside).mean(axis=0) + s.boxed.start) for s in (first, second)]
+    return Pair(
+        both * geometry.voxel_volume / 1000,
+        2 * both / sum(sizes),
+        0.0 if both else nearest(*points),
+        float(np.linalg.norm(centers[0] - centers[1])),
+    )
+
+
+def nearest(first: np.ndarray, second: np.ndarray) -> float:
+    """mm between the nearest of two sets of (n, 3) points.
+
+    Points whose box around the other set is farther than what was found already are left out.
+    """
+    few, many = sorted((first, second), key=len)
+    best = float(np.linalg.norm(many - few[len(few) // 2], axis=1).min())
+    low, high = few.min(axis=0), few.max(axis=0)
+    outside = np.linalg.norm(np.maximum(np.maximum(low - many, many - high), 0), axis=1)
+    many = many[outside <= best]
+    low, high = many.min(axis=0), many.max(axis=0)
+    few = few[np.linalg.norm(np.maximum(np.maximum(low - few, few - high), 0), axis=1) <= best]
+    for part in np.array_split(few, max(1, len(few) * len(many) // NEAREST_BLOCK)):
+        squared = (part**2).sum(1)[:, None] + (many**2).sum(1)[None] - 2 * part @ many.T
+        best = min(best, float(np.sqrt(max(squared.min(), 0.0))))
+    return best
