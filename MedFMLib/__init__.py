@@ -14,9 +14,9 @@ __version__ = "0.1.0"
 
 NOTICE = "Research and education only. MedFM is not a medical device and must not be used for clinical decisions."
 
-_CONSOLE = ("ask", "export_model", "get_model", "import_model", "remove_model", "report", "segment")
+_CONSOLE = ("ask", "batch_scene", "export_model", "get_model", "import_model", "remove_model", "report", "segment")
 __all__ = [
-    "NOTICE", "__version__", "ask", "export_model", "get_model", "import_model", "remove_model", "report", "segment",
+    "NOTICE", "__version__", "ask", "batch_scene", "export_model", "get_model", "import_model", "remove_model", "report", "segment",
 ]  # fmt: skip
 
 

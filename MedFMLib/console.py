@@ -70,6 +70,43 @@ def report(volume, *, progress: Progress | None = None, **options: Any):
     return _run("report", volume, progress, **options)
 
 
+def batch_scene(nodes, output: str | Path, tasks: str | Sequence[str] = ("segment",), **options: Any) -> dict[str, int]:
+    """Run tasks over volumes of the scene, each in a worker process, and write files; nothing is written into the scene.
+
+    What is done stays done: call it again after a stop. `output` then has index.html, summary.csv and a folder for each volume.
+
+    Args:
+        nodes: volume nodes, or a scene (`slicer.mrmlScene`) for all of its image volumes.
+        output: folder for the results.
+        tasks: "segment", "report" or "ask:QUESTION", one or several.
+        options: of `batch.plan.Options` (`model`, `adapter`, `labels`, …), of `batch.running.Limits` (`workers`, `seconds`,
+            `retries`), `modality`, `frame`, and `again=True` to start over.
+
+    Returns:
+        How many results are "done" and "failed".
+
+    Raises:
+        MedFMError: in one sentence with the next step.
+    """
+    from .batch import cases, engines, running, scenes
+    from .batch.plan import Options, step_from
+
+    limits = {key: options.pop(key) for key in ("workers", "seconds", "retries") if key in options}
+    again = options.pop("again", False)
+    pick = cases.Pick(modality=options.pop("modality", ""), frame=options.pop("frame", -1))
+    if "labels" in options:
+        options["labels"] = (options["labels"],) if isinstance(options["labels"], str) else tuple(options["labels"])
+    steps = tuple(step_from(text) for text in ((tasks,) if isinstance(tasks, str) else tasks))
+    if hasattr(nodes, "GetNumberOfNodesByClass"):
+        nodes = scenes.volume_nodes(nodes)
+    found, images = scenes.from_nodes(nodes, steps, Options(**options), pick)
+    engines.check(found)
+    return running.run(
+        Path(output).expanduser().absolute(), found, engines.local(), running.Limits(**limits), lambda case: images[case.id],
+        again=again,
+    )  # fmt: skip
+
+
 def get_model(model: str, *, yes: bool = False, progress: Progress | None = None) -> Path:
     """Download a model of the zoo; → its folder. Give its id to `ask` and the others.
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import os
 from dataclasses import asdict, dataclass, fields
-from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -155,32 +154,17 @@ def says(url: str) -> str:
 
 def needed(url: str) -> bool:
     """Must a person be asked before this server gets anything?"""
-    if host(url) in ("127.0.0.1", "localhost", "::1"):
-        return False
-    said = remembered.read(_allowed()).get(url)
-    return not (isinstance(said, dict) and said.get("sent") == says(url))
+    return host(url) not in ("127.0.0.1", "localhost", "::1") and not _allowed().given(url, says(url))
 
 
 def allow(url: str) -> None:
-    """Remember that a person said yes to `says(url)`.
-
-    Raises:
-        OutputError: if it can't be written down.
-    """
-    now = datetime.now(UTC).isoformat(timespec="seconds")
-    content = remembered.read(_allowed()) | {url: {"sent": says(url), "when": now}}
-    remembered.write(_allowed(), content, "The permission")
+    """Remember that a person said yes to `says(url)`. Raises `OutputError`."""
+    _allowed().give(url, says(url))
 
 
 def forget(url: str) -> None:
-    """Take a yes back; nothing happens if there is none.
-
-    Raises:
-        OutputError: if it can't be written down.
-    """
-    content = remembered.read(_allowed())
-    if content.pop(url, None) is not None:
-        remembered.write(_allowed(), content, "The permission")
+    """Take a yes back; nothing happens if there is none. Raises `OutputError`."""
+    _allowed().take_back(url)
 
 
 def check(url: str) -> None:
@@ -201,5 +185,5 @@ def host(url: str) -> str:
     return urlsplit(url).hostname or url
 
 
-def _allowed() -> Path:
-    return folders.settings() / "servers-allowed.json"
+def _allowed() -> remembered.Permissions:
+    return remembered.Permissions(folders.settings() / "servers-allowed.json")

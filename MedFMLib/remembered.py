@@ -4,10 +4,46 @@ from __future__ import annotations
 
 import json
 import tempfile
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from .errors import OutputError
+
+
+class Permissions:
+    """What a person said yes to, by what it is for. What counts is the text as it was shown: another one is asked again.
+
+    Args:
+        file: where it is remembered.
+    """
+
+    def __init__(self, file: Path):
+        self._file = file
+
+    def given(self, key: str, text: str) -> bool:
+        """Was exactly this text allowed?"""
+        said = read(self._file).get(key)
+        return isinstance(said, dict) and said.get("sent") == text
+
+    def give(self, key: str, text: str) -> None:
+        """Remember a yes.
+
+        Raises:
+            OutputError: if it can't be written down.
+        """
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        write(self._file, read(self._file) | {key: {"sent": text, "when": now}}, "The permission")
+
+    def take_back(self, key: str) -> None:
+        """Forget a yes; nothing happens if there is none.
+
+        Raises:
+            OutputError: if it can't be written down.
+        """
+        known = read(self._file)
+        if known.pop(key, None) is not None:
+            write(self._file, known, "The permission")
 
 
 def read(path: Path) -> dict[str, Any]:

@@ -7,7 +7,6 @@ again. An endpoint on this machine needs no yes, unless it is known to send pict
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 
 from .. import folders, remembered
@@ -25,30 +24,17 @@ def needed(card: ModelCard) -> bool:
     """Must a person be asked before this model gets anything?"""
     if not card.endpoint or not Endpoint.of(card).leaves:
         return False
-    said = remembered.read(file()).get(_key(card))
-    return not (isinstance(said, dict) and said.get("sent") == says(card))
+    return not _allowed().given(_key(card), says(card))
 
 
 def allow(card: ModelCard) -> None:
-    """Remember that a person said yes to `says(card)`.
-
-    Raises:
-        OutputError: if it can't be written down.
-    """
-    now = datetime.now(UTC).isoformat(timespec="seconds")
-    known = remembered.read(file())
-    remembered.write(file(), known | {_key(card): {"sent": says(card), "when": now}}, "The permission")
+    """Remember that a person said yes to `says(card)`. Raises `OutputError`."""
+    _allowed().give(_key(card), says(card))
 
 
 def forget(card: ModelCard) -> None:
-    """Take a yes back; nothing happens if there is none.
-
-    Raises:
-        OutputError: if it can't be written down.
-    """
-    known = remembered.read(file())
-    if known.pop(_key(card), None) is not None:
-        remembered.write(file(), known, "The permission")
+    """Take a yes back; nothing happens if there is none. Raises `OutputError`."""
+    _allowed().take_back(_key(card))
 
 
 def check(card: ModelCard) -> None:
@@ -104,6 +90,10 @@ def sent(card: ModelCard, pictures: int, side: int, question: str, history: Sequ
     many = f"{pictures} picture{'s' * (pictures != 1)} of {side}×{side} pixels ({endpoint.format.upper()})"
     words = f"a question of {len(question)} characters"
     return f"{many}, {words}" + (f" and {len(history)} earlier turn{'s' * (len(history) != 1)}" if history else "")
+
+
+def _allowed() -> remembered.Permissions:
+    return remembered.Permissions(file())
 
 
 def _key(card: ModelCard) -> str:

@@ -7,7 +7,6 @@ when it breaks, because this application ended, crashed or was killed, the serve
 from __future__ import annotations
 
 import json
-import logging
 import os
 import queue
 import secrets
@@ -17,15 +16,12 @@ from collections import deque
 from pathlib import Path
 
 from ..errors import MedFMError
-from ..worker.runner import end_tree, python, why_ended
+from ..worker.runner import end_process, python, read_log, why_ended
 from .client import Client
-
-log = logging.getLogger(__name__)
 
 START_SECONDS = 120.0
 """How long a cold machine may take until the server answers."""
 
-GRACE_SECONDS = 5.0
 BOOT = "import sys; sys.path.insert(0, sys.argv.pop(1)); from MedFMLib.server.__main__ import main; main()"
 
 
@@ -73,7 +69,7 @@ class ServerProcess:
         """End it without waiting."""
         process, self._process = self._process, None
         if process is not None:
-            threading.Thread(target=_end, args=(process,), daemon=True).start()
+            threading.Thread(target=end_process, args=(process,), daemon=True).start()
 
     def _start(self) -> Client:
         library, token = Path(__file__).resolve().parents[2], secrets.token_urlsafe(32)
@@ -90,7 +86,7 @@ class ServerProcess:
             )
         except OSError as error:
             raise MedFMError(f"The engine can't be started ({error}); check the Python that runs it.") from error
-        threading.Thread(target=_read_log, args=(process, self._last_words), daemon=True).start()
+        threading.Thread(target=read_log, args=(process, self._last_words), daemon=True).start()
         hello: queue.SimpleQueue[bytes] = queue.SimpleQueue()
         threading.Thread(target=lambda: hello.put(process.stdout.readline()), daemon=True).start()
         try:
@@ -98,28 +94,9 @@ class ServerProcess:
             process.stdin.flush()
             content = json.loads(hello.get(timeout=START_SECONDS))
         except queue.Empty:
-            _end(process)
+            end_process(process)
             raise MedFMError(f"The engine did not answer within {START_SECONDS:g} s; try again, or restart.") from None
         except (OSError, ValueError):
             raise MedFMError(f"The engine can't be started ({self.why()}).") from None
         self.pid = content["pid"]
         return Client(f"http://127.0.0.1:{content['port']}", token, alive=lambda: process.poll() is None)
-
-
-def _end(process: subprocess.Popen) -> None:
-    try:
-        process.stdin.close()
-    except OSError:
-        pass  # it has gone already
-    try:
-        process.wait(GRACE_SECONDS)
-    except subprocess.TimeoutExpired:
-        end_tree(process)
-        process.wait()
-
-
-def _read_log(process: subprocess.Popen, target: deque) -> None:
-    for line in process.stderr:
-        text = line.decode("utf-8", "replace").rstrip()
-        target.append(text)
-        log.debug("server: %s", text)

@@ -149,7 +149,7 @@ class WorkerProcess:
         """End the process without waiting for it, which gives its memory back; the next job starts another."""
         process, self._process = self._process, None
         if process is not None:
-            threading.Thread(target=_end, args=(process,), daemon=True).start()
+            threading.Thread(target=end_process, args=(process,), daemon=True).start()
 
     def close(self) -> None:
         """End the process for good."""
@@ -170,7 +170,7 @@ class WorkerProcess:
                 start_new_session=os.name != "nt",  # Ctrl-C in a terminal is for the parent, which then drains
                 creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
             )
-            for target in (_read_frames, _read_log):
+            for target in (_read_frames, read_log):
                 arguments = (self._process, self._frames if target is _read_frames else self._last_words)
                 threading.Thread(target=target, args=arguments, daemon=True).start()
             self._writer = frames.FrameWriter(self._process.stdin)
@@ -217,7 +217,7 @@ class WorkerProcess:
             try:
                 code = process.wait(5)
             except subprocess.TimeoutExpired:
-                _end(process)
+                end_process(process)
         self._crashes += 1
         log.error("The worker ended with code %s", code)
         why = why_ended(code, list(self._last_words))
@@ -256,8 +256,8 @@ def end_tree(process: subprocess.Popen) -> None:
         pass  # it has gone already
 
 
-def _end(process: subprocess.Popen) -> None:
-    """The worker watches its stdin, so this works through launchers such as PythonSlicer, too."""
+def end_process(process: subprocess.Popen) -> None:
+    """End a process that watches its stdin; this works through launchers such as PythonSlicer, too. Waits for it."""
     try:
         process.stdin.close()
     except OSError:
@@ -277,11 +277,12 @@ def _read_frames(process: subprocess.Popen, target: queue.SimpleQueue) -> None:
         target.put((b"", b""))
 
 
-def _read_log(process: subprocess.Popen, target: deque) -> None:
+def read_log(process: subprocess.Popen, target: deque) -> None:
+    """Keep the last lines that a process writes to stderr."""
     for line in process.stderr:
         text = line.decode("utf-8", "replace").rstrip()
         target.append(text)
-        log.debug("worker: %s", text)
+        log.debug("process %s: %s", process.pid, text)
 
 
 class ProcessRunner(LocalRunner):
