@@ -16,7 +16,8 @@ NOTICE = "Research and education only. MedFM is not a medical device and must no
 
 _CONSOLE = ("ask", "batch_scene", "export_model", "get_model", "import_model", "remove_model", "report", "segment")
 __all__ = [
-    "NOTICE", "__version__", "ask", "batch_scene", "export_model", "get_model", "import_model", "remove_model", "report", "segment",
+    "NOTICE", "__version__", "ask", "batch_scene", "export_model", "get_model", "import_model", "remove_model", "report",
+    "segment",
 ]  # fmt: skip
 
 

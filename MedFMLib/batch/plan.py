@@ -138,7 +138,7 @@ class Names:
         """
         digest = hashlib.sha256(unique.encode()).hexdigest()[:10]
         name = re.sub(r"[^\w.+-]+", "_", wanted).strip("._- ")[:60]
-        if not name or IDENTIFIER.fullmatch(name):
+        if not name or (IDENTIFIER.fullmatch(name) and sum(c.isdigit() for c in name) >= 4):
             name = f"case-{digest}"
         if RESERVED.fullmatch(name):
             name = f"{name}-{digest}"
@@ -153,7 +153,7 @@ class Names:
 
 
 IDENTIFIER = re.compile(r"(IM|IMG|I|MR|CT|PT|US)?[\d._-]*\d", re.I)
-"""UIDs, accession numbers and what scanners call files: digits, maybe after letters that say nothing."""
+"""UIDs, accession numbers and what scanners call files: four digits or more, maybe after letters that say nothing."""
 
 RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d|index|summary)(\..*)?", re.I)
 """Names that Windows, or this folder's own files, need."""

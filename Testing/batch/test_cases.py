@@ -60,6 +60,7 @@ def test_ids_are_file_names_anywhere_and_none_is_twice():
 @pytest.mark.parametrize("name", ["1.2.840.113619.2.55", "IM-0001-0042", "MR000017", "20240131"])
 def test_an_identifier_never_becomes_an_id(name):
     assert re.fullmatch(r"case-[0-9a-f]{10}", Names().give(name, "path"))
+    assert Names().give("ct_01", "path") == "ct_01"
 
 
 def test_a_case_comes_back_from_the_manifest_as_it_was():
@@ -238,3 +239,20 @@ def test_volumes_of_a_scene_are_cases(tmp_path, small):
         assert images[case.id].modality == "CT"
     with pytest.raises(InputError, match="can't be read"):
         scenes.from_file(tmp_path / "none.mrb", SEGMENT, Options(), Pick())
+
+
+def test_the_console_runs_the_scene_at_hand(tmp_path, small):
+    pytest.importorskip("slicer", reason="slicer-core is not installed")
+    import MedFMLib as medfm
+    from MedFMLib.scene.session import Session
+
+    session = Session()
+    session.add_volume(Image(small.voxels, small.geometry, "CT", "chest"))
+    asked = {"tasks": "ask:Which modality is this?", "modality": "CT"}
+    assert medfm.batch_scene(session.scene, tmp_path / "out", **asked)["done"] == 1
+    assert list((tmp_path / "out" / "chest").glob("chest.ask-*.json"))
+    assert medfm.batch_scene(session.scene, tmp_path / "out", **asked)["done"] == 1
+    with pytest.raises(InputError, match="Other tasks"):
+        medfm.batch_scene(session.scene, tmp_path / "out", "segment", modality="CT")
+    with pytest.raises(InputError, match="no image volume"):
+        medfm.batch_scene([], tmp_path / "out")
