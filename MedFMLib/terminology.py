@@ -52,6 +52,11 @@ def split_side(label: str) -> tuple[str, str]:
     return (sides[0] if len(sides) == 1 else ""), (rest if len(sides) == 1 else " ".join(words))
 
 
+def is_known(name: str) -> bool:
+    """Is it a structure of the terminology, without its side and in the singular or plural?"""
+    return name.lower() in _aliases() or name.lower().removesuffix("s") in _aliases()
+
+
 def normalize(label: str) -> str:
     """Lower case, side first, aliases replaced: "Lung Left" → "left lung", "Brain Stem" → "brainstem"."""
     side, name = split_side(label)

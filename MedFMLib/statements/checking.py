@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..findings import Measurement
+from ..terminology import is_known
 from .quantities import SIDE, Quantity, quantities, sentences
 
 MARK = "[not supported by a measurement]"
@@ -192,8 +193,23 @@ def _wrong_side(match: re.Match, sentence: str, known: _Known) -> str:
         if re.match(rf"(?:\s+and\s+(?:left|right))?\s+{re.escape(base)}(?:e?s)?\b", after):
             there = [label for label in known.labels if base_of(label) == base and known.side(label) == word]
             return "" if there else f"no {word} {base} was found"
+    noun = re.match(r"\s+((?:[a-z]+[ -]?){1,3})", after)
+    if word in SIDES and noun and (name := _structure_in(noun[1])):
+        other = SIDES[1 - SIDES.index(word)]
+        both = re.search(rf"\b{other}\s+{re.escape(name)}\b", sentence, re.IGNORECASE)
+        return "" if both else f"the {word} {name} was not measured"  # named with its other side, it tells no side
     sides = {known.side(label) for label in _about(match.start(), sentence, known, named)}
     return "" if word in sides else f"measured: {', '.join(sorted(filter(None, sides))) or 'no side'}"
+
+
+def _structure_in(words: str) -> str:
+    """The longest name of a known structure that words begin with; "" if they begin with none."""
+    parts = words.replace("-", " ").split()
+    for count in range(len(parts), 0, -1):
+        name = " ".join(parts[:count])
+        if is_known(name):
+            return name
+    return ""
 
 
 def _about(position: int, sentence: str, known: _Known, named: list[str]) -> list[str]:

@@ -91,6 +91,7 @@ def test_every_filled_placeholder_is_supported(measured):
         "T1-weighted image; no number here. One can see the liver.",
         "The urinary bladder crosses the midline.",
         "5 structures were delineated.",
+        "MR of the liver showing left lung, right lung, left lateral ventricle and right lateral ventricle.",
         "",
     ],
 )
@@ -113,6 +114,7 @@ def test_what_is_right_stays_as_it_is(text, measured):
         ("The liver is twice as large as the spleen.", "twice"),
         ("An opacity in the left lower lobe.", "left"),
         ("Bilateral livers.", "Bilateral"),
+        ("The liver and the right lung are seen.", "right"),
         ("Seen 4 times.", "4 times"),
         ("The liver weighs 1.5 kg.", "1.5 kg"),
     ],
