@@ -178,8 +178,9 @@ def _finish(response: Response, files: list[Path], as_json: bool) -> None:
     for path in files:
         out.print(f"Wrote {path}", highlight=False, soft_wrap=True)
     p = response.provenance
+    held = f"{p.precision}{', adapter ' + p.adapter if p.adapter else ''}"
     out.print(
-        f"{p.title or p.model} ({p.precision}{', adapter ' + p.adapter if p.adapter else ''}), {p.seconds:.1f} s. {NOTICE}",
+        " ".join(filter(None, [f"{p.title or p.model} ({held}), {p.seconds:.1f} s.", p.reuse, NOTICE])),
         style="dim", highlight=False, soft_wrap=True,
     )  # fmt: skip
 

@@ -159,6 +159,16 @@ def remove_model(model: str, *, yes: bool = False) -> int:
     return store.remove(model)
 
 
+def kept() -> int:
+    """Bytes that the model in this process keeps of pictures, so that the next question about them is answered sooner."""
+    return _engine.kept() if _engine else 0
+
+
+def forget() -> int:
+    """Drop what the model in this process keeps of pictures; → bytes that are free again. The model stays loaded."""
+    return _engine.forget() if _engine else 0
+
+
 def run(request: Request, progress: Progress | None = None) -> Response:
     """Any request, in this process; the model stays loaded for the next one."""
     global _engine

@@ -22,7 +22,7 @@ from typing import Any
 from . import __version__, acceptance, machine, offline, registry
 from .errors import InputError, ModelError
 from .findings import Finding
-from .model import LoadedFacts, ModelCard
+from .model import Keeps, LoadedFacts, ModelCard
 from .models.parts import loading
 from .models.parts.memory import gigabytes, give_back, is_out_of_memory
 from .request import Provenance, Request, Response
@@ -49,6 +49,7 @@ class Engine:
         self._load = load or load_model
         self._key: tuple[str, str, str] | None = None
         self._model: Any = None
+        self._reused = 0
 
     def run(self, request: Request, progress: Progress | None = None) -> Response:
         """Do what is asked.
@@ -93,6 +94,18 @@ class Engine:
         """
         self.model(registry.card(model), adapter, precision, progress or Silent())
 
+    def kept(self) -> int:
+        """Bytes that the loaded model keeps of pictures, for the next question about them."""
+        return self._model.kept.bytes if isinstance(self._model, Keeps) else 0
+
+    def forget(self) -> int:
+        """Drop what the loaded model keeps of pictures; → bytes that are free again. The model stays loaded."""
+        freed = self.kept()
+        if freed:
+            self._model.kept.drop()
+            give_back()
+        return freed
+
     def _work(self, request: Request, card, task, progress, started, clock, digest, note: str = ""):
         """(work with what was noted, findings) of one run of a task."""
         model = self.model(card, request.adapter, request.precision, progress)
@@ -104,6 +117,7 @@ class Engine:
             return self._provenance(request, card, work, started, time.monotonic() - clock, digest)
 
         work = Work(model, card, progress, run_task, provenance)
+        self._reused = model.kept.reused if isinstance(model, Keeps) else 0
         if card.modalities and request.image.modality not in card.modalities:
             work.note(
                 f"{card.title} was trained on {' and '.join(card.modalities)} images; "
@@ -125,9 +139,9 @@ class Engine:
         Raises:
             ModelError: if there is nothing to give up.
         """
-        kept, shown = getattr(self._model, "kept", None), getattr(self._model, "shown", 1)
-        if kept is not None:
-            kept.drop()
+        shown = getattr(self._model, "shown", 1)
+        if isinstance(self._model, Keeps):
+            self._model.kept.drop()
         if shown > 1:
             self._model.max_views = shown // 2
             give_back()
@@ -205,6 +219,7 @@ class Engine:
             seconds=round(seconds, 2),
             notes=tuple(work.notes),
             tokens=work.tokens,
+            reused=work.model.kept.reused - self._reused if isinstance(work.model, Keeps) else 0,
         )
 
 

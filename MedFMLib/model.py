@@ -78,6 +78,26 @@ KINDS = ("answer", "caption", "describe")
 
 
 @runtime_checkable
+class Keeps(Protocol):
+    """Keeps what it made of pictures for the next question about them, within bounds."""
+
+    kept: KeptPictures
+
+
+class KeptPictures(Protocol):
+    """What a model keeps: how many `bytes` now, how many of such bytes were `reused` so far, and `drop()` to forget it."""
+
+    reused: int
+
+    @property
+    def bytes(self) -> int:
+        """Held now."""
+
+    def drop(self) -> None:
+        """Forget everything."""
+
+
+@runtime_checkable
 class Writes(Protocol):
     """Can write text about pictures. `max_views` is how many it can look at in one question.
 

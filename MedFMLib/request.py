@@ -97,6 +97,7 @@ class Provenance:
         seconds: how long it took.
         notes: anything that a reader must know, e.g. that the modality was guessed.
         tokens: how many the language model read and wrote, of all answers; zeros where it wrote none.
+        reused: bytes of what was kept of pictures from earlier questions, and was used again.
         title: what people call the model; of the embedded one it says that it is a demonstration.
     """
 
@@ -114,7 +115,14 @@ class Provenance:
     seconds: float = 0.0
     notes: tuple[str, ...] = ()
     tokens: tuple[int, int] = (0, 0)
+    reused: int = 0
     title: str = ""
+
+    @property
+    def reuse(self) -> str:
+        """What was used again, as a sentence; "" if nothing was."""
+        size = f"{self.reused / 1e6:.{0 if self.reused >= 1e7 else 1}f} MB"
+        return f"{size} that were kept of the pictures from before were used again." if self.reused else ""
 
 
 @dataclass(frozen=True, eq=False)

@@ -93,7 +93,7 @@ def summary(response) -> str:
         found.append("question answered")
     p = response.provenance
     text = f"Done in {p.seconds:.1f} s by {p.title or p.model}: {', '.join(found) or 'nothing found'}."
-    return " ".join([text, *response.provenance.notes])
+    return " ".join([text, *([p.reuse] if p.reuse else []), *p.notes])
 
 
 def _is_only_ours(segmentation) -> bool:

@@ -19,7 +19,7 @@ import numpy as np
 from ..errors import Cancelled, ModelError
 from ..image import Image
 from ..marks import Marks, SliceMarks
-from ..model import AUTOMATIC, LoadedFacts, ModelCard, Watch
+from ..model import AUTOMATIC, KeptPictures, LoadedFacts, ModelCard, Watch
 from ..view import View, Window, display_slice, window_for
 from .parts import chat
 from .parts.loading import multiplies_bfloat16
@@ -98,6 +98,11 @@ class Sam2:
         self.size = int(model.prompt_encoder.input_image_size)
         self.prepare = Preparation.of_folder(folder, self.size)
         self.features = FrameFeatures()
+
+    @property
+    def kept(self) -> KeptPictures:
+        """See `Keeps`."""
+        return self.features
 
     def outline(self, image: Image, marks: Marks, *, watch: Watch = Watch()) -> dict[str, np.ndarray]:
         """See `Outlines.outline`."""

@@ -135,7 +135,7 @@ def provenance_lines(p: Provenance) -> list[str]:
         f"Looked at {looked or 'no slices'}",
         "Prompts: " + " | ".join(p.prompts),
         "Software: " + ", ".join(f"{name} {version}" for name, version in p.versions.items()),
-        f"Started {p.started}, took {p.seconds:.1f} s",
+        f"Started {p.started}, took {p.seconds:.1f} s" + (f"; {p.reuse}" if p.reuse else ""),
     ]
 
 

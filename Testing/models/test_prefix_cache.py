@@ -10,8 +10,9 @@ pytest.importorskip("transformers")
 import random_families  # noqa: E402
 
 from MedFMLib import registry  # noqa: E402
-from MedFMLib.engine import load_model  # noqa: E402
+from MedFMLib.engine import Engine, load_model  # noqa: E402
 from MedFMLib.models.parts.prefix_cache import Kept, byte_size, digest  # noqa: E402
+from MedFMLib.request import Request, SliceChoice  # noqa: E402
 from MedFMLib.runner import Silent  # noqa: E402
 from MedFMLib.view import make_view  # noqa: E402
 
@@ -139,3 +140,23 @@ def test_pictures_are_told_apart():
     names = {digest([zero]), digest([one]), digest([zero, one]), digest([one, zero]), digest([zero.reshape(2, 8, 3)])}
     assert len(names) == 5
     assert digest([zero.copy()]) == digest([zero])
+
+
+def test_an_answer_says_how_much_was_used_again_and_a_person_can_drop_it(folder):
+    engine, image = Engine(), ct_phantom()
+
+    def ask(question):
+        asked = Request("ask", image, question=question, model=str(folder), precision="fp32", max_tokens=4,
+                        slices=SliceChoice("axial", 4, 4))  # fmt: skip
+        return engine.run(asked).provenance
+
+    assert engine.kept() == engine.forget() == 0  # nothing is loaded yet
+    assert (ask(QUESTIONS[0]).reused, ask(QUESTIONS[0]).reuse == "") == (0, False)
+    again = ask(QUESTIONS[1])
+    assert again.reused > 0
+    assert again.reuse.endswith(" MB that were kept of the pictures from before were used again.")
+    held = engine.kept()
+    assert held >= again.reused
+    assert engine.forget() == held
+    assert engine.kept() == 0
+    assert ask(QUESTIONS[1]).reused == 0

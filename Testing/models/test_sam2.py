@@ -174,6 +174,23 @@ def test_other_marks_on_the_same_slices_encode_nothing_again(model, head):
     assert model.features.computed > 24 + 36
 
 
+def test_what_is_kept_says_how_much_it_is_and_can_be_dropped(model, head):
+    from MedFMLib.model import Keeps
+
+    assert isinstance(model, Keeps)
+    assert model.kept.bytes == model.kept.reused == 0
+    marks = place([ball(head, "axial")], head.geometry, plane="axial")
+    first = model.outline(head, marks)["ball"]
+    held = model.kept.bytes
+    assert held > 0 == model.kept.reused  # nothing was there before these marks
+    model.outline(head, marks)
+    assert model.kept.reused == held
+    model.kept.drop()
+    assert model.kept.bytes == 0
+    assert np.array_equal(model.outline(head, marks)["ball"], first)
+    assert model.kept.reused == held
+
+
 def test_what_is_kept_is_bounded_and_changes_nothing(model, head):
     marks = place([ball(head, "axial")], head.geometry, plane="axial")
     first = model.outline(head, marks)["ball"]

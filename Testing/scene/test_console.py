@@ -44,3 +44,22 @@ def test_anything_else_is_refused(console):
         medfm.ask("nowhere.nii", "What?")
     with pytest.raises(AttributeError, match="no attribute 'dance'"):
         medfm.dance  # noqa: B018
+
+
+def test_what_is_kept_of_pictures_is_told_and_forgotten(console, monkeypatch):
+    from MedFMLib import console as functions
+
+    class Keeping:
+        bytes, reused = 12_000_000, 0
+
+        def drop(self):
+            self.bytes = 0
+
+    assert medfm.kept() == medfm.forget() == 0  # the scripted model keeps nothing
+    medfm.ask(console, "What is it?")
+    functions._engine._model.kept = Keeping()
+    assert medfm.kept() == 12_000_000
+    assert medfm.forget() == 12_000_000
+    assert medfm.kept() == 0
+    monkeypatch.setattr(functions, "_engine", None)
+    assert medfm.kept() == medfm.forget() == 0

@@ -46,12 +46,14 @@ class Kept:
 
     Args:
         most: bytes of everything that is kept.
+
+    `hits`, `misses` and `reused` bytes are counted from the start.
     """
 
     def __init__(self, most: int = MOST_BYTES):
         self.most = most
         self._things: OrderedDict[Hashable, tuple[Any, int]] = OrderedDict()
-        self.hits = self.misses = 0
+        self.hits = self.misses = self.reused = 0
 
     def get(self, key: Hashable):
         """What is kept under a key, or None."""
@@ -60,7 +62,9 @@ class Kept:
             return None
         self.hits += 1
         self._things.move_to_end(key)
-        return self._things[key][0]
+        thing, size = self._things[key]
+        self.reused += size
+        return thing
 
     def put(self, key: Hashable, thing) -> None:
         """Keep something; nothing is kept that is larger than all that may be."""

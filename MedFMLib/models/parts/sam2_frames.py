@@ -12,6 +12,7 @@ Frames are prepared as `Sam2VideoVideoProcessor` does, to the bit: the slice's 8
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -86,7 +87,8 @@ class FrameFeatures:
 
     def __init__(self, limit: int = CACHE_BYTES):
         self.limit, self.used = limit, 0
-        self.computed = 0
+        self.computed = self.reused = 0
+        self._earlier: set[int] = set()
         self._key: object = None
         self._kept: dict[int, list[torch.Tensor]] = {}
         self._last: tuple[int, list[torch.Tensor]] | None = None
@@ -97,6 +99,7 @@ class FrameFeatures:
         if key != self._key:
             self.clear_all()
             self._key = key
+        self._earlier = set(self._kept)
 
     def knows(self, number: int) -> bool:
         """Need this slice not be encoded again?"""
@@ -108,7 +111,7 @@ class FrameFeatures:
         self.computed += 1
         self._positions = features["vision_pos_embeds"][-1]
         self._last = (number, found)
-        size = sum(tensor.numel() * tensor.element_size() for tensor in found)
+        size = _bytes(found)
         if self.used + size <= self.limit:
             self._kept[number] = found
             self.used += size
@@ -118,9 +121,25 @@ class FrameFeatures:
         if not self.knows(number):
             return None
         found = self._kept.get(number) or self._last[1]
+        if number in self._earlier:  # made for earlier marks; counted once for these
+            self._earlier.remove(number)
+            self.reused += _bytes(found)
         # only the last level's positions are ever read
         return {"vision_feats": [tensor.float() for tensor in found], "vision_pos_embeds": [self._positions.float()]}
+
+    @property
+    def bytes(self) -> int:
+        """Held now, the slice in use included."""
+        last = self._last is not None and self._last[0] not in self._kept
+        return self.used + (_bytes(self._last[1]) if last else 0)
 
     def clear_all(self) -> None:
         """Drop everything."""
         self._kept, self._last, self._key, self.used = {}, None, None, 0
+        self._earlier = set()
+
+    drop = clear_all
+
+
+def _bytes(tensors: Sequence[torch.Tensor]) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
