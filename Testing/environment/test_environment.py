@@ -286,7 +286,10 @@ def test_another_plan_begins_anew(planned, wheels):
 @pytest.mark.parametrize(
     ("harm", "sentence"),
     [
-        (lambda folder: (folder / "peft-99.0-py3-none-any.whl").write_bytes(b"x"), "'peft-99.0.*' is missing or damaged"),
+        (
+            lambda folder: (folder / "peft-99.0-py3-none-any.whl").write_bytes(b"x"),
+            "'peft-99.0.*' is missing or damaged",
+        ),
         (lambda folder: (folder / "peft-99.0-py3-none-any.whl").unlink(), "'peft-99.0.*' is missing or damaged"),
         (lambda folder: make_wheel(folder, "evil"), "'evil-99.0.*' is not in the folder's list"),
         (lambda folder: (folder / wheelhouse.MANIFEST).unlink(), "has no medfm-wheelhouse.json"),
