@@ -28,7 +28,7 @@ test-slow: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	$(BIN)/medfm bench-tiny --data $(DATA)
-	for part in speed volume follow_up memory decode server batch; do $(BIN)/python Testing/bench/$$part.py || exit 1; done
+	for part in speed volume follow_up memory decode server batch batch_parts; do $(BIN)/python Testing/bench/$$part.py || exit 1; done
 
 panel: $(VENV)/.dev
 	cd Testing && ../$(BIN)/python -m host ../MedFM/MedFM.py

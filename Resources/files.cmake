@@ -1,6 +1,9 @@
 # Every file that is installed. Written by Testing/host/cmake/list_files.py
 set(MedFM_RESOURCES
   "batch/index.html.j2"
+  "deployment/nginx.conf"
+  "deployment/ray_serve.yaml"
+  "deployment/vllm.yaml"
   "environment/packages.json"
   "models/medfm-tiny/README.md"
   "models/medfm-tiny/adapters/brain-mr/adapter_config.json"
