@@ -46,13 +46,13 @@ def test_a_bad_case_is_one_row_with_one_sentence_and_the_others_are_done(volumes
     folder = volumes("good_1", "crash_1", "hang_1", "refuse_1", "bug_1", "flaky_1", "good_2")
     (folder / "broken_1.nrrd").write_bytes(b"NRRD0004\ntype: short\n")
     code, said, error = batch(
-        folder, "-t", "segment", "-o", tmp_path / "out", "--time-limit", 4, "--retries", 1, "-w", 2
+        folder, "-t", "segment", "-o", tmp_path / "out", "--time-limit", 8, "--retries", 1, "-w", 2
     )
     assert code == 1 and (said["done"], said["failed"]) == (3, 5), error
     rows = by_case(said)
     expected = {
         "crash_1": ("ended unexpectedly", 2),
-        "hang_1": ("longer than 4 s", 1),
+        "hang_1": ("longer than 8 s", 1),
         "refuse_1": ("no slices that can be looked at", 1),
         "bug_1": ("ZeroDivisionError", 2),
         "broken_1": ("can't be read", 1),
@@ -67,7 +67,7 @@ def test_a_bad_case_is_one_row_with_one_sentence_and_the_others_are_done(volumes
     write_volume(folder / "broken_1.nrrd")
     (folder / "hang_1.nrrd").unlink()
     before = checksums(tmp_path / "out")
-    code, said, _ = batch(folder, "-t", "segment", "-o", tmp_path / "out", "--time-limit", 4, "--retries", 0)
+    code, said, _ = batch(folder, "-t", "segment", "-o", tmp_path / "out", "--time-limit", 8, "--retries", 0)
     rows = by_case(said)
     assert rows["broken_1"]["state"] == "done" and rows["good_1"]["attempts"] == 1
     assert "There is no file" in rows["hang_1"]["error"]
