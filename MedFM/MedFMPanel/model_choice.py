@@ -110,6 +110,11 @@ class ModelChoice:
         bases = {name: config.get("base_model_name_or_path") for name, config in found.items()}
         return [name for name, base in bases.items() if base == card.id or base not in self.cards]
 
+    def _mergeable(self, model: str) -> list[str]:
+        """Adapters that can be merged into a model."""
+        card = self.cards.get(model)
+        return [*dict.fromkeys((*card.adapters, *self._own(card)))] if card is not None else []
+
     def _open(self, link: str) -> None:
         if link == ALL_LINK:
             self.open_all()
@@ -118,7 +123,7 @@ class ModelChoice:
 
     def open_all(self) -> None:
         """Show the window with all models, where they are got, carried and deleted."""
-        self.all = self.all or ModelsWindow(slicer.util.mainWindow(), self._use, self._changed)
+        self.all = self.all or ModelsWindow(slicer.util.mainWindow(), self._use, self._changed, self._mergeable)
         self.all.show()
 
     def _use(self, model: str) -> None:

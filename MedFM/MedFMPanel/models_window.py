@@ -15,6 +15,7 @@ from MedFMLib import acceptance, registry, shelf, store
 from MedFMLib.store import listing
 from MedFMLib.store.files import gigabytes
 
+from .adapter_row import AdapterRow
 from .errand import Errand
 from .slots import shown
 
@@ -36,21 +37,22 @@ class ModelsWindow:
     """One window, beside Slicer's and never in its way.
 
     Args:
-        parent: Slicer's main window. use: called with a model's id. changed: called after models came or went.
+        parent: Slicer's main window. use: called with a model's id. changed: called after models or adapters came or went.
+        adapters: called with a model's id, → names of adapters that can be merged into it.
     """
 
-    def __init__(self, parent, use, changed):
+    def __init__(self, parent, use, changed, adapters=lambda model: []):
         self._use, self._changed = use, changed
         self._errand, self._then, self._rows = None, None, []
         self.dialog = qt.QDialog(parent)
         self.dialog.setWindowTitle("Models")
         self.dialog.resize(WIDTH, HEIGHT)
-        self._build(qt.QVBoxLayout(self.dialog))
+        self._build(qt.QVBoxLayout(self.dialog), adapters)
         self._timer = qt.QTimer()
         self._timer.setInterval(TIMER_MS)
         self._timer.connect("timeout()", self.on_timer)
 
-    def _build(self, layout) -> None:
+    def _build(self, layout, adapters) -> None:
         self.search = qt.QLineEdit()
         self.search.placeholderText = "Find: name, licence, CT, MR …"
         self.search.setClearButtonEnabled(True)
@@ -94,6 +96,7 @@ class ModelsWindow:
         for widget in (self.search, self.table, self.details):
             layout.addWidget(widget)
         layout.addLayout(buttons)
+        self.adapters = AdapterRow(layout, self, adapters)
         layout.addWidget(self.status)
         layout.addLayout(row)
         self.search.connect("textChanged(QString)", self.on_search)
@@ -123,7 +126,7 @@ class ModelsWindow:
 
     def refresh(self, said: str = GET_HINT) -> None:
         """Look through the models again, then say a sentence."""
-        self._start(lambda progress: [listing.facts(card) for card in registry.cards().values()], self._fill, said)
+        self.start(lambda progress: [listing.facts(card) for card in registry.cards().values()], self._fill, said)
 
     def _fill(self, rows, said) -> None:
         chosen = self.chosen
@@ -149,7 +152,7 @@ class ModelsWindow:
                 table.selectRow(number)
         self.on_search()
         self.on_select()
-        self._say(said)
+        self.say(said)
 
     @property
     def chosen(self) -> str:
@@ -180,16 +183,18 @@ class ModelsWindow:
                    "zip": True, "folder": True}  # fmt: skip
         for name, button in self.buttons.items():
             button.enabled = enabled[name] and not self.busy
+        self.adapters.show(self.chosen, bool(here and row["loadable"] and not row["endpoint"]), self.busy)
 
     def showError(self, text):
-        self._say(f"⚠ {text}")
+        self.say(f"⚠ {text}")
 
-    def _say(self, text) -> None:
+    def say(self, text) -> None:
+        """Show a sentence."""
         self.status.text = text
 
     # -- what takes time ---------------------------------------------------------------------------
 
-    def _start(self, work, then, said="") -> None:
+    def start(self, work, then, said="") -> None:
         """Do `work` on a thread, then `then(result, said)` here."""
         self._errand, self._then = Errand(work), lambda result: then(result, said)
         self.bar.value = 0
@@ -202,7 +207,7 @@ class ModelsWindow:
         self.bar.visible = self.cancel.visible = bool(errand.name) and not errand.ended
         self.bar.value = round(100 * errand.value)
         if errand.name and not errand.cancelled():
-            self._say(f"{errand.name}…")
+            self.say(f"{errand.name}…")
         if errand.ended:
             self._end(errand)
 
@@ -216,21 +221,21 @@ class ModelsWindow:
         else:
             self._then(errand.result)
             if errand.notes:
-                self._say(" ".join([self.status.text, *errand.notes]))
+                self.say(" ".join([self.status.text, *errand.notes]))
 
     @shown
     def on_cancel(self):
         if self._errand is not None:
             self._errand.cancel()
             self.cancel.enabled = False
-            self._say("Stopping…")
+            self.say("Stopping…")
 
     # -- what a person asks for --------------------------------------------------------------------
 
     @shown
     def on_use(self):
         self._use(self.chosen)
-        self._say(f"{registry.card(self.chosen).title} is chosen in the panel.")
+        self.say(f"{registry.card(self.chosen).title} is chosen in the panel.")
 
     @shown
     def on_get(self):
@@ -238,9 +243,9 @@ class ModelsWindow:
         if not acceptance.accepted(card):
             question = f"{card.title} is gated.\n\n{card.licence}\n{card.licence_url}\n\n{card.gate}"
             if not _confirm(f"{question}\n\nDid you read and accept these terms?", "Terms of the model"):
-                return self._say(f"The terms of {card.title} were not accepted; nothing was downloaded.")
+                return self.say(f"The terms of {card.title} were not accepted; nothing was downloaded.")
             acceptance.accept(card)
-        self._start(lambda progress: store.look(card, progress), lambda offer, _: self._offer(card, offer))
+        self.start(lambda progress: store.look(card, progress), lambda offer, _: self._offer(card, offer))
 
     def _offer(self, card, offer) -> None:
         left = f" ({gigabytes(offer.here)} are here from an earlier try)" if offer.here else ""
@@ -249,9 +254,9 @@ class ModelsWindow:
             f"to {offer.folder}"
         )
         if not _confirm(question, "Get a model"):
-            return self._say("Nothing was downloaded.")
+            return self.say("Nothing was downloaded.")
         said = f"{card.title} is here, checked against the hub's checksums."
-        self._start(lambda progress: store.get(card, progress, offer), self._came, said)
+        self.start(lambda progress: store.get(card, progress, offer), self.came, said)
 
     @shown
     def on_zip(self):
@@ -264,10 +269,10 @@ class ModelsWindow:
 
     def _import(self, path) -> None:
         if path:
-            self._start(lambda progress: store.import_model(path, "", progress), self._imported)
+            self.start(lambda progress: store.import_model(path, "", progress), self._imported)
 
     def _imported(self, card, _) -> None:
-        self._came(card, f"{card.title} is on this computer.")
+        self.came(card, f"{card.title} is on this computer.")
 
     @shown
     def on_export(self):
@@ -276,24 +281,24 @@ class ModelsWindow:
         path = qt.QFileDialog.getSaveFileName(self.dialog, "Export a model", name, "Exported model (*.zip)")
         if path:
             target = path if path.lower().endswith(".zip") else f"{path}.zip"
-            self._start(lambda progress: store.export_model(card, target, progress), self._exported)
+            self.start(lambda progress: store.export_model(card, target, progress), self._exported)
 
     def _exported(self, path, _) -> None:
-        self._say(f"Wrote {path}.")
+        self.say(f"Wrote {path}.")
 
     @shown
     def on_delete(self):
         model = self.chosen
-        self._start(lambda progress: store.remove(model, dry=True), lambda freed, _: self._delete(model, freed))
+        self.start(lambda progress: store.remove(model, dry=True), lambda freed, _: self._delete(model, freed))
 
     def _delete(self, model, freed) -> None:
         title = registry.card(model).title
         question = f"Delete {title} from this computer?\n\n{gigabytes(freed)} become free, quantized copies included."
         if not _confirm(question, "Delete a model"):
-            return self._say("Nothing was deleted.")
-        self._start(lambda progress: store.remove(model), self._came, f"{title} was deleted.")
+            return self.say("Nothing was deleted.")
+        self.start(lambda progress: store.remove(model), self.came, f"{title} was deleted.")
 
-    def _came(self, _, said) -> None:
+    def came(self, _, said) -> None:
         """Models came or went."""
         self._changed()
         self.refresh(said)

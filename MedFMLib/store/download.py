@@ -6,22 +6,17 @@ HF_TOKEN or `hf auth login`; MedFM neither reads nor writes it.
 
 from __future__ import annotations
 
-import json
 import os
-import queue
 import shutil
-import subprocess
-import threading
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from .. import acceptance, offline, shelf
-from ..errors import Cancelled, InputError, MedFMError, ModelError, OutputError
+from ..errors import InputError, MedFMError, ModelError, OutputError
 from ..model import ModelCard
 from ..runner import Progress, Silent
-from ..worker.runner import python
-from . import files
+from . import child, files
 
 CHILD = Path(__file__).with_name("fetch.py")
 
@@ -182,42 +177,17 @@ def _child(task: dict, title: str, gate: str, progress: Progress, total: int = 0
     Raises:
         MedFMError: what went wrong, in a sentence.
     """
-    process = subprocess.Popen(
-        [python(), "-u", str(CHILD), str(Path(__file__).resolve().parents[2])],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=offline.environment(),
-        creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
-    )  # fmt: skip
-    lines: queue.SimpleQueue[dict | None] = queue.SimpleQueue()
-    threading.Thread(target=_read, args=(process.stdout, lines), daemon=True).start()
-    try:
-        process.stdin.write(json.dumps(task).encode() + b"\n")
-        process.stdin.flush()
-        while True:
-            if progress.cancelled():
-                raise Cancelled("The download was stopped; what has arrived is kept, so that it can go on.")
-            try:
-                line = lines.get(timeout=0.2)
-            except queue.Empty:
-                continue
-            if line is None:
-                raise MedFMError("The download ended unexpectedly; start it again, it goes on where it was.")
-            if "error" in line:
-                raise _sentence(line, title, gate, task["id"])
-            if "result" in line:
-                return line["result"]
-            _relay(line, progress, total)
-    except BrokenPipeError:
-        raise MedFMError("The download could not be started; start it again.") from None
-    finally:
-        for stream in (process.stdin, process.stdout):
-            try:
-                stream.close()  # the child ends when its stdin does, also behind a launcher
-            except OSError:
-                pass
-        try:
-            process.wait(5)
-        except subprocess.TimeoutExpired:
-            process.kill()
+
+    def on_line(line: dict) -> None:
+        if "error" in line:
+            raise _sentence(line, title, gate, task["id"])
+        _relay(line, progress, total)
+
+    words = (
+        "The download was stopped; what has arrived is kept, so that it can go on.",
+        "The download ended unexpectedly; start it again, it goes on where it was.",
+    )
+    return child.run(CHILD, task, progress, on_line, words, offline.environment())
 
 
 def _relay(line: dict, progress: Progress, total: int) -> None:
@@ -227,15 +197,6 @@ def _relay(line: dict, progress: Progress, total: int) -> None:
         progress.fraction(min(0.9 * line["bytes"] / total, 0.9))
     elif "checked" in line:
         progress.fraction(0.9 + 0.1 * line["checked"])
-
-
-def _read(stream, lines: queue.SimpleQueue) -> None:
-    try:
-        for line in stream:
-            lines.put(json.loads(line))
-    except (OSError, ValueError):
-        pass  # closed, or cut off in the middle
-    lines.put(None)
 
 
 def _host(endpoint: str) -> str:

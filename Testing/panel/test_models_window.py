@@ -196,3 +196,85 @@ def test_ones_own_adapters_are_offered_but_not_those_for_another_model(panel, wi
     panel.initialize()
     names = [panel.ui.adapterSelector.itemText(n) for n in range(panel.ui.adapterSelector.count)]
     assert "mine" in names and "theirs" not in names and names[-1] == "none"
+
+
+def offered(window):
+    return [window.adapters.selector.itemText(n) for n in range(window.adapters.selector.count)]
+
+
+def test_an_adapter_is_imported_offered_and_merged(host, panel, window, settle, tiny_folder, tmp_path):
+    from MedFMLib.store import adapters
+
+    store.import_model(tiny_folder, "tiny")
+    copy = shutil.copytree(tiny_folder / "adapters" / "default", tmp_path / "lungs")
+    (copy / "adapter_model.bin").write_bytes(b"pickle")
+    window.came(None, "It came.")
+    settle()
+    window.choose("tiny")
+    assert offered(window) == ["default"]
+    host.dialogs.answer_next("")
+    window.adapters.buttons["folder"].click()
+    assert not window.busy
+    host.dialogs.answer_next(str(copy))
+    with Heartbeat() as heart:
+        window.adapters.buttons["folder"].click()
+        assert not any(button.isEnabled() for button in window.adapters.buttons.values())
+        host.run_loop_until(lambda: not window.busy, 60, "the import")
+    settle()
+    print(heart)
+    assert window.status.text.startswith("The adapter lungs is on this computer")
+    assert not (shelf.adapter_folder("lungs") / "adapter_model.bin").exists()
+    assert offered(window) == ["default", "lungs"]
+    zipped = adapters.export_adapter("lungs", tmp_path / "more.zip")
+    adapters.remove_adapter("lungs")
+    host.dialogs.answer_next(str(zipped))
+    window.adapters.buttons["zip"].click()
+    settle()
+    settle()
+    assert shelf.adapter_folder("lungs") is not None
+    window.adapters.selector.setCurrentIndex(1)
+    host.dialogs.answer_next(str(tmp_path))
+    window.adapters.buttons["merge"].click()
+    settle(60)
+    merged = tmp_path / "tiny-lungs"
+    assert window.status.text.startswith(f"Wrote {merged}.")
+    assert registry.card(str(merged)).adapters == ()
+    host.dialogs.answer_next(str(merged))
+    window.buttons["folder"].click()
+    settle()
+    settle()
+    assert "Random tiny with lungs" in listed(window)
+    host.dialogs.answer_next(str(tmp_path))
+    window.choose("tiny")
+    window.adapters.selector.setCurrentIndex(1)
+    window.adapters.buttons["merge"].click()
+    settle(60)
+    assert window.status.text == f"⚠ {merged} is there already; choose another name, or delete it first."
+
+
+def test_an_adapter_that_is_none_is_refused_in_one_sentence_and_leaves_nothing(
+    host, window, settle, tiny_folder, tmp_path
+):
+    broken = shutil.copytree(tiny_folder / "adapters" / "default", tmp_path / "broken")
+    (broken / "adapter_model.safetensors").write_bytes(b"pickle")
+    host.dialogs.answer_next(str(broken))
+    window.adapters.buttons["folder"].click()
+    settle(60)
+    assert window.status.text.startswith("⚠ ") and "Traceback" not in window.status.text
+    assert shelf.adapters() == {} and not list(shelf.adapters_root().glob(".*"))
+    assert not window.adapters.buttons["merge"].isEnabled()  # no model is chosen
+
+
+def test_a_merge_can_be_stopped_and_leaves_nothing(host, window, settle, tiny_folder, tmp_path):
+    store.import_model(tiny_folder, "tiny")
+    window.came(None, "It came.")
+    settle()
+    window.choose("tiny")
+    target = tmp_path / "out"
+    target.mkdir()
+    host.dialogs.answer_next(str(target))
+    window.adapters.buttons["merge"].click()
+    window.on_cancel()
+    settle(60)
+    assert window.status.text.startswith("⚠ It was stopped")
+    assert list(target.iterdir()) == []

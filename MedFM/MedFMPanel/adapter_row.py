@@ -1,0 +1,94 @@
+"""The row of the models' window that is about adapters: take one's own, and merge one into a model. Knows no Slicer.
+
+Both happen in a process of their own, in the Python that computes, so that the panel needs no torch and stays awake.
+"""
+
+from __future__ import annotations
+
+import qt
+from MedFMLib import environment
+from MedFMLib.store import aside
+
+from .slots import shown
+
+BUTTONS = (
+    ("merge", "Merge into the model…", "Write the chosen model with this adapter merged in, as a model of its own."),
+    ("zip", "Import adapter zip…", "Take an adapter from a zip that MedFM exported."),
+    ("folder", "Import adapter folder…", "Take a LoRA adapter from an exported folder, or from one that PEFT saved."),
+)
+
+
+class AdapterRow:
+    """Widgets and what they do.
+
+    Args:
+        layout: of the window; a row is added to it.
+        window: a `ModelsWindow`, which runs errands and speaks.
+        offered: called with a model's id, → names of adapters that can be merged into it.
+    """
+
+    def __init__(self, layout, window, offered):
+        self._window, self._offered = window, offered
+        row = qt.QHBoxLayout()
+        self.selector = qt.QComboBox()
+        self.selector.toolTip = "Adapters of the chosen model: those it comes with, and your own."
+        self.selector.setMinimumWidth(160)
+        row.addWidget(qt.QLabel("Adapter"))
+        row.addWidget(self.selector)
+        self.buttons = {}
+        for name, text, tip in BUTTONS:
+            if name == "zip":
+                row.addStretch(1)
+            button = self.buttons[name] = qt.QPushButton(text)
+            button.toolTip = tip
+            button.setAutoDefault(False)
+            button.connect("clicked(bool)", getattr(self, f"on_{name}"))
+            row.addWidget(button)
+        layout.addLayout(row)
+
+    def show(self, model: str, usable: bool, busy: bool) -> None:
+        """Offer what can be done with a model.
+
+        Args:
+            model: its id, "" if none is chosen. usable: is it on this machine, and of a kind that MedFM loads?
+        """
+        names = self._offered(model) if usable else []
+        if names != [self.selector.itemText(n) for n in range(self.selector.count)]:
+            self.selector.clear()
+            self.selector.addItems(names)
+        self.selector.enabled = bool(names) and not busy
+        self.buttons["merge"].enabled = bool(names) and not busy
+        self.buttons["zip"].enabled = self.buttons["folder"].enabled = not busy
+
+    def showError(self, text):
+        self._window.showError(text)
+
+    @shown
+    def on_zip(self):
+        path = qt.QFileDialog.getOpenFileName(self._window.dialog, "Import an adapter", "", "Exported adapter (*.zip)")
+        self._import(path)
+
+    @shown
+    def on_folder(self):
+        self._import(qt.QFileDialog.getExistingDirectory(self._window.dialog, "Folder with an adapter"))
+
+    def _import(self, path) -> None:
+        if path:
+            self._window.start(lambda p: aside.import_adapter(path, p, environment.interpreter()), self._imported)
+
+    def _imported(self, name, _) -> None:
+        self._window.came(
+            name, f"The adapter {name} is on this computer; choose it beside a model that it was made for."
+        )
+
+    @shown
+    def on_merge(self):
+        model, adapter = self._window.chosen, self.selector.currentText
+        target = qt.QFileDialog.getExistingDirectory(self._window.dialog, "Folder to put the merged model into")
+        if target:
+            self._window.start(
+                lambda p: aside.merge_adapter(model, adapter, target, p, environment.interpreter()), self._merged
+            )
+
+    def _merged(self, path, _) -> None:
+        self._window.say(f"Wrote {path}. “Import folder…” takes it into this list.")
