@@ -72,7 +72,8 @@ def _connected(address: str = "", gpus: float = 0.0, workers: int = 1, compute: 
             ray.init(address=address, **quiet)
     except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
         raise InputError(
-            f"Ray at '{address or 'this machine'}' can't be used ({_first_line(error)}); check --ray-address."
+            f"Ray at '{address or 'this machine'}' can't be used ({_first_line(error)}); check --ray-address, and that "
+            "RAY_AUTH_MODE and the token here are those of the cluster."
         ) from error
     try:
         have = ray.cluster_resources().get("GPU", 0)
