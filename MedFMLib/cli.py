@@ -27,6 +27,7 @@ from . import (
     cli_endpoints,
     cli_environment,
     cli_export,
+    cli_guard,
     cli_marks,
     cli_plan,
     cli_serve,
@@ -44,6 +45,7 @@ app.add_typer(cli_plan.app, name="models")
 app.add_typer(cli_adapters.app, name="adapters")
 app.add_typer(cli_serve.app, name="server")
 app.add_typer(cli_environment.app, name="environment")
+app.add_typer(cli_guard.app, name="guard")
 app.command()(cli_serve.serve)
 app.command()(cli_batch.batch)
 app.command()(cli_export.measure)

@@ -5,6 +5,7 @@ set(MedFM_RESOURCES
   "deployment/ray_serve.yaml"
   "deployment/vllm.yaml"
   "environment/packages.json"
+  "guard/en.json"
   "models/medfm-tiny/README.md"
   "models/medfm-tiny/adapters/brain-mr/adapter_config.json"
   "models/medfm-tiny/adapters/brain-mr/adapter_model.safetensors"

@@ -38,6 +38,7 @@ FLOORS = (
         "environment",
         "burned_in",
         "statements",
+        "guard",
     ),
     (
         "engine",
@@ -56,6 +57,7 @@ FLOORS = (
         "cli_endpoints",
         "cli_environment",
         "cli_export",
+        "cli_guard",
         "cli_marks",
         "cli_models",
         "cli_plan",

@@ -1,0 +1,69 @@
+"""`medfm guard check`: what patient mode would do with a question or an answer. Knows options and printing."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .errors import InputError
+from .guard import Guard, Verdict
+
+app = typer.Typer(no_args_is_help=True, help="Patient mode's policy, tried on texts.")
+
+
+@app.callback()
+def guard() -> None:
+    """Patient mode's policy, tried on texts."""
+
+
+@app.command()
+def check(
+    question: Annotated[str, typer.Argument(help="A question to judge.")] = "",
+    answer: Annotated[str, typer.Option(help="An answer to that question, judged instead.")] = "",
+    lines: Annotated[
+        str,
+        typer.Option(
+            "--json",
+            help="File of JSON lines {id, question, answer?}, '-' for stdin; prints {id, verdict, rule, text}.",
+        ),
+    ] = "",
+    language: Annotated[str, typer.Option(help="Of the rules.")] = "en",
+) -> None:
+    """Allow, rephrase, withhold or escalate, and what the patient would be told."""
+    judge = Guard(language)
+    if lines:
+        text = sys.stdin.read() if lines == "-" else Path(lines).read_text(encoding="utf-8")
+        for number, line in enumerate(text.splitlines(), 1):
+            if line.strip():
+                item = _item(line, number)
+                found = _judged(judge, item["question"], item.get("answer"))
+                print(json.dumps({"id": item.get("id"), **vars(found)}, ensure_ascii=False))
+        return
+    if not question:
+        raise InputError('Give a question, such as medfm guard check "Is it cancer?", or lines with --json.')
+    found = _judged(judge, question, answer or None)
+    print(f"{found.verdict}{f' ({found.rule})' if found.rule else ''}")
+    if found.text:
+        print(found.text)
+
+
+def _judged(judge: Guard, question: str, answer: str | None) -> Verdict:
+    return judge.question(question) if answer is None else judge.answer(question, answer)
+
+
+def _item(line: str, number: int) -> dict:
+    try:
+        item = json.loads(line)
+    except ValueError:
+        raise InputError(f"Line {number} is no JSON; each line is an object with id and question.") from None
+    if (
+        not isinstance(item, dict)
+        or not isinstance(item.get("question"), str)
+        or not isinstance(item.get("answer", ""), str)
+    ):
+        raise InputError(f"Line {number} needs a text 'question', and 'answer' must be a text if it is there.")
+    return item
