@@ -121,11 +121,15 @@ def _boxes(mask_: np.ndarray) -> list[Area]:
     """Bounding boxes of 8-connected parts."""
     import SimpleITK as sitk
 
-    parts = sitk.ConnectedComponent(sitk.GetImageFromArray(mask_.astype(np.uint8)), True)
-    shapes = sitk.LabelShapeStatisticsImageFilter()
-    shapes.Execute(parts)
-    boxes = (shapes.GetBoundingBox(label) for label in shapes.GetLabels())
-    return [Area(y, x, y + h, x + w) for x, y, w, h in boxes]
+    parts = sitk.GetArrayFromImage(sitk.ConnectedComponent(sitk.GetImageFromArray(mask_.astype(np.uint8)), True))
+    rows, columns = np.nonzero(mask_)
+    part = parts[rows, columns] - 1
+    count = int(part.max()) + 1 if len(part) else 0
+    low, high = np.full((2, count), np.iinfo(np.int64).max), np.full((2, count), -1)
+    for axis, places in enumerate((rows, columns)):
+        np.minimum.at(low[axis], part, places)
+        np.maximum.at(high[axis], part, places)
+    return [Area(*box) for box in np.stack([*low, *(high + 1)], axis=1).tolist()]
 
 
 def _may_be_letters(box: Area, radius: int) -> bool:
@@ -135,20 +139,26 @@ def _may_be_letters(box: Area, radius: int) -> bool:
 
 def _chained(boxes: list[Area]) -> list[Area]:
     """Boxes side by side in a row, joined."""
-    rows: list[Area] = []
-    for box in sorted(boxes, key=lambda b: b.left):
+    done: list[Area] = []
+    rows: list[Area] = []  # those that the next box may still belong to
+    tallest = max((box.bottom - box.top for box in boxes), default=0)
+    reach = 1.2 * (1.7 * max(tallest, LEAST_HEIGHT) + 2)
+    for number, box in enumerate(sorted(boxes, key=lambda b: b.left)):
+        if number % 64 == 0:
+            done += [row for row in rows if box.left - row.right > reach]
+            rows = [row for row in rows if box.left - row.right <= reach]
         for place, row in enumerate(rows):
-            tall = max(row.bottom - row.top, box.bottom - box.top)
-            overlap = min(row.bottom, box.bottom) - max(row.top, box.top)
             least = min(row.bottom - row.top, box.bottom - box.top)
-            gap = box.left - row.right
+            if min(row.bottom, box.bottom) - max(row.top, box.top) < 0.5 * least:  # most rows lie elsewhere
+                continue
+            tall = max(row.bottom - row.top, box.bottom - box.top)
             whole = max(row.bottom, box.bottom) - min(row.top, box.top)
-            if overlap >= 0.5 * least and gap <= 1.2 * tall and whole <= 1.7 * max(least, LEAST_HEIGHT) + 2:
+            if box.left - row.right <= 1.2 * tall and whole <= 1.7 * max(least, LEAST_HEIGHT) + 2:
                 rows[place] = _union(row, box)
                 break
         else:
             rows.append(box)
-    return rows
+    return done + rows
 
 
 def _is_text(grey: np.ndarray, thin: np.ndarray, row: Area) -> bool:
