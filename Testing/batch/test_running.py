@@ -13,6 +13,7 @@ import time
 import pytest
 import SimpleITK as sitk
 from batch_in_test import checksums, write_volume
+from fake_runner import FakeRunner
 from phantoms import ct_phantom
 from server_in_test import TOKEN, ServerInTest
 
@@ -21,7 +22,6 @@ from MedFMLib.batch.plan import Options, Step
 from MedFMLib.errors import InputError, OutputError
 from MedFMLib.findings import Answer
 from MedFMLib.request import Provenance, Response
-from MedFMLib.runner import FakeRunner
 
 OTHER = "google/medgemma-1.5-4b-it"
 

@@ -4,11 +4,12 @@ import threading
 import time
 
 import pytest
+from fake_runner import FakeRunner
 from phantoms import ct_phantom
 
 from MedFMLib.errors import Cancelled, InputError, MedFMError
 from MedFMLib.request import Provenance, Request, Response
-from MedFMLib.runner import Done, Failed, FakeRunner, Fraction, LocalRunner, Note, PartialText, Stage, Stopped
+from MedFMLib.runner import Done, Failed, Fraction, LocalRunner, Note, PartialText, Stage, Stopped
 
 
 @pytest.fixture

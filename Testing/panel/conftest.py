@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fake_runner import FakeRunner
 from host.fixtures import host, running_host  # noqa: F401  (fixtures)
 
 from MedFMLib.findings import Answer, Measurement, Report, Segment, Segmentation, SliceReference
 from MedFMLib.request import Provenance, Response
-from MedFMLib.runner import FakeRunner
 
 ROOT = Path(__file__).parents[2]
 MODULE = ROOT / "MedFM" / "MedFM.py"

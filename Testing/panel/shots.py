@@ -85,9 +85,9 @@ def main() -> int:
 
     host = install()
     import slicer.util
+    from fake_runner import FakeRunner
 
     from MedFMLib.demo import find_scan
-    from MedFMLib.runner import FakeRunner
 
     volume = slicer.util.loadVolume(str(find_scan()), {"name": "MNI152 T1"})
     volume.SetAttribute("DICOM.Modality", "MR")
