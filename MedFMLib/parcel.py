@@ -79,17 +79,17 @@ def look(rest: bytes, limit: int | None = None) -> tuple[Request, tuple[int, ...
     try:
         (size,) = struct.unpack_from("<I", rest)
         facts = json.loads(rest[4 : 4 + size])
-        shape, dtype = tuple(int(n) for n in facts["shape"]), np.dtype(facts["dtype"])
-        if len(shape) != 4 or min(shape) < 1 or dtype.str not in wire.DTYPES:
+        shape, dtype = tuple(int(n) for n in facts["shape"]), facts["dtype"]
+        if len(shape) != 4 or min(shape) < 1 or dtype not in wire.DTYPES:
             raise ValueError("shape or type")
-    except (struct.error, ValueError, KeyError, TypeError) as error:
+    except (struct.error, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise InputError(
             f"The request of {len(rest)} bytes is damaged or of another version; send it again."
         ) from error
     request = wire.loads(rest[4 + size :], limit)
     if not isinstance(request, Request):
         raise InputError(f"A request was expected, not a {type(request).__name__}; use the same version of MedFM.")
-    return request, shape, dtype
+    return request, shape, np.dtype(dtype)
 
 
 def size_of(shape: tuple[int, ...], dtype: np.dtype) -> int:

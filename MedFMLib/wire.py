@@ -98,6 +98,7 @@ def loads(data: bytes, limit: int | None = None):
         struct.error,
         zlib.error,
         IndexError,
+        OverflowError,
         RecursionError,
         MemoryError,
     ) as error:
@@ -113,8 +114,11 @@ def _loads(data: bytes, limit: int | None):
     (length,) = struct.unpack("<Q", data[len(MAGIC) : start])
     header = json.loads(data[start : start + length].decode())
     offset = start + length
+    if any(type(entry["raw"]) is not int or entry["raw"] < 0 for entry in header["table"]):
+        raise ValueError("raw")
     if limit is not None and sum(entry["raw"] for entry in header["table"]) > limit:
         raise ValueError("too large")
+    spent = 0
     raws = []
     for entry in header["table"]:
         packed = data[offset : offset + entry["size"]]
@@ -125,6 +129,13 @@ def _loads(data: bytes, limit: int | None):
     if offset != len(data):
         raise ValueError("trailing bytes")
 
+    def spend(count):
+        """An entry that is named many times counts as often; masks count as bits."""
+        nonlocal spent
+        spent += count
+        if limit is not None and spent > limit:
+            raise ValueError("too large")
+
     def unbox(number):
         """(whole mask, what `Segment.cropped` is) of a mask that came as its box."""
         entry = header["table"][number]
@@ -133,6 +144,7 @@ def _loads(data: bytes, limit: int | None):
         inside = all(a >= 0 and n > 0 and a + n <= whole for a, n, whole in zip(start, size, shape, strict=True))
         if not inside or (count + 7) // 8 != len(bits) or (limit is not None and math.prod(shape) > limit):
             raise ValueError("box")
+        spend(math.prod(shape) // 8)
         box = np.unpackbits(bits, count=count).reshape(size, order="F")
         mask = np.zeros(shape, bool)
         mask[tuple(slice(a, a + n) for a, n in zip(start, size, strict=True))] = box
@@ -162,10 +174,12 @@ def _loads(data: bytes, limit: int | None):
             bits = np.frombuffer(raws[item["$mask"]], np.uint8)
             if (math.prod(shape) + 7) // 8 != len(bits):
                 raise ValueError("shape")
+            spend(len(bits))
             return np.unpackbits(bits, count=int(np.prod(shape))).astype(bool).reshape(shape)
         entry = header["table"][item["$array"]]
         if entry["dtype"] not in DTYPES:
             raise ValueError("dtype")
+        spend(len(raws[item["$array"]]))
         return np.frombuffer(raws[item["$array"]], entry["dtype"]).reshape(entry["shape"]).copy()
 
     return decode(header["value"])

@@ -20,6 +20,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import logging
 import re
 
 from starlette.applications import Starlette
@@ -44,6 +45,8 @@ from .settings import Limits
 from .shield import NotAllowed, NotFound, Shield, UnknownModel, VolumeMissing, error_answer
 from .volumes import DIGEST, Volumes
 
+log = logging.getLogger(__name__)
+
 JOB = re.compile(r"[0-9a-f]{32}")
 
 
@@ -63,18 +66,25 @@ class Service:
         """Refuse what a stranger may not ask for: other than listed models, more words than allowed.
 
         Raises:
-            UnknownModel: it is not on the list; names of folders are never followed.
+            UnknownModel: see `check_names`.
             InputError: the answer would be too long, or there is no such task.
         """
         registry.task(request.task)
-        card = cards().get(request.model)
-        if card is None:
-            raise UnknownModel(f"This server has no model '{request.model[:100]}'; it has {', '.join(cards())}.")
-        known = ("", "none", "automatic", *card.adapters, *shelf.adapters())
-        if request.adapter not in known:
-            raise UnknownModel(f"This server has no adapter '{request.adapter[:100]}' for {card.title}.")
+        self.check_names(request.model, request.adapter)
         if request.max_tokens > self.limits.tokens:
             raise InputError(f"An answer may be {self.limits.tokens} tokens long here, not {request.max_tokens}.")
+
+    def check_names(self, model: str, adapter: str) -> None:
+        """Refuse models and adapters that are not on the list; names of folders are never followed.
+
+        Raises:
+            UnknownModel: it is none of them.
+        """
+        card = cards().get(model)
+        if card is None:
+            raise UnknownModel(f"This server has no model '{model[:100]}'; it has {', '.join(cards())}.")
+        if adapter not in ("", "none", "automatic", *card.adapters, *shelf.adapters()):
+            raise UnknownModel(f"This server has no adapter '{adapter[:100]}' for {card.title}.")
 
 
 def make_app(service: Service, keys: Keys, local: bool):
@@ -122,7 +132,10 @@ async def _tell(request: Request, error: MedFMError) -> Response:
 async def _tidy(service: Service) -> None:
     while True:
         await asyncio.sleep(1.0)
-        await run_in_threadpool(service.jobs.tidy)
+        try:
+            await run_in_threadpool(service.jobs.tidy)
+        except Exception as error:  # the next second is another try; names of files stay out of the log
+            log.error("Tidying failed (%s)", type(error).__name__)
 
 
 async def health(request: Request) -> Response:
@@ -163,9 +176,8 @@ async def load(request: Request) -> Response:
     wanted = {name: content.get(name, "") for name in ("model", "adapter", "precision")}
     if not all(isinstance(value, str) for value in wanted.values()) or set(content) - set(wanted):
         raise InputError("Send {'model': …, 'adapter': …, 'precision': …}, each a text.")
-    if wanted["model"] not in cards():
-        raise UnknownModel(f"This server has no model '{wanted['model'][:100]}'; it has {', '.join(cards())}.")
     service = service_of(request)
+    service.check_names(wanted["model"], wanted["adapter"])
     if service.jobs.counts == (0, 0):
         for worker in service.workers:
             await run_in_threadpool(functools.partial(worker.prepare, **wanted))
@@ -204,7 +216,7 @@ async def job(request: Request) -> Response:
     if request.method == "DELETE":
         service.jobs.forget(service.jobs.get(client, name))
         return Response(status_code=204)
-    service.jobs.check_room(client)
+    service.jobs.check_room(client, name)
     rest = await body_of(request)
     asked, shape, dtype = await run_in_threadpool(parcel.look, rest, service.limits.body)
     service.check(asked)

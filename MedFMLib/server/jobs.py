@@ -165,13 +165,15 @@ class Jobs:
 
     # -- clients -------------------------------------------------------------------------------------
 
-    def check_room(self, client: str) -> None:
-        """May this client submit another job?
+    def check_room(self, client: str, name: str = "") -> None:
+        """May this client submit another job, or again the one of that name?
 
         Raises:
             Draining: the server is ending. Busy: too many wait.
         """
         with self._changed:
+            if (client, name) in self._records:
+                return
             if self.draining:
                 raise Draining("The server is ending; send the job again in a minute.")
             waiting = sum(map(len, self._queues.values()))
@@ -245,7 +247,7 @@ class Jobs:
     @property
     def quiet(self) -> bool:
         """Does nothing wait or run, and has everyone heard the end of theirs?"""
-        return self.counts == (0, 0) and not any(record.listeners for record in self._records.values())
+        return self.counts == (0, 0) and not any(record.listeners for record in list(self._records.values()))
 
     def states(self) -> list[WorkerState]:
         """Of the worker processes."""
@@ -326,6 +328,7 @@ class Jobs:
                             self._running.add(record)
                             record.started = time.monotonic()
                             return record
+                        self._release(record)  # it was cancelled a moment ago
                     del self._queues[client]
                 self._changed.wait()
 

@@ -26,12 +26,14 @@ def image_from_urls(urls: list[str], most_pixels: int) -> Image:
     """One image whose slices are the pictures.
 
     Args:
-        urls: base64 data URLs. most_pixels: of each.
+        urls: base64 data URLs. most_pixels: of all together.
 
     Raises:
         InputError: a picture is elsewhere, damaged, too large, or of another size than the first.
     """
-    pictures = [_grey(url, most_pixels) for url in urls]
+    pictures: list[np.ndarray] = []
+    for url in urls:
+        pictures.append(_grey(url, most_pixels, sum(picture.size for picture in pictures)))
     if any(picture.shape != pictures[0].shape for picture in pictures):
         sizes = ", ".join(f"{p.shape[1]}×{p.shape[0]}" for p in pictures)
         raise InputError(f"Several pictures are read as slices of one volume, so they need one size; received {sizes}.")
@@ -40,8 +42,8 @@ def image_from_urls(urls: list[str], most_pixels: int) -> Image:
     return Image(voxels, Geometry(voxels.shape[1:], np.diag([-1.0, -1.0, 1.0, 1.0])), "OT", "picture", facts)
 
 
-def _grey(url: str, most_pixels: int) -> np.ndarray:
-    """(H, W) uint8, or uint16 if the picture has that many greys."""
+def _grey(url: str, most_pixels: int, before: int) -> np.ndarray:
+    """(H, W) uint8, or uint16 if the picture has that many greys; so many pixels came `before` it."""
     from PIL import Image as Picture
 
     found = DATA_URL.match(url)
@@ -55,6 +57,10 @@ def _grey(url: str, most_pixels: int) -> np.ndarray:
             warnings.simplefilter("ignore")  # its own limit is another one
             picture = Picture.open(io.BytesIO(raw), formats=FORMATS)
         width, height = picture.size
+        if before and before + width * height > most_pixels:
+            raise InputError(
+                f"The pictures have {before + width * height} pixels together; this server takes {most_pixels}. Send fewer."
+            )
         if width * height > most_pixels:
             raise InputError(
                 f"A picture has {width}×{height} pixels; this server takes {most_pixels}. Send it smaller."

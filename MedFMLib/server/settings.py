@@ -17,7 +17,7 @@ class Limits:
         body: most bytes of one request's body; volumes come in pieces of at most that.
         volume: most bytes of one volume's voxels.
         cache: most bytes of uploaded volumes kept; the longest unused go first.
-        pixels: most pixels of one picture in a chat.
+        pixels: most pixels of the pictures in a chat, all together.
         pictures: most pictures in a chat.
         tokens: longest answer.
         queue: most jobs that wait, of all clients. client_queue: of one client.

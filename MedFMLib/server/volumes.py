@@ -22,6 +22,9 @@ from ..errors import InputError, OutputError
 
 DIGEST = re.compile(r"[0-9a-f]{64}")
 PREFIX = "medfm-server-"
+OURS: set[Path] = set()
+"""Folders that this process made."""
+
 STALE_UPLOAD = 600.0
 """Seconds after which an upload that stopped is dropped."""
 
@@ -60,6 +63,7 @@ class Volumes:
         self._root = Path(root or tempfile.gettempdir())
         sweep(self._root)
         self.folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir=self._root))
+        OURS.add(self.folder)
         self._sizes: dict[str, int] = {}  # whole ones, longest unused first
         self._uploads: dict[tuple[str, str], _Upload] = {}
         self._used: dict[str, int] = {}
@@ -96,6 +100,8 @@ class Volumes:
                 name = hashlib.sha256(client.encode()).hexdigest()[:16]
                 upload = self._uploads[client, digest] = _Upload(self.folder / f"{name}-{digest}", size)
         with upload.lock:
+            if self._uploads.get((client, digest)) is not upload:  # it was dropped, or became whole, meanwhile
+                raise Conflict(self.offset(client, digest) or 0)
             if upload.offset != offset or upload.size != size:
                 raise Conflict(upload.offset)
             try:
@@ -115,9 +121,12 @@ class Volumes:
                 self._drop(client, digest)
                 raise InputError("The voxels arrived damaged (their hash differs); send them again.")
             with self._lock:
-                upload.path.replace(self.folder / digest)
-                self._sizes[digest] = size
                 self._uploads.pop((client, digest), None)
+                if digest in self._sizes:  # another client was faster, and a job may read its file
+                    upload.path.unlink()
+                else:
+                    upload.path.replace(self.folder / digest)
+                    self._sizes[digest] = size
             return None
 
     def hold(self, digest: str, size: int) -> Path:
@@ -145,8 +154,12 @@ class Volumes:
     def tidy(self) -> None:
         """Drop uploads that stopped long ago."""
         now = time.monotonic()
-        for client, digest in [key for key, u in list(self._uploads.items()) if now - u.touched > STALE_UPLOAD]:
-            self._drop(client, digest)
+        for key, upload in list(self._uploads.items()):
+            if now - upload.touched > STALE_UPLOAD and upload.lock.acquire(blocking=False):
+                try:
+                    self._drop(*key)
+                finally:
+                    upload.lock.release()
 
     @property
     def bytes_held(self) -> int:
@@ -171,8 +184,11 @@ class Volumes:
             if held + size <= self._cache:
                 return
             if digest not in self._used:
+                try:
+                    (self.folder / digest).unlink(missing_ok=True)
+                except OSError:
+                    continue  # Windows deletes no file that a worker has still mapped
                 held -= self._sizes.pop(digest)
-                (self.folder / digest).unlink(missing_ok=True)
         if held + size > self._cache:
             raise OutputError("The server holds as many volumes as it may; try again in a minute.")
 
@@ -181,7 +197,8 @@ def sweep(root: Path) -> None:
     """Delete what servers left that were killed: folders whose process is no more."""
     for folder in root.glob(f"{PREFIX}*"):
         pid = folder.name[len(PREFIX) :].partition("-")[0]
-        if pid.isdigit() and not _alive(int(pid)):
+        mine = pid == str(os.getpid())  # in a container, every server has the same number
+        if pid.isdigit() and (folder not in OURS if mine else not _alive(int(pid))):
             shutil.rmtree(folder, ignore_errors=True)
 
 
