@@ -1,12 +1,14 @@
 """How fast a large model answers on this CPU, engine by engine, and how far each is from bf16.
 
-    python Testing/bench/decode.py [--rounds 5] [--layers 8] [--llama /venv/bin/python] [--slow] [--simulate avx2]
+    python Testing/bench/decode.py [--rounds 5] [--layers 8] [--slow] [--simulate avx2]
+                                   [--llama /venv/bin/python] [--openvino /venv/bin/python]
 
 The model is MedGemma-4B's text shape with random weights (hidden 2560, feed-forward 10240, 8 and 4 heads of 256, 32,000
 words), in NF4 as it ships. Engines take turns: in every round each reads a prompt of 300 tokens and writes a few; medians
-are printed, with the minimum and the CPU time beside, so that a busy machine shows. `--llama` names a Python that has
-llama-cpp-python and gguf: it runs the same shape in Q4_0 in a process of its own, in the same turns. `--slow` adds
-bitsandbytes without AVX512-BF16.
+are printed, with the minimum and the CPU time beside, so that a busy machine shows. Rivals run the same shape in a process of
+their own, in the same turns: `--llama` names a Python that has llama-cpp-python and gguf (Q4_0), `--openvino` one that has
+optimum-intel, nncf and openvino (int4 with zero points, groups of 64, embedding and head included). One that is not named or
+can't be run is left out by name. `--slow` adds bitsandbytes without AVX512-BF16.
 
 Errors are those of all logits of 48 tokens: against bf16 with the original weights, and against bf16 with the same NF4 weights;
 on plain weights, and on weights with activation outliers planted (60 × in 6 channels before every projection).
@@ -15,21 +17,20 @@ on plain weights, and on weights with activation outliers planted (60 × in 6 ch
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
-import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE.parent), str(HERE.parents[1])]
+sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parents[1])]
+
+from rivals import PROMPT, RIVALS, rivals
 
 SHAPE = {"hidden_size": 2560, "intermediate_size": 10240, "num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 256,
          "vocab_size": 32000, "max_position_embeddings": 4096}  # fmt: skip
-PROMPT, STEPS, ANSWER, REPORT = 300, 8, 60, 200
+STEPS, ANSWER, REPORT = 8, 60, 200
 PROJECTIONS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
 
@@ -194,95 +195,6 @@ class Torch:
             return self.model(torch.randint(0, SHAPE["vocab_size"], (1, 48))).logits[0].float()
 
 
-class Llama:
-    """llama.cpp in another Python."""
-
-    def __init__(self, python: str, layers: int):
-        self.process = subprocess.Popen([python, __file__, "--serve-llama", "--layers", str(layers)], stdin=subprocess.PIPE,
-                                        stdout=subprocess.PIPE, text=True)  # fmt: skip
-        self.process.stdout.readline()
-
-    def turn(self, steps: int) -> tuple[float, float, float]:
-        return tuple(self._ask(["turn", steps]))
-
-    def answer(self, tokens: int) -> float:
-        return self._ask(["answer", tokens])
-
-    def _ask(self, what):
-        self.process.stdin.write(json.dumps(what) + "\n")
-        self.process.stdin.flush()
-        return json.loads(self.process.stdout.readline())
-
-
-def serve_llama(layers: int) -> None:
-    """In the other Python: make the model, then answer lines."""
-    import gguf
-    import numpy as np
-    from gguf.quants import quantize
-    from llama_cpp import Llama as Engine
-
-    kind, sizes = gguf.GGMLQuantizationType.Q4_0, SHAPE
-    with tempfile.TemporaryDirectory() as folder:
-        path, random = f"{folder}/model.gguf", np.random.default_rng(0)
-        out = gguf.GGUFWriter(path, "llama")
-        width, inner, head = sizes["hidden_size"], sizes["intermediate_size"], sizes["head_dim"]
-        out.add_context_length(4096)
-        out.add_embedding_length(width)
-        out.add_block_count(layers)
-        out.add_feed_forward_length(inner)
-        out.add_head_count(8)
-        out.add_head_count_kv(4)
-        out.add_key_length(head)
-        out.add_value_length(head)
-        out.add_rope_dimension_count(head)
-        out.add_layer_norm_rms_eps(1e-6)
-        out.add_vocab_size(sizes["vocab_size"])
-        out.add_tokenizer_model("no_vocab")
-        out.add_file_type(gguf.LlamaFileType.MOSTLY_Q4_0)
-
-        def add(name, rows, columns, kind=kind):
-            weight = random.standard_normal((rows, columns), dtype=np.float32) * 0.02
-            out.add_tensor(name, quantize(weight, kind), raw_dtype=kind)
-
-        add("token_embd.weight", sizes["vocab_size"], width)
-        add("output.weight", sizes["vocab_size"], width)
-        ones = np.ones(width, np.float32)
-        out.add_tensor("output_norm.weight", ones)
-        for n in range(layers):
-            for name, rows, columns in (
-                ("attn_q", 8 * head, width), ("attn_k", 4 * head, width), ("attn_v", 4 * head, width),
-                ("attn_output", width, 8 * head), ("ffn_gate", inner, width), ("ffn_up", inner, width),
-                ("ffn_down", width, inner),
-            ):  # fmt: skip
-                add(f"blk.{n}.{name}.weight", rows, columns)
-            out.add_tensor(f"blk.{n}.attn_norm.weight", ones)
-            out.add_tensor(f"blk.{n}.ffn_norm.weight", ones)
-        out.write_header_to_file()
-        out.write_kv_data_to_file()
-        out.write_tensors_to_file()
-        out.close()
-        engine = Engine(
-            path, n_ctx=1024, n_threads=os.cpu_count(), n_threads_batch=os.cpu_count(), n_batch=512, verbose=False
-        )
-    print("ready", flush=True)
-    for line in sys.stdin:
-        what, number = json.loads(line)
-        engine.reset()
-        started = time.perf_counter()
-        engine.eval(list(range(100, 100 + PROMPT)))
-        prefill, took, cpu = time.perf_counter() - started, [], []
-        for n in range(number):
-            begun, busy = time.perf_counter(), time.process_time()
-            engine.eval([n + 500])
-            took.append(time.perf_counter() - begun)
-            cpu.append(time.process_time() - busy)
-        whole = time.perf_counter() - started
-        print(
-            json.dumps([prefill, statistics.median(took), statistics.median(cpu)] if what == "turn" else whole),
-            flush=True,
-        )
-
-
 def errors(layers: int, outliers: bool) -> dict[str, str]:
     """Engine → its two errors and how often its best word is that of bf16."""
     base = build(layers, outliers)
@@ -305,14 +217,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--layers", type=int, default=8)
     parser.add_argument("--llama", default="")
+    parser.add_argument("--openvino", default="")
     parser.add_argument("--slow", action="store_true")
     parser.add_argument("--only", default="", help="run only engines with this in their names")
     parser.add_argument("--no-errors", action="store_true")
     parser.add_argument("--simulate", default="", help="avx2: kernels for a CPU without AVX-512")
-    parser.add_argument("--serve-llama", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.serve_llama:
-        return serve_llama(options.layers)
     import functools
 
     from MedFMLib.models.parts import cpu_kernels, loading
@@ -325,8 +235,7 @@ def main() -> None:
     models["NF4 packed + LoRA"] = with_lora(models["NF4 packed"])
     models["NF4 int8 + LoRA"] = with_lora(models["NF4 int8"])
     runs = {name: Torch(model) for name, model in models.items() if options.only in name}
-    if options.llama:
-        runs["llama.cpp Q4_0"] = Llama(options.llama, options.layers)
+    runs |= rivals({"llama.cpp Q4_0": options.llama, "OpenVINO int4": options.openvino}, options.layers)
     times: dict[str, list] = {name: [] for name in runs}
     for round_number in range(options.rounds + 1):  # the first warms up
         for name in list(runs) if round_number % 2 else list(runs)[::-1]:
@@ -345,7 +254,7 @@ def main() -> None:
         first = first or answer
         print(f"{name:28s} {prefill:6.2f} ({least:5.2f})   {token * 1e3:6.1f} ({fastest * 1e3:5.1f})   {cpu * 1e3:8.1f}"
               f"   {answer:6.2f} s  {report:6.2f} s   {first / answer:5.2f}")  # fmt: skip
-    whole = {name: [] for name in runs if "packed" in name or "llama" in name}
+    whole = {name: [] for name in runs if "packed" in name or name in RIVALS}
     for _ in range(3):
         for name, seconds in whole.items():
             seconds.append(runs[name].answer(ANSWER))
@@ -353,14 +262,13 @@ def main() -> None:
     for name, seconds in whole.items():
         print(f"{name:28s} {statistics.median(seconds):6.2f} s ({min(seconds):5.2f})")
     if options.no_errors:
-        return None
+        return
     del models, runs, base
     for kind in (False, True):
         what = "outliers planted" if kind else "plain weights"
         print(f"error of logits, {what}: against bf16, against bf16 of NF4 (same best word)")
         for name, told in errors(min(options.layers, 4), kind).items():
             print(f"{name:28s} {told}")
-    return None
 
 
 if __name__ == "__main__":
