@@ -114,7 +114,8 @@ class EngineControls:
         self._place = place
         self._use(runner)
         self._status.say(
-            f"Jobs run in: {TITLES[place.kind]}{', ' + places.host(place.url) if place.url else ''}.", log=True
+            f"Jobs run in: {TITLES[place.kind]}{', ' + places.host(place.url) if place.kind == 'remote' else ''}.",
+            log=True,
         )
         return True
 

@@ -208,14 +208,17 @@ class Client:
         import requests
 
         if self._session is None:
-            self._session = requests.Session()
-            self._session.trust_env = not self.local  # a proxy has no business between two processes here
-            if self._certificates:
-                self._session.verify = self._certificates
-        sent = {"Authorization": f"Bearer {self._token}", "X-MedFM-Client": self._name, **(headers or {})}
-        return self._session.request(
-            method, self._url + path, headers=sent, timeout=timeout, allow_redirects=False, **options
-        )
+            session = requests.Session()
+            session.trust_env = not self.local  # a proxy has no business between two processes here
+            session.auth = self._sign  # or a .netrc would take its place
+            self._session = session  # ready, for whatever thread asks next
+        sent = {"X-MedFM-Client": self._name, **(headers or {})}
+        options = {"timeout": timeout, "verify": self._certificates or None, "allow_redirects": False, **options}
+        return self._session.request(method, self._url + path, headers=sent, **options)
+
+    def _sign(self, prepared):
+        prepared.headers["Authorization"] = f"Bearer {self._token}"
+        return prepared
 
     def _check(self, answer) -> None:
         if answer.status_code < 300:

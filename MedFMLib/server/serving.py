@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import socket
+import ssl
 import sys
 import threading
 import time
@@ -114,6 +115,10 @@ def serve(settings: Settings, tokens: dict[str, str], announce: Callable[[int], 
 
     try:
         asyncio.run(run())
+    except ssl.SSLError as error:
+        raise InputError(
+            f"The certificate or its key can't be used ({error.reason or error}); give PEM files that belong together."
+        ) from error
     finally:
         service.jobs.close()
         volumes.close()

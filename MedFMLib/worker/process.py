@@ -66,6 +66,7 @@ def listen(stream, work: queue.SimpleQueue, cancel: threading.Event, clear: Path
     parent = os.getppid()
     try:
         while True:
+            payload = voxels = None  # not kept while nothing comes
             kind, payload = frames.read_frame(stream)
             if kind == frames.REQUEST:
                 kind, voxels = frames.read_frame(stream)
@@ -100,6 +101,7 @@ def serve(stdin, stdout, make_compute, clear: Path | None = None) -> None:
     threading.Thread(target=listen, args=(stdin, work, cancel, clear), daemon=True).start()
     compute = None
     while True:
+        item = response = failure = None  # while nothing is asked, no voxels are held
         item = work.get()
         try:
             compute = compute or make_compute()

@@ -78,6 +78,8 @@ class WorkerProcess:
         self._arguments, self._interpreter = arguments, interpreter
         self._process: subprocess.Popen | None = None
         self._frames: queue.SimpleQueue = queue.SimpleQueue()
+        self._sending = threading.Lock()  # one process is started, and nothing comes between a request and its voxels
+        self._asked: subprocess.Popen | None = None  # the process that has the job
         self._last_words: deque[str] = deque(maxlen=20)
         self._loaded: dict[str, str] = {}
         self._working, self._heard, self._crashes, self._closed = False, False, 0, False
@@ -102,7 +104,7 @@ class WorkerProcess:
             response = self._send(parcel, progress)
         except (EOFError, OSError) as error:
             death = self._death()
-            if self._heard or not kept:
+            if self._heard or not kept or self._closed or progress.cancelled():
                 raise death from error
             try:
                 response = self._send(parcel, progress)  # it had died between two jobs, which is not this one's fault
@@ -118,8 +120,9 @@ class WorkerProcess:
         """Load a model ahead, without waiting for it; what fails is told by the job that needs it."""
         content = {"model": model, "adapter": adapter, "precision": precision}
         try:
-            self._start().write_json(frames.LOAD, content)
-        except OSError:
+            with self._sending:
+                self._start().write_json(frames.LOAD, content)
+        except (OSError, MedFMError):
             log.warning("The worker ended before it could load a model ahead")
 
     def start(self) -> None:
@@ -128,12 +131,8 @@ class WorkerProcess:
         Raises:
             MedFMError: the interpreter can't be run.
         """
-        try:
+        with self._sending:
             self._start()
-        except OSError as error:
-            raise MedFMError(
-                f"The worker process can't be started ({error}); check the Python that runs it."
-            ) from error
 
     @property
     def state(self) -> WorkerState:
@@ -162,14 +161,19 @@ class WorkerProcess:
         if self._process is None:
             library = Path(__file__).resolve().parents[2]
             self._frames, self._last_words = queue.SimpleQueue(), deque(maxlen=20)
-            self._process = subprocess.Popen(
-                [self._interpreter or python(), "-u", str(WORKER), str(library), *self._arguments],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                start_new_session=os.name != "nt",  # Ctrl-C in a terminal is for the parent, which then drains
-                creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
-            )
+            try:
+                self._process = subprocess.Popen(
+                    [self._interpreter or python(), "-u", str(WORKER), str(library), *self._arguments],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    start_new_session=os.name != "nt",  # Ctrl-C in a terminal is for the parent, which then drains
+                    creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
+                )
+            except OSError as error:
+                raise MedFMError(
+                    f"The worker process can't be started ({error}); check the Python that runs it."
+                ) from error
             for target in (_read_frames, read_log):
                 arguments = (self._process, self._frames if target is _read_frames else self._last_words)
                 threading.Thread(target=target, args=arguments, daemon=True).start()
@@ -177,22 +181,24 @@ class WorkerProcess:
         return self._writer
 
     def _send(self, parcel: Parcel, progress: Progress) -> bytes:
-        writer = self._start()
-        writer.write(frames.REQUEST, parcel.rest)
-        if isinstance(parcel.voxels, Path):
-            writer.write(frames.VOXELS_FILE, os.fsencode(parcel.voxels))
-        else:
-            writer.write(frames.VOXELS, parcel.voxels)
-        return self._follow(writer, progress)
+        with self._sending:
+            writer = self._start()
+            self._asked, heard = self._process, self._frames
+            writer.write(frames.REQUEST, parcel.rest)
+            if isinstance(parcel.voxels, Path):
+                writer.write(frames.VOXELS_FILE, os.fsencode(parcel.voxels))
+            else:
+                writer.write(frames.VOXELS, parcel.voxels)
+        return self._follow(writer, heard, progress)
 
-    def _follow(self, writer: frames.FrameWriter, progress: Progress) -> bytes:
+    def _follow(self, writer: frames.FrameWriter, heard: queue.SimpleQueue, progress: Progress) -> bytes:
         asked_to_stop = None
         while True:
             if asked_to_stop is None and progress.cancelled():
                 asked_to_stop = time.monotonic()
                 writer.write(frames.CANCEL)
             try:
-                kind, data = self._frames.get(timeout=0.05)
+                kind, data = heard.get(timeout=0.05)
             except queue.Empty:
                 if asked_to_stop is not None and time.monotonic() - asked_to_stop > GRACE_SECONDS:
                     self.stop()  # it is deep in something that can't be interrupted, e.g. an import
@@ -211,8 +217,10 @@ class WorkerProcess:
                 continue  # the worker has to hear of it first
 
     def _death(self) -> MedFMError:
-        process, self._process = self._process, None
-        code = None
+        process, code = self._asked, None
+        if process is not self._process:
+            return MedFMError("The worker process was stopped; the scene is unchanged. Run again when you like.")
+        self._process = None
         if process is not None:
             try:
                 code = process.wait(5)
@@ -274,6 +282,8 @@ def _read_frames(process: subprocess.Popen, target: queue.SimpleQueue) -> None:
         while True:
             target.put(frames.read_frame(process.stdout))
     except (EOFError, OSError, ValueError):
+        pass
+    finally:  # whatever happens, a job must not wait for ever
         target.put((b"", b""))
 
 

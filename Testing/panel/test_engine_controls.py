@@ -54,6 +54,13 @@ def test_an_engine_is_started_shown_and_stopped(panel, choose, shown, kind):
     shown("stopped")
 
 
+def test_a_job_on_this_computer_names_no_server_elsewhere(panel, choose):
+    panel.ui.serverEdit.text = "https://server.hospital:8765"
+    choose("server")
+    assert "This computer" in panel.ui.statusLabel.text
+    assert "server.hospital" not in panel.ui.statusLabel.text
+
+
 def test_the_address_is_asked_for_only_where_it_matters(panel, choose):
     panel.ui.placeButton.collapsed = False
     assert not panel.ui.serverEdit.visible

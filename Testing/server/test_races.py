@@ -274,3 +274,11 @@ def test_pictures_are_bounded_together():
     assert image_from_urls([url] * 3, 30_000).voxels.shape == (1, 100, 100, 3)
     with pytest.raises(InputError, match="40000 pixels together; this server takes 30000"):
         image_from_urls([url] * 4, 30_000)
+
+
+def test_a_certificate_that_is_none_is_one_sentence(start_server, tmp_path):
+    for name in ("a.pem", "b.pem"):
+        (tmp_path / name).write_text("no certificate")
+    with pytest.raises(RuntimeError, match="PEM files that belong together") as caught:
+        start_server("--certificate", str(tmp_path / "a.pem"), "--private-key", str(tmp_path / "b.pem"))
+    assert "Traceback" not in str(caught.value)
