@@ -14,7 +14,7 @@ import numpy as np
 from ..errors import InputError, MedFMError, OutputError
 from ..files.writing import terminology_tag
 from ..findings import Answer, Boxes, Segment, Segmentation
-from ..measure import as_table
+from ..measure import EVERYDAY, as_table
 from ..request import Response
 from .reading import index_to_ras, to_vtk, world_from_parent
 
@@ -118,7 +118,7 @@ def _write(changes: _Changes, volume, response: Response, target, labelmap: bool
         if surface:
             written.segmentation.CreateClosedSurfaceRepresentation()
     if response.measurements:
-        written.measurements = _table(changes, f"{name} measurements", *as_table(response.measurements))
+        written.measurements = _table(changes, f"{name} measurements", *as_table(response.measurements, EVERYDAY))
         _annotate(changes.scene, written.measurements, volume, response, "measurements")
         if written.segmentation is not None:
             written.measurements.SetNodeReferenceID(SEGMENTATION_ROLE, written.segmentation.GetID())
