@@ -65,7 +65,7 @@ def _connected(address: str = "", gpus: float = 0.0, workers: int = 1, compute: 
             _listen_here_only(ray)
             # one CPU a worker, whatever the machine has
             ray.init(
-                include_dashboard=False, _node_ip_address=LOOPBACK, num_cpus=max(workers, os.cpu_count() or 1),
+                address="local", include_dashboard=False, _node_ip_address=LOOPBACK, num_cpus=max(workers, os.cpu_count() or 1),
                 object_store_memory=OBJECT_STORE, **quiet,
             )  # fmt: skip
         else:
