@@ -10,7 +10,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -31,6 +31,7 @@ from . import (
     cli_marks,
     cli_plan,
     cli_serve,
+    cli_trust,
 )
 from .errors import Cancelled, InputError, MedFMError
 from .request import DEFAULT_MODEL, Request, Response, SliceChoice
@@ -46,6 +47,7 @@ app.add_typer(cli_adapters.app, name="adapters")
 app.add_typer(cli_serve.app, name="server")
 app.add_typer(cli_environment.app, name="environment")
 app.add_typer(cli_guard.app, name="guard")
+app.add_typer(cli_trust.app, name="trust")
 app.command()(cli_serve.serve)
 app.command()(cli_batch.batch)
 app.command()(cli_export.measure)
@@ -121,13 +123,19 @@ def _read(path: Path, modality: str, frame: int, series: str):
     return read_image(path, modality=modality.upper(), frame=None if frame < 0 else frame, series=series)
 
 
+@functools.cache
+def _engine():
+    """One for all that a command asks, so that the model is loaded once."""
+    from .engine import Engine
+
+    return Engine()
+
+
 def _run(request: Request, quiet: bool, stream: bool = False, server: str = "") -> tuple[Response, bool]:
     if server:
         run = cli_serve.asked_client(server, os.environ.get("MEDFM_SERVER_CA", "")).run
     else:
-        from .engine import Engine
-
-        run = Engine().run
+        run = _engine().run
     with _progress(quiet, stream) as bar:
         response = run(request, bar)
     return response, bar.streamed
@@ -166,7 +174,13 @@ def _summary(response: Response, files: list[Path]) -> dict:
         "segments": [s.label for s in response.segmentation.segments] if response.segmentation else [],
         "measurements": [asdict(m) for m in response.measurements],
         "answers": [
-            {"question": a.question, "answer": a.text, "slices": [str(s) for s in a.evidence]} for a in response.answers
+            {
+                "question": a.question,
+                "answer": a.text,
+                "slices": [str(s) for s in a.evidence],
+                **({"trust": asdict(a.trust)} if a.trust else {}),
+            }
+            for a in response.answers
         ],
         "provenance": asdict(response.provenance),
         "notice": NOTICE,
@@ -226,18 +240,27 @@ def ask(
     model: Model = DEFAULT_MODEL, adapter: Adapter = "", precision: Precision = "",
     plane: Plane = "", first: First = -1, last: Last = -1,
     max_tokens: Annotated[int, typer.Option(help="Longest answer.")] = 64,
+    agreement: cli_trust.Samples = 0, threshold: cli_trust.Threshold = -1.0,
+    blind_control: cli_trust.Blind = False, other: cli_trust.Other = None, saliency: cli_trust.SaliencyFile = None,
     modality: Modality = "", frame: Frame = -1, series: Series = "", server: cli_serve.Url = "", as_json: Json = False,
 ) -> None:  # fmt: skip
     """Ask a question about the volume, a range of slices or one slice (--first N --last N)."""
     from .files import output_name, write_text
 
     folder = _folder(output) if output else None
+    cli_trust.check_file(saliency)
+    trust = cli_trust.choice(agreement, threshold, blind_control, other and _read(other, modality, -1, ""))
     request = Request(
         "ask", _read(image, modality, frame, series), question=question, model=model, adapter=adapter,
-        precision=precision, slices=SliceChoice(plane, first, last), max_tokens=max_tokens,
+        precision=precision, slices=SliceChoice(plane, first, last), max_tokens=max_tokens, trust=trust,
     )  # fmt: skip
+    if not as_json:
+        cli_trust.tell_cost(trust)
     response, streamed = _run(request, as_json, stream=True, server=server)
     files = []
+    if saliency:
+        explained, _ = _run(replace(request, task="explain"), as_json, server=server)
+        files.append(cli_trust.write(saliency, request.image, explained))
     if folder:
         path = folder / f"{output_name(image)}.answer.json"
         files.append(write_text(path, json.dumps(_summary(response, [path]), indent=2)))
@@ -246,6 +269,30 @@ def ask(
         print("" if streamed else answer.text)
         out.print(f"Seen on: {', '.join(map(str, answer.evidence))}", style="dim", highlight=False)
     _finish(response, files, as_json)
+
+
+@app.command()
+def explain(
+    image: InputPath,
+    question: Annotated[str, typer.Argument(help="For example: “Which organs are visible?”")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="File for the saliency: .nii.gz, .nrrd or .png.")] = Path(
+        "saliency.png"
+    ),
+    method: cli_trust.Method = "attention",
+    model: Model = DEFAULT_MODEL, adapter: Adapter = "", precision: Precision = "",
+    plane: Plane = "", first: First = -1, last: Last = -1,
+    modality: Modality = "", frame: Frame = -1, series: Series = "", server: cli_serve.Url = "", as_json: Json = False,
+) -> None:  # fmt: skip
+    """Ask a question, and show which pixels the answer rests on."""
+    cli_trust.check_file(output)
+    request = Request(
+        "explain", _read(image, modality, frame, series), question=question, model=model, adapter=adapter,
+        precision=precision, slices=SliceChoice(plane, first, last), method=method,
+    )  # fmt: skip
+    response, _ = _run(request, as_json, server=server)
+    if not as_json:
+        print(response.answers[0].text)
+    _finish(response, [cli_trust.write(output, request.image, response)], as_json)
 
 
 @app.command()

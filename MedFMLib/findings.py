@@ -12,6 +12,7 @@ import numpy as np
 
 from .errors import InputError
 from .geometry import BoxedMask, Geometry
+from .image import Image
 
 
 @dataclass(frozen=True)
@@ -142,12 +143,73 @@ class Boxes:
 
 
 @dataclass(frozen=True)
+class Trust:
+    """How far an answer can be relied on, where that was looked into.
+
+    Args:
+        said: the model's answer before anything was withheld or added.
+        samples: other answers of the model to the same question, drawn at random.
+        agreement: share of the samples that mean what the answer means, 0…1; None where none were drawn.
+        confidence: chance that the answer is right, from the agreement and data on which this model was calibrated; None
+            without such data.
+        threshold: below this confidence (without one, agreement) the answer is withheld.
+        abstained: it was.
+        blind: "" not looked into, "changed" without the image, "stands" without it, or "refused" (an answer that refuses
+            rests on no image).
+        blind_answers: what was answered without the image.
+        seconds: that this took, beside the answer.
+        notes: sentences that a reader should know.
+    """
+
+    said: str
+    samples: tuple[str, ...] = ()
+    agreement: float | None = None
+    confidence: float | None = None
+    threshold: float = 0.0
+    abstained: bool = False
+    blind: str = ""
+    blind_answers: tuple[str, ...] = ()
+    seconds: float = 0.0
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Answer:
-    """A model's answer with the slices that it was shown."""
+    """A model's answer with the slices that it was shown, and how far it can be relied on if that was looked into."""
 
     question: str
     text: str
     evidence: tuple[SliceReference, ...] = ()
+    trust: Trust | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Saliency:
+    """Which pixels an answer rests on.
+
+    Args:
+        question, answer: what is explained.
+        method: "attention" or "occlusion".
+        levels: (I, J, K) uint8, 0…255 within each slice, 0 in slices between those that were looked at.
+        geometry: its grid: the image's, cut to the range of slices that were looked at.
+        evidence: these slices.
+    """
+
+    question: str
+    answer: str
+    method: str
+    levels: np.ndarray = field(repr=False)
+    geometry: Geometry
+    evidence: tuple[SliceReference, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.levels.shape != self.geometry.shape or self.levels.dtype != np.uint8:
+            raise InputError(f"A saliency has {self.levels.dtype} {self.levels.shape}, its grid {self.geometry.shape}.")
+
+    @property
+    def values(self) -> np.ndarray:
+        """(I, J, K) float32, 0…1."""
+        return self.levels.astype(np.float32) / 255
 
 
 @dataclass(frozen=True)
@@ -172,6 +234,65 @@ class Measurement:
         unit = "HU" if self.unit == "[hnsf'U]" else self.unit
         value = self.value if isinstance(self.value, str) else f"{self.value:.4g}"
         return f"{self.segment} {self.name}: {value} {unit}".rstrip()
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A measurement of a person's structure beside the same of healthy references.
+
+    Args:
+        segment, name, unit: as in `Measurement`. value: the person's.
+        n: how many references have it. mean: theirs. sd: their standard deviation (n − 1), None below two.
+        below: how many of them are smaller.
+        z: (value − mean) ÷ sd; None below three references, where it means nothing.
+    """
+
+    segment: str
+    name: str
+    unit: str
+    value: float
+    n: int
+    mean: float
+    sd: float | None = None
+    below: int = 0
+    z: float | None = None
+
+    @property
+    def percentile(self) -> float | None:
+        """Share of the references below, 0…100; None below three references."""
+        return 100 * self.below / self.n if self.n >= 3 else None
+
+
+@dataclass(frozen=True)
+class MatchedSlice:
+    """Two slices at the same anatomical level, and a picture of both side by side."""
+
+    slice: SliceReference
+    reference: SliceReference
+    png: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """An image beside a healthy reference.
+
+    Args:
+        reference: id of the reference. title: what it is, in plain words.
+        generated: nobody was scanned: it was computed. Pictures of it say so.
+        image: the reference's voxels, for showing them.
+        pairs: slices at the same level. differences: measurements beside those of all references that fit.
+        landmarks: how many places in common the level was found from; 0 means by the share of the way through the image.
+        notes: what a reader should know.
+    """
+
+    reference: str
+    title: str
+    generated: bool
+    image: Image
+    pairs: tuple[MatchedSlice, ...]
+    differences: tuple[Difference, ...] = ()
+    landmarks: int = 0
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -210,4 +331,4 @@ class Report:
     html: str = field(default="", repr=False)
 
 
-Finding = Segmentation | Boxes | Answer | Measurement | Report
+Finding = Segmentation | Boxes | Answer | Saliency | Measurement | Comparison | Report

@@ -5,7 +5,8 @@ A model object is whatever an architecture's `load` returns; tasks ask it only f
 * `Writes`: text about pictures;
 * `Segments`: masks of named structures in pictures;
 * `Locates`: boxes of named structures in pictures;
-* `Outlines`: masks of what a person marked, followed through the volume.
+* `Outlines`: masks of what a person marked, followed through the volume;
+* `Explains`: how likely a given answer is, and where in the pictures the network looked for it.
 
 They work on `View`s (one slice each) or an `Image`, never on files, nodes or tensors, so that a task does not know
 which architecture answers it.
@@ -27,7 +28,7 @@ from .image import Image
 from .marks import Marks
 from .view import View
 
-ABILITIES = ("writes", "segments", "locates", "outlines")
+ABILITIES = ("writes", "segments", "locates", "outlines", "explains")
 
 AUTOMATIC = "automatic"
 """In place of an adapter's name: whichever suits what is asked."""
@@ -135,6 +136,62 @@ class WritesMany(Protocol):
         Raises:
             Cancelled: within one token after `watch.cancelled()` turns true.
         """
+
+
+@runtime_checkable
+class Samples(Protocol):
+    """Answers the same question several times, at random by how likely each word is: where it is unsure, answers differ."""
+
+    def sample(
+        self,
+        views: Sequence[View],
+        text: str,
+        count: int,
+        *,
+        temperature: float = 1.0,
+        history: Sequence[tuple[str, str]] = (),
+        max_tokens: int = 64,
+        watch: Watch = Watch(),
+    ) -> list[str]:
+        """`count` answers about 1…`max_views` views; the same ones each time, where the model runs here.
+
+        Raises:
+            Cancelled: within one token after `watch.cancelled()` turns true.
+        """
+
+
+@runtime_checkable
+class Explains(Protocol):
+    """Tells what an answer rests on."""
+
+    def score(
+        self,
+        shown: Sequence[Sequence[View]],
+        text: str,
+        answer: str,
+        *,
+        history: Sequence[tuple[str, str]] = (),
+        watch: Watch = Watch(),
+    ) -> list[float]:
+        """For each way of showing the pictures: mean log-probability of a token of `answer` (its end included), in nats.
+
+        Args:
+            shown: lists of views, each of as many.
+
+        Raises:
+            Cancelled: at the next way of showing them after `watch.cancelled()` turns true.
+        """
+
+    def attention(
+        self,
+        views: Sequence[View],
+        text: str,
+        answer: str,
+        *,
+        history: Sequence[tuple[str, str]] = (),
+        watch: Watch = Watch(),
+    ) -> list[np.ndarray]:
+        """For each view (h, w) float32 ≥ 0 over its square, rows down: how much attention `answer` paid, rolled out."""
 
 
 @runtime_checkable

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from .errors import InputError
-from .findings import Answer, Finding, Measurement, Report, Segmentation
+from .findings import Answer, Comparison, Finding, Measurement, Report, Saliency, Segmentation
 from .geometry import PLANES
 from .image import Image
 from .prompts import Prompt
@@ -37,6 +37,63 @@ class SliceChoice:
             raise InputError(f"The first slice ({self.first}) comes after the last ({self.last}); swap them.")
 
 
+MOST_SAMPLES = 64
+
+
+@dataclass(frozen=True, eq=False)
+class TrustChoice:
+    """How far an answer is to be looked into. All of it off by default, since it costs time.
+
+    Args:
+        samples: other answers to draw, whose agreement tells how sure the model is; 0 for none, else 2…64.
+        temperature: how freely they are drawn; 0 for what the model was calibrated with, 1 where it was not.
+        threshold: below this confidence the answer is withheld; −1 for what was calibrated.
+        blind: ask again without the image, and say so if the answer stands.
+        other: an image to show in place of a grey one.
+    """
+
+    samples: int = 0
+    temperature: float = 0.0
+    threshold: float = -1.0
+    blind: bool = False
+    other: Image | None = None
+
+    def __post_init__(self) -> None:
+        if self.samples and not 2 <= self.samples <= MOST_SAMPLES:
+            raise InputError(f"Agreement needs 2 to {MOST_SAMPLES} samples, or 0 for none, not {self.samples}.")
+        if not 0 <= self.temperature <= 5:
+            raise InputError(f"The temperature must be 0 (as calibrated) to 5, not {self.temperature:g}.")
+        if self.threshold != -1 and not 0 <= self.threshold <= 1:
+            raise InputError(f"The threshold must be 0 to 1, or -1 for what was calibrated, not {self.threshold:g}.")
+
+    @property
+    def wanted(self) -> bool:
+        """Is there anything to look into?"""
+        return self.samples > 0 or self.blind
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """A healthy case to compare with.
+
+    Args:
+        id, title: its name, and what it is in plain words. about: where it comes from, and its licence.
+        generated: it was computed; nobody was scanned.
+        average: it is a mean of many people; its sizes are nobody's.
+        measurements: of its structures.
+        image, segmentation: of the one that is shown; None of those that are only counted.
+    """
+
+    id: str
+    title: str
+    about: str = ""
+    generated: bool = False
+    average: bool = False
+    measurements: tuple[Measurement, ...] = ()
+    image: Image | None = None
+    segmentation: Segmentation | None = None
+
+
 @dataclass(frozen=True, eq=False)
 class Request:
     """One job.
@@ -50,6 +107,10 @@ class Request:
         prompts: what a person pointed at.
         slices: which slices to look at.
         refine: fit segment borders to the image in plane.
+        trust: how far an answer is looked into.
+        measurements: what is already measured of this image; answers are held against it.
+        references: for "compare": the healthy case that is shown, then those that are only counted.
+        method: for "explain": "attention" or "occlusion".
         max_tokens: longest answer.
         model: id of a model card, or a folder.
         adapter: name of one of the model's adapters or a folder; "automatic" for whichever
@@ -65,6 +126,10 @@ class Request:
     prompts: tuple[Prompt, ...] = ()
     slices: SliceChoice = SliceChoice()
     refine: bool = False
+    trust: TrustChoice = TrustChoice()
+    measurements: tuple[Measurement, ...] = ()
+    references: tuple[Reference, ...] = ()
+    method: str = "attention"
     max_tokens: int = 64
     model: str = DEFAULT_MODEL
     adapter: str = ""
@@ -73,7 +138,7 @@ class Request:
     def __post_init__(self) -> None:
         if self.max_tokens < 1:
             raise InputError(f"The longest answer must be at least 1 token, not {self.max_tokens}.")
-        for name in ("labels", "prompts"):
+        for name in ("labels", "prompts", "measurements", "references"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         object.__setattr__(self, "history", tuple((str(q), str(a)) for q, a in self.history))
 
@@ -144,6 +209,16 @@ class Response:
     def answers(self) -> list[Answer]:
         """Answers in the order of the questions."""
         return self._all(Answer)
+
+    @property
+    def saliencies(self) -> list[Saliency]:
+        """What answers rest on."""
+        return self._all(Saliency)
+
+    @property
+    def comparison(self) -> Comparison | None:
+        """The comparison with a healthy reference, if there is one."""
+        return next(iter(self._all(Comparison)), None)
 
     @property
     def measurements(self) -> list[Measurement]:

@@ -33,6 +33,7 @@ set(MedFM_RESOURCES
   "models/medfm-tiny/mask_head/mask_head.safetensors"
   "reports/report.html.j2"
   "terminology/structures.json"
+  "trust/medfm-tiny.json"
   "zoo/configs/llava-1.5-7b/config.json"
   "zoo/configs/medgemma-27b/config.json"
   "zoo/configs/medgemma-4b/config.json"

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..errors import OutputError
 from ..findings import Code, Segment, Segmentation
-from ..geometry import lps_from_ras
+from ..geometry import Geometry, lps_from_ras
 from ..request import Provenance
 
 
@@ -90,6 +90,22 @@ def write_segmentation(path: Path, segmentation: Segmentation, provenance: Prove
         }
     for key, value in header.items():
         picture.SetMetaData(key, value)
+    return replace_file(path, lambda temporary: sitk.WriteImage(picture, str(temporary), useCompression=True))
+
+
+def write_volume(path: Path, voxels: np.ndarray, geometry: Geometry) -> Path:
+    """(I, J, K) on a grid as NIfTI, NRRD or MetaImage, whichever the name says.
+
+    Raises:
+        OutputError: if it can't be written.
+    """
+    import SimpleITK as sitk
+
+    picture = sitk.GetImageFromArray(np.ascontiguousarray(voxels.transpose(2, 1, 0)))
+    affine = lps_from_ras(geometry.affine)
+    picture.SetSpacing(geometry.spacing.tolist())
+    picture.SetDirection((affine[:3, :3] / geometry.spacing).ravel().tolist())
+    picture.SetOrigin(affine[:3, 3].tolist())
     return replace_file(path, lambda temporary: sitk.WriteImage(picture, str(temporary), useCompression=True))
 
 

@@ -72,7 +72,7 @@ def card_for_folder(folder: Path, config: dict[str, Any]) -> ModelCard:
         architecture="gemma3",
         summary="A Gemma 3 or MedGemma model from a folder of yours; MedFM knows nothing of its quality.",
         image_size=int(config.get("vision_config", {}).get("image_size", 896)),
-        abilities=("writes",),
+        abilities=("writes", "explains"),
     )
 
 

@@ -72,7 +72,7 @@ def card_for_folder(folder: Path, config: dict[str, Any]) -> ModelCard:
         architecture="llava",
         summary="A LLaVA model from a folder of yours; MedFM knows nothing of its quality.",
         image_size=size if config.get("model_type") == "llava" else 2 * size,
-        abilities=("writes",),
+        abilities=("writes", "explains"),
     )
 
 

@@ -50,7 +50,7 @@ def load(card: ModelCard, adapter: str, precision: str, progress) -> OpenAIModel
 
 
 class OpenAIModel:
-    """A model at an endpoint. `Writes`.
+    """A model at an endpoint. `Writes` and `Samples`.
 
     Args:
         card: with `endpoint`. client: asks it.
@@ -108,19 +108,44 @@ class OpenAIModel:
             InputError: for no views or more than `max_views`. ModelError: in one sentence, whatever goes wrong there.
             Cancelled: within 200 ms after `watch.cancelled()` turns true; the connection is closed.
         """
+        return self._ask(views, text if kind == "answer" else REQUESTS[kind], history, max_tokens, watch)
+
+    def sample(
+        self,
+        views: Sequence[View],
+        text: str,
+        count: int,
+        *,
+        temperature: float = 1.0,
+        history: Sequence[tuple[str, str]] = (),
+        max_tokens: int = 64,
+        watch: Watch = Watch(),
+    ) -> list[str]:
+        """See `Samples.sample`; others each time, since the dice are the endpoint's."""
+        answers = []
+        for number in range(count):
+            answers.append(
+                self._ask(views, text, history, max_tokens, replace(watch, on_text=Watch.on_text), temperature)
+            )
+            watch.on_fraction((number + 1) / count)
+        return answers
+
+    def _ask(self, views, question: str, history, max_tokens: int, watch: Watch, temperature: float = 0) -> str:
         if not 1 <= len(views) <= self.max_views:
             raise InputError(
                 f"{self.card.title} looks at 1 to {self.max_views} pictures per question, not {len(views)}."
             )
         egress.check(self.card)  # a person may have taken the yes back
-        question, side = text if kind == "answer" else REQUESTS[kind], self.side(len(views))
+        side = self.side(len(views))
         pictures, blackened = [], 0
         for view in views:
             picture, areas = self._picture(view, side, watch)
             pictures.append(encode(picture, self.endpoint.format))
             blackened += areas
         watch.on_prompt(self._shown(len(views), side, question, history))
-        said = self.client.chat(self._body(pictures, question, history, max_tokens), watch.cancelled, watch.on_text)
+        said = self.client.chat(
+            self._body(pictures, question, history, max_tokens, temperature), watch.cancelled, watch.on_text
+        )
         self._note(said, len(views), side, question, history, blackened, max_tokens, watch)
         return said.text.strip()
 
@@ -140,14 +165,17 @@ class OpenAIModel:
         pixels, areas = burned_in.mask(view.pixels, stop_if_cancelled)
         return replace(view, pixels=pixels).square(side), len(areas)
 
-    def _body(self, pictures: Sequence[str], question: str, history, max_tokens: int) -> dict[str, Any]:
+    def _body(
+        self, pictures: Sequence[str], question: str, history, max_tokens: int, temperature: float = 0
+    ) -> dict[str, Any]:
         """What is posted. Nothing else leaves the machine."""
         turns = [{"role": "system", "content": INSTRUCTION}]
         for number, (asked, answer) in enumerate([*history, (question, None)]):
             turns.append({"role": "user", "content": asked if number else first_turn(pictures, asked)})
             if answer is not None:
                 turns.append({"role": "assistant", "content": answer})
-        body = {"model": self._name, "messages": turns, "max_tokens": max_tokens, "temperature": 0, "stream": True}
+        body = {"model": self._name, "messages": turns, "max_tokens": max_tokens, "stream": True}
+        body["temperature"] = temperature
         return body | ({"stop": list(self.endpoint.stop)} if self.endpoint.stop else {})
 
     def _shown(self, count: int, side: int, question: str, history) -> str:

@@ -24,6 +24,7 @@ from ..image import Image
 from ..model import AUTOMATIC, LoadedFacts, ModelCard, SeenObject, Watch
 from ..view import View
 from .parts.adapters import Adapters
+from .parts.drawing import GREEDY, Drawn
 from .parts.loading import SMALL, input_place, multiplies_bfloat16
 
 MODEL_TYPES = ("paligemma",)
@@ -136,14 +137,15 @@ def card_for_folder(folder: Path, config: dict[str, Any]) -> ModelCard:
         licence="see the folder",
         parameters=0,
         image_size=int(config.get("vision_config", {}).get("image_size", 224)),
-        abilities=("writes", "segments", "locates"),
+        abilities=("writes", "segments", "locates", "explains"),
         precisions=("nf4", "int8", "bf16", "fp32") if "quantization_config" not in config else ("nf4", "bf16", "fp32"),
         adapters=tuple(sorted(p.name for p in (folder / "adapters").glob("*") if p.is_dir())),
     )
 
 
 class PaliGemma:
-    """A loaded PaliGemma. `Writes`, `Segments`, `SegmentsVolumes` and `Locates`; one picture per question.
+    """A loaded PaliGemma. `Writes`, `Samples`, `Explains`, `Segments`, `SegmentsVolumes` and `Locates`; one picture per
+    question.
 
     Args:
         card: what it was loaded for; its adapters can be switched to.
@@ -234,6 +236,78 @@ class PaliGemma:
             answers += self._generate(prompts[some], views[some], max_tokens, watch)
             watch.on_fraction(len(answers) / len(prompts))
         return [answer.strip() for answer in answers]
+
+    def sample(
+        self,
+        views: Sequence[View],
+        text: str,
+        count: int,
+        *,
+        temperature: float = 1.0,
+        history: Sequence[tuple[str, str]] = (),
+        max_tokens: int = 64,
+        watch: Watch = Watch(),
+    ) -> list[str]:
+        """See `Samples.sample`; earlier turns are not seen by this family."""
+        if self._automatic:
+            self._activate("")
+        prompt = f"answer en {text}"
+        watch.on_prompt(prompt)
+        answers: list[str] = []
+        while len(answers) < count:
+            some = min(self.batch, count - len(answers))
+            drawn = Drawn(temperature, len(answers))
+            answers += self._generate([prompt] * some, list(views) * some, max_tokens, watch, drawn=drawn)
+            watch.on_fraction(len(answers) / count)
+        return [answer.strip() for answer in answers]
+
+    def score(
+        self,
+        shown: Sequence[Sequence[View]],
+        text: str,
+        answer: str,
+        *,
+        history: Sequence[tuple[str, str]] = (),
+        watch: Watch = Watch(),
+    ) -> list[float]:
+        """See `Explains.score`."""
+        from .parts.likelihood import mean_log_probability
+
+        scores: list[float] = []
+        for start in range(0, len(shown), self.batch):
+            if watch.cancelled():
+                raise Cancelled
+            some = [view for (view,) in shown[start : start + self.batch]]
+            scores += mean_log_probability(self.model, *self._answered(some, text, answer))
+            watch.on_fraction(len(scores) / len(shown))
+        return scores
+
+    def attention(
+        self,
+        views: Sequence[View],
+        text: str,
+        answer: str,
+        *,
+        history: Sequence[tuple[str, str]] = (),
+        watch: Watch = Watch(),
+    ) -> list[np.ndarray]:
+        """See `Explains.attention`."""
+        from .parts.attention_rollout import look
+
+        maps: list[np.ndarray] = []
+        for view in views:
+            if watch.cancelled():
+                raise Cancelled
+            maps += look(self.model, *self._answered([view], text, answer), 1)
+            watch.on_fraction(len(maps) / len(views))
+        return maps
+
+    def _answered(self, views: Sequence[View], text: str, answer: str) -> tuple[dict[str, Any], int]:
+        """(tensors of a question with its answer about each view, place of the answer's first token)."""
+        if self._automatic:
+            self._activate("")
+        inputs = self._inputs([f"answer en {text}"] * len(views), views, [answer] * len(views))
+        return inputs, int((inputs["token_type_ids"][0] == 1).nonzero()[0])
 
     def segment(
         self, views: Sequence[View], labels: Sequence[str], *, watch: Watch = Watch()
@@ -411,17 +485,18 @@ class PaliGemma:
         """Tensors for `generate` of a question about one picture."""
         return self._inputs([f"answer en {question}"], [view])
 
-    def _inputs(self, prompts: Sequence[str], views: Sequence[View]) -> dict[str, Any]:
-        """Tensors for one (prompt, view) a row."""
+    def _inputs(self, prompts: Sequence[str], views: Sequence[View], answers=None) -> dict[str, Any]:
+        """Tensors for one (prompt, view) a row, with their answers if given."""
         pictures = [view.square(self.image_size) for view in views]
         texts = ["<image>" + prompt for prompt in prompts]
-        inputs = self.processor(images=pictures, text=texts, return_tensors="pt", padding=True)
+        given = {} if answers is None else {"suffix": list(answers)}
+        inputs = self.processor(images=pictures, text=texts, return_tensors="pt", padding=True, **given)
         inputs.pop("labels", None)  # the processor makes them even without an answer
         place, dtype = input_place(self.model)
         return {k: v.to(place, dtype if v.is_floating_point() else None) for k, v in inputs.items()}
 
-    def _generate(self, prompts, views, max_tokens: int, watch: Watch, on_text=None) -> list[str]:
-        """Greedy decoding of one answer for each (prompt, view); special tokens kept except the end."""
+    def _generate(self, prompts, views, max_tokens: int, watch: Watch, on_text=None, drawn=GREEDY) -> list[str]:
+        """One answer for each (prompt, view), the likeliest or drawn; special tokens kept except the end."""
         import torch
         from transformers import StoppingCriteria, StoppingCriteriaList, TextStreamer
 
@@ -440,11 +515,11 @@ class PaliGemma:
             raise Cancelled
         tokenizer, inputs = self.processor.tokenizer, self._inputs(prompts, views)
         streamer = Pieces(tokenizer, skip_prompt=True, skip_special_tokens=True) if on_text else None
-        with torch.inference_mode():
+        with torch.inference_mode(), drawn.seeded():
             output = self.model.generate(
                 **inputs,
+                **drawn.options,
                 max_new_tokens=max_tokens,
-                do_sample=False,
                 num_beams=1,
                 streamer=streamer,
                 stopping_criteria=StoppingCriteriaList([StopWhenCancelled()]),

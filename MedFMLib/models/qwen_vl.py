@@ -97,7 +97,7 @@ def card_for_folder(folder: Path, config: dict[str, Any]) -> ModelCard:
         architecture="qwen_vl",
         summary="A Qwen-VL model from a folder of yours; MedFM knows nothing of its quality.",
         image_size=SIDE_ALONE,
-        abilities=("writes", "locates"),
+        abilities=("writes", "locates", "explains"),
     )
 
 

@@ -75,6 +75,21 @@ def key_image(image: Image, plane: str, number: int, segments: Sequence[Segment]
     )
 
 
+def painted(image: Image, plane: str, number: int, colors: np.ndarray, cover: np.ndarray, size: int = 448) -> bytes:
+    """One slice as PNG with colours over it.
+
+    Args:
+        colors: (H, W, 3) uint8, as the slice is displayed. cover: (H, W) 0…1, how much of the slice they hide.
+        size: pixels along the longer side.
+    """
+    window = DISPLAY_CT if image.modality == "CT" else window_for(image)
+    view = make_view(image, plane, number, window)
+    height, width = view.height_and_width
+    rows, columns = max(1, round(size * height / view.side)), max(1, round(size * width / view.side))
+    mixed = view.pixels * (1 - cover[..., None]) + colors * cover[..., None]
+    return _annotate(_resize(np.rint(mixed).astype(np.uint8), rows, columns), plane, view.side / size)
+
+
 def _ct_window(segments: Sequence[Segment], number: int, image: Image, plane: str) -> Window:
     lung = sum(
         int(np.take(s.mask, number, image.geometry.index_axis(plane)).sum()) for s in segments if "lung" in s.label

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..errors import InputError, MedFMError, OutputError
 from ..files.writing import terminology_tag
-from ..findings import Answer, Boxes, Segment, Segmentation
+from ..findings import Answer, Boxes, Saliency, Segment, Segmentation
 from ..measure import EVERYDAY, as_table
 from ..request import Response
 from .reading import index_to_ras, to_vtk, world_from_parent
@@ -26,6 +26,10 @@ ENCLOSING_OPACITY = 0.3
 """3D opacity of a segment around all others, such as the brain around its parts: else they would be hidden."""
 
 CONVERSATION = "conversation"
+SALIENCY = "saliency"
+SALIENCY_FROM = 26
+"""Of 255: below, a saliency is not drawn, so that the image shows."""
+
 CONVERSATION_COLUMNS = ("question", "answer", "seen on", "model", "time")
 
 
@@ -40,6 +44,7 @@ class Written:
     conversation: object = None
     texts: list = field(default_factory=list)
     boxes: list = field(default_factory=list)
+    saliencies: list = field(default_factory=list)
     report_text: object = None
     report_html: object = None
 
@@ -123,9 +128,10 @@ def _write(changes: _Changes, volume, response: Response, target, labelmap: bool
         if written.segmentation is not None:
             written.measurements.SetNodeReferenceID(SEGMENTATION_ROLE, written.segmentation.GetID())
     for answer in response.answers:
-        text = (
-            f"Q: {answer.question}\nA: {answer.text}\nSeen on: {', '.join(map(str, answer.evidence)) or 'no slices'}\n"
-        )
+        seen = ", ".join(map(str, answer.evidence)) or "no slices"
+        text = f"Q: {answer.question}\nA: {answer.text}\nSeen on: {seen}\n"
+        if answer.trust is not None:
+            text += "".join(f"{line}\n" for line in (f"The model said: {answer.trust.said}", *answer.trust.notes))
         node = _text(changes, f"{name} answer", text)
         _annotate(changes.scene, node, volume, response, "answer")
         written.texts.append(node)
@@ -135,6 +141,10 @@ def _write(changes: _Changes, volume, response: Response, target, labelmap: bool
         written.report_html = _text(changes, f"{name} report page", response.report.html)
         _annotate(changes.scene, written.report_text, volume, response, "report")
         _annotate(changes.scene, written.report_html, volume, response, "report-html")
+    for saliency in response.saliencies:
+        node = _saliency(changes, volume, saliency, f"{name} saliency ({saliency.method})")
+        _annotate(changes.scene, node, volume, response, SALIENCY)
+        written.saliencies.append(node)
     for finding in response.findings:
         if isinstance(finding, Boxes):
             for box in finding.boxes:
@@ -271,6 +281,38 @@ def _labelmap(changes: _Changes, volume, finding: Segmentation, name: str):
         colors.SetColor(value, segment.label, *segment.color, 1.0)
     node.CreateDefaultDisplayNodes()
     node.GetDisplayNode().SetAndObserveColorNodeID(colors.GetID())
+    return node
+
+
+def _saliency(changes: _Changes, volume, finding: Saliency, name: str):
+    """A scalar volume in colours, beside the volume that it was made of; 0 … 255 stands for 0 … 1."""
+    import vtk
+    from vtkmodules.util.numpy_support import numpy_to_vtk
+
+    from ..reports.saliency import color_table
+
+    data = vtk.vtkImageData()
+    data.SetDimensions(*finding.levels.shape)
+    values = np.ascontiguousarray(finding.levels.transpose(2, 1, 0)).ravel()
+    data.GetPointData().SetScalars(numpy_to_vtk(values, deep=True))
+    node = changes.add("vtkMRMLScalarVolumeNode", name)
+    transform = volume.GetParentTransformNode()
+    node.SetIJKToRASMatrix(to_vtk(np.linalg.inv(world_from_parent(volume)) @ finding.geometry.affine))
+    node.SetAndObserveImageData(data)
+    if transform is not None:
+        node.SetAndObserveTransformNodeID(transform.GetID())
+    colors = changes.add("vtkMRMLColorTableNode", f"{name} colors")
+    colors.SetTypeToUser()
+    colors.SetNumberOfColors(256)
+    for value, color in enumerate(color_table() / 255):
+        colors.SetColor(value, f"{value / 255:.2f}", *map(float, color), 1.0)
+    node.CreateDefaultDisplayNodes()
+    display = node.GetDisplayNode()
+    display.SetAndObserveColorNodeID(colors.GetID())
+    display.AutoWindowLevelOff()
+    display.SetWindowLevelMinMax(0, 255)
+    display.SetThreshold(SALIENCY_FROM, 255)
+    display.ApplyThresholdOn()
     return node
 
 

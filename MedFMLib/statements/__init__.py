@@ -2,10 +2,17 @@
 
 quantities    numbers with units, sides and counts in a text, and what they would have to be
 placeholders  {liver.volume} → the measured value
+answering     answers to questions: short ones need the question
+withholding   streams an answer up to its first number or side
 checking      takes out what no measurement supports, and says what was taken out
 """
 
-from .checking import Checked, Removed, check
+from .answering import REGION, CheckedAnswer, check_answer, claims
+from .checking import Checked, Removed, check, structures_named
 from .placeholders import fill, names, phrase
+from .withholding import Withheld
 
-__all__ = ["Checked", "Removed", "check", "fill", "names", "phrase"]
+__all__ = [
+    "REGION", "Checked", "CheckedAnswer", "Removed", "Withheld", "check", "check_answer", "claims", "fill", "names", "phrase",
+    "structures_named",
+]  # fmt: skip

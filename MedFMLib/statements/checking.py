@@ -43,15 +43,20 @@ class Checked:
 
 
 def check(
-    text: str, measurements: Sequence[Measurement], labels: Sequence[str] = (), allowed: Sequence[str] = ()
+    text: str,
+    measurements: Sequence[Measurement],
+    labels: Sequence[str] = (),
+    allowed: Sequence[str] = (),
+    about: Sequence[str] = (),
 ) -> Checked:
     """Hold a text against measurements.
 
     Args:
         measurements: of all segments. labels: structures that are there without a measurement.
         allowed: phrases with numbers that are facts of another kind, such as "axial slice 47" or "1.5 T"; they stay.
+        about: labels that a sentence is about which names none, such as those that its question names.
     """
-    known = _Known(measurements, labels)
+    known = _Known(measurements, labels, about)
     removed: list[Removed] = []
     pieces: list[str] = []
     end = 0
@@ -66,8 +71,8 @@ def check(
 class _Known:
     """What was measured, by structure."""
 
-    def __init__(self, measurements: Sequence[Measurement], labels: Sequence[str]):
-        self.measurements = measurements
+    def __init__(self, measurements: Sequence[Measurement], labels: Sequence[str], about: Sequence[str] = ()):
+        self.measurements, self.about = measurements, list(about)
         self.labels = tuple(dict.fromkeys((*(m.segment for m in measurements), *labels)))
         self.sides = {m.segment: str(m.value).lower() for m in measurements if m.name == "side"}
 
@@ -80,12 +85,17 @@ class _Known:
             base = base_of(label)
             if base != label.lower() and base not in bases and _has(low, base):
                 found.append(label)
-        return found
+        return found or list(self.about)
 
     def side(self, label: str) -> str:
         """Where a structure lies: by its name, or as measured."""
         first = label.lower().split()[0]
         return first if first in SIDES else self.sides.get(label, "")
+
+
+def structures_named(text: str, labels: Sequence[str]) -> list[str]:
+    """Those of some labels that a text names, with or without their side."""
+    return _Known((), labels).named_in(text)
 
 
 def base_of(label: str) -> str:
@@ -121,7 +131,7 @@ def _check_sentence(sentence: str, known: _Known, allowed: Sequence[str], remove
 
 def _unsupported(quantity: Quantity, sentence: str, known: _Known) -> str:
     """Why a number can't stay; "" if it can."""
-    named = _nearest(quantity.start, sentence, known) or list(known.labels)
+    named = _nearest(quantity.start, sentence, known) or known.about or list(known.labels)
     if not quantity.unit:
         return _unsupported_count(quantity, sentence, known)
     kinds = [m for m in known.measurements if m.segment in named and not isinstance(m.value, str)]

@@ -1,18 +1,25 @@
 """Answer a question about a volume, a slice, an ROI or a segment.
 
 Knows the ability `Writes`, never an architecture. A model that looks at one picture at a time is asked about
-several slices; where the answers differ, the reply says which slices say what.
+several slices; where the answers differ, the reply says which slices say what. What an answer says of numbers and sides is
+held against measurements, and how far it can be relied on is looked into if that is wanted.
 """
 
 from __future__ import annotations
 
+import time
+from dataclasses import replace
+
 from ..errors import InputError
-from ..findings import Answer, Finding
-from ..model import ChoosesSlices, ModelCard, WritesMany
+from ..findings import Answer, Finding, Segment, Segmentation
+from ..measure import measure_fully
+from ..model import ChoosesSlices, ModelCard, Watch, WritesMany
 from ..regions import near_view, outlined_view, region_mask, words_for
-from ..request import Request
+from ..request import Request, SliceChoice
 from ..slices import choose_slices
-from ..task import Work
+from ..statements import REGION, Withheld, check_answer, claims, structures_named
+from ..task import Work, reference
+from ..trust.asking import Given, look_into, shown
 from ..view import View, make_view, window_for
 
 SLICES_PER_QUESTION = 3
@@ -43,30 +50,88 @@ class AskTask:
         if request.prompts and len(views) == 2:
             plane = views[0].plane
             asked = f"{words_for(request.image, region_mask(request.prompts, request.image), plane)} {question}"
-        if len(views) <= work.model.max_views:
-            text = self._write(request, work, views, asked, stream=True)
-        else:
-            if isinstance(work.model, WritesMany):
-                given = work.model.write_many(
-                    views, [question] * len(views), max_tokens=request.max_tokens, watch=work.watch()
-                )
-            else:
-                given = [
-                    self._write(request, work, [view], question, stream=False, part=(n, len(views)))
-                    for n, view in enumerate(views)
-                ]
-            answers = list(zip(views, given, strict=True))
-            text = combine(answers)
-            work.progress.partial(text)
-        return (Answer(question, text, evidence),)
+        started = time.monotonic()
+        stream = Withheld(work.progress.partial)
+        given = self._answers(request, work, views, asked, stream)
+        held = Held(request, work, views)
+        texts = [held.check(question, one.said) for one in given]
+        text = texts[0] if len(texts) == 1 else combine(list(zip(views, texts, strict=True)))
+        trust = None
+        if request.trust.wanted:
+            trust = look_into(request, work, text, given, time.monotonic() - started)
+            for note in trust.notes:
+                work.note(note)
+            text = shown(trust, text)
+        stream.finish(text)
+        return (Answer(question, text, evidence, trust),)
 
-    def _write(self, request: Request, work: Work, views: list[View], question: str, stream: bool, part=(0, 1)) -> str:
-        watch = work.watch(part[0] / part[1], (part[0] + 1) / part[1], stream=stream)
+    def _answers(self, request: Request, work: Work, views: list[View], asked: str, stream: Withheld) -> list[Given]:
+        """One answer about all views, or one about each, as the model can."""
+        if len(views) <= work.model.max_views:
+            watch = work.watch()
+            if not request.trust.samples:  # an answer that may be withheld is not shown before
+                watch = replace(watch, on_text=stream)
+            return [Given(views, asked, self._write(request, work, views, asked, watch))]
+        if isinstance(work.model, WritesMany):
+            said = work.model.write_many(views, [asked] * len(views), max_tokens=request.max_tokens, watch=work.watch())
+        else:
+            said = [
+                self._write(request, work, [view], asked, work.watch(n / len(views), (n + 1) / len(views)))
+                for n, view in enumerate(views)
+            ]
+        return [Given([view], asked, text) for view, text in zip(views, said, strict=True)]
+
+    def _write(self, request: Request, work: Work, views: list[View], asked: str, watch: Watch) -> str:
         text = work.model.write(
-            views, question, kind="answer", history=request.history, max_tokens=request.max_tokens, watch=watch
+            views, asked, kind="answer", history=request.history, max_tokens=request.max_tokens, watch=watch
         )
         watch.on_fraction(1.0)
         return text
+
+
+class Held:
+    """Holds answers against what is measured: by the person, in the marked region, or now if the model draws whole volumes.
+
+    Args:
+        request: with the image. work: draws. views: that were shown.
+    """
+
+    def __init__(self, request: Request, work: Work, views: list[View]):
+        self._request, self._work, self._plane = request, work, views[0].plane
+        self._allowed = tuple(str(reference(view)) for view in views)
+        self._measured = list(request.measurements)
+        self._looked: set[str] = {m.segment for m in self._measured}
+        if request.prompts:
+            mask = region_mask(request.prompts, request.image)
+            region = Segmentation((Segment(REGION, mask),), request.image.geometry)
+            self._measured += measure_fully(region, request.image)
+
+    def check(self, question: str, said: str) -> str:
+        """The answer, and a note of what had to go."""
+        if not claims(said):
+            return said
+        self._measure(f"{question} {said}")
+        checked = check_answer(question, said, self._measured, self._allowed, self._plane)
+        if checked.removed:
+            gone = "; ".join(f"“{removed.text}” ({removed.reason})" for removed in checked.removed)
+            self._work.note(f"Taken out of the model's words, since no measurement supports it: {gone}.")
+        for note in checked.notes:
+            self._work.note(note)
+        return checked.text
+
+    def _measure(self, text: str) -> None:
+        """Draw and measure the structures that a text names, where that is one look at the volume."""
+        card, image = self._work.card, self._request.image
+        if not ("segments" in card.abilities and getattr(self._work.model, "draws_volumes", False)):
+            return
+        named = [n for n in structures_named(text, card.labels_for(image.modality)) if n not in self._looked]
+        if not named:
+            return
+        self._looked.update(named)
+        self._work.progress.stage("Measuring what the answer speaks of")
+        request = replace(self._request, labels=tuple(named), prompts=(), slices=SliceChoice())
+        found = next(f for f in self._work.run_task("segment", request) if isinstance(f, Segmentation))
+        self._measured += measure_fully(found, image)
 
 
 def views_for(request: Request, max_views: int, chooser: ChoosesSlices | None = None) -> list[View]:

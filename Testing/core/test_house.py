@@ -39,6 +39,8 @@ FLOORS = (
         "burned_in",
         "statements",
         "guard",
+        "trust",
+        "healthy",
     ),
     (
         "engine",
@@ -63,6 +65,7 @@ FLOORS = (
         "cli_plan",
         "cli_serve",
         "cli_store",
+        "cli_trust",
     ),
     ("scene",),
 )

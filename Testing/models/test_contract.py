@@ -18,7 +18,7 @@ from MedFMLib import registry, wire
 from MedFMLib.engine import Engine
 from MedFMLib.errors import Cancelled
 from MedFMLib.marks import place
-from MedFMLib.model import ABILITIES, Locates, Outlines, Segments, Watch, Writes, WritesMany
+from MedFMLib.model import ABILITIES, Explains, Locates, Outlines, Samples, Segments, Watch, Writes, WritesMany
 from MedFMLib.prompts import Points
 from MedFMLib.request import Request, SliceChoice
 from MedFMLib.runner import Silent
@@ -32,7 +32,7 @@ BUILDERS = {
     "sam2": sam2,
     "openai_api": folder_of_one,
 }
-PROTOCOLS = dict(zip(ABILITIES, (Writes, Segments, Locates, Outlines), strict=True))
+PROTOCOLS = dict(zip(ABILITIES, (Writes, Segments, Locates, Outlines, Explains), strict=True))
 SEEING = {"segments": "segment", "locates": "locate"}
 
 
@@ -161,3 +161,40 @@ def test_every_task_runs_and_its_response_travels(loaded, task):
     assert response.provenance.prompts
     assert response.provenance.slices
     assert wire.dumps(wire.loads(wire.dumps(response))) == wire.dumps(response)
+
+
+def test_samples_are_as_many_as_asked_for_and_leave_the_answer_as_it_was(loaded, views):
+    card, model, _ = loaded
+    if not isinstance(model, Samples):
+        pytest.skip("it draws no samples")
+    shown = views[: model.max_views]
+    before = model.write(shown, "what is this?", max_tokens=4)
+    drawn = model.sample(shown, "what is this?", 3, temperature=2.0, max_tokens=4)
+    assert len(drawn) == 3
+    assert model.write(shown, "what is this?", max_tokens=4) == before
+    if not card.endpoint:  # there, the dice are somebody else's
+        assert model.sample(shown, "what is this?", 3, temperature=2.0, max_tokens=4) == drawn
+        assert len(set(model.sample(shown, "what is this?", 8, temperature=3.0, max_tokens=6))) > 1
+    with pytest.raises(Cancelled):
+        model.sample(shown, "what?", 2, watch=Watch(cancelled=lambda: True))
+
+
+def test_an_answer_is_scored_by_what_is_shown_and_its_attention_is_a_map_of_each_picture(loaded, views):
+    card, model, _ = loaded
+    if "explains" not in card.abilities:
+        pytest.skip("its card does not promise that it explains")
+    shown = views[: model.max_views]
+    other = make_view(ct_phantom(), "coronal", 40)
+    scores = model.score([shown, shown, [other] * len(shown)], "what is this?", "the liver")
+    assert scores[0] == pytest.approx(scores[1], abs=1e-4)
+    assert scores[0] != pytest.approx(scores[2], abs=1e-4)
+    assert all(score < 0 for score in scores)
+    maps = model.attention(shown, "what is this?", "the liver")
+    assert len(maps) == len(shown)
+    for found in maps:
+        assert found.ndim == 2 and found.dtype == np.float32 and (found >= 0).all()
+        assert found.max() > found.min()
+    again = model.score([shown], "what is this?", "the liver")  # the attention left the model as it was
+    assert again[0] == pytest.approx(scores[0], abs=1e-4)
+    with pytest.raises(Cancelled):
+        model.score([shown], "what?", "yes", watch=Watch(cancelled=lambda: True))

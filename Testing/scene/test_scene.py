@@ -5,7 +5,17 @@ import pytest
 from phantoms import affine, oblique_geometry, rotation, sphere
 
 from MedFMLib.errors import InputError, OutputError
-from MedFMLib.findings import Answer, Boxes, LocatedBox, Report, Section, Segment, Segmentation, SliceReference
+from MedFMLib.findings import (
+    Answer,
+    Boxes,
+    LocatedBox,
+    Report,
+    Saliency,
+    Section,
+    Segment,
+    Segmentation,
+    SliceReference,
+)
 from MedFMLib.geometry import Geometry
 from MedFMLib.image import Image
 from MedFMLib.measure import measure
@@ -407,3 +417,21 @@ def test_a_scene_saved_as_mrb_comes_back_whole(session, oblique_volume, tmp_path
     assert "Größe?" in again.scene.GetFirstNodeByClass("vtkMRMLTextNode").GetText()
     kinds = {again.scene.GetNthNode(n).GetAttribute(KIND) for n in range(again.scene.GetNumberOfNodes())}
     assert {"segmentation", "measurements", "conversation", "answer"} <= kinds
+
+
+def test_a_saliency_becomes_a_volume_in_colours_at_its_place_in_the_world(session, oblique_volume):
+    node, _, world = oblique_volume
+    start, stop = (0, 0, 4), (*world.shape[:2], 9)
+    levels = np.zeros((*world.shape[:2], 5), np.uint8)
+    levels[7, 11, 3] = 255
+    saliency = Saliency("What?", "a liver", "attention", levels, world.crop(start, stop))
+    written = write_response(session.scene, node, response_with(saliency))
+    (made,) = written.saliencies
+    image = read_image(made)
+    assert image.geometry.matches(saliency.geometry)
+    assert np.argwhere(image.scalars).tolist() == [[7, 11, 3]]
+    assert made.GetAttribute(KIND) == "saliency"
+    assert made.GetNodeReferenceID(VOLUME_ROLE) == node.GetID()
+    display = made.GetDisplayNode()
+    assert display.GetApplyThreshold() and display.GetLowerThreshold() > 0
+    assert display.GetColorNode().GetNumberOfColors() == 256

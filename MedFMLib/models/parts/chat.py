@@ -21,6 +21,7 @@ from ...errors import Cancelled, InputError, ModelError
 from ...model import AUTOMATIC, LoadedFacts, ModelCard, Watch
 from ...view import View
 from .adapters import Adapters
+from .drawing import GREEDY, Drawn
 from .loading import input_place
 from .precision import PACKED
 from .prefix_cache import Kept, Prefix, digest, remember_features
@@ -69,7 +70,7 @@ def uniform(count: int, most: int) -> list[int]:
 
 
 class ChatModel:
-    """A loaded model that answers in a conversation. `Writes`; families derive from it.
+    """A loaded model that answers in a conversation. `Writes`, `Samples` and `Explains`; families derive from it.
 
     Args:
         card: what it was loaded for; its adapters can be switched to.
@@ -150,6 +151,69 @@ class ChatModel:
             )
         question = text if kind == "answer" else REQUESTS[kind]
         return self._say(self.conversation(len(views), question, history), views, max_tokens, watch, watch.on_text)
+
+    def sample(
+        self,
+        views: Sequence[View],
+        text: str,
+        count: int,
+        *,
+        temperature: float = 1.0,
+        history: Sequence[tuple[str, str]] = (),
+        max_tokens: int = 64,
+        watch: Watch = Watch(),
+    ) -> list[str]:
+        """See `Samples.sample`; what was kept of the pictures is used again."""
+        turns, answers = self.conversation(len(views), text, history), []
+        for number in range(count):
+            answers.append(self._say(turns, views, max_tokens, watch, drawn=Drawn(temperature, number)))
+            watch.on_fraction((number + 1) / count)
+        return answers
+
+    def score(
+        self,
+        shown: Sequence[Sequence[View]],
+        text: str,
+        answer: str,
+        *,
+        history: Sequence[tuple[str, str]] = (),
+        watch: Watch = Watch(),
+    ) -> list[float]:
+        """See `Explains.score`."""
+        from .likelihood import mean_log_probability
+
+        scores: list[float] = []
+        for views in shown:
+            if watch.cancelled():
+                raise Cancelled
+            scores += mean_log_probability(self.model, *self._answered(views, text, answer, history))
+            watch.on_fraction(len(scores) / len(shown))
+        return scores
+
+    def attention(
+        self,
+        views: Sequence[View],
+        text: str,
+        answer: str,
+        *,
+        history: Sequence[tuple[str, str]] = (),
+        watch: Watch = Watch(),
+    ) -> list[np.ndarray]:
+        """See `Explains.attention`."""
+        from .attention_rollout import look
+
+        if watch.cancelled():
+            raise Cancelled
+        return look(self.model, *self._answered(views, text, answer, history), len(views))
+
+    def _answered(self, views: Sequence[View], text: str, answer: str, history) -> tuple[dict[str, Any], int]:
+        """(tensors of a conversation with its last answer, place of that answer's first token)."""
+        prompt, tokenizer = self._render(self.conversation(len(views), text, history)), self.processor.tokenizer
+        answer = self._harmless(answer) or " "
+        self._pictures = ""  # nothing is kept of it
+        inputs = self._inputs(prompt + answer, self.pictures(views))
+        more = len(tokenizer(prompt + answer)["input_ids"]) - len(tokenizer(prompt)["input_ids"])
+        return inputs, inputs["input_ids"].shape[1] - max(1, more)
 
     def conversation(self, count: int, question: str, history: Sequence[tuple[str, str]] = ()) -> list[dict[str, Any]]:
         """Turns for the chat template: instruction, earlier questions and answers, the question."""
@@ -235,8 +299,10 @@ class ChatModel:
         rest = {k: v for k, v in inputs.items() if v.shape[:2] == numbers.shape}
         return rest | {"past_key_values": prefix.fresh()}
 
-    def _say(self, turns, views: Sequence[View], max_tokens: int, watch: Watch, on_text=None) -> str:
-        """Greedy decoding of the answer to a conversation about views."""
+    def _say(
+        self, turns, views: Sequence[View], max_tokens: int, watch: Watch, on_text=None, drawn: Drawn = GREEDY
+    ) -> str:
+        """The answer to a conversation about views, the likeliest or a drawn one."""
         import torch
         from transformers import StoppingCriteria, StoppingCriteriaList, TextStreamer
 
@@ -271,11 +337,11 @@ class ChatModel:
         layers = [module for name, module in self.model.named_modules() if LAYER.fullmatch(name)]
         hooks = [layer.register_forward_pre_hook(stop_if_cancelled) for layer in layers]
         try:
-            with torch.inference_mode():
+            with torch.inference_mode(), drawn.seeded():
                 output = self.model.generate(
                     **self._after_pictures(inputs),
+                    **drawn.options,
                     max_new_tokens=max_tokens,
-                    do_sample=False,
                     num_beams=1,
                     pad_token_id=tokenizer.pad_token_id,
                     streamer=streamer,

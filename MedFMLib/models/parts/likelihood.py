@@ -1,0 +1,19 @@
+"""How likely an answer is that is already known. Knows logits and tokens; no family."""
+
+from __future__ import annotations
+
+import torch
+
+
+def mean_log_probability(model, inputs: dict, start: int) -> list[float]:
+    """For each row of `inputs`, the mean log-probability (nats) of its tokens from place `start` on, given all before them.
+
+    Args:
+        model: that generates. inputs: tensors of prompts with their answers, of equal lengths.
+    """
+    numbers = inputs["input_ids"]
+    count = numbers.shape[1] - start
+    with torch.inference_mode():
+        logits = model(**inputs, use_cache=False, logits_to_keep=count + 1).logits[:, -count - 1 : -1]
+        chances = logits.float().log_softmax(-1).gather(-1, numbers[:, start:, None])[..., 0]
+    return chances.mean(1).tolist()

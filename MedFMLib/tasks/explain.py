@@ -1,0 +1,134 @@
+"""Which pixels an answer rests on, as a volume: by attention, or by hiding one part of the picture after the other.
+
+Knows the abilities `Writes` and `Explains`, never an architecture. Attention takes one look and says where the network looked;
+hiding takes many and says what the answer depends on: the more its likelihood falls, the more it rests on that part (occlusion,
+Zeiler & Fergus, ECCV 2014). The two may differ, and neither proves that the answer is right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from ..errors import InputError
+from ..findings import Answer, Finding, Saliency
+from ..model import Explains, ModelCard
+from ..request import Request
+from ..slices import choose_slices
+from ..task import Work
+from ..view import View
+from .ask import SLICES_PER_QUESTION, views_for
+
+METHODS = ("attention", "occlusion")
+
+PARTS = 8
+"""Parts along each side of the picture that are hidden one after the other."""
+
+
+class ExplainTask:
+    """One question → its Answer, and a Saliency."""
+
+    name = "explain"
+    needs = ("writes", "explains")
+
+    def check(self, request: Request, card: ModelCard) -> None:
+        """See `Task.check`."""
+        if not request.question.strip():
+            raise InputError("There is no question to explain; type one, for example “Which organs are visible?”.")
+        if request.method not in METHODS:
+            raise InputError(f"Unknown method '{request.method}'; choose one of {', '.join(METHODS)}.")
+        choose_slices(request.image.geometry, request.slices)
+
+    def run(self, request: Request, work: Work) -> tuple[Finding, ...]:
+        """See `Task.run`."""
+        question = " ".join(request.question.split())
+        most = min(work.model.max_views, SLICES_PER_QUESTION)
+        views = views_for(request, most)
+        evidence = work.looked_at(views)
+        groups = [views] if len(views) <= most else [[view] for view in views]
+        maps: list[np.ndarray] = []
+        answers: list[str] = []
+        for number, group in enumerate(groups):
+            work.progress.stage("Reading the question")
+            answer = work.model.write(
+                group,
+                question,
+                kind="answer",
+                history=request.history,
+                max_tokens=request.max_tokens,
+                watch=work.watch(),
+            )
+            part = (number / len(groups), (number + 1) / len(groups))
+            if request.method == "attention":
+                work.progress.stage("Looking at the attention (about 1 × the time of an answer)")
+                maps += work.model.attention(group, question, answer, history=request.history, watch=work.watch(*part))
+            else:
+                hidden = [hidings(view) for view in group]
+                work.progress.stage(f"Hiding parts of the picture (about {sum(map(len, hidden))} looks)")
+                maps += [
+                    self._fall(request, work, group, place, ways, (question, answer), part)
+                    for place, ways in enumerate(hidden)
+                ]
+            answers.append(answer)
+        text = "; ".join(dict.fromkeys(answers))
+        levels, geometry = as_volume(request, views, maps)
+        work.note(
+            f"What the answer rests on was found by {request.method}; it does not prove that the answer is right."
+        )
+        return (Answer(question, text, evidence), Saliency(question, text, request.method, levels, geometry, evidence))
+
+    def _fall(self, request: Request, work: Work, group, place: int, ways, asked, part) -> np.ndarray:
+        """(PARTS, PARTS): how much less likely the answer is with each part of one picture hidden, in nats a token."""
+        model: Explains = work.model
+        shown = [list(group), *([*group[:place], hidden, *group[place + 1 :]] for _, hidden in ways)]
+        first, *rest = model.score(shown, *asked, history=request.history, watch=work.watch(*part))
+        falls = np.zeros((PARTS, PARTS), np.float32)
+        for ((row, column), _), score in zip(ways, rest, strict=True):
+            falls[row, column] = max(0.0, first - score)
+        return falls
+
+
+def hidings(view: View) -> list[tuple[tuple[int, int], View]]:
+    """((row, column), the picture with that part grey) for every part of it that shows anything."""
+    y, x = view.positions()
+    rows, columns = (np.clip((along * PARTS).astype(int), 0, PARTS - 1) for along in (y, x))
+    grey = np.rint(view.pixels.reshape(-1, 3).mean(axis=0)).astype(np.uint8)
+    found = []
+    for row in np.unique(rows):
+        for column in np.unique(columns):
+            place = np.ix_(rows == row, columns == column)
+            if np.ptp(view.pixels[place]):
+                pixels = view.pixels.copy()
+                pixels[place] = grey
+                found.append(((int(row), int(column)), replace(view, pixels=pixels)))
+    return found
+
+
+def as_volume(request: Request, views: Sequence[View], maps: Sequence[np.ndarray]):
+    """(levels, geometry) of a `Saliency` from one (h, w) map over the square of each view."""
+    image, axis = request.image.geometry, views[0].axis
+    starts = [np.rint(image.to_index(view.geometry.origin)).astype(int) for view in views]  # a region's grid is a part
+    numbers = [view.number + start[axis] for view, start in zip(views, starts, strict=True)]
+    start, stop = np.zeros(3, int), np.array(image.shape)
+    start[axis], stop[axis] = min(numbers), max(numbers) + 1
+    levels = np.zeros(tuple(stop - start), np.uint8)
+    for view, first, number, values in zip(views, starts, numbers, maps, strict=True):
+        picture = _smooth(values - values.min(), view)
+        picture = picture / max(float(picture.max()), 1e-12)
+        box = [slice(a, a + n) for a, n in zip(first, view.geometry.shape, strict=True)]
+        box[axis] = number - start[axis]
+        there = levels[tuple(box)]
+        np.maximum(there, view.to_slice(np.rint(picture * 255).astype(np.uint8)), out=there)
+    return levels, image.crop(start, stop)
+
+
+def _smooth(values: np.ndarray, view: View) -> np.ndarray:
+    """(H, W) at the view's pixels, linear between the middles of a map's cells."""
+    (y, x), (h, w) = view.positions(), values.shape
+    columns = np.stack([np.interp(x * w - 0.5, np.arange(w), row) for row in values])
+    return np.stack([np.interp(y * h - 0.5, np.arange(h), column) for column in columns.T], axis=1)
+
+
+TASK = ExplainTask()

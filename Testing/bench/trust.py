@@ -1,0 +1,102 @@
+"""What agreement, abstention and the blind control are worth on the embedded model: tables, on cases that training left out.
+
+    python Testing/bench/trust.py [--data DIR] [--per-kind 14] [--samples 10] [--save FILE] [--from FILE] [--plot FILE]
+
+Agreement: a calibration is fitted on half of the cases and judged on the other half, and the other way round.
+Blind control: the model as it is, beside the same model made to answer without the image in three ways: it is always
+shown grey, it is always shown one and the same other slice, or what its vision tower says is wiped out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+
+sys.path[:0] = [str(Path(__file__).resolve().parents[2])]
+
+import numpy as np
+
+from MedFMLib.training import bench_trust
+from MedFMLib.training.bench_runtime import open_model, shipped
+from MedFMLib.training.bench_tables import as_text
+from MedFMLib.training.bench_trust import Outcome
+from MedFMLib.training.cases import Images
+from MedFMLib.trust.diagram import reliability
+
+BLINDED = ("always shown grey", "always shown one other slice", "vision tower wiped out")
+
+
+class Blindfolded:
+    """The model, shown something else than what it is given: its answers can't come from the image."""
+
+    def __init__(self, runtime, change):
+        self._runtime, self._change = runtime, change
+
+    def write(self, views, text="", **options):
+        return self._runtime.write([self._change(view) for view in views], text, **options)
+
+    def write_many(self, views, texts, **options):
+        return self._runtime.write_many([self._change(view) for view in views], texts, **options)
+
+    def score(self, shown, text, answer, **options):
+        return self._runtime.score([[self._change(view) for view in views] for views in shown], text, answer, **options)
+
+
+def ask(options) -> dict[str, list[Outcome]]:
+    """Everything that is asked: the model as it is, and blindfolded."""
+    runtime = open_model(shipped()).runtime
+    asked = bench_trust.questions(Images(options.data).for_questions()[0], options.per_kind)
+    other = asked[0][0].view
+
+    def tell(number):
+        print(f"\r{number} of {len(asked)}", end="", file=sys.stderr, flush=True)
+
+    found = {bench_trust.AS_IT_IS: bench_trust.ask_all(runtime, asked, options.samples, 1.0, True, tell)}
+    changes = {
+        BLINDED[0]: lambda view: replace(view, pixels=np.full_like(view.pixels, 128)),
+        BLINDED[1]: lambda view: replace(other, number=0),
+    }
+    some = asked[::3]
+    for name, change in changes.items():
+        found[name] = bench_trust.ask_all(Blindfolded(runtime, change), some, blind=True)
+    core = runtime.model.get_base_model() if hasattr(runtime.model, "get_base_model") else runtime.model
+    hook = core.model.multi_modal_projector.register_forward_hook(lambda module, given, out: out * 0)
+    found[BLINDED[2]] = bench_trust.ask_all(runtime, some, blind=True)
+    hook.remove()
+    return found
+
+
+def main() -> None:
+    """Ask, or read what was asked, and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--per-kind", type=int, default=14)
+    parser.add_argument("--samples", type=int, default=10)
+    parser.add_argument("--save", type=Path)
+    parser.add_argument("--from", dest="kept", type=Path)
+    parser.add_argument("--plot", type=Path)
+    options = parser.parse_args()
+    if options.kept:
+        found = {
+            name: [Outcome(**{k: tuple(v) if isinstance(v, list) else v for k, v in o.items()}) for o in some]
+            for name, some in json.loads(options.kept.read_text()).items()
+        }
+    elif options.data.is_dir():
+        found = ask(options)
+    else:
+        sys.exit(f"There is no folder '{options.data}' with test images; give it with --data (docs/data.md).")
+    if options.save:
+        options.save.write_text(json.dumps({name: [asdict(o) for o in some] for name, some in found.items()}))
+    judged, before, after = bench_trust.judge(found[bench_trust.AS_IT_IS])
+    print(as_text(bench_trust.answered_table(judged, after)), end="\n\n")
+    print(as_text(bench_trust.error_table(judged, before, after)), end="\n\n")
+    print(as_text(bench_trust.blind_table(found)))
+    if options.plot:
+        options.plot.write_text(reliability(after, [o.right for o in judged], before))
+
+
+if __name__ == "__main__":
+    main()
