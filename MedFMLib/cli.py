@@ -34,6 +34,7 @@ from . import (
     cli_trust,
 )
 from .errors import Cancelled, InputError, MedFMError
+from .machine import keep_memory
 from .request import DEFAULT_MODEL, Request, Response, SliceChoice
 
 app = typer.Typer(
@@ -400,6 +401,7 @@ def main() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     # what libraries tell their developers is nothing that a user of the command can act on
     warnings.filterwarnings("ignore", module="(transformers|peft|bitsandbytes|torch)")
+    keep_memory()
     try:
         app()
     except MedFMError as error:

@@ -176,7 +176,9 @@ class Engine:
             progress.stage(f"Loading {card.title}")
             if doubt := _too_large(card, precision):
                 progress.note(doubt)
-            self._key, self._model = None, None  # free the old one first
+            if self._model is not None:  # free the old one first
+                self._key, self._model = None, None
+                give_back()
             self._model = self._load(card, adapter, precision, progress)
         self._key = key
         return self._model

@@ -144,6 +144,9 @@ def main() -> None:
         import msvcrt
 
         msvcrt.setmode(stdout.fileno(), os.O_BINARY)
+    from MedFMLib.machine import keep_memory
+
+    keep_memory()
     module, _, name = options.compute.partition(":")
     serve(sys.stdin.buffer, stdout, lambda: getattr(importlib.import_module(module), name)(), options.clear)
 

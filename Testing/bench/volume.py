@@ -47,6 +47,8 @@ from MedFMLib.engine import Engine
 from MedFMLib.geometry import Geometry
 from MedFMLib.image import Image
 from MedFMLib.request import Request
+from MedFMLib import machine
+getattr(machine, "keep_memory", bool)()  # as workers and the command do, where the version has it
 small = ct_phantom()
 shape = (256, 256, 200)
 index = np.ix_(*[np.arange(n) * m // n for n, m in zip(shape, small.geometry.shape)])

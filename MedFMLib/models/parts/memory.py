@@ -260,9 +260,12 @@ def give_back() -> None:
 
     import torch
 
+    from ... import machine
+
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
+    machine.trim_memory()
 
 
 def is_out_of_memory(error: BaseException) -> bool:

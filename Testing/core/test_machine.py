@@ -1,0 +1,41 @@
+"""Memory that a process of ours keeps for its next array, and gives back when asked."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+MEASURE = """
+import json, resource, sys
+import numpy as np
+from MedFMLib import machine
+kept = machine.keep_memory() if sys.argv[1] == "keep" else False
+def held():
+    return int(open("/proc/self/statm").read().split()[1])
+for _ in range(2):
+    array = np.empty(64 << 20, np.uint8); array.fill(1); del array
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(4):
+    array = np.empty(64 << 20, np.uint8); array.fill(1); del array
+faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+full = held()
+machine.trim_memory()
+print(json.dumps([kept, faults, full - held()]))
+"""
+
+
+def measured(mode: str) -> tuple[bool, int, int]:
+    """(kept, page faults of four more arrays of 64 MB, pages that trimming gave back) of a fresh process."""
+    root = Path(__file__).resolve().parents[2]
+    done = subprocess.run([sys.executable, "-c", MEASURE, mode], cwd=root, capture_output=True, text=True, check=True)
+    return tuple(json.loads(done.stdout))
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only glibc can keep memory")
+def test_freed_arrays_are_used_again_without_asking_the_system_and_given_back_when_trimmed():
+    usual, kept = measured("usual"), measured("keep")
+    assert kept[0]
+    assert kept[1] < 100 < usual[1]  # four arrays are 65,536 small pages, or 128 huge ones
+    assert kept[2] * 4096 > 60e6 > usual[2] * 4096
