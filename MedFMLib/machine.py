@@ -51,7 +51,7 @@ def keep_memory() -> bool:
     if libc is None:
         return False
     settings = ((_MMAP_THRESHOLD, 1 << 30), (_TRIM_THRESHOLD, (1 << 31) - 1), (_TOP_PAD, 1 << 26), (_ARENA_MAX, 1))
-    return all([libc.mallopt(name, value) for name, value in settings])
+    return all(libc.mallopt(name, value) for name, value in settings)
 
 
 def trim_memory() -> None:
