@@ -313,22 +313,101 @@ class KeyImage:
 
 
 @dataclass(frozen=True)
+class Link:
+    """What a sentence rests on, so that a reader can go there.
+
+    Args:
+        segment: label of the structure. slice: where it is seen best.
+        measurements: names of those whose numbers stand in the sentence.
+    """
+
+    segment: str
+    slice: SliceReference | None = None
+    measurements: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Section:
-    """A titled part of a report; paragraphs are plain text."""
+    """A titled part of a report; paragraphs are plain text.
+
+    Args:
+        links: one for each paragraph, None where it rests on nothing that can be shown; () if none does.
+    """
 
     title: str
     paragraphs: tuple[str, ...]
+    links: tuple[Link | None, ...] = ()
+
+    @property
+    def linked(self) -> tuple[tuple[str, Link | None], ...]:
+        """Paragraphs with their links."""
+        return tuple(zip(self.paragraphs, self.links or (None,) * len(self.paragraphs), strict=True))
+
+    def __post_init__(self) -> None:
+        if self.links and len(self.links) != len(self.paragraphs):
+            raise InputError(
+                f"Section '{self.title}' has {len(self.paragraphs)} paragraphs and {len(self.links)} links; give one for each."
+            )
+
+
+@dataclass(frozen=True)
+class StackSlice:
+    """One of the slices that a report's page scrolls through.
+
+    Args:
+        slice: which it is. jpeg: windowed, as displayed.
+        labels_png: of the same size, grey: 0 where there is no segment, n for the n-th of the report's `colors`.
+    """
+
+    slice: SliceReference
+    jpeg: bytes = field(repr=False)
+    labels_png: bytes = field(repr=False)
+
+
+@dataclass(frozen=True)
+class SignOff:
+    """Who took responsibility for a report's words, and when.
+
+    Args:
+        name: as the person wrote it. when: ISO 8601, UTC.
+    """
+
+    name: str
+    when: str
+
+    def __str__(self) -> str:
+        return f"{self.name}, {self.when[:16].replace('T', ' ')} UTC"
 
 
 @dataclass(frozen=True)
 class Report:
-    """A structured draft. `html` is one self-contained page, `text` the same words without pictures."""
+    """A structured report. `html` is one self-contained page, `text` the same words without pictures.
+
+    Args:
+        template: id of the template that it follows.
+        stack: slices to scroll through. colors: label → red, green, blue in 0…1, in the order of the stack's numbers.
+        table: measurements, first row the titles.
+        answers: the questions that were asked, with what was answered.
+        edited: titles of the sections that a person changed.
+        signed: None for a draft.
+    """
 
     title: str
     sections: tuple[Section, ...]
     key_images: tuple[KeyImage, ...] = ()
     text: str = ""
     html: str = field(default="", repr=False)
+    template: str = ""
+    stack: tuple[StackSlice, ...] = field(default=(), repr=False)
+    colors: dict[str, tuple[float, float, float]] = field(default_factory=dict)
+    table: tuple[tuple[str, ...], ...] = ()
+    answers: tuple[Answer, ...] = ()
+    edited: tuple[str, ...] = ()
+    signed: SignOff | None = None
+
+    def section(self, title: str) -> Section | None:
+        """A section by its title, if there is one."""
+        return next((section for section in self.sections if section.title == title), None)
 
 
 Finding = Segmentation | Boxes | Answer | Saliency | Measurement | Comparison | Report

@@ -112,6 +112,8 @@ class Request:
         references: for "compare": the healthy case that is shown, then those that are only counted.
         method: for "explain": "attention" or "occlusion".
         max_tokens: longest answer.
+        template: of a report, its id; "" for the one that suits the image.
+        indication, comparison: what a person says of why the image was made, and of earlier ones; for reports.
         model: id of a model card, or a folder.
         adapter: name of one of the model's adapters or a folder; "automatic" for whichever
             suits what is asked, "" for the card's default, "none" for none.
@@ -131,6 +133,9 @@ class Request:
     references: tuple[Reference, ...] = ()
     method: str = "attention"
     max_tokens: int = 64
+    template: str = ""
+    indication: str = ""
+    comparison: str = ""
     model: str = DEFAULT_MODEL
     adapter: str = ""
     precision: str = ""

@@ -34,6 +34,9 @@ MR_PERCENTILES = (1.0, 99.5)
 """Black is this percentile of all voxels, white that of the voxels above background; our own choice, since
 no published recipe exists for arbitrary MR units."""
 
+EDGE_LETTERS = {"axial": ("A", "P", "R", "L"), "coronal": ("S", "I", "R", "L"), "sagittal": ("S", "I", "A", "P")}
+"""Top, bottom, left, right of a displayed slice."""
+
 _ROW_DIRECTION = {"axial": (1, -1), "coronal": (2, -1), "sagittal": (2, -1)}  # RAS axis, sign, going down
 _COLUMN_DIRECTION = {"axial": (0, -1), "coronal": (0, -1), "sagittal": (1, -1)}  # going right
 

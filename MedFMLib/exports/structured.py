@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from .. import __version__
 from ..errors import InputError
-from ..findings import Code, Measurement, Segmentation
+from ..findings import Code, Measurement, Segmentation, SignOff
 from ..request import Provenance
 from .codes import CODES, UNITS
 from .segmentation import STRUCTURE
@@ -26,11 +26,13 @@ def measurement_report(
     segmentation_object,
     source: Source,
     provenance: Provenance,
+    signed: SignOff | None = None,
 ):
     """A Comprehensive 3D SR dataset.
 
     Args:
         segmentation_object: the DICOM Segmentation of the same segments.
+        signed: who verified the report that the measurements stand in; None for a draft.
 
     Raises:
         InputError: if nothing was measured.
@@ -63,10 +65,18 @@ def measurement_report(
         evidence=[*source.headers, segmentation_object],
         content=report[0],
         is_complete=True,
-        is_final=False,
-        is_verified=False,
+        is_final=signed is not None,
+        is_verified=signed is not None,
+        verifying_observer_name=_person(signed.name) if signed else None,
+        verifying_organization="not stated" if signed else None,
         **equipment_of_document(2, "MedFM measurements"),
     )
+
+
+def _person(name: str) -> str:
+    """A name as DICOM writes it: "Jane Q. Doe" → "Doe^Jane Q."."""
+    *given, family = name.replace("^", " ").replace("=", " ").split()
+    return f"{family}^{' '.join(given)}".rstrip("^")[:64]
 
 
 def _group(segment, measurements, number: int, segmentation_object, source: Source, provenance: Provenance):

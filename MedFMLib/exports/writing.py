@@ -27,14 +27,15 @@ def write_dicom(folder: Path, name: str, response: Response, source: Source) -> 
     """
     folder = make_folder(folder)
     segmentation = segmentation_object(response.segmentation, source, response.provenance)
+    report = response.report
     made = {
         "seg": segmentation,
         "sr": measurement_report(
-            response.measurements, response.segmentation, segmentation, source, response.provenance
+            response.measurements, response.segmentation, segmentation, source, response.provenance,
+            report.signed if report is not None else None,
         ),
-    }
+    }  # fmt: skip
     files: list[Path] = []
-    report = response.report
     if report is not None:
         from ..reports.pdf import as_pdf
 
@@ -43,7 +44,8 @@ def write_dicom(folder: Path, name: str, response: Response, source: Source) -> 
         if report.key_images:
             made["kos"] = key_objects(report.key_images, response.segmentation.geometry, source)
         files.append(write_bytes(folder / f"{name}.report.pdf", pdf))
-        resource = diagnostic_report(report, response.measurements, source, response.provenance, pdf)
+        state = "signed" if report.signed else "draft"
+        resource = diagnostic_report(report, response.measurements, source, response.provenance, pdf, state)
         files.append(write_text(folder / f"{name}.fhir.json", json.dumps(resource, indent=2)))
     return [*files, *(_write(folder / f"{name}.{kind}.dcm", dataset) for kind, dataset in made.items())]
 

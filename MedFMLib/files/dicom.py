@@ -27,10 +27,20 @@ SAFE_FACTS = (
     "SliceThickness",
     "MagneticFieldStrength",
     "ScanningSequence",
+    "RepetitionTime",
+    "EchoTime",
+    "InversionTime",
+    "FlipAngle",
     "KVP",
+    "ConvolutionKernel",
+    "Manufacturer",
+    "ManufacturerModelName",
     "PatientPosition",
 )
 """Header fields that describe the acquisition and identify nobody."""
+
+REASON_TAGS = ("ReasonForStudy", "ReasonForTheRequestedProcedure", "RequestedProcedureDescription")
+"""Header fields that say why the image was made: free text of the clinic, so they are no facts of the image, which travel."""
 
 HEADER_TAGS = [
     "SOPClassUID", "SeriesInstanceUID", "Modality", "Rows", "Columns", "ImagePositionPatient", "ImageOrientationPatient",
@@ -80,6 +90,16 @@ def find_slices(path: Path, series: str = "", frame: int | None = None) -> list[
     if len(slices) == 1 and int(getattr(slices[0].header, "NumberOfFrames", 1) or 1) > 1:
         return slices
     return _one_frame(_sorted(slices, path), path, frame)
+
+
+def reason_for_study(path: Path, series: str = "") -> str:
+    """What the header says of why the image was made, for the report's indication; "" if nothing."""
+    import pydicom
+
+    first = find_slices(path, series)[0]
+    header = pydicom.dcmread(first.path, stop_before_pixels=True, specific_tags=list(REASON_TAGS))
+    said = (str(getattr(header, tag, "") or "").strip() for tag in REASON_TAGS)
+    return "; ".join(dict.fromkeys(filter(None, said)))
 
 
 def find_series(path: Path, files: Sequence[Path] = ()) -> dict[str, list[Slice]]:

@@ -116,9 +116,17 @@ def _places(geometry: Geometry, world: int, start, inside: np.ndarray) -> np.nda
 
 
 def body_midline(image: Image) -> float:
-    """RAS x of the middle of what is not air, mm: the median of the foreground's centre over slices.
+    """RAS x of the middle of what is not air, mm: the middle of `body_span`."""
+    return sum(body_span(image, 0)) / 2
+
+
+def body_span(image: Image, world: int) -> tuple[float, float]:
+    """(lowest, highest) RAS mm of what is not air along one world axis, a hundredth on either side left aside as noise.
 
     Falls back on the grid's centre when nothing stands out.
+
+    Args:
+        world: 0 left–right, 1 back–front, 2 foot–head.
     """
     values = image.scalars
     step = max(1, round((values.size / 1e6) ** (1 / 3)))
@@ -130,14 +138,14 @@ def body_midline(image: Image) -> float:
         threshold = low + 0.1 * (high - low)
     there = coarse > threshold
     if np.count_nonzero(there) < 50:
-        return float(image.geometry.center[0])
+        return (float(image.geometry.center[world]),) * 2
     affine = image.geometry.affine.copy()
     affine[:3, :3] *= step
-    x = _along(Geometry(coarse.shape, affine), 0, (0, 0, 0), coarse.shape)
+    x = _along(Geometry(coarse.shape, affine), world, (0, 0, 0), coarse.shape)
     across = tuple(axis for axis in range(3) if x.shape[axis] == 1)
     counts = there.sum(axis=across, keepdims=True).ravel()
     low, high = _percentiles(x.ravel(), counts, (1, 99))
-    return float((low + high) / 2)
+    return float(low), float(high)
 
 
 def _percentiles(values: np.ndarray, counts: np.ndarray, percents) -> np.ndarray:

@@ -6,7 +6,8 @@ import numpy as np
 
 from ..findings import Measurement, Segment, Segmentation
 from ..image import Image
-from .basic import HU, measure
+from .basic import HU, body_span, measure
+from .position import METHOD, position_words
 from .shape import border_points, in_plane, longest_diameter, surface_area, touches_edge
 
 EVERYDAY = (
@@ -26,15 +27,16 @@ def measure_fully(segmentation: Segmentation, image: Image) -> tuple[Measurement
         image: scalar volume.
     """
     basic = measure(segmentation, image)
+    spans = [body_span(image, world) for world in range(3)]
     results: list[Measurement] = []
     for segment in segmentation.segments:
         own = [m for m in basic if m.segment == segment.label]
         if own:
-            results += [*own, *_more(segment, segmentation, image, own[-1].value)]
+            results += [*own, *_more(segment, segmentation, image, own[-1].value, spans)]
     return tuple(results)
 
 
-def _more(segment: Segment, segmentation: Segmentation, image: Image, side) -> list[Measurement]:
+def _more(segment: Segment, segmentation: Segmentation, image: Image, side: str, spans) -> list[Measurement]:
     geometry, start, inside = segmentation.geometry, segment.boxed.start, segment.boxed.inside
     values = image.scalars[segment.boxed.box][inside]
     unit = HU if image.modality == "CT" else ""
@@ -65,6 +67,7 @@ def _more(segment: Segment, segmentation: Segmentation, image: Image, side) -> l
             for letter, value in zip("RAS", center, strict=True)
         ),
     ]
+    made.append(result("position", position_words(center, side, spans), "", METHOD))
     if touches_edge(segment.mask):
         made.append(result("cut off", "at the image's edge", "", "a voxel lies on the edge, so sizes are lower bounds"))
     return made

@@ -24,12 +24,13 @@ NARROW = 8
 SIGNS = {"≥": ">=", "≤": "<=", "→": "->", "−": "-", "≈": "~", "●": "•", "″": '"', "′": "'"}
 
 
-def as_pdf(report: Report, measurements: Sequence[Measurement] = (), signed: str = "") -> bytes:
+def as_pdf(report: Report, measurements: Sequence[Measurement] = ()) -> bytes:
     """The document.
+
+    Every page says who signed it and when, or that it is a draft.
 
     Args:
         measurements: for the table after the findings.
-        signed: who signed and when; "" for a draft, which every page says.
 
     Raises:
         ModelError: if reportlab is missing.
@@ -57,7 +58,7 @@ def as_pdf(report: Report, measurements: Sequence[Measurement] = (), signed: str
     def text(words: str, style=body):
         return Paragraph(escape(printable(words)), style)
 
-    state = f"Signed: {signed}" if signed else "DRAFT, not signed"
+    state = f"Signed: {report.signed}" if report.signed else "DRAFT, not signed"
     story = [text(report.title, title), text(f"{NOTICE} {state}.", notice)]
     for section in report.sections:
         style = small if section.title in quiet else body

@@ -11,10 +11,7 @@ from ..findings import KeyImage, Segment, Segmentation
 from ..image import Image
 from ..slices import display_mask
 from ..task import reference
-from ..view import Window, make_view, window_for
-
-EDGE_LETTERS = {"axial": ("A", "P", "R", "L"), "coronal": ("S", "I", "R", "L"), "sagittal": ("S", "I", "A", "P")}
-"""Top, bottom, left, right of a displayed slice."""
+from ..view import EDGE_LETTERS, Window, make_view, window_for
 
 DISPLAY_CT = Window(((-160.0, 240.0),))
 LUNG_CT = Window(((-1250.0, 250.0),))
@@ -55,7 +52,7 @@ def key_image(image: Image, plane: str, number: int, segments: Sequence[Segment]
     view = make_view(image, plane, number, window)
     height, width = view.height_and_width
     rows, columns = max(1, round(size * height / view.side)), max(1, round(size * width / view.side))
-    plain = _resize(view.pixels, rows, columns)
+    plain = resize(view.pixels, rows, columns)
     overlay = plain.astype(np.float32)
     for segment in segments:
         mask = _resize_mask(display_mask(segment.mask, image.geometry, plane, number), rows, columns)
@@ -100,7 +97,17 @@ def _ct_window(segments: Sequence[Segment], number: int, image: Image, plane: st
     return LUNG_CT if lung > other else DISPLAY_CT
 
 
-def _resize(pixels: np.ndarray, rows: int, columns: int) -> np.ndarray:
+def display_window(image: Image, segmentation: Segmentation) -> Window:
+    """For scrolling through a volume: one window for all slices, that of the lungs where they are most of what was found."""
+    if image.modality != "CT":
+        return window_for(image)
+    voxels = {s.label: int(s.boxed.inside.sum()) for s in segmentation.segments}
+    lung = sum(count for label, count in voxels.items() if "lung" in label)
+    return LUNG_CT if 2 * lung > sum(voxels.values()) else DISPLAY_CT
+
+
+def resize(pixels: np.ndarray, rows: int, columns: int) -> np.ndarray:
+    """(H, W, 3) uint8 at another sampling."""
     from PIL import Image as Picture
 
     return np.asarray(

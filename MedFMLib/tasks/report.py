@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from ..findings import Answer, Finding, Measurement, Report, Segmentation
+from ..findings import Answer, Finding, Measurement, Segmentation
 from ..measure import measure_fully
 from ..model import ModelCard
-from ..reports.document import make_report
+from ..reports.document import Material, make_report
 from ..reports.pictures import choose_slices_to_show, key_image
+from ..reports.stack import make_stack
+from ..reports.templates import choose_template
 from ..request import Request
 from ..slices import choose_slices
 from ..statements import check, fill
@@ -25,6 +27,7 @@ class ReportTask:
         """See `Task.check`."""
         choose_slices(request.image.geometry, request.slices)
         labels_for(request, card)
+        choose_template(request.template, request.image.modality, ())
 
     def run(self, request: Request, work: Work) -> tuple[Finding, ...]:
         """See `Task.run`."""
@@ -53,10 +56,13 @@ class ReportTask:
         for number, labels in shown:
             segments = [s for s in segmentation.segments if s.label in labels]
             pictures.append(key_image(image, plane, number, segments))
-        colors = {s.label: s.color for s in segmentation.segments}
-        report: Report = make_report(
-            image, work.card, measurements, missing, description, answers, pictures, colors, work.provenance()
-        )
+        stack = make_stack(image, segmentation, plane, [number for number, _ in shown])
+        material = Material(
+            image, work.card, segmentation, measurements, missing, answers, pictures, work.provenance(), plane,
+            description, reference(middle), stack,
+        )  # fmt: skip
+        template = choose_template(request.template, image.modality, sorted(found))
+        report = make_report(material, template, request)
         return (report, segmentation, *measurements, *answers_seen)
 
 

@@ -26,9 +26,11 @@ from MedFMLib.files.segmentations import read_segmentation
 from MedFMLib.findings import Answer, Segment, Segmentation
 from MedFMLib.geometry import Geometry, lps_from_ras
 from MedFMLib.measure import measure
-from MedFMLib.reports.document import make_report
+from MedFMLib.reports.document import Material, make_report
 from MedFMLib.reports.pictures import choose_slices_to_show, key_image
-from MedFMLib.request import Provenance, Response
+from MedFMLib.reports.stack import make_stack
+from MedFMLib.reports.templates import choose_template
+from MedFMLib.request import Provenance, Request, Response
 from MedFMLib.terminology import structure
 
 KINDS = ("seg", "sr", "pdf", "kos")
@@ -61,11 +63,13 @@ def respond(image) -> Response:
     measurements = measure(segmentation, image)
     provenance = Provenance("report", "medfm-tiny", "abc123", "nf4", started="2026-11-24T00:00:00+00:00")
     pictures = [key_image(image, "axial", n, segments) for n, _ in choose_slices_to_show(segmentation, "axial")]
-    colors = {s.label: s.color for s in segments}
-    report = make_report(
-        image, registry.card("medfm-tiny"), measurements, ["spleen"], "Größe ≥ 3 – “quoted”", [Answer("What?", "A liver.")],
-        pictures, colors, provenance,
+    material = Material(
+        image, registry.card("medfm-tiny"), segmentation, measurements, ["spleen"], [Answer("What?", "A liver.")], pictures,
+        provenance, "axial", "Größe ≥ 3 – “quoted”", stack=make_stack(image, segmentation, "axial"),
     )  # fmt: skip
+    report = make_report(
+        material, choose_template("", image.modality, ["left lung", "liver"]), Request("report", image)
+    )
     return Response((report, segmentation, *measurements), provenance)
 
 

@@ -216,9 +216,11 @@ def test_a_report_has_its_sections_numbers_pictures_and_provenance(monkeypatch):
     response = engine(model, monkeypatch).run(Request("report", image, history=(("What?", "A liver."),)))
     report = response.report
     titles = [s.title for s in report.sections]
-    assert titles == ["Technique", "Findings", "Impression", "Questions and answers", "Limitations", "Provenance"]
+    assert titles == [
+        "Indication", "Technique", "Comparison", "Findings", "Impression", "Questions and answers", "Limitations", "Provenance",
+    ]  # fmt: skip
     volume = next(m for m in response.measurements if (m.segment, m.name) == ("liver", "volume"))
-    findings = report.sections[1].paragraphs
+    findings = report.section("Findings").paragraphs
     assert any(re.match(rf"Liver: {volume.value:.0f} mL, .*mean 90 ± 1 HU; lies on the right", p) for p in findings), (
         findings
     )

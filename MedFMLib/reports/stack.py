@@ -1,0 +1,71 @@
+"""The slices that a report's page scrolls through: small pictures, and beside each which segment is where. Knows no page."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..findings import Segmentation, StackSlice
+from ..image import Image
+from ..slices import display_mask
+from ..task import reference
+from ..view import make_view
+from .pictures import display_window, resize
+
+MOST = 40
+SIDE = 320
+"""Slices at most, and pixels along the longer side: about a megabyte and a half in all."""
+
+
+def make_stack(
+    image: Image, segmentation: Segmentation, plane: str, chosen: Sequence[int] = ()
+) -> tuple[StackSlice, ...]:
+    """Evenly spaced slices through what was segmented, a little beyond on either side; and those that were chosen.
+
+    Args:
+        plane: axial, coronal or sagittal. chosen: slice numbers that must be among them, such as those of key images.
+    """
+    geometry = image.geometry
+    axis = geometry.index_axis(plane)
+    count = geometry.shape[axis]
+    boxes = [segment.boxed.box[axis] for segment in segmentation.segments if segment.boxed.inside.any()]
+    first = min((box.start for box in boxes), default=0)
+    last = max((box.stop for box in boxes), default=count) - 1
+    beyond = max(1, (last - first) // 20)
+    first, last = max(0, first - beyond), min(count - 1, last + beyond)
+    step = max(1, -(-(last - first + 1) // max(1, MOST - len(set(chosen)))))
+    numbers = sorted({*range(first, last + 1, step), *(n for n in chosen if 0 <= n < count)})
+    window = display_window(image, segmentation)
+    return tuple(_slice(image, segmentation, plane, number, axis, window) for number in numbers)
+
+
+def _slice(image: Image, segmentation: Segmentation, plane: str, number: int, axis: int, window) -> StackSlice:
+    view = make_view(image, plane, number, window)
+    height, width = view.height_and_width
+    rows, columns = max(1, round(SIDE * height / view.side)), max(1, round(SIDE * width / view.side))
+    labels = np.zeros((rows, columns), np.uint8)
+    for n, segment in enumerate(segmentation.segments[:255], start=1):
+        box = segment.boxed.box[axis]
+        if box.start <= number < box.stop:
+            mask = display_mask(segment.mask, image.geometry, plane, number)
+            if mask.any():
+                labels[_nearest(mask, rows, columns)] = n
+    return StackSlice(
+        reference(view), _encode(resize(view.pixels, rows, columns), "JPEG", quality=82), _encode(labels, "PNG")
+    )
+
+
+def _nearest(mask: np.ndarray, rows: int, columns: int) -> np.ndarray:
+    """A mask at another sampling, each pixel that of its middle."""
+    at = [((np.arange(n) + 0.5) * m / n).astype(int) for n, m in zip((rows, columns), mask.shape, strict=True)]
+    return mask[np.ix_(*at)]
+
+
+def _encode(pixels: np.ndarray, kind: str, **options) -> bytes:
+    from PIL import Image as Picture
+
+    stream = io.BytesIO()
+    Picture.fromarray(np.ascontiguousarray(pixels)).save(stream, kind, optimize=True, **options)
+    return stream.getvalue()

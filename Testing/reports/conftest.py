@@ -1,0 +1,50 @@
+"""A report of a phantom, as the task makes it of a scripted model."""
+
+import numpy as np
+import pytest
+from phantoms import ct_phantom
+
+from MedFMLib import registry
+from MedFMLib.findings import Answer, Segment, Segmentation, SliceReference
+from MedFMLib.measure import measure_fully
+from MedFMLib.reports.document import Material, make_report
+from MedFMLib.reports.pictures import choose_slices_to_show, key_image
+from MedFMLib.reports.stack import make_stack
+from MedFMLib.reports.templates import choose_template
+from MedFMLib.request import Provenance, Request, Response
+from MedFMLib.terminology import structure
+
+
+def respond(image, answers=(), template="", **request) -> Response:
+    """A response with a report on the parts of the CT phantom."""
+    right = (
+        np.arange(image.geometry.shape[0])[:, None, None] < image.geometry.shape[0] / 2
+    )  # the phantom's x runs to the left
+    lungs = (image.scalars > -900) & (image.scalars < -700)
+    masks = {"liver": image.scalars == 90, "left lung": lungs & ~right, "right lung": lungs & right}
+    segments = []
+    for label, mask in masks.items():
+        known = structure(label)
+        segments.append(Segment(label, mask, known.color, known.category, known.code, known.side))
+    segmentation = Segmentation(tuple(segments), image.geometry)
+    measurements = measure_fully(segmentation, image)
+    provenance = Provenance("report", "medfm-tiny", "abc123", "nf4", started="2026-11-24T00:00:00+00:00")
+    shown = choose_slices_to_show(segmentation, "axial")
+    pictures = [key_image(image, "axial", n, segmentation.segments) for n, _ in shown]
+    material = Material(
+        image, registry.card("medfm-tiny"), segmentation, measurements, ["spleen"], answers, pictures, provenance, "axial",
+        "axial CT", SliceReference("axial", shown[0][0], (0.0, 0.0, 0.0)),
+        make_stack(image, segmentation, "axial", [n for n, _ in shown]),
+    )  # fmt: skip
+    labels = [s.label for s in segmentation.segments]
+    report = make_report(
+        material, choose_template(template, image.modality, labels), Request("report", image, **request)
+    )
+    return Response((report, segmentation, *measurements), provenance)
+
+
+@pytest.fixture
+def response():
+    """See `respond`, with a question that was asked."""
+    seen = (SliceReference("axial", 5, (1.0, 2.0, 3.0)),)
+    return respond(ct_phantom(), [Answer("Which organs are visible?", "The liver.", seen)])
