@@ -30,6 +30,7 @@ from . import (
     cli_guard,
     cli_marks,
     cli_plan,
+    cli_report,
     cli_serve,
     cli_trust,
 )
@@ -52,6 +53,9 @@ app.add_typer(cli_trust.app, name="trust")
 app.command()(cli_serve.serve)
 app.command()(cli_batch.batch)
 app.command()(cli_export.measure)
+app.command()(cli_report.sign)
+app.command()(cli_report.patient)
+app.command()(cli_report.templates)
 app.command()(cli_export.export)
 app.add_typer(cli_endpoints.app, name="endpoints")
 out, err = Console(), Console(stderr=True)
@@ -306,18 +310,25 @@ def report(
     plane: Plane = "", first: First = -1, last: Last = -1, step: Step = 0,
     modality: Modality = "", frame: Frame = -1, series: Series = "", server: cli_serve.Url = "", as_json: Json = False,
     dicom: Annotated[bool, typer.Option("--dicom", help="Of a DICOM series: SEG, SR, key images, PDF, FHIR, too.")] = False,
+    template: Annotated[str, typer.Option(help="Layout, see `medfm templates`; chosen by what is found if left out.")] = "",
+    indication: Annotated[str, typer.Option(help="Why the image was made; what a DICOM header says of it if left out.")] = "",
+    comparison: Annotated[str, typer.Option(help="Earlier images, in words.")] = "",
+    for_patient: Annotated[bool, typer.Option("--patient", help="Also NAME.patient.html, in plain words.")] = False,
 ) -> None:  # fmt: skip
-    """Draft a report; writes NAME.report.html, NAME.report.txt and NAME.seg.nrrd."""
+    """Draft a report: NAME.report.html and .txt, NAME.seg.nrrd, and NAME.medfm-report to change and sign (`medfm sign`)."""
     from .files import output_name, write_segmentation, write_text
+    from .reports.revising import SUFFIX, keep
 
     folder = _folder(output)
+    indication = indication or ("" if server else cli_report.reason(image, series))
     if dicom:
         from .exports import read_source, write_dicom
 
         source = read_source(image, series=series, frame=None if frame < 0 else frame)
     request = Request(
         "report", _read(image, modality, frame, series), labels=tuple(labels or ()), refine=refine, model=model,
-        adapter=adapter, precision=precision, slices=SliceChoice(plane, first, last, step),
+        adapter=adapter, precision=precision, slices=SliceChoice(plane, first, last, step), template=template,
+        indication=indication, comparison=comparison,
     )  # fmt: skip
     response, _ = _run(request, as_json, server=server)
     name = output_name(image)
@@ -325,7 +336,10 @@ def report(
         write_text(folder / f"{name}.report.html", response.report.html),
         write_text(folder / f"{name}.report.txt", response.report.text),
         write_segmentation(folder / f"{name}.seg.nrrd", response.segmentation, response.provenance),
+        keep(folder / f"{name}{SUFFIX}", response),
     ]
+    if for_patient:
+        files.append(cli_report.write_leaflet(folder / f"{name}.patient.html", response))
     if dicom:
         files += write_dicom(folder, name, response, source)
     if not as_json:

@@ -388,6 +388,7 @@ class Report:
         stack: slices to scroll through. colors: label → red, green, blue in 0…1, in the order of the stack's numbers.
         table: measurements, first row the titles.
         answers: the questions that were asked, with what was answered.
+        missing: structures that were looked for and not seen. modality: of the image, e.g. "CT".
         edited: titles of the sections that a person changed.
         signed: None for a draft.
     """
@@ -402,6 +403,8 @@ class Report:
     colors: dict[str, tuple[float, float, float]] = field(default_factory=dict)
     table: tuple[tuple[str, ...], ...] = ()
     answers: tuple[Answer, ...] = ()
+    missing: tuple[str, ...] = ()
+    modality: str = ""
     edited: tuple[str, ...] = ()
     signed: SignOff | None = None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -55,6 +56,17 @@ def split_side(label: str) -> tuple[str, str]:
 def is_known(name: str) -> bool:
     """Is it a structure of the terminology, without its side and in the singular or plural?"""
     return name.lower() in _aliases() or name.lower().removesuffix("s") in _aliases()
+
+
+def structures_in(text: str) -> list[str]:
+    """Names, without side, of known structures that a text mentions; the longest where one name holds another."""
+    low = text.lower()
+    found: list[tuple[int, str]] = []
+    for alias in sorted(_aliases(), key=len, reverse=True):
+        for match in re.finditer(rf"\b{re.escape(alias)}(?:e?s)?\b", low):
+            found.append((match.start(), _aliases()[alias]))
+            low = low[: match.start()] + " " * len(match[0]) + low[match.end() :]
+    return list(dict.fromkeys(name for _, name in sorted(found)))
 
 
 def normalize(label: str) -> str:

@@ -60,6 +60,8 @@ def make_report(material: Material, template: Template, request: Request) -> Rep
         colors={s.label: tuple(s.color) for s in material.segmentation.segments},
         table=(tuple(table[0]), *map(tuple, table[1])) if table[1] else (),
         answers=tuple(material.answers),
+        missing=tuple(material.missing),
+        modality=material.image.modality,
     )
     return rendered(report)
 

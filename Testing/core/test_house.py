@@ -41,6 +41,7 @@ FLOORS = (
         "guard",
         "trust",
         "healthy",
+        "patient",
     ),
     (
         "engine",
@@ -63,6 +64,7 @@ FLOORS = (
         "cli_marks",
         "cli_models",
         "cli_plan",
+        "cli_report",
         "cli_serve",
         "cli_store",
         "cli_trust",

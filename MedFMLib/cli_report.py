@@ -1,0 +1,135 @@
+"""`medfm sign`, `medfm patient` and `medfm templates`: what is done with a drafted report. Knows options and printing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from .errors import InputError
+
+out = Console()
+Kept = Annotated[Path, typer.Argument(metavar="REPORT", help="NAME.medfm-report, which `medfm report` wrote.")]
+Output = Annotated[
+    Path | None, typer.Option("--output", "-o", help="Folder for the files; beside the report if left out.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, nothing else.")]
+
+
+def sign(
+    report: Kept,
+    by: Annotated[
+        str, typer.Option("--by", help="Who read the images and signs; left out, the report stays a draft.")
+    ] = "",
+    changes: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="SECTION=TEXT, such as 'Impression=Normal.'; @FILE reads the text. Repeat."),
+    ] = None,
+    series: Annotated[
+        Path | None,
+        typer.Option("--dicom", help="The DICOM series: writes SEG, SR, key images, PDF and FHIR of its study, too."),
+    ] = None,
+    output: Output = None,
+    as_json: Json = False,
+) -> None:
+    """Change sections of a drafted report, sign it, and write its page, text, PDF and, if asked, DICOM objects."""
+    from .exports import read_source, write_dicom
+    from .files import write_bytes, write_text
+    from .files.writing import make_folder
+    from .reports.pdf import as_pdf
+    from .reports.revising import SUFFIX, edit, keep, kept, with_report
+    from .reports.revising import sign as signed
+
+    response = kept(report)
+    now = edit(response.report, dict(_change(text) for text in changes or ()))
+    now = signed(now, by) if by else now
+    response = with_report(response, now)
+    source = read_source(series) if series is not None else None
+    folder = make_folder(output) if output is not None else report.parent
+    name = report.name.removesuffix(SUFFIX)
+    files = [
+        write_text(folder / f"{name}.report.html", now.html),
+        write_text(folder / f"{name}.report.txt", now.text),
+        keep(folder / f"{name}{SUFFIX}", response),
+    ]
+    if source is not None:
+        files += write_dicom(folder, name, response, source)
+    else:
+        files.append(write_bytes(folder / f"{name}.report.pdf", as_pdf(now, response.measurements)))
+    state = f"signed: {now.signed}" if now.signed else "draft"
+    _tell(files, as_json, state=state)
+
+
+def _change(text: str) -> tuple[str, str]:
+    """ "Section=text" → both."""
+    title, equals, words = text.partition("=")
+    if not equals:
+        raise InputError(f"'{text}' is no change; write SECTION=TEXT, for example --set 'Impression=Normal.'.")
+    if words.startswith("@"):
+        try:
+            words = Path(words[1:]).read_text(encoding="utf-8")
+        except (OSError, ValueError) as error:
+            raise InputError(f"The text '{words[1:]}' can't be read ({error}); give a text file in UTF-8.") from error
+    return title.strip(), words
+
+
+def patient(
+    report: Kept,
+    text: Annotated[
+        Path | None,
+        typer.Option(help="The clinician's own plain sentences, one a line, in place of those that are made."),
+    ] = None,
+    language: Annotated[str, typer.Option(help="Of the words.")] = "en",
+    output: Output = None,
+    as_json: Json = False,
+) -> None:
+    """Write the version for the patient; refused if it is hard to read, or says more, less or else than the report."""
+    from .files.writing import make_folder
+    from .reports.revising import SUFFIX, kept
+
+    response = kept(report)
+    own = _change(f"text=@{text}")[1] if text is not None else ""
+    folder = make_folder(output) if output is not None else report.parent
+    path = write_leaflet(folder / f"{report.name.removesuffix(SUFFIX)}.patient.html", response, language, own)
+    _tell([path], as_json)
+
+
+def write_leaflet(path: Path, response, language: str = "en", own: str = "") -> Path:
+    """The patient's page as a file."""
+    from .files import write_text
+    from .patient import make_leaflet
+
+    return write_text(path, make_leaflet(response, language, own).html)
+
+
+def templates(as_json: Json = False) -> None:
+    """The layouts that a report can have; a clinic's own lie in its settings' folder `report-templates`."""
+    from .reports.templates import templates as all_templates
+
+    known = all_templates()
+    if as_json:
+        print(json.dumps({name: template.about for name, template in known.items()}, indent=2))
+        return
+    for name, template in known.items():
+        out.print(f"[bold]{name}[/bold]  {template.about}", highlight=False)
+
+
+def reason(image: Path, series: str) -> str:
+    """What a DICOM header says of why the image was made; "" for other files."""
+    from .files.dicom import reason_for_study
+
+    try:
+        return reason_for_study(image, series)
+    except InputError:
+        return ""
+
+
+def _tell(files: list[Path], as_json: bool, **more: str) -> None:
+    if as_json:
+        print(json.dumps({"files": [str(path) for path in files], **more}, indent=2))
+        return
+    for path in files:
+        out.print(f"Wrote {path}", highlight=False, soft_wrap=True)

@@ -1,0 +1,63 @@
+"""Plain names and explanations, one JSON file a language. Knows the file's form; nothing of reports."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+from .. import resources
+from ..errors import ModelError
+from ..terminology import normalize, split_side
+
+
+@dataclass(frozen=True)
+class Glossary:
+    """The words of one language.
+
+    Args:
+        structures: name without side → {"plain": name for people, "what": one or two sentences}.
+        terms: other words → what they mean.
+        labels: headings. made: modality → how the pictures were made. sentences: patterns with {gaps}.
+        ask: questions for the doctor. important: what must stand on every page.
+    """
+
+    structures: dict[str, dict[str, str]]
+    terms: dict[str, str]
+    labels: dict[str, str]
+    made: dict[str, str]
+    sentences: dict[str, str]
+    ask: tuple[str, ...]
+    important: tuple[str, ...]
+
+    def plain(self, label: str) -> str:
+        """What people call a structure: "left kidney", "windpipe"; its own name where nobody wrote a plain one."""
+        side = split_side(normalize(label))[0]
+        return f"{self.labels[side]} {self.name(label)}" if side else self.name(label)
+
+    def name(self, label: str) -> str:
+        """The same without its side."""
+        name = split_side(normalize(label))[1]
+        return self.structures.get(name, {"plain": name})["plain"]
+
+    def what(self, label: str) -> str:
+        """What a structure is, or "" if nobody wrote it."""
+        return self.structures.get(split_side(normalize(label))[1], {}).get("what", "")
+
+
+@lru_cache(maxsize=4)
+def glossary(language: str = "en") -> Glossary:
+    """The words of a language.
+
+    Raises:
+        ModelError: there is no such language, or its file is damaged.
+    """
+    try:
+        content = resources.load_json("patient", f"{language}.json")
+        names = ("structures", "terms", "labels", "made", "sentences")
+        return Glossary(
+            **{n: content[n] for n in names}, ask=tuple(content["ask"]), important=tuple(content["important"])
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(
+            f"The plain words for '{language}' can't be read ({error}); English is 'en', or install MedFM again."
+        ) from error

@@ -1,0 +1,103 @@
+"""The page that a patient takes home: opens by a double click, fetches nothing. Says what was found, never what it means."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import date
+
+from .. import resources
+from ..errors import InputError
+from ..findings import Answer, Report
+from ..guard import Guard
+from ..reports.page import data, hex_color, script_hash, template
+from ..request import Response
+from ..view import EDGE_LETTERS
+from .checking import Checked, check
+from .glossary import Glossary, glossary
+from .pictures import most_telling, named
+from .wording import plain_lines
+
+
+@dataclass(frozen=True)
+class Leaflet:
+    """A patient's version.
+
+    Args:
+        html: one self-contained page. text: its sentences. checked: what the gate found.
+    """
+
+    html: str
+    text: str
+    checked: Checked
+
+
+def make_leaflet(response: Response, language: str = "en", own: str = "", made: date | None = None) -> Leaflet:
+    """The patient's version of a report.
+
+    Args:
+        own: sentences of the clinician's own, one a line, in place of those made from the measurements.
+        made: day of the page, today if left out.
+
+    Raises:
+        InputError: without a report, or if a text did not pass the gate: it says why.
+        ModelError: if a package or the language is missing.
+    """
+    report = response.report
+    if report is None:
+        raise InputError("The patient's version is made of a report; draft one first.")
+    words = glossary(language)
+    lines = tuple(line.strip() for line in own.splitlines() if line.strip())
+    lines = lines or plain_lines(response.measurements, report.missing, words)
+    text = "\n".join([*lines, words.sentences["doctor"]])
+    checked = check(text, response.measurements, report.missing, words, language)
+    if not checked.passed:
+        more = f" (and {len(checked.problems) - 1} more)" if len(checked.problems) > 1 else ""
+        raise InputError(f"The text can't be given to a patient: {checked.problems[0]}{more} Change it and try again.")
+    count = len({m.segment for m in response.measurements})
+    which = "parts" if count > 1 else "part" if count else "none"
+    html = _page(report, words, lines, words.sentences[which].format(count=count), language, made or date.today())
+    return Leaflet(html, text, checked)
+
+
+def asked(answers: tuple[Answer, ...], language: str = "en") -> list[dict[str, str]]:
+    """What was asked and what a patient may read of it: the answer, or the guard's words in its place."""
+    guard = Guard(language)
+    kept = []
+    for answer in answers:
+        verdict = guard.question(answer.question)
+        verdict = guard.answer(answer.question, answer.text) if verdict.allowed else verdict
+        kept.append({"question": answer.question, "answer": answer.text if verdict.allowed else verdict.text})
+    return kept
+
+
+def _page(report: Report, words: Glossary, lines, intro: str, language: str, made: date) -> str:
+    names = {n: words.plain(label) for n, label in enumerate(report.colors, start=1)}
+    colors = {n: tuple(round(255 * c) for c in color) for n, color in enumerate(report.colors.values(), start=1)}
+    pictures = [
+        {"png": data(named(part, names, colors)), "name": str(part.slice)} for part in most_telling(report.stack)
+    ]
+    explained = {words.name(label): words.what(label) for label in report.colors}
+    script = resources.path("reports", "viewer.js").read_text(encoding="utf-8").strip()
+    return template("patient.html.j2").render(
+        language=language,
+        labels=words.labels,
+        made=words.made.get(report.modality, words.made["other"]),
+        day=made.isoformat(),
+        intro=intro,
+        lines=lines,
+        doctor=words.sentences["doctor"],
+        pictures=pictures,
+        legend_colors={words.plain(label): hex_color(color) for label, color in report.colors.items()},
+        asked=asked(report.answers, language),
+        ask=words.ask,
+        structures={name: what for name, what in explained.items() if what},
+        terms=words.terms,
+        important=words.important,
+        stack=[{"name": str(s.slice), "jpeg": data(s.jpeg), "labels": data(s.labels_png)} for s in report.stack],
+        start=len(report.stack) // 2,
+        edges=EDGE_LETTERS[report.stack[0].slice.plane] if report.stack else (),
+        legend=json.dumps([[names[n], list(colors[n])] for n in names]),
+        script=script,
+        script_hash=script_hash(script),
+    )

@@ -1,0 +1,98 @@
+"""A report's slices with the plain names of the structures written on them. Knows small pictures; nothing of volumes."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from ..findings import StackSlice
+
+LARGER = 2
+"""How much larger than the stack's slices the pictures are, so that names can be read."""
+
+LEAST_SHARE = 0.002
+"""Of a picture that a structure must fill to be named on it."""
+
+
+def most_telling(stack: Sequence[StackSlice], count: int = 2) -> list[StackSlice]:
+    """Slices that together show the most structures, in order."""
+    shown = []
+    for part in stack:
+        numbers, sizes = np.unique(_labels(part), return_counts=True)
+        shown.append({int(n) for n, size in zip(numbers, sizes, strict=True) if n and size >= LEAST_SHARE * sum(sizes)})
+    chosen: list[int] = []
+    seen: set[int] = set()
+    while len(chosen) < count and stack:
+        best = max(range(len(stack)), key=lambda n: (len(shown[n] - seen), len(shown[n])))
+        if chosen and not shown[best] - seen:
+            break
+        chosen.append(best)
+        seen |= shown[best]
+    return [stack[n] for n in sorted(chosen)]
+
+
+def named(part: StackSlice, names: Mapping[int, str], colors: Mapping[int, tuple[int, int, int]]) -> bytes:
+    """PNG of a slice with outlines, and beside each structure its name.
+
+    Args:
+        names, colors: number in the labels → what is written, and red, green, blue in 0…255.
+    """
+    from PIL import Image as Picture
+    from PIL import ImageDraw, ImageFont
+
+    picture = Picture.open(io.BytesIO(part.jpeg)).convert("RGB")
+    size = (picture.width * LARGER, picture.height * LARGER)
+    canvas = np.asarray(picture.resize(size, Picture.Resampling.BICUBIC)).copy()
+    labels = np.kron(_labels(part), np.ones((LARGER, LARGER), np.uint8))
+    for number, color in colors.items():
+        mask = labels == number
+        canvas[mask & ~_eroded(mask)] = color
+    drawn = Picture.fromarray(canvas)
+    pen, font = ImageDraw.Draw(drawn), ImageFont.load_default(size=17)
+    taken: list[tuple[float, float, float, float]] = []
+    for number, name in names.items():
+        mask = labels == number
+        if mask.sum() < LEAST_SHARE * mask.size:
+            continue
+        box = _free_place(pen, name, font, _middle(mask), drawn.size, taken)
+        if box is not None:
+            taken.append(box)
+            pen.text(box[:2], name, fill=(255, 255, 255), font=font, stroke_width=2, stroke_fill=(0, 0, 0))
+    stream = io.BytesIO()
+    drawn.save(stream, "PNG", optimize=True)
+    return stream.getvalue()
+
+
+def _labels(part: StackSlice) -> np.ndarray:
+    from PIL import Image as Picture
+
+    return np.asarray(Picture.open(io.BytesIO(part.labels_png)))
+
+
+def _middle(mask: np.ndarray) -> tuple[float, float]:
+    """(x, y) of the pixel of a mask that is nearest to the middle of all."""
+    places = np.argwhere(mask)
+    y, x = places[np.abs(places - places.mean(axis=0)).sum(axis=1).argmin()]
+    return float(x), float(y)
+
+
+def _free_place(pen, name: str, font, middle, size, taken) -> tuple[float, float, float, float] | None:
+    """(left, top, right, bottom) of a name near a place, inside the picture and over no other name; None if there is none."""
+    _, _, width, height = pen.textbbox((0, 0), name, font=font)
+    for down in (0, 1, -1, 2, -2, 3, -3):
+        left = min(max(2.0, middle[0] - width / 2), size[0] - width - 2)
+        top = middle[1] - height / 2 + down * (height + 2)
+        box = (left, top, left + width, top + height)
+        clear = all(box[2] < t[0] or t[2] < box[0] or box[3] < t[1] or t[3] < box[1] for t in taken)
+        if 2 <= top <= size[1] - height - 2 and clear:
+            return box
+    return None
+
+
+def _eroded(mask: np.ndarray) -> np.ndarray:
+    inner = mask.copy()
+    for shift in (1, 2, -1, -2):
+        inner &= np.roll(mask, shift, axis=0) & np.roll(mask, shift, axis=1)
+    return inner

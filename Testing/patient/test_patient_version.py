@@ -1,0 +1,139 @@
+"""What a patient takes home: easy, true to the report, complete, and nothing that a guard would hold back."""
+
+import dataclasses
+import io
+
+import numpy as np
+import pytest
+from phantoms import ct_phantom
+from PIL import Image as Picture
+from reports.conftest import respond
+
+from MedFMLib import resources
+from MedFMLib.errors import InputError, ModelError
+from MedFMLib.findings import Answer
+from MedFMLib.guard import Guard
+from MedFMLib.patient import check, glossary, make_leaflet, plain_lines
+from MedFMLib.patient.checking import HARDEST_GRADE, grade
+from MedFMLib.patient.pictures import most_telling, named
+from MedFMLib.patient.wording import plain_volume
+
+WORDS = glossary()
+
+
+@pytest.fixture(scope="module")
+def response():
+    return respond(
+        ct_phantom(), [Answer("Which organs are visible?", "The liver."), Answer("Is it cancer?", "A tumor.")]
+    )
+
+
+@pytest.fixture(scope="module")
+def lines(response):
+    return list(plain_lines(response.measurements, response.report.missing, WORDS))
+
+
+def judged(response, *lines):
+    return check("\n".join(lines), response.measurements, response.report.missing, WORDS)
+
+
+def test_every_structure_of_the_terminology_has_a_plain_name_and_easy_words():
+    known = resources.load_json("terminology", "structures.json")["structures"]
+    assert set(WORDS.structures) == set(known)
+    guard = Guard()
+    for name, entry in WORDS.structures.items():
+        assert grade(entry["what"]) <= HARDEST_GRADE, name
+        assert guard.answer("", entry["what"]).allowed, name
+    assert all(grade(text) <= HARDEST_GRADE for text in (*WORDS.terms.values(), *WORDS.ask, *WORDS.important))
+
+
+def test_what_is_made_from_measurements_passes(response, lines):
+    found = judged(response, *lines)
+    assert found.passed and found.grade <= HARDEST_GRADE
+    liver = next(m.value for m in response.measurements if (m.segment, m.name) == ("liver", "volume"))
+    assert any(f"Your liver takes up about {liver:.0f} milliliters." in line for line in lines)
+    assert any("did not find" in line and "spleen" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (lambda lines: [line.replace("milliliters", "liters") for line in lines], "stands in no measurement"),
+        (lambda lines: [*lines, "It is on the left of the liver."], "stands in no measurement"),
+        (lambda lines: [*lines, "Your stomach lies beside it."], "says nothing of the stomach"),
+        (lambda lines: [line for line in lines if "liver" not in line], "The liver is left out"),
+        (lambda lines: [line for line in lines if "spleen" not in line], "The spleen is left out"),
+        (lambda lines: [*lines, "This looks like a tumor."], "not for a patient"),
+        (lambda lines: [*lines, "There is nothing to worry about, you are healthy."], "not for a patient"),
+        (
+            lambda lines: (
+                [*lines, "Hepatic parenchymal attenuation demonstrates heterogeneous enhancement characteristics."] * 3
+            ),
+            "school grade",
+        ),
+    ],
+)
+def test_what_is_changed_added_left_out_or_hard_is_caught(response, lines, change, problem):
+    found = judged(response, *change(lines))
+    assert any(problem in said for said in found.problems), found.problems
+
+
+def test_a_text_that_fails_is_not_handed_out(response):
+    with pytest.raises(InputError, match=r"can't be given to a patient: .*Change it and try again"):
+        make_leaflet(response, own="Your liver takes up about 9 liters.")
+
+
+def test_a_clinicians_own_words_stand_in_place_of_ours(response, lines):
+    own = [*lines, "We will look at the pictures together."]
+    page = make_leaflet(response, own="\n".join(own)).html
+    assert "We will look at the pictures together." in page
+
+
+def test_questions_are_shown_with_answers_that_a_patient_may_read(response):
+    page = make_leaflet(response).html
+    assert "Which organs are visible?" in page and "The liver." in page
+    assert "Is it cancer?" in page and "A tumor." not in page and "only your radiologist can" in page
+
+
+def test_the_page_is_whole_and_asks_nobody(response):
+    page = make_leaflet(response).html
+    assert 'src="http' not in page and "default-src 'none'" in page
+    assert "It is not a medical device" in page and "What does this mean for me?" in page
+    assert "abc123" not in page and "medfm-tiny" not in page  # nothing technical
+    assert "CT scanner" in page
+
+
+def test_names_stand_on_their_structures_and_not_on_each_other(response):
+    part = most_telling(response.report.stack, 1)[0]
+    names = dict(enumerate(response.report.colors, start=1))
+    colors = dict.fromkeys(names, (255, 0, 0))
+    plain, written = (np.asarray(Picture.open(io.BytesIO(named(part, n, colors)))) for n in ({}, names))
+    changed = np.argwhere((plain != written).any(axis=2))
+    assert len(changed) > 100
+    labels = np.asarray(Picture.open(io.BytesIO(part.labels_png)))
+    shown = [n for n in names if (labels == n).mean() > 0.01]
+    assert shown
+    for number in shown:
+        places = 2 * np.argwhere(labels == number)
+        low, high = places.min(0) - 60, places.max(0) + 60
+        assert ((changed >= low) & (changed <= high)).all(axis=1).any()
+
+
+def test_the_most_telling_slices_show_everything_that_can_be_shown(response):
+    chosen = most_telling(response.report.stack, 3)
+    seen = set().union(*(set(np.unique(np.asarray(Picture.open(io.BytesIO(p.labels_png))))) for p in chosen))
+    assert seen >= {1, 2, 3}
+    assert len(chosen) <= 3
+
+
+def test_volumes_are_told_as_people_tell_them():
+    assert plain_volume(1220.4) == "1.2 liters"
+    assert plain_volume(166.2) == "166 milliliters"
+    assert plain_volume(3.14) == "3.1 milliliters"
+
+
+def test_no_report_no_patients_version_and_no_unknown_language(response):
+    with pytest.raises(InputError, match="draft one first"):
+        make_leaflet(dataclasses.replace(response, findings=response.findings[1:]))
+    with pytest.raises(ModelError, match="'xx' can't be read"):
+        make_leaflet(response, "xx")
