@@ -78,6 +78,14 @@ def test_what_is_changed_added_left_out_or_hard_is_caught(response, lines, chang
     assert any(problem in said for said in found.problems), found.problems
 
 
+def test_a_structure_across_the_midline_may_be_told_so(response):
+    from MedFMLib.findings import Measurement
+
+    made = [Measurement("spine", "volume", 810.0, "mL"), Measurement("spine", "side", "midline")]
+    text = "\n".join(plain_lines(made, (), WORDS))
+    assert "across the middle of your body" in text and check(text, made, (), WORDS).passed
+
+
 def test_a_text_that_fails_is_not_handed_out(response):
     with pytest.raises(InputError, match=r"can't be given to a patient: .*Change it and try again"):
         make_leaflet(response, own="Your liver takes up about 9 liters.")
