@@ -82,7 +82,7 @@ def test_a_structure_across_the_midline_may_be_told_so(response):
     from MedFMLib.findings import Measurement
 
     made = [Measurement("spine", "volume", 810.0, "mL"), Measurement("spine", "side", "midline")]
-    text = "\n".join(plain_lines(made, (), WORDS))
+    text = "\n".join([*plain_lines(made, (), WORDS), WORDS.sentences["doctor"]])
     assert "across the middle of your body" in text and check(text, made, (), WORDS).passed
 
 
