@@ -84,7 +84,7 @@ def painted(image: Image, plane: str, number: int, colors: np.ndarray, cover: np
     height, width = view.height_and_width
     rows, columns = max(1, round(size * height / view.side)), max(1, round(size * width / view.side))
     mixed = view.pixels * (1 - cover[..., None]) + colors * cover[..., None]
-    return _annotate(_resize(np.rint(mixed).astype(np.uint8), rows, columns), plane, view.side / size)
+    return _annotate(resize(np.rint(mixed).astype(np.uint8), rows, columns), plane, view.side / size)
 
 
 def _ct_window(segments: Sequence[Segment], number: int, image: Image, plane: str) -> Window:

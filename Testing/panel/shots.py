@@ -44,7 +44,7 @@ def sketch(request):
     segments = tuple(Segment(s.label, mask, s.color, s.category, s.code, s.side) for s, mask in parts)
     findings = (Segmentation(segments, image.geometry, seen), Measurement("brain", "volume", 1200.0, "mL"))
     if request.task == "report":
-        text = "DRAFT IMAGING REPORT\n\nTECHNIQUE\nMR, 197 × 233 × 189 voxels of 1 × 1 × 1 mm.\n\nFINDINGS\nA sketch."
+        text = "IMAGING REPORT\n\nTECHNIQUE\nMR, 197 × 233 × 189 voxels of 1 × 1 × 1 mm.\n\nFINDINGS\nA sketch."
         findings += (Report("Draft", (), text=text, html="<html></html>"),)
     return Response(findings, provenance)
 
