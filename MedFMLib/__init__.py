@@ -15,11 +15,12 @@ __version__ = "0.1.0"
 NOTICE = "Research and education only. MedFM is not a medical device and must not be used for clinical decisions."
 
 _CONSOLE = (
-    "ask", "batch_scene", "export_model", "forget", "get_model", "import_model", "kept", "remove_model", "report", "segment",
+    "add_healthy", "ask", "batch_scene", "compare", "explain", "export_model", "forget", "get_model", "import_model", "kept",
+    "remove_model", "report", "segment",
 )  # fmt: skip
 __all__ = [
-    "NOTICE", "__version__", "ask", "batch_scene", "export_model", "forget", "get_model", "import_model", "kept",
-    "remove_model", "report", "segment",
+    "NOTICE", "__version__", "add_healthy", "ask", "batch_scene", "compare", "explain", "export_model", "forget", "get_model",
+    "import_model", "kept", "remove_model", "report", "segment",
 ]  # fmt: skip
 
 

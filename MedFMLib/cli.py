@@ -28,6 +28,7 @@ from . import (
     cli_environment,
     cli_export,
     cli_guard,
+    cli_healthy,
     cli_marks,
     cli_plan,
     cli_report,
@@ -50,6 +51,7 @@ app.add_typer(cli_serve.app, name="server")
 app.add_typer(cli_environment.app, name="environment")
 app.add_typer(cli_guard.app, name="guard")
 app.add_typer(cli_trust.app, name="trust")
+app.add_typer(cli_healthy.app, name="healthy")
 app.command()(cli_serve.serve)
 app.command()(cli_batch.batch)
 app.command()(cli_export.measure)
@@ -298,6 +300,34 @@ def explain(
     if not as_json:
         print(response.answers[0].text)
     _finish(response, [cli_trust.write(output, request.image, response)], as_json)
+
+
+@app.command()
+def compare(
+    image: InputPath,
+    labels: Labels = None,
+    output: Output = Path("out"),
+    reference: cli_healthy.Case = "", sequence: cli_healthy.Sequence = "", library: cli_healthy.Folder = None,
+    model: Model = DEFAULT_MODEL, adapter: Adapter = "automatic", precision: Precision = "",
+    plane: Plane = "", first: First = -1, last: Last = -1, step: Step = 0,
+    modality: Modality = "", frame: Frame = -1, series: Series = "", server: cli_serve.Url = "", as_json: Json = False,
+) -> None:  # fmt: skip
+    """Compare with a healthy case at the same level; writes pictures, NAME.compare.json and NAME.seg.nrrd."""
+    from .files import output_name, write_segmentation
+
+    folder, volume = _folder(output), _read(image, modality, frame, series)
+    found = cli_healthy.find(volume, labels or (), sequence, reference, library)
+    request = Request(
+        "compare", volume, labels=tuple(labels or ()), references=found, model=model, adapter=adapter, precision=precision,
+        slices=SliceChoice(plane, first, last, step),
+    )  # fmt: skip
+    response, _ = _run(request, as_json, server=server)
+    name = output_name(image)
+    files = cli_healthy.write(folder, name, response.comparison)
+    files.append(write_segmentation(folder / f"{name}.seg.nrrd", response.segmentation, response.provenance))
+    if not as_json:
+        cli_healthy.show(response.comparison)
+    _finish(response, files, as_json)
 
 
 @app.command()

@@ -13,6 +13,7 @@ from typing import Any
 from .engine import Engine
 from .errors import InputError
 from .image import Image
+from .model import AUTOMATIC
 from .prompts import Prompt
 from .request import DEFAULT_MODEL, Request, Response, SliceChoice
 from .runner import Progress
@@ -58,11 +59,71 @@ def _prompts(marked) -> tuple[Prompt, ...]:
 
 
 def ask(volume, question: str, *, progress: Progress | None = None, **options: Any):
-    """Ask about a volume; `history` takes earlier (question, answer) pairs, `prompts` ROIs, points or regions.
+    """Ask about a volume; `history` takes earlier (question, answer) pairs, `prompts` ROIs, points or regions, `trust` a
+    `TrustChoice` (how far the answer is looked into), `measurements` what it is held against.
 
     Other arguments, result and errors: see `segment`.
     """
     return _run("ask", volume, progress, question=question, **options)
+
+
+def explain(volume, question: str, *, method: str = "attention", progress: Progress | None = None, **options: Any):
+    """Ask, and show which pixels the answer rests on, by "attention" or by "occlusion".
+
+    Other arguments, result and errors: see `segment`.
+    """
+    return _run("explain", volume, progress, question=question, method=method, **options)
+
+
+def compare(
+    volume,
+    labels: str | Sequence[str] = (),
+    *,
+    reference: str = "",
+    sequence: str = "",
+    progress: Progress | None = None,
+    **options: Any,
+):
+    """Compare with a healthy case at the same level: `reference` by its id, else the one that fits best.
+
+    Other arguments, result and errors: see `segment`.
+    """
+    from .healthy import references
+
+    labels = (labels,) if isinstance(labels, str) else tuple(labels)
+    options.setdefault("adapter", AUTOMATIC)
+
+    def find(image: Image):
+        return {"references": references(image, labels, sequence, reference)}
+
+    return _run("compare", volume, progress, labels=labels, more=find, **options)
+
+
+def add_healthy(
+    volume, title: str, segmentation=None, *, text_checked: bool = False, keep_face: bool = False, **facts: Any
+):
+    """Add a healthy case to the library; → its entry.
+
+    Args:
+        volume: volume node, `Image` or path. title: what it is, without names or dates.
+        segmentation: segmentation node or `Segmentation`; what the embedded model draws if left out.
+        text_checked: you looked, and no text in the pictures names anybody. keep_face: the face of a head may stay.
+        facts: `sequence`, `about`, `licence`, `generated`, `average`.
+
+    Raises:
+        MedFMError: in one sentence with the next step.
+    """
+    from .healthy import Consent
+    from .healthy.library import own
+
+    image = _image(volume)
+    if hasattr(segmentation, "IsA"):
+        from .scene.reading import hold_segmentation
+
+        segmentation = hold_segmentation(segmentation).on(image.geometry)
+    if segmentation is None:
+        segmentation = run(Request("segment", image, adapter=AUTOMATIC)).segmentation
+    return own().add(image, segmentation, title, consent=Consent(text_checked, keep_face), **facts)
 
 
 def report(volume, *, progress: Progress | None = None, **options: Any):
@@ -176,19 +237,29 @@ def run(request: Request, progress: Progress | None = None) -> Response:
     return _engine.run(request, progress)
 
 
-def _run(task: str, volume, progress: Progress | None, *, model: str = DEFAULT_MODEL, **options: Any):
-    reading = {key: options.pop(key) for key in ("modality", "frame", "series") if key in options}
-    slices = SliceChoice(**{key: options.pop(key) for key in ("plane", "first", "last", "step") if key in options})
-    if hasattr(volume, "IsA"):  # a MRML node
+def _image(volume, **reading: Any) -> Image:
+    """The image of a volume node, path or `Image`."""
+    if hasattr(volume, "IsA"):
         from . import scene
 
-        image = scene.read_image(volume, **reading)
-        response = run(Request(task, image, model=model, slices=slices, **options), progress)
-        return scene.write_response(volume.GetScene(), volume, response)
+        return scene.read_image(volume, **reading)
     if isinstance(volume, str | Path):
         from .files import read_image
 
-        volume = read_image(volume, **reading)
-    elif not isinstance(volume, Image):
+        return read_image(volume, **reading)
+    if not isinstance(volume, Image):
         raise InputError(f"A volume must be a volume node, an Image or a path, not {type(volume).__name__}.")
-    return run(Request(task, volume, model=model, slices=slices, **options), progress)
+    return volume
+
+
+def _run(task: str, volume, progress: Progress | None, *, model: str = DEFAULT_MODEL, more=None, **options: Any):
+    reading = {key: options.pop(key) for key in ("modality", "frame", "series") if key in options}
+    slices = SliceChoice(**{key: options.pop(key) for key in ("plane", "first", "last", "step") if key in options})
+    image = _image(volume, **reading)
+    options |= more(image) if more else {}
+    response = run(Request(task, image, model=model, slices=slices, **options), progress)
+    if hasattr(volume, "IsA"):  # a MRML node
+        from . import scene
+
+        return scene.write_response(volume.GetScene(), volume, response)
+    return response

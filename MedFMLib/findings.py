@@ -280,6 +280,7 @@ class Comparison:
         reference: id of the reference. title: what it is, in plain words.
         generated: nobody was scanned: it was computed. Pictures of it say so.
         image: the reference's voxels, for showing them.
+        placement: 4×4, its RAS mm → the image's, so that the same level lies at the same height.
         pairs: slices at the same level. differences: measurements beside those of all references that fit.
         landmarks: how many places in common the level was found from; 0 means by the share of the way through the image.
         notes: what a reader should know.
@@ -289,6 +290,7 @@ class Comparison:
     title: str
     generated: bool
     image: Image
+    placement: np.ndarray = field(repr=False)
     pairs: tuple[MatchedSlice, ...]
     differences: tuple[Difference, ...] = ()
     landmarks: int = 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from MedFMLib.findings import Segment, Segmentation
 from MedFMLib.geometry import Geometry
 from MedFMLib.image import Image
 
@@ -51,3 +52,20 @@ def ct_phantom(geometry: Geometry | None = None) -> Image:
         values[lung] = -800
     values[((p[..., 0] - 60) / 62) ** 2 + ((p[..., 1] - 10) / 60) ** 2 + ((p[..., 2] + 38) / 24) ** 2 < 1] = 90
     return Image(values[None], geometry, "CT", "phantom")
+
+
+TALL = Geometry((96, 80, 36), affine(np.diag([-1.0, -1.0, 1.0]), (3.6, 3.6, 5.0), (171.0, 142.0, -87.5)))
+"""The phantom's grid with room above the lungs and below the liver."""
+
+
+def torso(geometry: Geometry = TALL) -> tuple[Image, Segmentation]:
+    """The CT phantom with its structures."""
+    image = ct_phantom(geometry)
+    p = geometry.to_world(np.stack(np.meshgrid(*map(np.arange, geometry.shape), indexing="ij"), -1)) - geometry.center
+    lungs = image.scalars == -800
+    masks = {
+        "liver": image.scalars == 90,
+        "right lung": lungs & (p[..., 0] > 0),
+        "left lung": lungs & (p[..., 0] < 0),
+    }
+    return image, Segmentation(tuple(Segment(name, mask) for name, mask in masks.items()), geometry)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
 
 from ..errors import InputError
-from ..geometry import Geometry
+from ..findings import Segment, Segmentation
+from ..geometry import BoxedMask, Geometry
 from ..image import MODALITIES, Image, guess_modality
 from ..prompts import Box, Points, Prompt, Region, Scribble
+from ..terminology import structure
 
 DICOM_MODALITY = "DICOM.Modality"
 """Subject hierarchy attribute that Slicer's DICOM browser sets."""
@@ -231,6 +234,63 @@ def _region(segmentation, segment_id: str) -> Region:
     if not mask.any():
         raise InputError(f"The segment '{segment.GetName()}' is empty; draw it or choose another.")
     return Region(mask, Geometry(mask.shape, world_from_parent(segmentation) @ affine), segment.GetName())
+
+
+@dataclass(frozen=True, eq=False)
+class HeldSegmentation:
+    """What a segmentation node holds, copied: quick to take on the GUI thread, and the rest may be done on another.
+
+    Args:
+        parts: (name, colour, labels as an array, the segment's value in it, its 4×4 index → world RAS mm).
+    """
+
+    parts: tuple[tuple[str, tuple[float, float, float], np.ndarray, int, np.ndarray], ...]
+
+    def on(self, geometry: Geometry) -> Segmentation:
+        """The segments on a volume's grid.
+
+        Raises:
+            InputError: if a segment lies on another grid.
+        """
+        found = []
+        for name, color, labels, value, affine in self.parts:
+            place = _place(Geometry(labels.shape, affine), geometry, name)
+            inside = BoxedMask.of(labels == value, geometry.shape, [s.start for s in place])
+            known = structure(name)
+            found.append(Segment(known.label, inside, color, known.category, known.code, known.side))
+        return Segmentation(tuple(found), geometry)
+
+
+def hold_segmentation(node) -> HeldSegmentation:
+    """The segments of a segmentation node that have voxels; segments that share an array are copied once."""
+    import vtk
+
+    segments, copies, parts = node.GetSegmentation(), {}, []
+    for number in range(segments.GetNumberOfSegments()):
+        segment = segments.GetNthSegment(number)
+        data = node.GetBinaryLabelmapInternalRepresentation(segments.GetNthSegmentID(number))
+        if data is None or data.GetNumberOfPoints() == 0:
+            continue
+        if data not in copies:
+            matrix = vtk.vtkMatrix4x4()
+            data.GetImageToWorldMatrix(matrix)
+            affine = to_numpy(matrix)
+            affine[:3, 3] += affine[:3, :3] @ np.array(data.GetExtent()[::2], dtype=float)
+            copies[data] = (_array(data, data.GetPointData().GetScalars())[0].copy(), world_from_parent(node) @ affine)
+        labels, affine = copies[data]
+        parts.append((segment.GetName(), tuple(segment.GetColor()), labels, segment.GetLabelValue(), affine))
+    return HeldSegmentation(tuple(parts))
+
+
+def _place(own: Geometry, geometry: Geometry, name: str) -> tuple[slice, ...]:
+    """Where a part of a grid lies in it."""
+    start = geometry.to_index(own.to_world((0, 0, 0)))
+    end = geometry.to_index(own.to_world(np.array(own.shape) - 1))
+    first = np.rint(start).astype(int)
+    same = np.abs(start - first).max() < 0.02 and np.abs(end - first - np.array(own.shape) + 1).max() < 0.02
+    if not same or (first < 0).any() or (first + own.shape > geometry.shape).any():
+        raise InputError(f"The segment '{name}' lies on another grid than the volume; segment this volume first.")
+    return tuple(slice(a, a + n) for a, n in zip(first.tolist(), own.shape, strict=True))
 
 
 def segment_mask(segmentation, segment_id: str) -> tuple[np.ndarray, np.ndarray]:

@@ -13,10 +13,10 @@ import numpy as np
 
 from ..errors import InputError, MedFMError, OutputError
 from ..files.writing import terminology_tag
-from ..findings import Answer, Boxes, Saliency, Segment, Segmentation
+from ..findings import Answer, Boxes, Comparison, Saliency, Segment, Segmentation
 from ..measure import EVERYDAY, as_table
 from ..request import Response
-from .reading import index_to_ras, to_vtk, world_from_parent
+from .reading import DICOM_MODALITY, index_to_ras, to_vtk, world_from_parent
 
 VOLUME_ROLE = "MedFM.Volume"
 SEGMENTATION_ROLE = "MedFM.Segmentation"
@@ -27,6 +27,7 @@ ENCLOSING_OPACITY = 0.3
 
 CONVERSATION = "conversation"
 SALIENCY = "saliency"
+REFERENCE = "healthy-reference"
 SALIENCY_FROM = 26
 """Of 255: below, a saliency is not drawn, so that the image shows."""
 
@@ -45,6 +46,8 @@ class Written:
     texts: list = field(default_factory=list)
     boxes: list = field(default_factory=list)
     saliencies: list = field(default_factory=list)
+    reference: object = None
+    comparison: object = None
     report_text: object = None
     report_html: object = None
 
@@ -141,6 +144,8 @@ def _write(changes: _Changes, volume, response: Response, target, labelmap: bool
         written.report_html = _text(changes, f"{name} report page", response.report.html)
         _annotate(changes.scene, written.report_text, volume, response, "report")
         _annotate(changes.scene, written.report_html, volume, response, "report-html")
+    if response.comparison is not None:
+        _compare(changes, volume, response, written, name)
     for saliency in response.saliencies:
         node = _saliency(changes, volume, saliency, f"{name} saliency ({saliency.method})")
         _annotate(changes.scene, node, volume, response, SALIENCY)
@@ -284,21 +289,49 @@ def _labelmap(changes: _Changes, volume, finding: Segmentation, name: str):
     return node
 
 
-def _saliency(changes: _Changes, volume, finding: Saliency, name: str):
-    """A scalar volume in colours, beside the volume that it was made of; 0 … 255 stands for 0 … 1."""
+def _compare(changes: _Changes, volume, response: Response, written: Written, name: str) -> None:
+    """The reference as a volume that lies at the level of the person's, and the comparison in words."""
+    from ..healthy.section import section
+
+    comparison: Comparison = response.comparison
+    transform = changes.add("vtkMRMLLinearTransformNode", f"{comparison.title} placed beside {name}")
+    transform.SetMatrixTransformToParent(to_vtk(comparison.placement))
+    kind = "GENERATED, NOT A PERSON" if comparison.generated else "Healthy reference"
+    node = _scalar_volume(
+        changes, comparison.image.scalars, comparison.image.geometry.affine, f"{kind}: {comparison.title}"
+    )
+    node.SetAndObserveTransformNodeID(transform.GetID())
+    node.SetAttribute(DICOM_MODALITY, comparison.image.modality)
+    node.CreateDefaultDisplayNodes()
+    words = section(comparison)
+    table = _table(changes, f"{name} comparison", list(words.columns), [list(row) for row in words.rows])
+    text = _text(changes, f"{name} comparison in words", "\n".join(words.paragraphs))
+    for made, what in ((node, REFERENCE), (table, "comparison"), (text, "comparison-text"), (transform, "placement")):
+        _annotate(changes.scene, made, volume, response, what)
+    written.reference, written.comparison = node, table
+
+
+def _scalar_volume(changes: _Changes, values: np.ndarray, affine: np.ndarray, name: str):
+    """A scalar volume node of (I, J, K) values."""
     import vtk
     from vtkmodules.util.numpy_support import numpy_to_vtk
 
+    data = vtk.vtkImageData()
+    data.SetDimensions(*values.shape)
+    data.GetPointData().SetScalars(numpy_to_vtk(np.ascontiguousarray(values.transpose(2, 1, 0)).ravel(), deep=True))
+    node = changes.add("vtkMRMLScalarVolumeNode", name)
+    node.SetIJKToRASMatrix(to_vtk(affine))
+    node.SetAndObserveImageData(data)
+    return node
+
+
+def _saliency(changes: _Changes, volume, finding: Saliency, name: str):
+    """A scalar volume in colours, beside the volume that it was made of; 0 … 255 stands for 0 … 1."""
     from ..reports.saliency import color_table
 
-    data = vtk.vtkImageData()
-    data.SetDimensions(*finding.levels.shape)
-    values = np.ascontiguousarray(finding.levels.transpose(2, 1, 0)).ravel()
-    data.GetPointData().SetScalars(numpy_to_vtk(values, deep=True))
-    node = changes.add("vtkMRMLScalarVolumeNode", name)
     transform = volume.GetParentTransformNode()
-    node.SetIJKToRASMatrix(to_vtk(np.linalg.inv(world_from_parent(volume)) @ finding.geometry.affine))
-    node.SetAndObserveImageData(data)
+    affine = np.linalg.inv(world_from_parent(volume)) @ finding.geometry.affine
+    node = _scalar_volume(changes, finding.levels, affine, name)
     if transform is not None:
         node.SetAndObserveTransformNodeID(transform.GetID())
     colors = changes.add("vtkMRMLColorTableNode", f"{name} colors")

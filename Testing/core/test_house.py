@@ -61,6 +61,7 @@ FLOORS = (
         "cli_environment",
         "cli_export",
         "cli_guard",
+        "cli_healthy",
         "cli_marks",
         "cli_models",
         "cli_plan",

@@ -17,6 +17,8 @@ from random_tiny import build
 from MedFMLib import registry, wire
 from MedFMLib.engine import Engine
 from MedFMLib.errors import Cancelled
+from MedFMLib.healthy import references
+from MedFMLib.healthy.library import shipped
 from MedFMLib.marks import place
 from MedFMLib.model import ABILITIES, Explains, Locates, Outlines, Samples, Segments, Watch, Writes, WritesMany
 from MedFMLib.prompts import Points
@@ -150,6 +152,9 @@ def test_every_task_runs_and_its_response_travels(loaded, task):
     request = Request(
         task,
         ct_phantom(),
+        references=references(ct_phantom(), cases=[(shipped(), e) for e in shipped().entries()])
+        if task == "compare"
+        else (),
         question="what?",
         model=card.id,
         slices=SliceChoice("axial", 4, 8, 4),

@@ -8,7 +8,9 @@ from MedFMLib.errors import InputError, OutputError
 from MedFMLib.findings import (
     Answer,
     Boxes,
+    Comparison,
     LocatedBox,
+    MatchedSlice,
     Report,
     Saliency,
     Section,
@@ -21,7 +23,7 @@ from MedFMLib.image import Image
 from MedFMLib.measure import measure
 from MedFMLib.request import Provenance, Response
 from MedFMLib.scene import read_image, read_prompts, write_response
-from MedFMLib.scene.reading import segment_mask, to_vtk, world_from_parent
+from MedFMLib.scene.reading import hold_segmentation, segment_mask, to_vtk, world_from_parent
 from MedFMLib.scene.writing import KIND, VOLUME_ROLE, find, subject_hierarchy
 from MedFMLib.terminology import structure
 
@@ -435,3 +437,38 @@ def test_a_saliency_becomes_a_volume_in_colours_at_its_place_in_the_world(sessio
     display = made.GetDisplayNode()
     assert display.GetApplyThreshold() and display.GetLowerThreshold() > 0
     assert display.GetColorNode().GetNumberOfColors() == 256
+
+
+def test_a_segmentation_node_is_read_back_on_its_volume_whatever_the_transforms(session, oblique_volume):
+    node, geometry, world = oblique_volume
+    masks = {"liver": sphere(geometry, geometry.center, 9), "spleen": sphere(geometry, geometry.center + 12, 6)}
+    written = write_response(
+        session.scene, node, response_with(Segmentation(tuple(segment(n, m) for n, m in masks.items()), world))
+    )
+    held = hold_segmentation(written.segmentation)
+    read = held.on(read_image(node).geometry)
+    assert [s.label for s in read.segments] == list(masks)
+    for label, mask in masks.items():
+        np.testing.assert_array_equal(read[label].mask, mask)
+    with pytest.raises(InputError, match="another grid"):
+        held.on(geometry)
+
+
+def test_a_reference_is_put_at_the_persons_level_and_named_for_what_it_is(session, oblique_volume):
+    node, _, _ = oblique_volume
+    other = Image(
+        np.arange(60, dtype=np.int16).reshape(1, 5, 4, 3), Geometry((5, 4, 3), affine(spacing=(2, 3, 4))), "MR"
+    )
+    placement = affine(spacing=(1, 1, 1.25), origin=(5, -7, 30))
+    seen = SliceReference("axial", 1, (0.0, 0.0, 0.0))
+    for generated, words in ((True, "GENERATED, NOT A PERSON: a head"), (False, "Healthy reference: a head")):
+        found = Comparison(
+            "id", "a head", generated, other, placement, (MatchedSlice(seen, seen, b"png"),), notes=("mind",)
+        )
+        written = write_response(session.scene, node, response_with(found))
+        assert written.reference.GetName().startswith(words)
+        image = read_image(written.reference)
+        np.testing.assert_allclose(image.geometry.affine, placement @ other.geometry.affine, atol=1e-6)
+        np.testing.assert_array_equal(image.voxels, other.voxels)
+        assert find(session.scene, node, "healthy-reference") is written.reference
+        assert "mind" in find(session.scene, node, "comparison-text").GetText()

@@ -1,0 +1,160 @@
+"""`medfm healthy …` and `medfm compare`: a clinic's healthy cases, and an image beside one. Knows options and printing."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from .errors import InputError
+
+app = typer.Typer(
+    no_args_is_help=True, help="Healthy cases to compare with: those of the clinic, and the open ones that ship."
+)
+out = Console()
+
+Case = Annotated[str, typer.Option("--reference", help="A healthy case by its id; the one that fits best if left out.")]
+Sequence = Annotated[str, typer.Option(help="Of an MR image: T1, T2, FLAIR, …; read from its name if left out.")]
+
+
+def open_library(folder: Path | None):
+    """The library in a folder, or the person's own."""
+    from .healthy.library import Library, own
+
+    return own() if folder is None else Library(folder)
+
+
+def find(image, labels, sequence: str, reference: str, folder: Path | None):
+    """The references for a request; see `healthy.matching.references`."""
+    from .healthy import references
+
+    cases = None
+    if folder is not None:
+        library = open_library(folder)
+        cases = [(library, entry) for entry in library.entries()]
+    return references(image, tuple(labels), sequence, reference, cases)
+
+
+def write(folder: Path, name: str, comparison) -> list[Path]:
+    """Pictures and the table of a comparison. Raises `OutputError`."""
+    from .files import write_bytes, write_text
+    from .healthy.section import section
+
+    made = section(comparison)
+    files = [
+        write_bytes(folder / f"{name}.compare-{pair.slice.plane}-{pair.slice.number}.png", pair.png)
+        for pair in comparison.pairs
+    ]
+    content = {
+        "reference": comparison.reference, "title": comparison.title, "generated": comparison.generated,
+        "landmarks": comparison.landmarks, "notes": comparison.notes,
+        "slices": [[str(pair.slice), str(pair.reference)] for pair in comparison.pairs],
+        "differences": [asdict(d) for d in comparison.differences], "words": made.paragraphs,
+    }  # fmt: skip
+    return [*files, write_text(folder / f"{name}.compare.json", json.dumps(content, indent=2))]
+
+
+def show(comparison) -> None:
+    """Print a comparison."""
+    from .healthy.section import section
+
+    made = section(comparison)
+    out.print(made.paragraphs[0], highlight=False)
+    if made.rows:
+        table = Table(caption="sizes from geometry; z and how many are smaller mean little with few references")
+        for column in made.columns:
+            table.add_column(column)
+        for row in made.rows:
+            table.add_row(*row)
+        out.print(table)
+
+
+Folder = Annotated[Path | None, typer.Option("--library", help="Folder of the library; your own if left out.")]
+
+
+@app.command("list")
+def list_cases(
+    folder: Folder = None, as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False
+) -> None:
+    """List the healthy cases: the library's own, and (without --library) those that ship."""
+    from .healthy import every
+
+    entries = open_library(folder).entries() if folder else [entry for _, entry in every()]
+    if as_json:
+        print(json.dumps([asdict(entry) for entry in entries], indent=2))
+        return
+    for e in entries:
+        kind = "computed" if e.generated else "average" if e.average else "person"
+        taken = " ".join(filter(None, (e.modality, e.sequence)))
+        words = f"{e.id}: {e.title} ({taken}, {e.plane}, {kind}; {len(e.labels)} structures)"
+        out.print(words, highlight=False, soft_wrap=True)
+    if not entries:
+        out.print("There is no healthy case yet; add one with `medfm healthy add`.")
+
+
+@app.command()
+def add(
+    image: Annotated[Path, typer.Argument(help="The case: NIfTI, NRRD, MHA, DICOM file or folder.")],
+    title: Annotated[str, typer.Option(help="What it is, without names or dates, e.g. “adult torso”.")],
+    segmentation: Annotated[
+        Path | None, typer.Option(help=".seg.nrrd or labelmap; what the embedded model draws if left out.")
+    ] = None,
+    sequence: Sequence = "",
+    about: Annotated[str, typer.Option(help="Where it comes from.")] = "",
+    licence: Annotated[str, typer.Option(help="Under which terms.")] = "",
+    generated: Annotated[bool, typer.Option(help="It was computed; every picture of it will say so.")] = False,
+    average: Annotated[bool, typer.Option(help="It is an average of many people.")] = False,
+    text_checked: Annotated[bool, typer.Option(help="I looked: no text in the pictures names anybody.")] = False,
+    keep_face: Annotated[bool, typer.Option(help="The face of a head may stay.")] = False,
+    modality: Annotated[str, typer.Option(help="CT, MR, …: overrides what the file says.")] = "",
+    series: Annotated[str, typer.Option(help="Series of a DICOM folder: its number in the list, or its UID.")] = "",
+    folder: Folder = None,
+) -> None:
+    """Add a healthy case: cleaned of names, dates, text and face, and measured."""
+    from .files import read_image
+    from .files.segmentations import read_segmentation
+    from .healthy import Consent
+    from .healthy.matching import sequence_of
+
+    volume = read_image(image, modality=modality.upper(), series=series)
+    segments = read_segmentation(segmentation, volume.geometry) if segmentation else _drawn(volume)
+    entry = open_library(folder).add(
+        volume, segments, title, consent=Consent(text_checked, keep_face),
+        sequence=(sequence or sequence_of(image.name)).upper() if volume.modality == "MR" else "",
+        about=about, licence=licence, generated=generated, average=average,
+    )  # fmt: skip
+    out.print(f"Added {entry.id}: {', '.join(entry.labels)}.", highlight=False)
+    for done in entry.done:
+        out.print(f"  {done}", style="dim", highlight=False)
+
+
+def _drawn(volume):
+    """What the embedded model draws, the brain as a whole included."""
+    from .engine import Engine
+    from .findings import Segmentation
+    from .request import Request
+
+    engine = Engine()
+    found = engine.run(Request("segment", volume, adapter="automatic")).segmentation
+    if volume.modality != "MR":
+        return found
+    brain = engine.run(Request("segment", volume, labels=("brain",), adapter="automatic")).segmentation
+    return Segmentation((*brain.segments, *found.segments), found.geometry)
+
+
+@app.command()
+def remove(
+    name: Annotated[str, typer.Argument(help="Id of the case.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Don't ask.")] = False,
+    folder: Folder = None,
+) -> None:
+    """Take a case out of the library."""
+    if not yes and not typer.confirm(f"Delete the healthy case {name}?"):
+        raise InputError("Nothing was deleted.")
+    open_library(folder).remove(name)
+    out.print(f"Removed {name}.")

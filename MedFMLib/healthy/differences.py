@@ -1,0 +1,65 @@
+"""A person's measurements beside those of healthy references, with the references' own spread. Knows numbers only.
+
+One reference has no spread, and two have hardly any: z and percentiles are given from three on, and how many there are always
+stands beside them. A reference that was computed has sizes that mean nothing, and gives none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..findings import Difference, Measurement
+from ..request import Reference
+
+COMPARED = ("volume", "longest diameter", "mean intensity")
+LEAST = 3
+"""References from which a spread is worth telling."""
+
+
+def differences(
+    measurements: Sequence[Measurement], references: Sequence[Reference], modality: str
+) -> list[Difference]:
+    """One for each structure and size that a reference has, too; in the order of the measurements.
+
+    Intensities are compared in CT alone, where they have a unit. Structures that an image cuts off are left out.
+    """
+    real = [reference.measurements for reference in references if not reference.generated]
+    mine, theirs = _sizes(measurements, modality), [_sizes(some, modality) for some in real]
+    found = []
+    for (segment, name), measured in mine.items():
+        values = np.array([some[segment, name].value for some in theirs if (segment, name) in some], float)
+        if not len(values):
+            continue
+        value, n = float(measured.value), len(values)
+        sd = float(values.std(ddof=1)) if n > 1 else None
+        mean = float(values.mean())
+        z = (value - mean) / sd if n >= LEAST and sd else None
+        found.append(Difference(segment, name, measured.unit, value, n, mean, sd, int((values < value).sum()), z))
+    return found
+
+
+def sentence(difference: Difference) -> str:
+    """A difference in words, with no more than the references bear out."""
+    d, unit = difference, {"[hnsf'U]": "HU"}.get(difference.unit, difference.unit)
+    share = f" ({100 * (d.value - d.mean) / d.mean:+.0f} %)" if d.mean > 0 and d.name != "mean intensity" else ""
+    first = f"{d.segment} {d.name}: {_plain(d.value)} {unit}; "
+    if d.n == 1:
+        return f"{first}the one reference has {_plain(d.mean)} {unit}{share}."
+    if d.z is None:
+        return f"{first}{d.n} references have {_plain(d.mean)} {unit} on average{share}, too few for a spread."
+    return (
+        f"{first}{d.n} references have {_plain(d.mean)} ± {_plain(d.sd)} {unit}{share}; {d.below} of {d.n} are smaller, "
+        f"z = {d.z:+.1f}."
+    )
+
+
+def _sizes(measurements: Sequence[Measurement], modality: str) -> dict[tuple[str, str], Measurement]:
+    cut = {m.segment for m in measurements if m.name == "cut off"}
+    names = COMPARED if modality == "CT" else COMPARED[:-1]
+    return {(m.segment, m.name): m for m in measurements if m.name in names and m.segment not in cut}
+
+
+def _plain(value: float) -> str:
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.1f}"

@@ -1,0 +1,234 @@
+"""A folder of healthy cases with an index. Knows files; nothing of models or of what the cases are compared with.
+
+    index.json              {"format": 1, "cases": [{…}, …]}, checked when read, written whole or not at all
+    cases/ID/image.nrrd     voxels on their grid
+    cases/ID/segments.seg.nrrd
+
+A case counts once it stands in the index; a folder without an entry is what an interrupted adding left, and nobody reads it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+import numpy as np
+
+from .. import folders, resources
+from ..errors import InputError, OutputError
+from ..findings import Measurement, Segmentation
+from ..geometry import PLANES
+from ..image import MODALITIES, Image
+from ..measure import measure_fully
+from ..remembered import write
+from ..request import Reference
+from .cleaning import Consent, cleaned
+
+FORMAT = 1
+NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A case as the index lists it.
+
+    Args:
+        id: its folder. title: what it is, in plain words. modality, sequence, plane: how it was taken; sequence e.g. "T1".
+        labels: structures that are segmented. measurements: theirs.
+        generated: it was computed; nobody was scanned. average: it is a mean of many people.
+        about: where it comes from. licence: under which terms. done: what was done to it on its way in.
+        shape: voxels. spacing: mm.
+    """
+
+    id: str
+    title: str
+    modality: str
+    plane: str
+    labels: tuple[str, ...]
+    measurements: tuple[Measurement, ...]
+    sequence: str = ""
+    generated: bool = False
+    average: bool = False
+    about: str = ""
+    licence: str = ""
+    done: tuple[str, ...] = ()
+    shape: tuple[int, ...] = ()
+    spacing: tuple[float, ...] = ()
+
+    @classmethod
+    def read(cls, content: dict) -> Entry:
+        """Check an entry.
+
+        Raises:
+            ValueError: it lacks something, has too much, or of the wrong kind.
+        """
+        known = {f.name for f in fields(cls)}
+        if not isinstance(content, dict) or set(content) != known:
+            raise ValueError(f"an entry must have {', '.join(sorted(known))}")
+        kinds = {"generated": bool, "average": bool}
+        kinds |= dict.fromkeys(("id", "title", "modality", "plane", "sequence", "about", "licence"), str)
+        kinds |= dict.fromkeys(("labels", "measurements", "done", "shape", "spacing"), list)
+        for name, kind in kinds.items():
+            if not isinstance(content[name], kind):
+                raise ValueError(f"“{name}” is {content[name]!r}")
+        if not NAME.fullmatch(content["id"]):
+            raise ValueError(f"the id {content['id']!r} is no plain name")
+        if content["modality"] not in MODALITIES or content["plane"] not in PLANES:
+            raise ValueError(f"{content['id']} is {content['modality']!r}, {content['plane']!r}")
+        measured = tuple(Measurement(**m) for m in content["measurements"])
+        numbers = {name: tuple(content[name]) for name in ("labels", "done", "shape", "spacing")}
+        return cls(**{**content, **numbers, "measurements": measured})
+
+
+class Library:
+    """A folder of cases.
+
+    Args:
+        folder: where; need not exist until something is added.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder = Path(folder).expanduser()
+
+    @property
+    def _index(self) -> Path:
+        return self.folder / "index.json"
+
+    def entries(self) -> list[Entry]:
+        """Every case, in the order of adding.
+
+        Raises:
+            InputError: if the index is damaged.
+        """
+        if not self._index.is_file():
+            return []
+        try:
+            content = json.loads(self._index.read_text(encoding="utf-8"))
+            if not isinstance(content, dict) or set(content) != {"format", "cases"} or content["format"] != FORMAT:
+                raise ValueError(f"it is not of format {FORMAT}")
+            found = [Entry.read(case) for case in content["cases"]]
+            if len({entry.id for entry in found}) != len(found):
+                raise ValueError("an id stands in it twice")
+            return found
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise InputError(
+                f"The library of healthy cases in '{self.folder}' can't be read ({error}); restore its index.json."
+            ) from error
+
+    def add(
+        self,
+        image: Image,
+        segmentation: Segmentation,
+        title: str,
+        *,
+        consent: Consent = Consent(),
+        **facts,
+    ) -> Entry:
+        """Put a case in: cleaned, measured, and whole or not at all.
+
+        Args:
+            segmentation: on the image's grid. title: in plain words, without a name or date.
+            consent: what the person who adds it says.
+            facts: `sequence`, `about`, `licence`, `generated`, `average` of its `Entry`.
+
+        Raises:
+            InputError: it can't be used, or a person has to look first. OutputError: it can't be written.
+        """
+        from ..files.writing import make_folder, write_segmentation, write_volume
+
+        image.check_usable()
+        if not title.strip() or re.search(r"\d{4}", title):
+            raise InputError(
+                f"A title says what the case is, without names or dates, such as “adult head”; not '{title}'."
+            )
+        if not segmentation.geometry.matches(image.geometry):
+            raise InputError("The segmentation lies on another grid than the image; segment this image first.")
+        filled = tuple(s for s in segmentation.segments if s.boxed.inside.any())
+        if not filled:
+            raise InputError("Nothing is segmented, so that nothing could be compared; segment the case first.")
+        entries = self.entries()
+        name = _free_name(title, {entry.id for entry in entries} | {p.name for p in self.folder.glob("cases/*")})
+        clean, segments, done = cleaned(image, Segmentation(filled, segmentation.geometry), name, consent)
+        entry = Entry(
+            name, title.strip(), image.modality, image.geometry.acquisition_plane, tuple(s.label for s in filled),
+            measure_fully(segments, clean), done=done, shape=image.geometry.shape,
+            spacing=tuple(round(float(s), 4) for s in image.geometry.spacing), **facts,
+        )  # fmt: skip
+        folder = make_folder(self.folder / "cases" / name)
+        try:
+            write_volume(folder / "image.nrrd", _compact(clean.scalars), clean.geometry)
+            write_segmentation(folder / "segments.seg.nrrd", segments)
+            self._write([*entries, entry])
+        except OutputError:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        return entry
+
+    def remove(self, name: str) -> None:
+        """Take a case out.
+
+        Raises:
+            InputError: there is none of that name. OutputError: the index can't be written.
+        """
+        entries = self.entries()
+        if name not in {entry.id for entry in entries}:
+            known = ", ".join(entry.id for entry in entries) or "none"
+            raise InputError(f"There is no healthy case '{name}' in '{self.folder}'; there is {known}.")
+        self._write([entry for entry in entries if entry.id != name])  # from here on, nobody reads it
+        shutil.rmtree(self.folder / "cases" / name, ignore_errors=True)
+
+    def load(self, entry: Entry) -> Reference:
+        """A case with its voxels and segments.
+
+        Raises:
+            InputError: if its files are missing or damaged.
+        """
+        from ..files import read_image
+        from ..files.segmentations import read_segmentation
+
+        folder = self.folder / "cases" / entry.id
+        image = read_image(folder / "image.nrrd", modality=entry.modality)
+        image = Image(image.voxels, image.geometry, entry.modality, entry.id)
+        return Reference(
+            entry.id, entry.title, " ".join(filter(None, (entry.about, entry.licence))), entry.generated, entry.average,
+            entry.measurements, image, read_segmentation(folder / "segments.seg.nrrd", image.geometry),
+        )  # fmt: skip
+
+    def _write(self, entries: Sequence[Entry]) -> None:
+        write(self._index, {"format": FORMAT, "cases": [asdict(entry) for entry in entries]}, "The library's index")
+
+
+def own() -> Library:
+    """The person's or clinic's own library."""
+    return Library(folders.data() / "healthy")
+
+
+def shipped() -> Library:
+    """The open cases that come with MedFM."""
+    return Library(resources.path("healthy"))
+
+
+def every() -> list[tuple[Library, Entry]]:
+    """Every case of the own library, then of the one that ships.
+
+    Raises:
+        InputError: if an index is damaged.
+    """
+    return [(library, entry) for library in (own(), shipped()) for entry in library.entries()]
+
+
+def _free_name(title: str, taken: set[str]) -> str:
+    base = re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")[:32] or "case"
+    numbers = (f"{base}-{n}" for n in range(2, 10_000))
+    return base if base not in taken else next(name for name in numbers if name not in taken)
+
+
+def _compact(values: np.ndarray) -> np.ndarray:
+    """float64 and int64, which few readers take, as float32 and int32; others as they are."""
+    if values.dtype.itemsize < 8:
+        return values
+    return values.astype(np.float32 if values.dtype.kind == "f" else np.int32)

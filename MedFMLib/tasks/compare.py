@@ -1,0 +1,112 @@
+"""Compare with a healthy reference: the same structures, at the same level, with their measurements side by side.
+
+Knows the ability `Segments`, never an architecture, and no folder: the reference comes with the request.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from ..errors import InputError
+from ..findings import Comparison, Finding, MatchedSlice, Segmentation, SliceReference
+from ..healthy import levels
+from ..healthy.differences import LEAST, differences
+from ..healthy.pictures import side_by_side
+from ..measure import measure_fully
+from ..model import ModelCard
+from ..reports.pictures import choose_slices_to_show
+from ..request import Reference, Request
+from ..slices import choose_slices
+from ..task import Work
+from .segment import labels_for
+
+PAIRS = 3
+"""Most slices that are shown side by side."""
+
+
+class CompareTask:
+    """→ a Comparison, with the Segmentation and Measurements that it rests on."""
+
+    name = "compare"
+    needs = ("segments",)
+
+    def check(self, request: Request, card: ModelCard) -> None:
+        """See `Task.check`."""
+        if not request.references or request.references[0].image is None or request.references[0].segmentation is None:
+            raise InputError("There is no healthy case to compare with; choose or add one (`medfm healthy list`).")
+        choose_slices(request.image.geometry, request.slices)
+        if not self._labels(request, card):
+            shown = request.references[0]
+            known = ", ".join(s.label for s in shown.segmentation.segments)
+            raise InputError(
+                f"{card.title} draws nothing that “{shown.title}” has ({known}); choose another case or model."
+            )
+
+    def run(self, request: Request, work: Work) -> tuple[Finding, ...]:
+        """See `Task.run`."""
+        image, shown = request.image, request.references[0]
+        findings = work.run_task("segment", replace(request, labels=self._labels(request, work.card), prompts=()))
+        segmentation = next(f for f in findings if isinstance(f, Segmentation))
+        work.progress.stage("Finding the same level")
+        measurements = measure_fully(segmentation, image)
+        plane, numbers = choose_slices(image.geometry, request.slices)
+        level = levels.find(segmentation, shown.segmentation, plane)
+        pairs = tuple(self._pairs(request, segmentation, shown, level, plane, numbers))
+        found = tuple(differences(measurements, request.references, image.modality))
+        notes = list(self._notes(request.references, level, plane, found))
+        for note in notes:
+            work.note(note)
+        comparison = Comparison(
+            shown.id,
+            shown.title,
+            shown.generated,
+            shown.image,
+            levels.placement(level, segmentation, shown.segmentation, plane),
+            pairs,
+            found,
+            level.landmarks,
+            tuple(notes),
+        )
+        return (comparison, segmentation, *measurements)
+
+    def _labels(self, request: Request, card: ModelCard) -> tuple[str, ...]:
+        """Structures that are asked for (all by default) and that the reference has."""
+        theirs = {s.label for s in request.references[0].segmentation.segments}
+        mine = labels_for(request, card) or tuple(theirs)
+        return tuple(label for label in mine if label in theirs)
+
+    def _pairs(self, request: Request, segmentation: Segmentation, shown: Reference, level, plane: str, numbers):
+        """Slices that show the structures well, and the reference's at the same level."""
+        image, other = request.image, shown.image.geometry
+        within = [p for p in choose_slices_to_show(segmentation, plane, PAIRS) if numbers[0] <= p[0] <= numbers[-1]]
+        for number, labels in within or [(numbers[len(numbers) // 2], ())]:
+            matched = levels.number_at(other, plane, level(levels.place_of(image.geometry, plane, number)))
+            segments = [s for s in segmentation.segments if s.label in labels]
+            theirs = [s for s in shown.segmentation.segments if s.label in labels]
+            png = side_by_side(
+                image, number, segments, shown.image, matched, theirs, plane, shown.generated, shown.average
+            )
+            yield MatchedSlice(_at(image.geometry, plane, number), _at(other, plane, matched), png)
+
+    def _notes(self, references, level, plane: str, found):
+        shown = references[0]
+        if shown.generated:
+            yield f"“{shown.title}” was computed, nobody was scanned; its sizes mean nothing and are not compared."
+        elif shown.average:
+            yield f"“{shown.title}” is an average of many people: finer than any of them, and its sizes are nobody's."
+        if not level.landmarks:
+            yield f"No structure is in common, so the {plane} level was matched by the share of the way through the image."
+        most = max((d.n for d in found), default=0)
+        if found and most < LEAST:
+            yield f"{most} reference{'s' * (most > 1)}: too few to say what is usual; add at least {LEAST}."
+
+
+def _at(geometry, plane: str, number: int) -> SliceReference:
+    index = (np.array(geometry.shape) - 1) / 2
+    index[geometry.index_axis(plane)] = number
+    return SliceReference(plane, int(number), tuple(float(c) for c in geometry.to_world(index)))
+
+
+TASK = CompareTask()
