@@ -39,6 +39,7 @@ from MedFMLib.errors import MedFMError  # noqa: E402
 from MedFMLib.geometry import PLANES  # noqa: E402
 from MedFMLib.runner import Done, Failed, Stopped  # noqa: E402
 from MedFMLib.scene import read_prompts  # noqa: E402
+from MedFMPanel.beside import Beside  # noqa: E402
 from MedFMPanel.bindings import Bindings  # noqa: E402
 from MedFMPanel.conversation import link_position  # noqa: E402
 from MedFMPanel.engine import EngineControls  # noqa: E402
@@ -101,6 +102,7 @@ class MedFMWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.results = Results(self.ui)
         self.status = Status(self.ui)
         self.following = Following(self.ui, self.status, self.results)
+        self.beside = Beside(self)
         self.engine = EngineControls(self.ui, self.status, self.session.use, lambda: self.session.runner)
         self.session.use(self.session.runner or self.engine.make_runner())
         self.packages = PackageNotice(
@@ -139,6 +141,7 @@ class MedFMWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.models.close()
         self.engine.close()
         self.packages.close()
+        self.beside.close()
         self.session.close()
         self.removeObservers()
         self.bindings.parameters = None
@@ -244,13 +247,14 @@ class MedFMWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         if not self.session.running:
             self.start()
 
-    def start(self):
+    def start(self, change=lambda request: request):
         p = self.parameters
         self.models.allow(p.model)
-        self.session.start(p.volume, self.makeRequest)
-        self.status.log(f"{p.task}: {p.volume.GetName()}, {p.model} {p.adapter} {p.precision}")
-        if p.task == "ask":
-            self.results.conversation.ask(p.question)
+        self.session.start(p.volume, lambda image: change(self.beside.apply(self.makeRequest(image))))
+        request = self.session.request
+        self.status.log(f"{request.task}: {p.volume.GetName()}, {p.model} {p.adapter} {p.precision}")
+        if request.task == "ask":
+            self.results.conversation.ask(request.question)
             self.results.show_conversation()
         self.status.say(_("Starting…"))
         self.following.begin()
@@ -278,6 +282,7 @@ class MedFMWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         except MedFMError as error:
             return self.endJob(str(error), failed=True)
         self.results.hide_older(slicer.mrmlScene, volume, written.segmentation)
+        self.beside.take(volume, written)
         if self.results.conversation.take(written.response.answers, written.response.provenance.title or "MedFM"):
             self.parameters.question = ""  # ready for the next
         self.endJob(summary(written.response))
@@ -329,6 +334,7 @@ class MedFMWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.ui.progressBar.visible = running
         for name in RESTING:
             getattr(self.ui, name).enabled = not running
+        self.beside.show(running)
         no_volume = not running and self.parameters.volume is None
         self.status.hint(_("Load a CT or MR volume, then choose it above.") if no_volume else "")
 

@@ -50,6 +50,7 @@ BOUND = {
     "sliceStep": ("sliceStep", NUMBER),
     "maxTokens": ("maxTokens", NUMBER),
     "refine": ("refineCheck", FLAG),
+    "trust": ("trustSelector", CHOICE),
 }
 """Parameter → its widget's name and kind. The task and the ticked structures are handled where they are shown."""
 

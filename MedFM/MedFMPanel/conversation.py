@@ -76,7 +76,10 @@ class Conversation:
 def _turn_html(turn: Turn) -> str:
     parts = [f"<p><b>You</b><br>{escape(turn.question)}</p><p><b>{escape(turn.who)}</b><br>"]
     if turn.answer is not None:
-        parts.append(escape(turn.answer.text or "(no words)"))
+        parts.append(escape(turn.answer.text or "(no words)").replace("\n", "<br>"))
+        if turn.answer.trust is not None:
+            notes = "<br>".join(escape(note) for note in turn.answer.trust.notes)
+            parts.append(f'<br><span style="color: gray">{notes}</span>')
         if turn.answer.evidence:
             parts.append(f'<br><span style="color: gray">seen on {_links(turn.answer.evidence)}</span>')
     elif turn.problem:

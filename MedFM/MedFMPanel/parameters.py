@@ -109,6 +109,7 @@ class Parameters:
     sliceStep = Number(0)
     refine = Flag(False)
     maxTokens = Number(64)
+    trust = Text("demand")
 
     def __init__(self, node):
         self.node = node

@@ -1,0 +1,152 @@
+"""Comparing with a healthy case, and adding one: a part of the panel. Knows its widgets, slice views and the library's door.
+
+Cases are read and added on a thread of their own; a timer looks for what came of it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import qt
+import slicer
+from MedFMLib import healthy
+from MedFMLib.errors import InputError
+from MedFMLib.healthy.library import own
+from MedFMLib.scene import read_image
+from MedFMLib.scene.reading import hold_segmentation
+from MedFMLib.scene.writing import find
+from MedFMPanel.errand import Errand
+from MedFMPanel.slots import shown
+
+BEST = "the one that fits best"
+LOOK_MS = 50
+VIEWS = ("Red", "Yellow")
+"""Left and right in Slicer's layout “side by side”."""
+
+
+class HealthyControls:
+    """The part of the panel.
+
+    Args:
+        ui: the panel's widgets by name. status: its status line.
+        start: starts a job, with a function that changes its request. volume: → the chosen volume node or None.
+        labels: image → structures that the model knows.
+    """
+
+    def __init__(self, ui, status, start, volume, labels):
+        self._ui, self._status, self._start, self._volume, self._labels = ui, status, start, volume, labels
+        self._errand, self._then = None, None
+        self._timer = qt.QTimer()
+        self._timer.setInterval(LOOK_MS)
+        self._timer.connect("timeout()", self._look)
+        ui.referenceSelector.addItem(BEST, "")
+        ui.healthyButton.connect("contentsCollapsed(bool)", self._opened)
+        ui.compareButton.connect("clicked(bool)", self.compare)
+        ui.addCaseButton.connect("clicked(bool)", self.add)
+
+    def close(self) -> None:
+        """Stop looking."""
+        self._timer.stop()
+
+    @shown
+    def compare(self) -> None:
+        """Compare the volume with the chosen case."""
+        image = self._image(self._volume())
+        labels, name = self._labels(image), self._ui.referenceSelector.currentData or ""
+        self._status.say("Looking for a healthy case…")
+        self._begin(lambda progress: healthy.references(image, labels, name=name), self._compare)
+
+    @shown
+    def add(self) -> None:
+        """Add the volume and its newest segmentation to the library."""
+        volume = self._volume()
+        image = self._image(volume)
+        node = find(slicer.mrmlScene, volume, "segmentation")
+        if node is None:
+            raise InputError(
+                "Nothing is segmented in this volume, so that nothing could be compared; segment it first."
+            )
+        held, title = hold_segmentation(node), self._ui.caseTitleEdit.text
+        consent = healthy.Consent(bool(self._ui.textCheck.checked), bool(self._ui.faceCheck.checked))
+        self._status.say("Adding the healthy case…")
+        library = own()
+        self._begin(lambda progress: library.add(image, held.on(image.geometry), title, consent=consent), self._added)
+
+    def take(self, volume, written) -> None:
+        """A job has ended: if it compared, show both volumes side by side, linked, at the same level."""
+        comparison = written.response.comparison
+        if comparison is None:
+            return
+        manager = slicer.app.layoutManager()
+        manager.setLayout(slicer.vtkMRMLLayoutNode.SlicerLayoutSideBySideView)
+        pair = comparison.pairs[len(comparison.pairs) // 2]
+        for name, node in zip(VIEWS, (volume, written.reference), strict=True):
+            widget = manager.sliceWidget(name)
+            composite, view = widget.mrmlSliceCompositeNode(), widget.mrmlSliceNode()
+            composite.SetBackgroundVolumeID(node.GetID())
+            composite.SetForegroundVolumeID(None)
+            view.SetOrientation(pair.slice.plane.capitalize())
+            widget.sliceLogic().FitSliceToBackground()
+            view.JumpSliceByOffsetting(*pair.slice.center)
+        for name in VIEWS:  # from here on, one follows the other
+            manager.sliceWidget(name).mrmlSliceCompositeNode().SetLinkedControl(True)
+
+    def showError(self, text: str) -> None:
+        """See `slots.shown`."""
+        self._status.say(text, problem=True)
+
+    def show(self, running: bool) -> None:
+        """What can be pressed now."""
+        free = not running and self._volume() is not None and self._errand is None
+        self._ui.compareButton.enabled = self._ui.addCaseButton.enabled = free
+
+    # -- inside ----------------------------------------------------------------------------------------
+
+    def _image(self, volume):
+        if volume is None:
+            raise InputError("There is no volume; load a CT or MR volume, then choose it above.")
+        if self._errand is not None:
+            raise InputError("A healthy case is still being read; wait for its end.")
+        return read_image(volume)
+
+    def _opened(self, collapsed: bool) -> None:
+        if not collapsed:
+            self._list()
+
+    @shown
+    def _list(self) -> None:
+        selector, chosen = self._ui.referenceSelector, self._ui.referenceSelector.currentData
+        selector.clear()
+        selector.addItem(BEST, "")
+        for _, entry in healthy.every():
+            selector.addItem(f"{entry.title} ({entry.modality}{', computed' if entry.generated else ''})", entry.id)
+        selector.setCurrentIndex(max(0, selector.findData(chosen)))
+
+    def _begin(self, work, then) -> None:
+        self._errand, self._then = Errand(work), then
+        self._ui.compareButton.enabled = self._ui.addCaseButton.enabled = False
+        self._timer.start()
+
+    @shown
+    def _look(self) -> None:
+        errand = self._errand
+        if errand is None or not errand.ended:
+            return
+        self._timer.stop()
+        self._errand = None
+        self._ui.compareButton.enabled = self._ui.addCaseButton.enabled = True
+        if errand.error:
+            self._status.say(errand.error, problem=True)
+        else:
+            self._then(errand.result)
+
+    def _compare(self, references) -> None:
+        self._start(
+            lambda request: replace(request, task="compare", labels=(), prompts=(), question="", references=references)
+        )
+
+    def _added(self, entry) -> None:
+        self._ui.caseTitleEdit.text = ""
+        self._ui.textCheck.checked = self._ui.faceCheck.checked = False
+        self._list()
+        self._status.say(f"Added the healthy case {entry.id}: {'; '.join(entry.done)}.", log=True)
