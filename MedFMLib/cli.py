@@ -24,6 +24,7 @@ from . import (
     NOTICE,
     cli_adapters,
     cli_batch,
+    cli_data,
     cli_endpoints,
     cli_environment,
     cli_export,
@@ -52,6 +53,7 @@ app.add_typer(cli_environment.app, name="environment")
 app.add_typer(cli_guard.app, name="guard")
 app.add_typer(cli_trust.app, name="trust")
 app.add_typer(cli_healthy.app, name="healthy")
+app.add_typer(cli_data.app, name="data")
 app.command()(cli_serve.serve)
 app.command()(cli_batch.batch)
 app.command()(cli_export.measure)

@@ -33,6 +33,8 @@ def read_segmentation(path: Path, geometry: Geometry) -> Segmentation:
     except RuntimeError as error:
         raise InputError(f"'{path.name}' can't be read as a segmentation; give a .seg.nrrd or a labelmap.") from error
     array = sitk.GetArrayFromImage(picture)
+    if array.dtype.kind == "f" and np.array_equal(array, np.rint(array)):  # as some tools store labelmaps
+        array = array.astype(np.int32)
     layers = array[..., None] if picture.GetNumberOfComponentsPerPixel() == 1 else array
     if layers.ndim != 4 or layers.dtype.kind not in "iu":
         raise InputError(f"'{path.name}' holds no labels in three dimensions; give a .seg.nrrd or a labelmap.")

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -26,6 +26,7 @@ from ..view import View
 from .parts.adapters import Adapters
 from .parts.drawing import GREEDY, Drawn
 from .parts.loading import SMALL, input_place, multiplies_bfloat16
+from .parts.location_tokens import JOINT
 
 MODEL_TYPES = ("paligemma",)
 
@@ -484,6 +485,17 @@ class PaliGemma:
     def inputs_for(self, view: View, question: str) -> dict[str, Any]:
         """Tensors for `generate` of a question about one picture."""
         return self._inputs([f"answer en {question}"], [view])
+
+    def inputs_for_objects(self, verb: str, view: View, names: Sequence[str]) -> dict[str, Any]:
+        """Tensors for "segment" or "detect" in one picture."""
+        return self._inputs([f"{verb} {JOINT.join(names)}"], [view])
+
+    answer_fill: ClassVar[dict[str, int]] = {"token_type_ids": 1}
+    """Of an answer's tokens, where a prompt's are 0: it is read word by word, the prompt all at once."""
+
+    def answer_part(self, question: str, answer: str) -> str:
+        """What follows the prompt when an answer is written: it and its end."""
+        return answer + self.processor.tokenizer.eos_token
 
     def _inputs(self, prompts: Sequence[str], views: Sequence[View], answers=None) -> dict[str, Any]:
         """Tensors for one (prompt, view) a row, with their answers if given."""

@@ -57,6 +57,7 @@ FLOORS = (
         "cli",
         "cli_adapters",
         "cli_batch",
+        "cli_data",
         "cli_endpoints",
         "cli_environment",
         "cli_export",

@@ -234,26 +234,41 @@ class ChatModel:
                 text = text.replace(token.content, " ")
         return text
 
-    def _render(self, turns: list[dict[str, Any]]) -> str:
-        """The conversation as the model reads it, pictures as their placeholders."""
+    def _render(self, turns: list[dict[str, Any]], ask: bool = True) -> str:
+        """The conversation as the model reads it, pictures as their placeholders; `ask` ends it where the answer begins."""
         from jinja2.exceptions import TemplateError
 
         template = _template(self.processor)
         try:
             return self.processor.apply_chat_template(
-                turns, chat_template=template, tokenize=False, add_generation_prompt=True
+                turns, chat_template=template, tokenize=False, add_generation_prompt=ask
             )
         except TemplateError:  # templates that know no system turn say so
             (system, first, *rest) = turns
             first = {"role": "user", "content": [*system["content"], *first["content"]]}
             return self.processor.apply_chat_template(
-                [first, *rest], chat_template=template, tokenize=False, add_generation_prompt=True
+                [first, *rest], chat_template=template, tokenize=False, add_generation_prompt=ask
             )
 
     def inputs_for(self, view: View, question: str) -> dict[str, Any]:
         """Tensors for `generate` of a question about one picture."""
         self._pictures = ""  # nothing is kept of it
         return self._inputs(self._render(self.conversation(1, question)), self.pictures([view]))
+
+    answer_fill: ClassVar[dict[str, int]] = {}
+
+    def answer_part(self, question: str, answer: str) -> str:
+        """What follows the prompt when an answer is written: it and its end, as the template has them."""
+        prompt, said_so = self._render(self.conversation(1, question)), self._harmless(answer)
+        turns = [*self.conversation(1, question), {"role": "assistant", "content": [said(said_so)]}]
+        whole = self._render(turns, False)
+        part = whole[len(prompt) :] if whole.startswith(prompt) else said_so
+        tokenizer = self.processor.tokenizer
+        ends = [t.content for t in tokenizer.added_tokens_decoder.values() if t.special and t.content in part]
+        if ends:  # what the template writes after the end is never asked for
+            first = min(part.index(end) + len(end) for end in ends)
+            return part[:first]
+        return part.rstrip() + (tokenizer.eos_token or "")
 
     def _inputs(self, prompt: str, pictures: Sequence[np.ndarray]):
         """Tensors for one prompt, on the model's device and in its dtype."""

@@ -1,0 +1,110 @@
+"""`medfm data check|build`: a site's cases as a data set for fine-tuning. Knows options and printing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich import box
+from rich.table import Table
+
+from .cli_models import Json
+from .cli_store import out, progress, say
+from .errors import InputError
+
+app = typer.Typer(no_args_is_help=True, help="A site's own cases as a data set: counted, split by patient, checked.")
+
+Source = Annotated[Path, typer.Argument(metavar="PATH", help="MedPix 2.0 folder, VQA-RAD or SLAKE JSON, CSV or JSONL, "
+                                        "folder of volumes with labelmaps, collected cases, or a built data set.")]  # fmt: skip
+Images = Annotated[Path | None, typer.Option(help="Folder of the pictures, where they don't lie beside the file.")]
+Labels = Annotated[list[str] | None, typer.Option("--label", "-l", help="VALUE=NAME of a labelmap; repeat.")]
+Slices = Annotated[int, typer.Option(help="Of each volume and plane.", min=1)]
+Seed = Annotated[int, typer.Option(help="Of the split.")]
+Shares = Annotated[str, typer.Option(help="Of patients in train, validation and test.")]
+OwnSplit = Annotated[bool, typer.Option("--own-split", help="Split by MedFM, though the source has a split.")]
+Kinds = Annotated[list[str] | None, typer.Option("--category", help="Only this kind of question; repeat.")]
+Modality = Annotated[str, typer.Option(help="CT, MR, …: of all volumes, where the files don't say.")]
+Organ = Annotated[str, typer.Option(help="Of all pictures, where the files don't say.")]
+
+
+def _checked(path, images, labels, slices, seed, shares, own_split, categories, modality, organ, quiet, describe=""):
+    from .training.data import building, described, reading
+
+    try:
+        names = {int(value): name.strip() for value, _, name in (text.partition("=") for text in labels or ())}
+        parts = tuple(float(part) for part in shares.split(","))
+    except ValueError:
+        raise InputError(f"Labels are VALUE=NAME and shares three numbers, not {labels} and '{shares}'.") from None
+    choices = reading.Choices(images, names, slices, modality, organ, tuple(categories or ()))
+    with progress(quiet) as bar:
+        bar.stage("Reading")
+        found = reading.read(path, choices)
+        if describe:
+            described.add(found, describe, bar)
+        return building.check(found, seed, parts, own_split, bar)
+
+
+@app.command()
+def check(
+    path: Source, images: Images = None, labels: Labels = None, slices: Slices = 6, seed: Seed = 0,
+    shares: Shares = "0.7,0.15,0.15", own_split: OwnSplit = False, categories: Kinds = None, modality: Modality = "",
+    organ: Organ = "", as_json: Json = False,
+) -> None:  # fmt: skip
+    """Count what is there, list what can't be used, and make sure that no patient would stand on both sides."""
+    from .training.data.dataset import CARD, Dataset
+
+    if (Path(path) / CARD).is_file():
+        built = Dataset.load(path)
+        built.check()
+        _print({**built.card, "checked": True}, as_json)
+        return
+    checked = _checked(path, images, labels, slices, seed, shares, own_split, categories, modality, organ, as_json)
+    _print(checked.report(), as_json)
+
+
+@app.command()
+def build(
+    path: Source,
+    output: Annotated[Path, typer.Option("--output", "-o", help="A new folder for the data set.")],
+    images: Images = None, labels: Labels = None, slices: Slices = 6, seed: Seed = 0, shares: Shares = "0.7,0.15,0.15",
+    own_split: OwnSplit = False, categories: Kinds = None, modality: Modality = "", organ: Organ = "",
+    skip: Annotated[list[str] | None, typer.Option(help='Leave out a kind of problem, such as "missing picture"; or all.')] = None,
+    licence: Annotated[str, typer.Option(help="Of pictures and texts; goes into the cards.")] = "",
+    describe_with: Annotated[str, typer.Option(help="A model that describes pictures that nobody did; marked as such.")] = "",
+    as_json: Json = False,
+) -> None:  # fmt: skip
+    """Write a data set: pairs a line, pictures by their hashes, patients split, and a card that counts all of it."""
+    from .training.data import building
+
+    checked = _checked(path, images, labels, slices, seed, shares, own_split, categories, modality, organ, as_json,
+                       describe_with)  # fmt: skip
+    building.refuse_problems(checked, skip or ())
+    with progress(as_json) as bar:
+        card = building.build(checked, output, licence, bar)
+    _print(card | {"folder": str(output)}, as_json)
+
+
+def _print(report: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(report, indent=2, ensure_ascii=False))
+        return
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for title in ("split", "pairs", "images", "patients"):
+        table.add_column(title, justify="left" if title == "split" else "right")
+    rows = {**report["splits"], "all": report}
+    for name, counts in rows.items():
+        table.add_row(name, *(str(counts[key]) for key in ("pairs", "images", "patients")))
+    out.print(table)
+    say(
+        f"{report['source']}: {report['descriptions']} entries; {report['patients_in_two_splits']} patients in two splits."
+    )
+    if report["patients_sharing_pictures"]:
+        say(f"Patients that share a picture, kept together: {report['patients_sharing_pictures'][:3]}")
+    for name, count in report["problems"].items():
+        say(f"Left out: {count} × {name}")
+    for key in ("categories", "modalities", "planes"):
+        say(f"{key}: " + ", ".join(f"{name} {count}" for name, count in report[key].items()))
+    if "folder" in report:
+        say(f"Wrote {report['folder']}; `medfm finetune {report['folder']} --output RUN` trains with it.")

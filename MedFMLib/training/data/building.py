@@ -1,0 +1,220 @@
+"""From what a reader found to a data set on disk, and what may be said of it. Knows files and splits; no readers' formats.
+
+Nothing is left out in silence: missing pictures, broken entries and pictures that can't be read are counted and listed, and
+end the building unless somebody says that they shall be skipped.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ...errors import InputError, OutputError
+from ...runner import Progress, Silent
+from . import splitting
+from .dataset import CARD, lines_digest
+from .pictures import digest, likeness
+from .samples import SPLITS, Found, Picture, Problem, Sample, Shown
+
+PROBLEMS_SHOWN = 5
+
+
+@dataclass(frozen=True, eq=False)
+class Checked:
+    """What was found, after looking at every picture.
+
+    Args:
+        found: by the reader. kept: key → (picture, pixels' digest, likeness, size, spacing). problems: all of them.
+        splits: patient → split. shared: patients that share a picture.
+    """
+
+    found: Found
+    kept: dict[str, tuple[Picture, str, str, tuple[int, int], tuple[float, float]]]
+    problems: tuple[Problem, ...]
+    splits: dict[str, str]
+    shared: list[tuple[str, ...]]
+    repeated: int = 0
+    options: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def samples(self) -> dict[str, tuple[Sample, ...]]:
+        """Split → samples; the same question about the same pixels once."""
+        made: dict[str, list[Sample]] = defaultdict(list)
+        asked: set[tuple[str, str, str]] = set()
+        for pair in self.found.pairs:
+            if pair.picture not in self.kept:
+                continue
+            picture, sha, _, (height, width), spacing = self.kept[pair.picture]
+            if (sha, pair.kind, pair.question) in asked:
+                continue
+            asked.add((sha, pair.kind, pair.question))
+            made[self.splits[picture.patient]].append(
+                Sample(sha, picture.patient, pair.question, pair.answer, pair.category, pair.kind, pair.objects, pair.origin,
+                       picture.modality, picture.plane, picture.organ, spacing, height, width)
+            )  # fmt: skip
+        return {name: tuple(made[name]) for name in SPLITS}
+
+    def report(self) -> dict[str, Any]:
+        """The data set's card, in numbers."""
+        samples, found = self.samples, self.found
+        everyone = [s for some in samples.values() for s in some]
+        kinds = Counter(problem.kind for problem in self.problems)
+        return {
+            "source": found.source,
+            "found": found.counts,
+            "images": len(self.kept),
+            "descriptions": found.counts.get("descriptions", 0),
+            "patients": len({picture.patient for picture, *_ in self.kept.values()}),
+            "pairs": len(everyone),
+            "splits": {name: _numbers(some) for name, some in samples.items()},
+            "patients_in_two_splits": _twice(samples),
+            "patients_sharing_pictures": [list(names) for names in self.shared],
+            "repeated_pictures": self.repeated,
+            "problems": dict(sorted(kinds.items())),
+            "problems_shown": [asdict(p) for p in self.problems[:PROBLEMS_SHOWN]],
+            "categories": _counts(s.category for s in everyone),
+            "kinds": _counts(s.kind for s in everyone),
+            "closed": sum(s.closed for s in everyone),
+            "modalities": _counts(picture.modality for picture, *_ in self.kept.values()),
+            "planes": _counts(picture.plane for picture, *_ in self.kept.values()),
+            "organs": _counts(picture.organ for picture, *_ in self.kept.values()),
+            "sides": _counts(side for s in everyone for side in ("left", "right") if side in _words(s)),
+            "origins": _counts(s.origin for s in everyone),
+            "empty": found.empty,
+            "options": self.options,
+            "sha256": lines_digest(samples),
+        }  # fmt: skip
+
+
+def check(found: Found, seed: int = 0, shares=splitting.SHARES, own_split: bool = False,
+          progress: Progress | None = None) -> Checked:  # fmt: skip
+    """Look at every picture and split the patients.
+
+    Args:
+        own_split: leave the source's split aside.
+
+    Raises:
+        InputError: if the source's split leaks, or there is nothing to split.
+    """
+    progress = progress or Silent()
+    progress.stage("Looking at pictures")
+    kept, problems, seen = {}, list(found.problems), []
+    for number, picture in enumerate(found.pictures):
+        progress.fraction(number / max(1, len(found.pictures)))
+        try:
+            shown = picture.load()
+        except InputError as error:
+            problems.append(Problem("unreadable picture", picture.key, str(error)))
+            continue
+        if shown.pixels.min() == shown.pixels.max():
+            problems.append(Problem("empty picture", picture.key, "every pixel is the same"))
+            continue
+        sha = digest(shown)
+        kept[picture.key] = (picture, sha, likeness(shown), shown.pixels.shape[:2], shown.spacing)
+        seen.append(splitting.Seen(picture.patient, sha, kept[picture.key][2], "" if own_split else picture.split))
+    if not kept:
+        first = f" The first problem: {problems[0].kind}, {problems[0].where}." if problems else ""
+        raise InputError(f"There is no picture that can be used, and {len(problems)} problems.{first}")
+    splits = splitting.split(seen, seed, shares)
+    repeated = len(seen) - len({picture.digest for picture in seen})
+    options = {
+        "seed": seed,
+        "shares": list(shares),
+        "split": "the source's" if any(s.split for s in seen) else "by patient",
+    }
+    return Checked(found, kept, tuple(problems), splits, splitting.shared(seen), repeated, options)
+
+
+def refuse_problems(checked: Checked, skip: Iterable[str]) -> None:
+    """
+    Args:
+        skip: kinds of problems to leave out; "all" for every kind.
+
+    Raises:
+        InputError: if there are others.
+    """
+    skip = set(skip)
+    left = Counter(p.kind for p in checked.problems if "all" not in skip and p.kind not in skip)
+    if left:
+        first = next(p for p in checked.problems if p.kind in left)
+        counts = ", ".join(f"{count} × {kind}" for kind, count in sorted(left.items()))
+        kinds = " ".join(f'--skip "{kind}"' for kind in sorted(left))
+        raise InputError(f"The files have problems: {counts}; the first is {first.where}. Correct them, or leave them out with "
+                         f"{kinds}.")  # fmt: skip
+
+
+def build(checked: Checked, folder: Path, licence: str = "", progress: Progress | None = None) -> dict[str, Any]:
+    """Write the data set to a new folder, all or nothing; → its card.
+
+    Args:
+        licence: of the pictures and texts, in a person's words.
+
+    Raises:
+        OutputError: if the folder exists and is not empty, or can't be written.
+    """
+    folder, progress = Path(folder).expanduser(), progress or Silent()
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise OutputError(f"'{folder}' is there already; choose a new folder.")
+    samples, report = checked.samples, checked.report()
+    part = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    try:
+        (part / "pictures").mkdir(parents=True)
+        (part / "labels").mkdir()
+        progress.stage("Writing pictures")
+        wanted = {s.picture for some in samples.values() for s in some}
+        drawn = {s.picture for some in samples.values() for s in some if s.objects}
+        chosen = {sha: picture for picture, sha, *_ in checked.kept.values() if sha in wanted}
+        for number, (sha, picture) in enumerate(chosen.items()):
+            progress.fraction(number / len(chosen))
+            _write(part, sha, picture.load(), sha in drawn)
+        for name, some in samples.items():
+            lines = "".join(json.dumps(sample.as_json(), ensure_ascii=False) + "\n" for sample in some)
+            (part / f"{name}.jsonl").write_text(lines, encoding="utf-8")
+        listed = "".join(json.dumps(asdict(p), ensure_ascii=False) + "\n" for p in checked.problems)
+        (part / "problems.jsonl").write_text(listed, encoding="utf-8")
+        card = {"format": 1, "made": time.strftime("%Y-%m-%d"), "licence": licence, **report}
+        (part / CARD).write_text(json.dumps(card, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        if folder.is_dir():
+            folder.rmdir()
+        part.replace(folder)
+    except OSError as error:
+        raise OutputError(f"The data set can't be written to '{folder}' ({error.strerror}); choose another.") from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return card
+
+
+def _write(folder: Path, sha: str, shown: Shown, labelled: bool) -> None:
+    from PIL import Image as Picture
+
+    Picture.fromarray(shown.pixels).save(folder / "pictures" / f"{sha}.png")
+    if labelled and shown.labels is not None:
+        Picture.fromarray(shown.labels).save(folder / "labels" / f"{sha}.png")
+
+
+def _words(sample: Sample) -> list[str]:
+    return f"{sample.question} {sample.answer}".lower().replace(",", " ").replace("?", " ").split()
+
+
+def _numbers(samples: tuple[Sample, ...]) -> dict[str, int]:
+    return {"pairs": len(samples), "images": len({s.picture for s in samples}),
+            "patients": len({s.patient for s in samples})}  # fmt: skip
+
+
+def _twice(samples: dict[str, tuple[Sample, ...]]) -> int:
+    where = defaultdict(set)
+    for name, some in samples.items():
+        for sample in some:
+            where[sample.patient].add(name)
+    return sum(len(names) > 1 for names in where.values())
+
+
+def _counts(values: Iterable[str]) -> dict[str, int]:
+    return dict(Counter(value or "not known" for value in values).most_common(40))

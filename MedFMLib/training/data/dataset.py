@@ -1,0 +1,116 @@
+"""A data set as it was built: read, checked again, shown as views. Knows its own folder; no readers, no models.
+
+dataset.json                          the data set's card, see `building`
+train.jsonl validation.jsonl test.jsonl   a `Sample` a line
+pictures/SHA.png  labels/SHA.png      pixels, and labels where there are any; names are hashes, so no name of a patient
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...errors import InputError
+from ...view import View
+from . import splitting
+from .pictures import digest, likeness, view_of
+from .samples import SPLITS, Sample, Shown
+
+CARD = "dataset.json"
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """A built data set.
+
+    Args:
+        folder: where it lies. card: content of `dataset.json`. samples: split → samples, in their order.
+    """
+
+    folder: Path
+    card: dict[str, Any]
+    samples: dict[str, tuple[Sample, ...]] = field(repr=False)
+
+    @classmethod
+    def load(cls, folder: Path) -> Dataset:
+        """
+        Raises:
+            InputError: if it is none, something is missing, or a line can't be read.
+        """
+        folder = Path(folder).expanduser()
+        try:
+            card = json.loads((folder / CARD).read_text(encoding="utf-8"))
+            lines = {name: (folder / f"{name}.jsonl").read_text(encoding="utf-8").splitlines() for name in SPLITS}
+            samples = {name: tuple(Sample.from_json(json.loads(line)) for line in some) for name, some in lines.items()}
+        except (OSError, ValueError) as error:
+            raise InputError(
+                f"'{folder}' holds no whole data set ({error}); make one with `medfm data build PATH --output DIR`."
+            ) from error
+        return cls(folder, card, samples)
+
+    def shown(self, sample: Sample) -> Shown:
+        """A sample's pixels and labels.
+
+        Raises:
+            InputError: if a file is missing or damaged.
+        """
+        labels = _array(self.folder / "labels" / f"{sample.picture}.png") if sample.objects else None
+        return Shown(_array(self.folder / "pictures" / f"{sample.picture}.png"), sample.spacing, labels)
+
+    def view(self, sample: Sample) -> View:
+        """A sample's picture as models are shown it."""
+        return view_of(_array(self.folder / "pictures" / f"{sample.picture}.png"), sample.spacing)
+
+    def digest(self) -> str:
+        """SHA-256 (hex) over all lines; they name the pictures by their hashes."""
+        return lines_digest(self.samples)
+
+    def seen(self) -> Iterator[splitting.Seen]:
+        """Every picture with its patient, split and hashes, which are computed anew from the pixels."""
+        for name, some in self.samples.items():
+            for patient, picture, spacing in dict.fromkeys((s.patient, s.picture, s.spacing) for s in some):
+                shown = Shown(_array(self.folder / "pictures" / f"{picture}.png"), spacing)
+                yield splitting.Seen(patient, digest(shown), likeness(shown), name)
+
+    def check(self) -> None:
+        """Make sure that nobody stands on both sides, that pictures are those that were built, and that nothing was edited.
+
+        Raises:
+            InputError: if not, with the first thing that is wrong.
+        """
+        seen = list(self.seen())
+        splitting.check(seen)
+        named = {sample.picture for some in self.samples.values() for sample in some}
+        if changed := sorted(named - {picture.digest for picture in seen}):
+            raise InputError(f"{len(changed)} pictures changed since the data set was built, such as {changed[0][:12]}; "
+                             "build it again.")  # fmt: skip
+        if self.digest() != self.card.get("sha256"):
+            raise InputError("The data set's lines changed since it was built; build it again.")
+
+
+@lru_cache(maxsize=512)
+def _array(path: Path) -> np.ndarray:
+    from PIL import Image as Picture
+    from PIL import UnidentifiedImageError
+
+    try:
+        with Picture.open(path) as picture:
+            return np.asarray(picture)
+    except (OSError, UnidentifiedImageError, SyntaxError) as error:
+        raise InputError(f"{path.parent.name}/{path.name} is missing or damaged; build the data set again.") from error
+
+
+def lines_digest(samples: dict[str, tuple[Sample, ...]]) -> str:
+    """SHA-256 (hex) of all samples in their order."""
+    sha = hashlib.sha256()
+    for name in SPLITS:
+        for sample in samples[name]:
+            sha.update(f"{name} {json.dumps(sample.as_json(), sort_keys=True)}\n".encode())
+    return sha.hexdigest()

@@ -1,0 +1,40 @@
+"""Descriptions written by a model, for pictures without words of people; marked as such. Knows an ability, no family."""
+
+from __future__ import annotations
+
+from ...errors import InputError
+from ...runner import Progress, Silent
+from .pictures import view_of
+from .samples import Found, Pair
+
+QUESTION = "what does this image show?"
+
+
+def add(found: Found, model: str, progress: Progress | None = None) -> int:
+    """Ask a model to describe every picture that nobody described; → how many it did.
+
+    Args:
+        model: id or folder, of one that writes. Its name stands in each pair's `origin`.
+
+    Raises:
+        InputError: if it writes nothing. ModelError: if it can't be loaded.
+    """
+    from ... import registry
+    from ...engine import load_model
+    from ...model import Writes
+
+    progress = progress or Silent()
+    card = registry.card(model)
+    loaded = load_model(card, "", card.precisions[0], progress)
+    if not isinstance(loaded, Writes):
+        raise InputError(f"{card.title} writes nothing; choose a model that does.")
+    described = {pair.picture for pair in found.pairs if pair.category == "caption"}
+    progress.stage("Describing pictures")
+    rest = [picture for picture in found.pictures if picture.key not in described]
+    for number, picture in enumerate(rest):
+        progress.fraction(number / len(rest))
+        shown = picture.load()
+        text = loaded.write([view_of(shown.pixels, shown.spacing)], kind="describe", max_tokens=128).strip()
+        if text:
+            found.pairs.append(Pair(picture.key, QUESTION, text, "caption", origin=f"model {model}"))
+    return len(rest)

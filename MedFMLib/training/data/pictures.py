@@ -1,0 +1,122 @@
+"""Pictures from files: PNG and JPEG, slices of volumes with their labels; their hashes. Knows files and views.
+
+Slices are drawn by `view`, as whatever asks a model draws them, so that training sees what is asked about later.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from ...errors import InputError
+from ...geometry import Geometry
+from ...image import Image
+from ...view import View, display_axes, display_slice, make_view, window_for
+from .samples import Shown
+
+LARGEST_SIDE = 1024
+"""Pixels; larger pictures are stored smaller, since no model here sees more."""
+
+
+def read_picture(path: Path) -> Shown:
+    """A PNG, JPEG or other picture file, colours as they are, transparent parts black.
+
+    Raises:
+        InputError: if it can't be read.
+    """
+    from PIL import Image as Picture
+    from PIL import UnidentifiedImageError
+
+    try:
+        with Picture.open(path) as picture:
+            rgba = picture.convert("RGBA")
+    except (OSError, UnidentifiedImageError, ValueError, SyntaxError, Picture.DecompressionBombError) as error:
+        raise InputError(f"The picture '{path.name}' can't be read ({error}); replace it, or leave it out.") from error
+    black = Picture.new("RGBA", rgba.size, (0, 0, 0, 255))
+    made = Picture.alpha_composite(black, rgba).convert("RGB")
+    if max(made.size) > LARGEST_SIDE:
+        made.thumbnail((LARGEST_SIDE, LARGEST_SIDE), Picture.Resampling.LANCZOS)
+    return Shown(np.asarray(made))
+
+
+def slice_loader(
+    image: Callable[[], Image], plane: str, number: int, labels: Callable[[], np.ndarray] | None = None
+) -> Callable[[], Shown]:
+    """A function that draws a slice of a volume.
+
+    Args:
+        image: reads the volume; called late, so that a thousand volumes don't lie in memory.
+        labels: reads (I, J, K) numbers on the image's grid.
+    """
+
+    def load() -> Shown:
+        volume = image()
+        view = make_view(volume, plane, number, window_for(volume))
+        drawn = None
+        if labels is not None:
+            drawn = np.ascontiguousarray(display_slice(labels(), volume.geometry, plane, number)).astype(np.uint8)
+        rows, columns = display_axes(volume.geometry, plane)
+        spacing = volume.geometry.spacing
+        return Shown(view.pixels, (float(spacing[rows[0]]), float(spacing[columns[0]])), drawn)
+
+    return load
+
+
+@lru_cache(maxsize=2)
+def read_volume(path: Path, modality: str) -> Image:
+    """A volume; the last ones stay in memory, since slices come in order.
+
+    Raises:
+        InputError: if it can't be read.
+    """
+    from ...files import read_image
+
+    return read_image(path, modality=modality)
+
+
+def view_of(pixels: np.ndarray, spacing: tuple[float, float]) -> View:
+    """(H, W, 3) uint8 in display orientation → a `View` that shows it, its millimetres as given."""
+    height, width = pixels.shape[:2]
+    return View(pixels, Geometry((width, height, 1), np.diag([-spacing[1], -spacing[0], 1.0, 1.0])), "axial", 0)
+
+
+def squared(mask: np.ndarray, spacing: tuple[float, float]) -> tuple[float, float, float, float]:
+    """Box (y0, x0, y1, x1), 0…1 in the square of the picture, of an (H, W) mask that is not empty."""
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    height, width = mask.shape[0] * spacing[0], mask.shape[1] * spacing[1]
+    side = max(height, width)
+
+    def place(index: float, count: int, extent: float) -> float:
+        return float((index / count - 0.5) * extent / side + 0.5)
+
+    return (
+        place(rows[0], mask.shape[0], height),
+        place(columns[0], mask.shape[1], width),
+        place(rows[-1] + 1, mask.shape[0], height),
+        place(columns[-1] + 1, mask.shape[1], width),
+    )
+
+
+def digest(shown: Shown) -> str:
+    """SHA-256 (hex) of the pixels; the same for PNG and BMP of one picture."""
+    sha = hashlib.sha256(repr(shown.pixels.shape).encode())
+    sha.update(np.ascontiguousarray(shown.pixels))
+    return sha.hexdigest()
+
+
+def likeness(shown: Shown) -> str:
+    """A hash that survives another size or JPEG: which of neighbouring pixels is brighter, in 17 × 16; "" without contrast.
+
+    The difference hash of Krawetz (hackerfactor.com, 2013), 256 bits.
+    """
+    from PIL import Image as Picture
+
+    grey = Picture.fromarray(shown.pixels).convert("L").resize((17, 16), Picture.Resampling.LANCZOS)
+    values = np.asarray(grey, np.int16)
+    if values.std() < 8:
+        return ""
+    return np.packbits(values[:, 1:] > values[:, :-1] + 2).tobytes().hex()

@@ -1,0 +1,83 @@
+"""Which reader a path is for. Knows the readers; no formats."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ...errors import InputError
+from . import medpix, tables, volumes, vqa
+from .samples import Found
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What a person says about the files.
+
+    Args:
+        images: folder of the pictures, where they don't lie beside the file.
+        labels: value → name, of labelmaps. slices: of each volume and plane.
+        modality, organ: of all pictures, where files don't say.
+        categories: kinds of question to ask; all if empty.
+    """
+
+    images: Path | None = None
+    labels: dict[int, str] = field(default_factory=dict)
+    slices: int = 6
+    modality: str = ""
+    organ: str = ""
+    categories: tuple[str, ...] = ()
+
+
+def read(path: Path, choices: Choices = Choices()) -> Found:
+    """Everything that a path holds.
+
+    Raises:
+        InputError: if nothing is there, or of no kind that is known.
+    """
+    path = Path(path).expanduser()
+    if not path.exists():
+        raise InputError(f"There is nothing at '{path}'; check the path.")
+    if path.is_dir():
+        found = _folder(path, choices)
+    elif path.suffix.lower() == ".csv":
+        found = tables.read(path)
+    elif path.suffix.lower() in (".json", ".jsonl"):
+        found = vqa.read(path, choices.images) if vqa.kind_of(path) else tables.read(path)
+    else:
+        raise InputError(f"'{path.name}' is no JSON, JSON lines or CSV file; give one, or a folder.")
+    if choices.categories:
+        known = {pair.category for pair in found.pairs}
+        if unknown := sorted(set(choices.categories) - known - set(medpix.QUESTIONS)):
+            raise InputError(f"There are no questions of the kind {', '.join(unknown)}; there are {', '.join(known)}.")
+        found.pairs = [pair for pair in found.pairs if pair.category in choices.categories]
+        asked = {pair.picture for pair in found.pairs}
+        found.pictures = [picture for picture in found.pictures if picture.key in asked]
+    return found
+
+
+def _folder(path: Path, choices: Choices) -> Found:
+    if medpix.is_medpix(path):
+        return medpix.read(path, choices.categories)
+    found = []
+    if volumes.folders_in(path) is not None:
+        found.append(volumes.read(path, choices.labels, choices.slices, choices.modality, choices.organ))
+    table = next((path / name for name in ("questions.jsonl", "questions.csv") if (path / name).is_file()), None)
+    if table is not None:
+        found.append(tables.read(table))
+    if found:
+        return found[0] if len(found) == 1 else _joined(*found)
+    raise InputError(
+        f"'{path.name}' is no folder of a known kind: MedPix 2.0 (Descriptions.json), volumes (images/ and labels/), or cases "
+        "collected in MedFM (questions.jsonl)."
+    )
+
+
+def _joined(one: Found, other: Found) -> Found:
+    """Volumes with labels, and questions about slices of them, as a scene's cases are collected."""
+    patients = {picture.patient for picture in (*one.pictures, *other.pictures)}
+    counts = {name: one.counts.get(name, 0) + other.counts.get(name, 0) for name in {**one.counts, **other.counts}}
+    return Found(
+        f"{one.source} and {other.source}", one.pictures + other.pictures, one.pairs + other.pairs,
+        one.problems + other.problems, counts | {"patients": len(patients)}, one.empty | other.empty,
+    )  # fmt: skip

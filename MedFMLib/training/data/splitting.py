@@ -1,0 +1,125 @@
+"""Who trains and who is held out: whole patients, never pictures. Knows patients and hashes; no files.
+
+Patients that share a picture (the same pixels, or the same picture in another size) stay together: one of them may be the
+other under a second number. `check` is for what is already split, by us or by others, and fails loudly.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from ...errors import InputError
+from .samples import SPLITS
+
+SHARES = (0.7, 0.15, 0.15)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One picture of one patient, for splitting.
+
+    Args:
+        patient: who. digest: of the pixels. likeness: see `pictures.likeness`. split: where the source puts it, "" if nowhere.
+    """
+
+    patient: str
+    digest: str
+    likeness: str = ""
+    split: str = ""
+
+
+def groups(seen: Iterable[Seen]) -> dict[str, str]:
+    """Patient → the first of the patients that must stay together."""
+    leader: dict[str, str] = {}
+
+    def find(name: str) -> str:
+        while leader.setdefault(name, name) != name:
+            name = leader[name]
+        return name
+
+    owner: dict[str, str] = {}
+    for picture in seen:
+        find(picture.patient)
+        for mark in filter(None, (picture.digest, picture.likeness)):
+            one, other = sorted((find(picture.patient), find(owner.setdefault(mark, picture.patient))))
+            leader[other] = one
+    return {name: find(name) for name in leader}
+
+
+def shared(seen: Sequence[Seen]) -> list[tuple[str, ...]]:
+    """Patients that share a picture, each set once."""
+    together = defaultdict(set)
+    for patient, first in groups(seen).items():
+        together[first].add(patient)
+    return sorted(tuple(sorted(names)) for names in together.values() if len(names) > 1)
+
+
+def split(seen: Sequence[Seen], seed: int = 0, shares: Sequence[float] = SHARES) -> dict[str, str]:
+    """Patient → split; the source's own where it has one, else by a seeded order of groups of patients.
+
+    Args:
+        shares: of patients in train, validation and test.
+
+    Raises:
+        InputError: for shares that are none, or fewer than three patients.
+    """
+    if len(shares) != 3 or min(shares) < 0 or not 0.99 < sum(shares) < 1.01:
+        raise InputError(f"Shares of train, validation and test must add up to 1, not {', '.join(map(str, shares))}.")
+    given = {picture.patient: picture.split for picture in seen if picture.split}
+    if given:
+        check(seen)
+    leaders = groups(seen)
+    together: dict[str, list[str]] = defaultdict(list)
+    for patient, first in leaders.items():
+        together[first].append(patient)
+    fixed = {first: given[p] for first, names in together.items() for p in names if p in given}
+    rest = sorted((f for f in together if f not in fixed),
+                  key=lambda first: hashlib.sha256(f"{seed}:{first}".encode()).hexdigest())  # fmt: skip
+    if not fixed and len(together) < 3:
+        raise InputError(
+            f"There are pictures of {len(leaders)} patients, {len(together)} of them apart; training, checking and judging need "
+            "three at least."
+        )
+    total = sum(len(together[first]) for first in rest)
+    goals = dict(zip(SPLITS, (share * total for share in shares), strict=True))
+    made, filled = dict(fixed), dict.fromkeys(SPLITS, 0)
+    for first in rest:  # each group goes where most is lacking, so that even a few patients reach every split
+        name = max(SPLITS, key=lambda n: (goals[n] > 0, (goals[n] - filled[n]) / max(goals[n], 1e-9)))
+        made[first], filled[name] = name, filled[name] + len(together[first])
+    return {patient: made[first] for patient, first in leaders.items()}
+
+
+def leaks(seen: Iterable[Seen]) -> list[str]:
+    """Sentences about patients, and about pictures, that stand in more than one split."""
+    by_patient, by_picture, by_likeness = defaultdict(set), defaultdict(set), defaultdict(set)
+    for picture in seen:
+        by_patient[picture.patient].add(picture.split)
+        by_picture[picture.digest].add((picture.split, picture.patient))
+        if picture.likeness:
+            by_likeness[picture.likeness].add((picture.split, picture.patient, picture.digest))
+    said = [f"patient {name} stands in {' and '.join(sorted(splits))}"
+            for name, splits in sorted(by_patient.items()) if len(splits) > 1]  # fmt: skip
+    for kind, groups_of in (("the same picture", by_picture), ("the same picture, changed a little,", by_likeness)):
+        for mark, where in sorted(groups_of.items()):
+            if len({place[0] for place in where}) > 1 and len({place[1] for place in where}) > 1:
+                exact = kind == "the same picture" or len({place[2] for place in where}) > 1
+                people = " and ".join(f"{place[1]} ({place[0]})" for place in sorted(where))
+                said += [f"{kind} {mark[:12]} is of {people}"] if exact else []
+    return said
+
+
+def check(seen: Sequence[Seen]) -> None:
+    """
+    Raises:
+        InputError: if a patient or a picture stands in more than one split, with the first of them.
+    """
+    found = leaks(picture for picture in seen if picture.split)
+    if found:
+        more = f", and {len(found) - 1} more" if len(found) > 1 else ""
+        raise InputError(
+            f"The split leaks: {found[0]}{more}. What is tested must be of other patients than what is trained; correct the "
+            "source, or let MedFM split it."
+        )

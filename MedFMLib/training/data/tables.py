@@ -1,0 +1,95 @@
+"""A site's own CSV or JSON lines: one question about one picture or slice in each. Knows columns; no data set.
+
+    image, question, answer, patient            must be there
+    split, category, modality, plane, organ     may be
+    slice                                       with plane, where the image is a volume: its number along that plane
+    origin                                      "person" for answers that somebody gave in MedFM
+
+`image` is a path beside the file. Without `patient` nobody can tell who stands on both sides, so it must be said.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from ...errors import InputError
+from ...files.reading import VOLUME_SUFFIXES
+from ...geometry import PLANES
+from .pictures import read_picture, read_volume, slice_loader
+from .samples import SPLITS, Found, Pair, Picture
+from .texts import clean, decoded, entries
+
+NEEDED = ("image", "question", "answer", "patient")
+SPLIT_WORDS = {"val": "validation", "dev": "validation", "valid": "validation"} | {name: name for name in SPLITS}
+
+
+def read(path: Path) -> Found:
+    """Pictures and pairs.
+
+    Raises:
+        InputError: if the file can't be opened, or a column is missing.
+    """
+    found = Found("table")
+    rows = entries(path, found) if path.suffix.lower() == ".jsonl" else _csv(path, found)
+    if rows and (lacking := [name for name in NEEDED if not any(name in row for row in rows)]):
+        raise InputError(
+            f"'{path.name}' has no column {' and no '.join(lacking)}; it needs {', '.join(NEEDED)}, and may have split, "
+            "category, modality, plane, organ and slice."
+        )
+    known: set[str] = set()
+    for number, row in enumerate(rows, 2):
+        where, values = f"{path.name}, row {number}", {name: clean(row.get(name)) for name in row}
+        if missing := [name for name in NEEDED if not values.get(name)]:
+            found.problem("broken entry", where, f"no {', '.join(missing)}")
+            continue
+        key = "#".join(filter(None, (values["image"], values.get("plane", ""), values.get("slice", ""))))
+        if key not in known:
+            picture = _picture(path.parent / values["image"], key, values, where, found)
+            if picture is None:
+                continue
+            known.add(key)
+            found.pictures.append(picture)
+        found.pairs.append(Pair(key, values["question"], values["answer"], values.get("category") or "question",
+                                origin=values.get("origin") or "file"))  # fmt: skip
+    found.counts = {"images": len(found.pictures), "descriptions": len(rows),
+                    "patients": len({p.patient for p in found.pictures})}  # fmt: skip
+    return found
+
+
+def _csv(path: Path, found: Found) -> list[dict[str, Any]]:
+    text = decoded(path, found)
+    if text is None:
+        return []
+    try:
+        dialect: Any = csv.Sniffer().sniff(text[:4096], ",;\t")
+    except csv.Error:
+        dialect = csv.excel
+    try:
+        return [{(name or "").strip().lower(): value for name, value in row.items() if name is not None}
+                for row in csv.DictReader(io.StringIO(text, newline=""), dialect=dialect)]  # fmt: skip
+    except csv.Error as error:
+        found.problem("broken entry", path.name, error)
+        return []
+
+
+def _picture(file: Path, key: str, values: dict[str, str], where: str, found: Found) -> Picture | None:
+    if not file.exists():
+        found.problem("missing picture", values["image"], where)
+        return None
+    split = values.get("split", "").lower()
+    if split and split not in SPLIT_WORDS:
+        found.problem("broken entry", where, f"split is '{split}'; choose one of {', '.join(SPLITS)}")
+        return None
+    plane, modality = values.get("plane", "").lower(), values.get("modality", "")
+    load = partial(read_picture, file)
+    if file.name.lower().endswith(VOLUME_SUFFIXES):
+        if plane not in PLANES or not values.get("slice", "").isdigit():
+            found.problem("broken entry", where, "a volume needs its plane and slice")
+            return None
+        load = slice_loader(partial(read_volume, file, modality), plane, int(values["slice"]))
+    return Picture(key, values["patient"], load, modality, plane, values.get("organ", "").lower(),
+                   SPLIT_WORDS.get(split, ""))  # fmt: skip

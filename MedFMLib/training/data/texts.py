@@ -1,0 +1,76 @@
+"""JSON and JSON lines as they come: any Unicode encoding, broken lines listed instead of ending everything."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from ...errors import InputError
+from .samples import Found
+
+
+def decoded(path: Path, found: Found) -> str | None:
+    """A file's text; None, and a problem noted, if it is in no encoding of Unicode.
+
+    Raises:
+        InputError: if it can't be opened.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"'{path}' can't be read ({error.strerror}); check the path.") from error
+    marks = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16", b"\xef\xbb\xbf": "utf-8-sig"}
+    encoding = next((name for mark, name in marks.items() if content.startswith(mark)), "utf-8")
+    try:
+        return content.decode(encoding)
+    except UnicodeDecodeError as error:
+        found.problem("unknown encoding", path.name, f"not {encoding}: {error}; save it as UTF-8")
+        return None
+
+
+def entries(path: Path, found: Found) -> list[dict[str, Any]]:
+    """Objects of a JSON list or of JSON lines; what is none of these is noted as a problem.
+
+    Raises:
+        InputError: if the file can't be opened.
+    """
+    text = decoded(path, found)
+    if text is None:
+        return []
+    if path.suffix.lower() == ".jsonl":
+        return [made for number, line in enumerate(text.splitlines(), 1) if line.strip()
+                for made in _object(line, f"{path.name}, line {number}", found)]  # fmt: skip
+    try:
+        content = json.loads(text)
+    except ValueError as error:
+        found.problem("broken JSON", path.name, error)
+        return []
+    if not isinstance(content, list):
+        found.problem("broken JSON", path.name, f"a list of objects is expected, not {type(content).__name__}")
+        return []
+    good = []
+    for number, entry in enumerate(content):
+        if isinstance(entry, dict):
+            good.append(entry)
+        else:
+            found.problem("broken entry", f"{path.name}, entry {number}", f"an object is expected: {entry!r}")
+    return good
+
+
+def _object(line: str, where: str, found: Found) -> list[dict[str, Any]]:
+    try:
+        content = json.loads(line)
+    except ValueError as error:
+        found.problem("broken JSON", where, error)
+        return []
+    if not isinstance(content, dict):
+        found.problem("broken entry", where, "an object is expected")
+        return []
+    return [content]
+
+
+def clean(value: object) -> str:
+    """Text on one line; "" for nothing, "N/A" and their like."""
+    text = " ".join(str(value).split()) if isinstance(value, str | int | float) and not isinstance(value, bool) else ""
+    return "" if text.lower().strip(".") in ("", "n/a", "na", "none", "null", "nan", "left blank") else text

@@ -1,0 +1,137 @@
+"""The model as it learns: loaded as for use, frozen, with a fresh LoRA beside it. Knows loading; no data.
+
+Two things that are right for answering are wrong for learning, and kept off here: quantized layers in CPU kernels without a
+way back (`cpu_engines`), and bitsandbytes' packing of 4-bit weights at the first answer, after which gradients are silently
+wrong (`loading`). `check_gradients` looks whether a gradient arrives before anything is trained.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager
+
+from ... import registry
+from ...errors import ModelError
+from ...models.parts import cpu_engines, loading
+from ...runner import Progress
+from .settings import TARGETS, Settings
+
+
+def load(settings: Settings, progress: Progress):
+    """The bare base, loaded by its own family, ready to take an adapter that learns.
+
+    Raises:
+        ModelError: if it can't be loaded, or is of a kind that doesn't learn here.
+    """
+    from ...engine import load_model
+
+    card = registry.card(settings.model)
+    precision = settings.precision or card.precisions[0]
+    if card.endpoint or "writes" not in card.abilities:
+        raise ModelError(f"{card.title} can't be fine-tuned here; choose a model that writes and lies on this machine.")
+    if precision not in card.precisions:
+        raise ModelError(f"{card.title} can't be held as '{precision}'; choose one of {', '.join(card.precisions)}.")
+    with _layers_as_loaded():
+        model = load_model(card, "", precision, progress)
+    core = model.model
+    elsewhere = set(map(str, getattr(core, "hf_device_map", {}).values())) & {"cpu", "disk"}
+    if elsewhere and loading.device().type == "cuda":
+        raise ModelError(
+            f"Parts of {card.title} lie on {' and '.join(sorted(elsewhere))}, from where nothing can be trained; choose nf4, or "
+            "a machine with more memory."
+        )
+    loading.train_guard_4bit(core)
+    return model
+
+
+@contextmanager
+def _layers_as_loaded():
+    before = os.environ.get(cpu_engines.VARIABLE)
+    os.environ[cpu_engines.VARIABLE] = "loaded"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[cpu_engines.VARIABLE]
+        else:
+            os.environ[cpu_engines.VARIABLE] = before
+
+
+def add_lora(core, settings: Settings):
+    """The PEFT model: everything frozen but a new adapter, named "default".
+
+    Raises:
+        ModelError: if the model has none of the layers.
+    """
+    import torch
+    from peft import LoraConfig, get_peft_model
+
+    torch.manual_seed(settings.seed)
+    core.requires_grad_(False)
+    config = LoraConfig(
+        r=settings.rank, lora_alpha=settings.alpha, lora_dropout=settings.dropout, target_modules=TARGETS[settings.targets],
+        task_type="CAUSAL_LM",
+    )  # fmt: skip
+    try:
+        peft = get_peft_model(core, config)
+    except ValueError as error:
+        raise ModelError(f"This model has none of the layers that are trained ({loading.short(error)}).") from error
+    if settings.checkpointing:
+        peft.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        peft.enable_input_require_grads()
+    return peft
+
+
+def trained(peft) -> dict:
+    """Name → weight of what learns."""
+    return {name: p for name, p in peft.named_parameters() if p.requires_grad}
+
+
+def compute_in_bfloat16(settings: Settings, core) -> bool:
+    """Is bfloat16 computed in by autocast? Weights that are bfloat16 already need none.
+
+    Raises:
+        ModelError: if it was asked for where the device has none.
+    """
+    import torch
+
+    target = loading.device()
+    can = (
+        torch.cuda.is_bf16_supported()
+        if target.type == "cuda"
+        else target.type == "cpu" and loading.multiplies_bfloat16()
+    )
+    if settings.compute == "bf16" and not can:
+        raise ModelError(
+            "This device does not multiply bfloat16; choose fp32 (fp16 is refused, since Gemma overflows in it)."
+        )
+    return can if settings.compute == "auto" else settings.compute == "bf16"
+
+
+def check_gradients(peft, losses) -> float:
+    """Norm of the gradient of one batch at the start.
+
+    LoRA's second half is 0 at first, so only its gradient can be there; all of them must be.
+
+    Args:
+        losses: → the loss of a batch, with a way back.
+
+    Raises:
+        ModelError: if none arrives, or not everywhere.
+    """
+    import torch
+
+    peft.train()
+    loss = losses()
+    loss.backward()
+    halves = {name: p for name, p in trained(peft).items() if ".lora_B." in name}
+    dead = [name for name, p in halves.items() if p.grad is None or not torch.any(p.grad)]
+    norm = float(
+        torch.stack([p.grad.float().norm() for p in halves.values() if p.grad is not None] or [torch.zeros(())]).norm()
+    )
+    peft.zero_grad(set_to_none=True)
+    if not norm or len(dead) == len(halves):
+        raise ModelError(
+            "No gradient reaches the adapter, so nothing would be learned; choose bf16 or fp32, and report this."
+        )
+    return norm

@@ -1,0 +1,84 @@
+"""Checkpoints that are whole or not there. Knows folders; nothing of what is in them.
+
+A checkpoint is written to `.part/checkpoint-N` beside the others, listed with sizes and hashes in `complete.json`, and gets
+its name in one step. Whoever resumes takes the newest whose list holds. The last two are kept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+from pathlib import Path
+
+from ...errors import ModelError
+
+KEPT = 2
+LIST = "complete.json"
+_NAME = re.compile(r"checkpoint-(\d+)")
+
+
+def part_of(root: Path, step: int) -> Path:
+    """Where the checkpoint of a step is written."""
+    return root / ".part" / f"checkpoint-{step}"
+
+
+def finish(root: Path, step: int) -> Path:
+    """Give a written checkpoint its name, and delete all but the last ones."""
+    part, final = part_of(root, step), root / f"checkpoint-{step}"
+    files = sorted(p for p in part.rglob("*") if p.is_file())
+    listed = {p.relative_to(part).as_posix(): [p.stat().st_size, _sha256(p)] for p in files}
+    (part / LIST).write_text(json.dumps(listed, indent=1), encoding="utf-8")
+    for path in (*files, part / LIST):
+        with path.open("rb") as stream:
+            os.fsync(stream.fileno())
+    shutil.rmtree(final, ignore_errors=True)
+    part.replace(final)
+    for old in whole_names(root)[:-KEPT]:
+        shutil.rmtree(root / f"checkpoint-{old}", ignore_errors=True)
+    return final
+
+
+def tidy(root: Path) -> None:
+    """Delete what a kill left half written."""
+    shutil.rmtree(root / ".part", ignore_errors=True)
+
+
+def whole_names(root: Path) -> list[int]:
+    """Steps with a checkpoint, ascending, by their names alone."""
+    names = (_NAME.fullmatch(p.name) for p in root.glob("checkpoint-*"))
+    return sorted(int(name[1]) for name in names if name)
+
+
+def newest(root: Path) -> Path | None:
+    """The newest checkpoint that is whole, or None."""
+    return next((path for step in reversed(whole_names(root)) if is_whole(path := root / f"checkpoint-{step}")), None)
+
+
+def is_whole(folder: Path) -> bool:
+    """Does its list hold, size and hash of every file?"""
+    try:
+        listed = json.loads((folder / LIST).read_text(encoding="utf-8"))
+        return bool(listed) and all(
+            (folder / name).stat().st_size == size and _sha256(folder / name) == sha
+            for name, (size, sha) in listed.items()
+        )
+    except (OSError, ValueError, TypeError):
+        return False
+
+
+def need_whole(folder: Path) -> Path:
+    """
+    Raises:
+        ModelError: if a checkpoint is not whole.
+    """
+    if not is_whole(folder):
+        raise ModelError(f"The checkpoint {folder.name} is not whole; an older one is used, or start again.")
+    return folder
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

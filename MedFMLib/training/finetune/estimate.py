@@ -1,0 +1,268 @@
+"""Memory and time of a training before it starts, part by part, and the best setting that fits. Knows no family.
+
+In bytes, each of them counted rather than guessed:
+
+* weights: of the frozen base as it is held; adapter: its weights in float32;
+* gradients: one float32 for each trained weight; optimizer: two, Adam's moments;
+* activations: what autograd keeps for the way back. The language model's real code, with its adapter, runs on the meta device,
+  and every tensor that it saves is counted once (`torch.autograd.graph.saved_tensors_hooks`); with checkpointing that is the
+  input of each layer and one layer in full;
+* scores: answers' tokens × vocabulary, three times in float32 (scores, log-probabilities, gradient);
+* workspace: the largest quantized layer made dense, the vision tower's widest layer, and what libraries load when a model
+  first learns;
+* what the process holds already, where an estimate is compared with its peak.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from ...models.parts.memory import ROOM, gigabytes
+from .settings import TARGETS, Settings
+
+LIBRARIES = 90_000_000
+"""What torch and its kernels allocate when a model first learns (measured, Testing/bench/finetune.py)."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Bytes of one training, part by part."""
+
+    weights: int
+    adapter: int
+    gradients: int
+    optimizer: int
+    activations: int
+    scores: int
+    workspace: int
+
+    @property
+    def total(self) -> int:
+        """All of them."""
+        return sum(asdict(self).values())
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What it takes, and whether it can be tried.
+
+    Args:
+        parts: bytes. before: what the process holds anyway. free: bytes that are free. trained: weights that learn.
+        settings: perhaps with smaller batches or checkpointing, so that it fits. fits: may it be tried? says: for people.
+    """
+
+    parts: Parts
+    before: int
+    free: int
+    trained: int
+    settings: Settings
+    fits: bool
+    says: str
+
+    @property
+    def peak(self) -> int:
+        """Bytes that the process is expected to reach."""
+        return self.before + self.parts.total
+
+    def as_json(self) -> dict[str, Any]:
+        """For files and scripts."""
+        return {"bytes": asdict(self.parts), "total": self.parts.total, "before": self.before, "peak": self.peak,
+                "free": self.free, "trained_weights": self.trained, "fits": self.fits, "says": self.says}  # fmt: skip
+
+
+def resident_bytes() -> int:
+    """Main memory that this process holds now; 0 if the system doesn't say."""
+    try:
+        import psutil
+
+        return psutil.Process().memory_info().rss
+    except ImportError:
+        return 0
+
+
+def free_bytes() -> int:
+    """Free memory of the device that trains."""
+    from ...models.parts import loading, memory
+
+    return memory.free_bytes(loading.device())[0]
+
+
+def lora_weights(core, settings: Settings) -> int:
+    """How many weights an adapter has on a model, which may lie on the meta device."""
+    import re
+
+    pattern = re.compile(TARGETS[settings.targets])
+    sizes = (
+        (module.in_features, module.out_features)
+        for name, module in core.named_modules()
+        if hasattr(module, "in_features") and pattern.fullmatch(name)
+    )
+    return sum(settings.rank * (inputs + outputs) for inputs, outputs in sizes)
+
+
+def parts(core, settings: Settings, tokens: int, answers: int, pixels: int, weights: int, compute_bytes: int) -> Parts:
+    """Bytes of a training.
+
+    Args:
+        core: the bare model, on any device. tokens: of a picture with its question and answer. answers: of these, the answer's.
+        pixels: of one picture. weights: bytes that the base takes as it is held. compute_bytes: of a number computed in.
+    """
+    config = core.config.get_text_config()
+    count = lora_weights(core, settings)
+    saved = saved_bytes(core.config, settings, settings.batch * tokens, compute_bytes)
+    scores = 3 * 4 * settings.batch * (answers + 1) * config.vocab_size
+    linears = [
+        m.in_features * m.out_features for m in core.modules() if type(m).__name__ in ("Linear4bit", "Linear8bitLt")
+    ]
+    unpacked = max(linears, default=0) * (4 if compute_bytes == 4 else 2)
+    vision = core.config.vision_config
+    deep = getattr(vision, "hidden_size", None) or vision.embed_dim
+    wide = getattr(vision, "intermediate_size", None) or int(deep * getattr(vision, "mlp_ratio", 4))
+    patches = pixels // vision.patch_size**2
+    seeing = settings.batch * patches * (4 * deep + 2 * wide) * compute_bytes
+    pictures = settings.batch * pixels * 3 * 4 * 2
+    return Parts(weights, 4 * count, 4 * count, 8 * count, saved, scores, unpacked + seeing + pictures + LIBRARIES)
+
+
+def saved_bytes(config, settings: Settings, tokens: int, compute_bytes: int) -> int:
+    """Bytes that autograd keeps in the language model for so many tokens, by running two layers of it on the meta device."""
+    text = config.get_text_config()
+    one, two = (_saved_by_layers(config, settings, tokens, compute_bytes, count) for count in (1, 2))
+    layer = two - one
+    entry = tokens * text.hidden_size * compute_bytes
+    if settings.checkpointing:
+        return text.num_hidden_layers * entry + layer + (one - layer)
+    return one + (text.num_hidden_layers - 1) * layer
+
+
+def _saved_by_layers(config, settings: Settings, tokens: int, compute_bytes: int, layers: int) -> int:
+    import copy
+
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModel
+
+    text = copy.deepcopy(config.get_text_config())
+    text.num_hidden_layers = layers
+    if getattr(text, "layer_types", None):
+        text.layer_types = text.layer_types[:layers]
+    text._attn_implementation = "sdpa"
+    dtype = torch.float32 if compute_bytes == 4 else torch.bfloat16
+    names = "|".join(TARGETS["text"].partition("(")[2].rstrip(")").split("|"))
+    with torch.device("meta"):
+        model = AutoModel.from_config(text).to(dtype)
+        lora = LoraConfig(r=settings.rank, lora_alpha=settings.alpha, target_modules=rf".*\.({names})")
+        model.requires_grad_(False)
+        peft = get_peft_model(model, lora)
+        entry = torch.empty(1, tokens, text.hidden_size, dtype=dtype, device="meta", requires_grad=True)
+        held: dict[int, int] = {}
+        keep, weights = [], {id(p) for p in peft.parameters()}
+
+        def pack(tensor):
+            base = tensor._base if tensor._base is not None else tensor
+            keep.append(base)  # so that no other tensor gets its number
+            if id(base) not in weights:
+                held[id(base)] = base.numel() * base.element_size()
+            return tensor
+
+        mask = torch.zeros(
+            1, 1, tokens, tokens, dtype=dtype
+        )  # ready-made: making one looks at numbers, and there are none here
+        kinds = set(getattr(text, "layer_types", None) or ())
+        mask = dict.fromkeys(kinds, mask) if len(kinds) > 1 or "sliding_attention" in kinds else mask
+        places = torch.zeros(1, tokens, dtype=torch.long)
+        peft.train()
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            peft.base_model.model(inputs_embeds=entry, attention_mask=mask, position_ids=places, use_cache=False)
+    attention = text.num_attention_heads * tokens * tokens * compute_bytes
+    squares = [size for size in held.values() if size >= attention]
+    # the fused kernels that run on real devices keep no square of attention; what stands for it on the meta device goes
+    return sum(held.values()) - sum(squares)
+
+
+def plan(core, settings: Settings, example: dict[str, Any], free: int, before: int = 0) -> Plan:
+    """The best setting that fits into `free` bytes: as asked, with checkpointing, then with smaller batches.
+
+    The batch of a step stays the same: smaller ones accumulate longer.
+
+    Args:
+        core: the loaded base. example: one of `Reader.example`. before: bytes that the process held before the base was loaded.
+    """
+    import torch
+
+    weights = sum(t.nbytes for t in (*core.parameters(), *core.buffers())) + _quantization_bytes(core)
+    dtype = next((p.dtype for p in core.parameters() if p.is_floating_point()), torch.float32)
+    tokens = example["input_ids"].shape[1]
+    answers = int((example["labels"] != -100).sum())
+    pixels = example["pixel_values"].numel() // 3
+    rest = max(0, free)
+    tried = settings
+    while True:
+        found = parts(core, tried, tokens, answers, pixels, weights, 2 if dtype == torch.bfloat16 else 4)
+        extra = found.total - weights
+        if not free or extra <= rest * ROOM or (tried.checkpointing and tried.batch == 1):
+            break
+        if not tried.checkpointing:
+            tried = tried.with_(checkpointing=True)
+        else:
+            half = tried.batch // 2
+            tried = tried.with_(batch=half, accumulation=math.ceil(tried.accumulation * tried.batch / half))
+    fits = not free or extra <= rest * ROOM
+    changed = "" if tried == settings else (f" with batches of {tried.batch}, accumulation {tried.accumulation} and checkpointed "
+                                            "activations")  # fmt: skip
+    listed = ", ".join(f"{name} {gigabytes(size)}" for name, size in asdict(found).items())
+    if fits:
+        says = (
+            f"Training{changed} takes {gigabytes(found.total)} ({listed}); {gigabytes(free)} are free beside the base."
+        )
+    else:
+        says = (f"Training does not fit: even batches of one picture with checkpointed activations take {gigabytes(found.total)} "
+                f"({listed}), and {gigabytes(free)} are free; choose nf4, a lower rank, or a smaller model.")  # fmt: skip
+    return Plan(found, before, free, lora_weights(core, settings), tried, fits, says)
+
+
+def _quantization_bytes(core) -> int:
+    """Scales of packed weights, which are no parameters."""
+    total = 0
+    for module in core.modules():
+        state = getattr(getattr(module, "weight", None), "quant_state", None)
+        while state is not None:
+            total += sum(t.nbytes for t in (state.absmax, state.code) if t is not None)
+            state = getattr(state, "state2", None)
+    return total
+
+
+def flops(core, tokens: int, pixels: int) -> float:
+    """Of one picture with its question and answer, there and back: 2 for each weight and token there, the same back through
+    frozen weights, and once more there where activations are checkpointed is left to the caller."""
+    text = sum(
+        p.numel() * (2 if type(p).__name__ == "Params4bit" else 1)
+        for n, p in core.named_parameters()
+        if "language_model" in n
+    )
+    vision = sum(
+        p.numel() * (2 if type(p).__name__ == "Params4bit" else 1)
+        for n, p in core.named_parameters()
+        if "vision" in n or "visual" in n
+    )
+    patches = pixels // core.config.vision_config.patch_size**2
+    return 4.0 * text * tokens + 2.0 * vision * patches
+
+
+def speed() -> float:
+    """Operations a second of this device's products, by 0.2 seconds of them."""
+    import torch
+
+    from ...models.parts import loading
+
+    target = loading.device()
+    x = torch.randn(768, 768, device=target)
+    count, began = 0, time.perf_counter()
+    while time.perf_counter() - began < 0.2:
+        x = (x @ x) * 1e-3
+        count += 1
+    float(x.sum())
+    return count * 2 * 768**3 / (time.perf_counter() - began)

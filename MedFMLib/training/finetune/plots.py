@@ -1,0 +1,43 @@
+"""Pictures of a training: what the clip monitor saw. Knows matplotlib; no training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ...errors import ModelError
+from .monitor import Monitor
+
+
+def _figure(rows: int):
+    try:
+        import matplotlib
+    except ImportError as error:
+        raise ModelError(
+            "Plots need the package matplotlib; install MedFM with its extra: pip install medfm[train]."
+        ) from error
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    return pyplot.subplots(rows, 1, figsize=(8, 2.1 * rows), sharex=True, layout="constrained")
+
+
+def draw_steps(watch: Monitor, path: Path) -> None:
+    """Loss, gradient norm against the clip, and relative size of the updates, over steps, as a PNG."""
+    figure, axes = _figure(3)
+    numbers = [s.step for s in watch.steps]
+    axes[0].plot(numbers, [s.loss for s in watch.steps], linewidth=0.8)
+    axes[0].set_ylabel("loss")
+    axes[1].semilogy(numbers, [max(s.norm, 1e-12) for s in watch.steps], linewidth=0.8, label="before clipping")
+    if watch.steps and watch.steps[-1].clip:
+        axes[1].axhline(watch.steps[-1].clip, color="tab:red", linewidth=0.8, label="clip")
+    axes[1].axhline(watch.suggested_clip or 1, color="tab:green", linestyle=":", linewidth=0.8, label="suggested")
+    axes[1].legend(fontsize=7, frameon=False)
+    axes[1].set_ylabel("gradient norm")
+    axes[2].semilogy(numbers, [max(s.update, 1e-12) / max(s.weight, 1e-12) for s in watch.steps], linewidth=0.8)
+    axes[2].set_ylabel("update / weight")
+    axes[2].set_xlabel("step")
+    figure.suptitle(f"clipped: {watch.clipped_share:.0%} of {len(numbers)} steps", fontsize=9)
+    figure.savefig(path, dpi=110)
+    from matplotlib import pyplot
+
+    pyplot.close(figure)

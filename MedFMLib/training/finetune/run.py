@@ -1,0 +1,257 @@
+"""A training from its data set to an adapter in its folder, also after it was killed. The joiner of this room.
+
+RUN/settings.json    what was chosen, of which data        RUN/checkpoints/   the last two, whole
+RUN/steps.csv, layers.csv, steps.png   the clip monitor    RUN/progress.json, control   see `control`
+RUN/best/            the best on held-out patients         RUN/adapter/       as PEFT lays it out, with its card
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ...batch.lock import locked
+from ...errors import InputError, ModelError, OutputError
+from ...models.parts import loading
+from ...runner import Progress, Silent
+from ..data.dataset import Dataset
+from ..data.samples import Sample
+from . import base, checkpoints, control, estimate, inputs, monitor
+from .settings import Settings
+
+ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What came of it.
+
+    Args:
+        adapter: its folder. steps: done. finished: or stopped before its end. seconds: of all steps. watched: see `Monitor`.
+        validation: best loss on held-out patients, None without. plan: what was estimated.
+    """
+
+    adapter: Path
+    steps: int
+    finished: bool
+    seconds: float
+    watched: dict[str, Any]
+    validation: float | None
+    plan: dict[str, Any]
+
+
+def chosen(dataset: Dataset, split: str, settings: Settings, most: int = 0) -> list[Sample]:
+    """Samples of a split that are learned, or with `most` a seeded choice that is fair to patients.
+
+    Raises:
+        InputError: if there is none.
+    """
+    found = [s for s in dataset.samples[split]
+             if s.kind in settings.kinds and (not settings.categories or s.category in settings.categories)]  # fmt: skip
+    if not found:
+        raise InputError(
+            f"The {split} split has no pairs of {', '.join((*settings.kinds, *settings.categories))}; choose others."
+        )
+    return by_turns(found, most, settings.seed) if most and most < len(found) else found
+
+
+def by_turns(samples: list[Sample], most: int, seed: int) -> list[Sample]:
+    """`most` samples, taken from each patient in turn."""
+    rng, queues = random.Random(seed), {}
+    for sample in samples:
+        queues.setdefault(sample.patient, []).append(sample)
+    for queue in queues.values():
+        rng.shuffle(queue)
+    order, taken = list(queues.values()), []
+    while len(taken) < most and order:
+        order = [queue for queue in order if queue]
+        taken += [queue.pop() for queue in order][: most - len(taken)]
+    return taken
+
+
+class _Lines:
+    """Samples as the Trainer takes them: read when they are needed."""
+
+    def __init__(self, reader: inputs.Reader, samples: list[Sample]):
+        self._reader, self._samples = reader, samples
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    def __getitem__(self, number: int) -> dict[str, Any]:
+        return self._reader.example(self._samples[number])
+
+
+def train(data: Path, run: Path, settings: Settings, progress: Progress | None = None, resume: bool = False,
+          tensorboard: bool = False) -> Trained:  # fmt: skip
+    """Train an adapter, or go on with it.
+
+    Args:
+        data: folder of a built data set. run: folder of the training; new, unless it is resumed.
+        resume: go on from the last whole checkpoint, with the settings that are there.
+
+    Raises:
+        MedFMError: in one sentence with the next step.
+    """
+    run, progress = Path(run).expanduser(), progress or Silent()
+    if "LOCAL_RANK" in os.environ:
+        import torch
+
+        if torch.cuda.is_available():
+            torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    if resume:
+        settings = _settings_of(run, data)
+    elif run.exists() and any(run.iterdir()) and os.environ.get("LOCAL_RANK", "0") == "0":
+        raise OutputError(f"'{run}' is there already; go on with it with --resume, or choose a new folder.")
+    run.mkdir(parents=True, exist_ok=True)
+    if int(os.environ.get("RANK", "0")):
+        return _train(Path(data), run, settings, progress, resume, tensorboard)
+    with locked(run):
+        control.tell(run, control.State("starting"))
+        try:
+            return _train(Path(data), run, settings, progress, resume, tensorboard)
+        except BaseException as error:
+            control.tell(run, control.State("failed", says=str(error) or type(error).__name__))
+            raise
+
+
+def _settings_of(run: Path, data: Path) -> Settings:
+    try:
+        content = json.loads((run / "settings.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"There is no training in '{run}' to go on with ({error}); start it without --resume."
+        ) from error
+    if content["data_sha256"] != Dataset.load(data).digest():
+        raise InputError("The data set is not the one that this training began with; give that one, or start again.")
+    return Settings.from_json(content["settings"])
+
+
+def _train(data: Path, run: Path, settings: Settings, progress: Progress, resume: bool, tensorboard: bool) -> Trained:
+    import torch
+    import transformers
+
+    loading.quiet_bitsandbytes()
+    transformers.utils.logging.set_verbosity_error()
+    warnings.filterwarnings("ignore", module="(transformers|peft|torch|accelerate)")
+    progress.stage("Checking the data set")
+    dataset = Dataset.load(data)
+    dataset.check()
+    learn, check = chosen(dataset, "train", settings), chosen(dataset, "validation", settings, settings.most_validation)
+    progress.stage("Loading the base")
+    before = estimate.resident_bytes()
+    model = base.load(settings, progress)
+    reader = inputs.Reader(model, dataset)
+    reader.check(settings.kinds)
+    plan = estimate.plan(model.model, settings, reader.example(learn[0]), estimate.free_bytes(), before)
+    if not plan.fits:
+        raise ModelError(plan.says)
+    progress.note(plan.says)
+    settings = settings if resume else plan.settings
+    steps = settings.total_steps(len(learn))
+    peft = base.add_lora(model.model, settings)
+    bf16 = base.compute_in_bfloat16(settings, peft)
+    collate = inputs.collator(model.processor.tokenizer.pad_token_id or 0)
+    place = loading.device().type
+    with torch.autocast(place, torch.bfloat16, enabled=bf16):
+        base.check_gradients(
+            peft, lambda: inputs.answer_loss(peft, collate([reader.example(s) for s in learn[: settings.batch]]))
+        )
+    (run / "settings.json").write_text(
+        json.dumps({"settings": settings.as_json(), "data": str(data), "data_sha256": dataset.digest(),
+                    "base_revision": model.facts.revision, "plan": plan.as_json()}, indent=1),
+        encoding="utf-8",
+    )  # fmt: skip
+    root = run / "checkpoints"
+    root.mkdir(exist_ok=True)
+    checkpoints.tidy(root)
+    last = checkpoints.newest(root) if resume else None
+    done = int(last.name.rpartition("-")[2]) if last else 0
+    watch = monitor.Monitor(settings.batch, settings.accumulation)
+    earlier = monitor.read(run / "steps.csv", done)
+    monitor.rewrite(run / "steps.csv", earlier)
+    for step in earlier:
+        watch.add(step)
+    held = [
+        collate([reader.example(s) for s in check[n : n + settings.batch]])
+        for n in range(0, len(check), settings.batch)
+    ]
+
+    def validate(adapted) -> float:
+        sums = [
+            (float(inputs.answer_loss(adapted, batch, 1)), int((batch["labels"] != inputs.IGNORED).sum()))
+            for batch in held
+        ]
+        return sum(loss for loss, _ in sums) / sum(tokens for _, tokens in sums)
+
+    def keep_best(value: float, step: int) -> None:
+        if int(os.environ.get("RANK", "0")) == 0:
+            save(peft, settings, run / "best", {"step": step, "loss": value})
+
+    from .trainer import AdapterTrainer, arguments, validations
+
+    made = AdapterTrainer(
+        model=peft, args=arguments(settings, root, steps, bf16, tensorboard), train_dataset=_Lines(reader, learn),
+        eval_dataset=check, data_collator=collate, run=run, settings=settings, watch=watch, validate=validate, keep_best=keep_best,
+        progress=progress,
+    )  # fmt: skip
+    progress.stage("Training")
+    if done < steps and not (last and control.ordered(run) == "stop"):
+        made.train(resume_from_checkpoint=str(checkpoints.need_whole(last)) if last else None)
+    elif last:
+        made._load_from_checkpoint(str(last))
+        made.state = transformers.TrainerState.load_from_json(str(last / "trainer_state.json"))
+    found = validations(made.state.log_history)
+    if "nan" in watch.warned:
+        raise ModelError(watch.warned["nan"])
+    return _finish(made, peft, settings, run, watch, found, plan, steps)
+
+
+def _finish(
+    made, peft, settings: Settings, run: Path, watch: monitor.Monitor, found: list[float], plan, steps: int
+) -> Trained:
+    """Write the adapter: the best on held-out patients, or the last where nothing was held out yet."""
+    from .plots import draw_steps
+
+    finished = made.state.global_step >= steps or not control.ordered(run)
+    trained = Trained(run / "adapter", made.state.global_step, finished, sum(s.seconds for s in watch.steps), watch.summary(),
+                      min(found) if found else None, plan.as_json())  # fmt: skip
+    if made.is_world_process_zero():
+        best = run / "best"
+        if found and (best / ADAPTER_FILES[1]).is_file():
+            part = run / ".adapter.part"
+            shutil.rmtree(part, ignore_errors=True)
+            shutil.copytree(best, part)
+            shutil.rmtree(trained.adapter, ignore_errors=True)
+            part.replace(trained.adapter)
+        else:
+            save(peft, settings, trained.adapter, {"step": trained.steps})
+        draw_steps(watch, run / "steps.png")
+        control.tell(run, control.State("done" if finished else "stopped", trained.steps, steps, 0.0,
+                                        watch.steps[-1].loss if watch.steps else -1.0, found[-1] if found else -1.0,
+                                        tuple(watch.warned.values())))  # fmt: skip
+    return trained
+
+
+def save(peft, settings: Settings, folder: Path, facts: dict[str, Any]) -> None:
+    """The adapter as PEFT lays it out, for its base rather than a folder of this machine; in one step."""
+    from ... import registry
+
+    part = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    peft.save_pretrained(part)
+    (part / "README.md").unlink(missing_ok=True)
+    config = json.loads((part / ADAPTER_FILES[0]).read_text(encoding="utf-8"))
+    card = registry.card(settings.model)
+    config["base_model_name_or_path"] = Path(card.id).name if Path(card.id).is_dir() else card.id
+    config["revision"] = card.revision or None
+    (part / ADAPTER_FILES[0]).write_text(json.dumps(config, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    (part / "training.json").write_text(json.dumps(facts) + "\n", encoding="utf-8")
+    shutil.rmtree(folder, ignore_errors=True)
+    part.replace(folder)

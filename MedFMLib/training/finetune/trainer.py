@@ -1,0 +1,211 @@
+"""Hugging Face's Trainer with what it lacks: whole checkpoints, the clip monitor, pause and stop, loss on answers alone.
+
+Knows training; nothing of data sets or models. Accelerate spreads it over GPUs and machines (Resources/training).
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from transformers import Trainer, TrainerCallback, TrainingArguments
+
+from . import checkpoints, control, monitor
+from .base import trained
+from .inputs import answer_loss
+from .settings import Settings
+
+SCHEDULES = {"cosine": "cosine", "constant": "constant_with_warmup"}
+PAUSE_SECONDS = 0.5
+LAYER_EVERY = 10
+"""Steps between two lines of the layers' norms, which take longer to write than to read."""
+
+
+def arguments(settings: Settings, root: Path, steps: int, bf16: bool, tensorboard: bool = False) -> TrainingArguments:
+    """What the Trainer is told.
+
+    Args:
+        root: folder of the checkpoints. steps: in all. bf16: compute in bfloat16 by autocast.
+    """
+    return TrainingArguments(
+        output_dir=str(root), per_device_train_batch_size=settings.batch, per_device_eval_batch_size=settings.batch,
+        gradient_accumulation_steps=settings.accumulation, learning_rate=settings.rate, max_steps=steps,
+        num_train_epochs=math.ceil(settings.epochs), lr_scheduler_type=SCHEDULES[settings.schedule],
+        warmup_steps=round(settings.warmup * steps), max_grad_norm=settings.clip, weight_decay=settings.decay,
+        seed=settings.seed, data_seed=settings.seed, bf16=bf16, use_cpu=not torch.cuda.is_available() and not _mps(),
+        save_strategy="steps", save_steps=settings.save_every, eval_strategy="steps", eval_steps=settings.evaluate_every,
+        logging_steps=10, logging_nan_inf_filter=False, disable_tqdm=True, remove_unused_columns=False,
+        report_to=["tensorboard"] if tensorboard else "none", dataloader_pin_memory=torch.cuda.is_available(),
+        full_determinism=False, label_names=["labels"],
+    )  # fmt: skip
+
+
+def _mps() -> bool:
+    return getattr(torch.backends, "mps", None) is not None and torch.backends.mps.is_available()
+
+
+class AdapterTrainer(Trainer):
+    """Trains what is not frozen.
+
+    Args:
+        run: folder of the training. settings: see `Settings`. watch: the monitor. validate: model → mean loss on held-out
+            patients; called each `evaluate_every` steps.
+        keep_best: called with the loss when it is the best so far.
+    """
+
+    def __init__(self, *args, run: Path, settings: Settings, watch: monitor.Monitor, validate: Callable[[object], float],
+                 keep_best: Callable[[float, int], None], progress, **options):  # fmt: skip
+        super().__init__(*args, **options)
+        self.model_accepts_loss_kwargs = True  # our loss is divided by the tokens of the whole step
+        self.run, self.settings, self.watch = Path(run), settings, watch
+        self.validate, self.keep_best, self.progress = validate, keep_best, progress
+        self.remove_callback(next(c for c in self.callback_handler.callbacks if type(c).__name__ == "PrinterCallback"))
+        self.add_callback(Follower(self))
+        self.weights = trained(self.accelerator.unwrap_model(self.model))
+        self.norm, self.loss_sum = math.nan, 0.0
+        self._saving = False
+
+    # -- a step ------------------------------------------------------------------------------------
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        """Of answers alone, divided by the answers' tokens of the whole step."""
+        loss = answer_loss(model, inputs, num_items_in_batch)
+        self.loss_sum = self.loss_sum + loss.detach()
+        return (loss, None) if return_outputs else loss
+
+    def _get_grad_norm(self, model, grad_norm=None):
+        found = super()._get_grad_norm(model, grad_norm)
+        self.norm = float(found)
+        return found
+
+    # -- validation --------------------------------------------------------------------------------
+
+    def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix="eval"):
+        """Mean loss on held-out patients."""
+        model = self.accelerator.unwrap_model(self.model)
+        model.eval()
+        with torch.no_grad(), self.compute_loss_context_manager():
+            value = self.validate(model)
+        model.train()
+        earlier = validations(self.state.log_history)
+        if not earlier or value < min(earlier):
+            self.keep_best(value, self.state.global_step)
+        metrics = {f"{metric_key_prefix}_loss": value}
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    # -- checkpoints -------------------------------------------------------------------------------
+
+    def _get_output_dir(self, trial):
+        root = super()._get_output_dir(trial)
+        return str(Path(root) / ".part") if self._saving else root
+
+    def _save_checkpoint(self, model, trial):
+        root, step = Path(self.args.output_dir), self.state.global_step
+        self._saving = True
+        try:
+            super()._save_checkpoint(model, trial)
+        finally:
+            self._saving = False
+        self.accelerator.wait_for_everyone()
+        if self.is_world_process_zero():
+            checkpoints.finish(root, step)
+        self.accelerator.wait_for_everyone()
+
+
+def validations(history: list[dict]) -> list[float]:
+    """Losses on held-out patients so far, in their order."""
+    return [line["eval_loss"] for line in history if "eval_loss" in line]
+
+
+class Follower(TrainerCallback):
+    """After each step: measures, warns, tells, and does what it is told.
+
+    Args:
+        trainer: the one that it follows.
+    """
+
+    def __init__(self, trainer: AdapterTrainer):
+        self.trainer, self._before, self._began, self._took, self._told = trainer, [], 0.0, [], 0.0
+        self._writer = trainer.is_world_process_zero()
+
+    def on_step_begin(self, args, state, control, **_):
+        """The clock starts."""
+        self._began = time.perf_counter()
+        self.trainer.loss_sum = 0.0
+
+    def on_pre_optimizer_step(self, args, state, control, **_):
+        """Keep the weights, to see how far they go."""
+        self._before = [p.detach().clone() for p in self.trainer.weights.values()]
+
+    def on_optimizer_step(self, args, state, control, **_):
+        """How far they went."""
+        now = [p.detach() for p in self.trainer.weights.values()]
+        moved = torch._foreach_sub(now, self._before)
+        self._update = float(torch.stack(torch._foreach_norm(moved)).norm())
+        self._norms = torch.stack(torch._foreach_norm(now))
+        self._rate = self.trainer._get_learning_rate()
+
+    def on_step_end(self, args, state, flow, **_):
+        """Measure, warn, tell, obey."""
+        trainer, clip = self.trainer, self.trainer.settings.clip
+        norm, seconds = trainer.norm, time.perf_counter() - self._began
+        left = min(1.0, clip / norm) if clip and norm > 0 and math.isfinite(norm) else 1.0
+        step = monitor.Step(state.global_step, float(trainer.loss_sum), float(self._rate), norm, clip, left, self._update,
+                            float(self._norms.norm()), seconds)  # fmt: skip
+        for warning in trainer.watch.add(step):
+            trainer.progress.note(warning)
+        self._took = [*self._took[-50:], seconds]
+        if self._writer:
+            monitor.append(trainer.run / "steps.csv", step)
+            if state.global_step % LAYER_EVERY == 1 or state.global_step == state.max_steps:
+                monitor.append_layers(
+                    trainer.run / "layers.csv", state.global_step, trainer.weights, self._norms.tolist()
+                )
+        if "nan" in trainer.watch.warned:
+            flow.should_training_stop = True
+            return flow
+        word = control.ordered(trainer.run)
+        if word or state.global_step >= state.max_steps:
+            flow.should_save = True
+        flow.should_training_stop |= word == "stop"
+        self.tell(state, step)
+        trainer.progress.fraction(state.global_step / max(1, state.max_steps))
+        return flow
+
+    def on_evaluate(self, args, state, flow, metrics=None, **_):
+        """End if it got no better for long."""
+        found, patience = validations(state.log_history), self.trainer.settings.patience
+        best = found.index(min(found))
+        if patience and len(found) - 1 - best >= patience:
+            self.trainer.progress.note(f"No progress on held-out patients for {patience} evaluations; training ends.")
+            flow.should_save = flow.should_training_stop = True
+        return flow
+
+    def on_save(self, args, state, flow, **_):
+        """Wait while it is told to, after everything was saved."""
+        if control.ordered(self.trainer.run) != "pause":
+            return flow
+        self.tell(state, None, "paused")
+        while control.ordered(self.trainer.run) == "pause":
+            time.sleep(PAUSE_SECONDS)
+        flow.should_training_stop |= control.ordered(self.trainer.run) == "stop"
+        return flow
+
+    def tell(self, state, step: monitor.Step | None, name: str = "training") -> None:
+        """Where it is; at most four times a second."""
+        if not self._writer or (name == "training" and time.monotonic() - self._told < 0.25):
+            return
+        self._told = time.monotonic()
+        found = validations(state.log_history)
+        left = sorted(self._took)[len(self._took) // 2] * (state.max_steps - state.global_step) if self._took else -1.0
+        warnings = tuple(self.trainer.watch.warned.values())
+        loss = (
+            step.loss if step is not None else self.trainer.watch.steps[-1].loss if self.trainer.watch.steps else -1.0
+        )
+        control.tell(self.trainer.run, control.State(name, state.global_step, state.max_steps, left, loss,
+                                                     found[-1] if found else -1.0, warnings))  # fmt: skip
