@@ -28,6 +28,7 @@ from . import (
     cli_endpoints,
     cli_environment,
     cli_export,
+    cli_finetune,
     cli_guard,
     cli_healthy,
     cli_marks,
@@ -54,6 +55,8 @@ app.add_typer(cli_guard.app, name="guard")
 app.add_typer(cli_trust.app, name="trust")
 app.add_typer(cli_healthy.app, name="healthy")
 app.add_typer(cli_data.app, name="data")
+app.command()(cli_finetune.finetune)
+app.command("eval")(cli_finetune.evaluate)
 app.command()(cli_serve.serve)
 app.command()(cli_batch.batch)
 app.command()(cli_export.measure)

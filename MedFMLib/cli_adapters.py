@@ -11,7 +11,7 @@ import typer
 from rich import box
 from rich.table import Table
 
-from . import registry, shelf, store
+from . import adapter_card, registry, shelf, store
 from .cli_store import Json, Name, Source, Target, Yes, confirm, out, progress, say, show_offer
 from .errors import InputError
 from .store import adapters
@@ -26,7 +26,10 @@ def _rows(model: str) -> list[dict]:
     rows = [_row(name, card.id, "", None, "comes with the model") for card in cards for name in card.adapters]
     for name, config in shelf.adapters().items():
         source = shelf.manifest(shelf.adapter_folder(name)).get("source", "")
-        rows.append(_row(name, "", config.get("base_model_name_or_path") or "", config.get("r"), source))
+        refused = adapter_card.refusal(shelf.adapter_folder(name))
+        rows.append(
+            _row(name, "", config.get("base_model_name_or_path") or "", config.get("r"), source) | {"refused": refused}
+        )
     return rows
 
 
@@ -53,7 +56,8 @@ def list_adapters(
     for title in ("name", "of model", "made for", "rank", "from"):
         table.add_column(title, overflow="fold")
     for row in rows:
-        table.add_row(row["id"], row["model"] or "any that fits", row["base"], str(row["rank"] or ""), row["from"])
+        table.add_row(row["id"], row["model"] or "any that fits", row["base"], str(row["rank"] or ""),
+                      f"{row['from']}; not offered: {row['refused']}" if row.get("refused") else row["from"])  # fmt: skip
     out.print(table)
 
 
@@ -71,6 +75,17 @@ def show_adapter(name: AdapterName, as_json: Json = False) -> None:
         if value not in ("", None):
             grid.add_row(key.replace("bytes", "size").replace("_", " "), str(value))
     out.print(grid, highlight=False)
+
+
+@app.command("accept")
+def accept_adapter(name: AdapterName, yes: Yes = False, as_json: Json = False) -> None:
+    """Use an adapter although its card says that it is worse or less safe than its base; the yes is kept beside it."""
+    folder = adapters.folder_of(name)
+    reasons = adapter_card.refusal(folder)
+    if reasons:
+        confirm(f"{name}: {reasons}. Use it all the same?", yes, as_json)
+    reasons = adapter_card.accept(folder)
+    _done({"adapter": name, "in_spite_of": reasons}, f"{name} may be used, although {reasons}.", as_json)
 
 
 @app.command("get")

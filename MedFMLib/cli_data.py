@@ -70,7 +70,7 @@ def build(
     output: Annotated[Path, typer.Option("--output", "-o", help="A new folder for the data set.")],
     images: Images = None, labels: Labels = None, slices: Slices = 6, seed: Seed = 0, shares: Shares = "0.7,0.15,0.15",
     own_split: OwnSplit = False, categories: Kinds = None, modality: Modality = "", organ: Organ = "",
-    skip: Annotated[list[str] | None, typer.Option(help='Leave out a kind of problem, such as "missing picture"; or all.')] = None,
+    skip: Annotated[list[str] | None, typer.Option(help='Leave out a problem, such as "missing picture"; or all.')] = None,
     licence: Annotated[str, typer.Option(help="Of pictures and texts; goes into the cards.")] = "",
     describe_with: Annotated[str, typer.Option(help="A model that describes pictures that nobody did; marked as such.")] = "",
     as_json: Json = False,

@@ -164,7 +164,7 @@ class PaliGemma:
         size = processor.image_processor.size
         self.image_size = int(size["height"])
         self.batch = BATCH_SMALL if sum(p.numel() for p in model.parameters()) < SMALL else BATCH
-        self._adapters = Adapters(card, model, head)
+        self._adapters = Adapters(card, model, head, facts.revision)
         self._automatic = False
 
     @property

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from .. import shelf
+from .. import adapter_card, shelf
 from ..errors import InputError, ModelError, OutputError
 from ..model import ModelCard
 from ..runner import Progress, Silent
@@ -25,7 +25,7 @@ def facts(name: str) -> dict[str, Any]:
     Raises:
         ModelError: if there is none, or it is damaged.
     """
-    folder = _folder(name)
+    folder = folder_of(name)
     config = check(folder)
     manifest = shelf.manifest(folder)
     targets = config.get("target_modules") or ""
@@ -35,6 +35,20 @@ def facts(name: str) -> dict[str, Any]:
         "targets": targets if isinstance(targets, str) else ", ".join(sorted(targets)),
         "bytes": files.bytes_in(folder), "sha256": files.sha256(folder / NEEDED[1]),
         "source": manifest.get("source", ""), "revision": manifest.get("revision", ""), "path": str(folder),
+        **_carded(folder),
+    }  # fmt: skip
+
+
+def _carded(folder: Path) -> dict[str, Any]:
+    """What an adapter's own card says, shortly."""
+    card = adapter_card.read(folder)
+    if not card:
+        return {}
+    gained = card["results"]["table"]["all"]["difference"]
+    return {
+        "licence": card["licence"], "data": f"{card['data']['source']}, {card['data']['patients']} patients",
+        "difference": f"{gained['score']:+.3f} ({gained['low']:+.3f} … {gained['high']:+.3f}) on held-out patients",
+        "refused": adapter_card.refusal(folder), "card": str(folder / adapter_card.PAGE),
     }  # fmt: skip
 
 
@@ -59,6 +73,8 @@ def check(folder: Path) -> dict[str, Any]:
     from ..models.parts.adapters import read_tensors
 
     read_tensors(folder)
+    with adapter_card.judging():
+        adapter_card.check(folder)
     return config
 
 
@@ -84,7 +100,7 @@ def import_adapter(path: Path, name: str = "", progress: Progress | None = None)
 
 def export_adapter(name: str, target: Path, progress: Progress | None = None) -> Path:
     """Write an adapter to a zip or folder; see `export_model`."""
-    folder = _folder(name)
+    folder = folder_of(name)
     check(folder)
     return pack("adapter", name, name, folder, target, progress or Silent())
 
@@ -151,15 +167,20 @@ def remove_adapter(name: str, dry: bool = False) -> int:
     Raises:
         ModelError: if there is none.
     """
-    folder = _folder(name)
+    folder = folder_of(name)
     freed = files.bytes_in(folder)
     if not dry:
         _delete(folder)
     return freed
 
 
-def _folder(name: str) -> Path:
-    folder = shelf.adapter_folder(name)
+def folder_of(name: str) -> Path:
+    """Where an adapter of the shelf lies.
+
+    Raises:
+        ModelError: if there is none.
+    """
+    folder = shelf.adapterfolder_of(name)
     if folder is None:
         known = ", ".join(shelf.adapters()) or "none"
         raise ModelError(f"There is no adapter '{name}' on this machine; there is {known}.")

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ... import resources, shelf
+from ... import adapter_card, resources, shelf
 from ...errors import ModelError
 from ...model import ModelCard
 from .loading import quiet_bitsandbytes, sha256_of, tensor_names
@@ -23,10 +23,11 @@ class Adapters:
 
     Args:
         card: names them. model: the bare base. head: the base's mask head, or None.
+        revision: of the base; an adapter whose card names another is refused.
     """
 
-    def __init__(self, card: ModelCard, model, head):
-        self.card, self.model, self.base_head = card, model, head
+    def __init__(self, card: ModelCard, model, head, revision: str = ""):
+        self.card, self.model, self.base_head, self.revision = card, model, head, revision
         self.head, self.hash, self.active = head, "", ""
         self.notes: tuple[str, ...] = ()
         self._known: dict[str, tuple[object, str, tuple[str, ...]]] = {}
@@ -41,7 +42,8 @@ class Adapters:
             return
         if name and name not in self._known:
             folder = adapter_folder(self.card, name)
-            head = self.base_head
+            adapter_card.check(folder, self.revision)
+            head = None if "masks" in adapter_card.read(folder).get("tokens", ()) else self.base_head
             if (folder / "mask_head.json").is_file():
                 from .mask_head import MaskHead
 

@@ -87,7 +87,7 @@ class ChatModel:
 
     def __init__(self, card: ModelCard, model, processor, facts: LoadedFacts):
         self.card, self.processor, self.facts = card, processor, facts
-        self._adapters = Adapters(card, model, None)
+        self._adapters = Adapters(card, model, None, facts.revision)
         self.kept = Kept()
         self._pictures = ""
         self.shown = 0

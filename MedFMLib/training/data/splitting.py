@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+import numpy as np
 
 from ...errors import InputError
 from .samples import SPLITS
 
 SHARES = (0.7, 0.15, 0.15)
+BITS, ROWS = 8, 1024
+"""Of 256 may differ in the likeness of one picture in two sizes (other pictures differ in some sixty and more); rows at once."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +35,24 @@ class Seen:
     split: str = ""
 
 
-def groups(seen: Iterable[Seen]) -> dict[str, str]:
+def alike(seen: Sequence[Seen]) -> list[tuple[int, int]]:
+    """Numbers of pictures whose likeness differs in at most `BITS` of 256, once for each distinct pair of likenesses."""
+    first: dict[str, int] = {}
+    for number, picture in enumerate(seen):
+        if picture.likeness:
+            first.setdefault(picture.likeness, number)
+    if not first:
+        return []
+    packed = np.array([np.frombuffer(bytes.fromhex(mark), np.uint8) for mark in first])
+    signs = np.unpackbits(packed, axis=1).astype(np.float32) * 2 - 1
+    numbers, found = list(first.values()), []
+    for start in range(0, len(signs), ROWS):
+        near = signs[start : start + ROWS] @ signs.T >= signs.shape[1] - 2 * BITS
+        found += [(numbers[start + i], numbers[j]) for i, j in zip(*np.nonzero(near), strict=True) if start + i < j]
+    return found
+
+
+def groups(seen: Sequence[Seen]) -> dict[str, str]:
     """Patient → the first of the patients that must stay together."""
     leader: dict[str, str] = {}
 
@@ -40,12 +61,17 @@ def groups(seen: Iterable[Seen]) -> dict[str, str]:
             name = leader[name]
         return name
 
+    def join(one: str, other: str) -> None:
+        first, second = sorted((find(one), find(other)))
+        leader[second] = first
+
     owner: dict[str, str] = {}
     for picture in seen:
         find(picture.patient)
         for mark in filter(None, (picture.digest, picture.likeness)):
-            one, other = sorted((find(picture.patient), find(owner.setdefault(mark, picture.patient))))
-            leader[other] = one
+            join(picture.patient, owner.setdefault(mark, picture.patient))
+    for one, other in alike(seen):
+        join(seen[one].patient, seen[other].patient)
     return {name: find(name) for name in leader}
 
 
@@ -92,23 +118,43 @@ def split(seen: Sequence[Seen], seed: int = 0, shares: Sequence[float] = SHARES)
     return {patient: made[first] for patient, first in leaders.items()}
 
 
-def leaks(seen: Iterable[Seen]) -> list[str]:
+def leaks(seen: Sequence[Seen]) -> list[str]:
     """Sentences about patients, and about pictures, that stand in more than one split."""
-    by_patient, by_picture, by_likeness = defaultdict(set), defaultdict(set), defaultdict(set)
+    by_patient, by_picture = defaultdict(set), defaultdict(set)
     for picture in seen:
         by_patient[picture.patient].add(picture.split)
         by_picture[picture.digest].add((picture.split, picture.patient))
-        if picture.likeness:
-            by_likeness[picture.likeness].add((picture.split, picture.patient, picture.digest))
     said = [f"patient {name} stands in {' and '.join(sorted(splits))}"
             for name, splits in sorted(by_patient.items()) if len(splits) > 1]  # fmt: skip
-    for kind, groups_of in (("the same picture", by_picture), ("the same picture, changed a little,", by_likeness)):
-        for mark, where in sorted(groups_of.items()):
-            if len({place[0] for place in where}) > 1 and len({place[1] for place in where}) > 1:
-                exact = kind == "the same picture" or len({place[2] for place in where}) > 1
-                people = " and ".join(f"{place[1]} ({place[0]})" for place in sorted(where))
-                said += [f"{kind} {mark[:12]} is of {people}"] if exact else []
+    for mark, where in sorted(by_picture.items()):
+        if len({split for split, _ in where}) > 1 and len({patient for _, patient in where}) > 1:
+            said.append(f"the same picture {mark[:12]} is of {_people(where)}")
+    for one, other in _alike_elsewhere(seen):
+        people = _people({(one.split, one.patient), (other.split, other.patient)})
+        said.append(f"the same picture, changed a little, {one.digest[:12]} and {other.digest[:12]}, is of {people}")
     return said
+
+
+def _people(where: set[tuple[str, str]]) -> str:
+    return " and ".join(f"{patient} ({split})" for split, patient in sorted(where, key=lambda place: place[::-1]))
+
+
+def _alike_elsewhere(seen: Sequence[Seen]) -> list[tuple[Seen, Seen]]:
+    """Pairs of like pictures of different patients in different splits, each pair of people once."""
+    same: dict[str, list[Seen]] = defaultdict(list)
+    for picture in seen:
+        if picture.likeness:
+            same[picture.likeness].append(picture)
+    pairs = [(one, other) for some in same.values() for one in some for other in some]
+    pairs += [
+        (one, other) for i, j in alike(seen) for one in same[seen[i].likeness] for other in same[seen[j].likeness]
+    ]
+    apart = {}
+    for one, other in pairs:
+        if one.split != other.split and one.patient != other.patient and one.digest != other.digest:
+            first, second = sorted((one, other), key=lambda picture: picture.patient)
+            apart.setdefault((first.patient, second.patient), (first, second))
+    return list(apart.values())
 
 
 def check(seen: Sequence[Seen]) -> None:
@@ -116,7 +162,7 @@ def check(seen: Sequence[Seen]) -> None:
     Raises:
         InputError: if a patient or a picture stands in more than one split, with the first of them.
     """
-    found = leaks(picture for picture in seen if picture.split)
+    found = leaks([picture for picture in seen if picture.split])
     if found:
         more = f", and {len(found) - 1} more" if len(found) > 1 else ""
         raise InputError(

@@ -2,13 +2,19 @@
 
 Two things that are right for answering are wrong for learning, and kept off here: quantized layers in CPU kernels without a
 way back (`cpu_engines`), and bitsandbytes' packing of 4-bit weights at the first answer, after which gradients are silently
-wrong (`loading`). `check_gradients` looks whether a gradient arrives before anything is trained.
+wrong (`loading`). `dry_run` looks whether a gradient arrives before anything is trained.
 """
 
 from __future__ import annotations
 
+import math
 import os
+import sys
+import time
+from collections.abc import Callable
 from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
 
 from ... import registry
 from ...errors import ModelError
@@ -108,30 +114,62 @@ def compute_in_bfloat16(settings: Settings, core) -> bool:
     return can if settings.compute == "auto" else settings.compute == "bf16"
 
 
-def check_gradients(peft, losses) -> float:
-    """Norm of the gradient of one batch at the start.
-
-    LoRA's second half is 0 at first, so only its gradient can be there; all of them must be.
+@dataclass(frozen=True)
+class DryRun:
+    """What two passes at the start showed.
 
     Args:
-        losses: → the loss of a batch, with a way back.
+        seconds: of one pass, there and back. threads: with which it was fastest. norm: of the gradient.
+        peak: bytes that the process held at most, 0 if the system doesn't say.
+    """
+
+    seconds: float
+    threads: int
+    norm: float
+    peak: int
+
+
+def dry_run(peft, loss: Callable[[], Any], threads: int = 0) -> DryRun:
+    """Two passes there and back without a step: is a gradient there, how long does it take, how much memory?
+
+    Small models wait for a second thread longer than it helps on a busy machine, so on a CPU one thread is tried, too.
+    LoRA's second half is 0 at first, so only its gradient can be there.
+
+    Args:
+        loss: → the loss of a batch, with a way back. threads: to use, 0 to choose.
 
     Raises:
-        ModelError: if none arrives, or not everywhere.
+        ModelError: if no gradient reaches the adapter.
     """
     import torch
 
+    halves = [p for name, p in trained(peft).items() if ".lora_B." in name]
+    small = loading.device().type == "cpu" and sum(p.numel() for p in peft.parameters()) < loading.SMALL
+    ways = [threads] if threads else sorted({1, torch.get_num_threads()}) if small else [torch.get_num_threads()]
+    found, norm = {}, 0.0
     peft.train()
-    loss = losses()
-    loss.backward()
-    halves = {name: p for name, p in trained(peft).items() if ".lora_B." in name}
-    dead = [name for name, p in halves.items() if p.grad is None or not torch.any(p.grad)]
-    norm = float(
-        torch.stack([p.grad.float().norm() for p in halves.values() if p.grad is not None] or [torch.zeros(())]).norm()
-    )
-    peft.zero_grad(set_to_none=True)
-    if not norm or len(dead) == len(halves):
+    for way in ways:
+        torch.set_num_threads(way)
+        for _ in range(2):
+            began = time.perf_counter()
+            loss().backward()
+            taken = time.perf_counter() - began
+            found[way] = min(taken, found.get(way, taken))
+            norm = math.sqrt(sum(float(p.grad.float().norm()) ** 2 for p in halves if p.grad is not None))
+            peft.zero_grad(set_to_none=True)
+    if not norm:
         raise ModelError(
             "No gradient reaches the adapter, so nothing would be learned; choose bf16 or fp32, and report this."
         )
-    return norm
+    best = min(found, key=found.get)
+    torch.set_num_threads(best)
+    return DryRun(found[best], best, norm, peak_bytes())
+
+
+def peak_bytes() -> int:
+    """Most main memory that this process ever held; 0 if the system doesn't say."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

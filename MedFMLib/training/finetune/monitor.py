@@ -129,8 +129,8 @@ class Monitor:
             now = sum(s.loss for s in window) / len(window)
             if now > (1 - LEARNED) * first:
                 said["nothing"] = (
-                    f"Nothing learns: the loss was {first:.3g} in the first {WINDOW} steps and is {now:.3g} in the last; raise the "
-                    f"rate ({last.rate:.1e} now), train more layers (targets all), or look at the answers in the data."
+                    f"Nothing learns: the loss was {first:.3g} in the first {WINDOW} steps and is {now:.3g} in the last; raise "
+                    f"the rate ({last.rate:.1e} now), train more layers (targets all), or look at the answers in the data."
                 )
         return said
 

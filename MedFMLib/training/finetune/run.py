@@ -94,7 +94,7 @@ def train(data: Path, run: Path, settings: Settings, progress: Progress | None =
 
     Args:
         data: folder of a built data set. run: folder of the training; new, unless it is resumed.
-        resume: go on from the last whole checkpoint, with the settings that are there.
+        resume: go on from the last whole checkpoint, with the settings that are there; start if there is nothing yet.
 
     Raises:
         MedFMError: in one sentence with the next step.
@@ -105,17 +105,18 @@ def train(data: Path, run: Path, settings: Settings, progress: Progress | None =
 
         if torch.cuda.is_available():
             torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    if resume:
+    begun = resume and (run / "settings.json").is_file()
+    if begun:
         settings = _settings_of(run, data)
-    elif run.exists() and any(run.iterdir()) and os.environ.get("LOCAL_RANK", "0") == "0":
+    elif not resume and run.exists() and any(run.iterdir()) and os.environ.get("LOCAL_RANK", "0") == "0":
         raise OutputError(f"'{run}' is there already; go on with it with --resume, or choose a new folder.")
     run.mkdir(parents=True, exist_ok=True)
     if int(os.environ.get("RANK", "0")):
-        return _train(Path(data), run, settings, progress, resume, tensorboard)
+        return _train(Path(data), run, settings, progress, begun, tensorboard)
     with locked(run):
         control.tell(run, control.State("starting"))
         try:
-            return _train(Path(data), run, settings, progress, resume, tensorboard)
+            return _train(Path(data), run, settings, progress, begun, tensorboard)
         except BaseException as error:
             control.tell(run, control.State("failed", says=str(error) or type(error).__name__))
             raise
@@ -159,15 +160,24 @@ def _train(data: Path, run: Path, settings: Settings, progress: Progress, resume
     bf16 = base.compute_in_bfloat16(settings, peft)
     collate = inputs.collator(model.processor.tokenizer.pad_token_id or 0)
     place = loading.device().type
-    with torch.autocast(place, torch.bfloat16, enabled=bf16):
-        base.check_gradients(
-            peft, lambda: inputs.answer_loss(peft, collate([reader.example(s) for s in learn[: settings.batch]]))
-        )
-    (run / "settings.json").write_text(
+    some = collate([reader.example(sample) for sample in learn[: settings.batch]])
+
+    def loss():
+        with torch.autocast(place, torch.bfloat16, enabled=bf16):
+            return inputs.answer_loss(peft, some)
+
+    known = json.loads((run / "settings.json").read_text(encoding="utf-8")).get("threads", 0) if resume else 0
+    dry = base.dry_run(peft, loss, known)
+    minutes = dry.seconds * settings.accumulation * steps / 60
+    progress.note(
+        f"A dry run took {dry.seconds:.2f} s a pass on {dry.threads} threads: about {minutes:.0f} minutes for {steps} steps."
+    )
+    (run / ".settings.part").write_text(
         json.dumps({"settings": settings.as_json(), "data": str(data), "data_sha256": dataset.digest(),
-                    "base_revision": model.facts.revision, "plan": plan.as_json()}, indent=1),
+                    "base_revision": model.facts.revision, "threads": dry.threads, "plan": plan.as_json()}, indent=1),
         encoding="utf-8",
     )  # fmt: skip
+    (run / ".settings.part").replace(run / "settings.json")
     root = run / "checkpoints"
     root.mkdir(exist_ok=True)
     checkpoints.tidy(root)
@@ -198,8 +208,8 @@ def _train(data: Path, run: Path, settings: Settings, progress: Progress, resume
 
     made = AdapterTrainer(
         model=peft, args=arguments(settings, root, steps, bf16, tensorboard), train_dataset=_Lines(reader, learn),
-        eval_dataset=check, data_collator=collate, run=run, settings=settings, watch=watch, validate=validate, keep_best=keep_best,
-        progress=progress,
+        eval_dataset=check, data_collator=collate, run=run, settings=settings, watch=watch, validate=validate,
+        keep_best=keep_best, progress=progress,
     )  # fmt: skip
     progress.stage("Training")
     if done < steps and not (last and control.ordered(run) == "stop"):
@@ -211,6 +221,47 @@ def _train(data: Path, run: Path, settings: Settings, progress: Progress, resume
     if "nan" in watch.warned:
         raise ModelError(watch.warned["nan"])
     return _finish(made, peft, settings, run, watch, found, plan, steps)
+
+
+def estimated(dataset: Dataset, settings: Settings, progress: Progress | None = None) -> dict[str, Any]:
+    """What a training would take, verified by a dry run; nothing is written.
+
+    Raises:
+        MedFMError: in one sentence with the next step.
+    """
+    import torch
+    import transformers
+
+    progress = progress or Silent()
+    loading.quiet_bitsandbytes()
+    transformers.utils.logging.set_verbosity_error()
+    learn = chosen(dataset, "train", settings)
+    progress.stage("Loading the base")
+    before = estimate.resident_bytes()
+    model = base.load(settings, progress)
+    reader = inputs.Reader(model, dataset)
+    reader.check(settings.kinds)
+    plan = estimate.plan(model.model, settings, reader.example(learn[0]), estimate.free_bytes(), before)
+    if not plan.fits:
+        raise ModelError(plan.says)
+    settings = plan.settings
+    peft = base.add_lora(model.model, settings)
+    bf16 = base.compute_in_bfloat16(settings, peft)
+    some = inputs.collator(model.processor.tokenizer.pad_token_id or 0)(
+        [reader.example(s) for s in learn[: settings.batch]]
+    )
+
+    def loss():
+        with torch.autocast(loading.device().type, torch.bfloat16, enabled=bf16):
+            return inputs.answer_loss(peft, some)
+
+    progress.stage("Dry run of two passes")
+    dry, steps = base.dry_run(peft, loss), settings.total_steps(len(learn))
+    each = dry.seconds * settings.accumulation
+    return plan.as_json() | {
+        "settings": settings.as_json(), "steps": steps, "seconds_per_step": each, "minutes": each * steps / 60,
+        "threads": dry.threads, "norm": dry.norm, "measured_peak": dry.peak,
+    }  # fmt: skip
 
 
 def _finish(

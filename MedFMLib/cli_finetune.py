@@ -1,0 +1,177 @@
+"""`medfm finetune` and `medfm eval`: a site's own adapter, and what it is worth. Knows options and printing."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich import box
+from rich.table import Table
+
+from .cli_models import Json
+from .cli_store import out, progress, say
+from .errors import InputError
+from .request import DEFAULT_MODEL
+
+Data = Annotated[Path, typer.Argument(metavar="DATA", help="A data set, made by `medfm data build`.")]
+Run = Annotated[Path, typer.Option("--output", "-o", help="Folder of the training.")]
+Kinds = Annotated[list[str] | None, typer.Option("--kind", help="text, boxes or masks; repeat. Text if left out.")]
+Categories = Annotated[list[str] | None, typer.Option("--category", help="Only this kind of question; repeat.")]
+ModelOption = Annotated[str, typer.Option("--model", "-m", help="The base: id or folder.")]
+Precision = Annotated[str, typer.Option(help="Of the frozen base; nf4 or int8 is QLoRA.")]
+Most = Annotated[int, typer.Option(help="Held-out pairs that are asked.", min=1)]
+Seed = Annotated[int, typer.Option(help="Of everything.")]
+
+
+def finetune(
+    data: Data, output: Run, model: ModelOption = DEFAULT_MODEL, precision: Precision = "",
+    name: Annotated[str, typer.Option(help="Puts it on the shelf under this name, where the panel finds it.")] = "",
+    targets: Annotated[str, typer.Option(help="text: the language model; all: the vision tower, too.")] = "text",
+    rank: Annotated[int, typer.Option(help="Of the LoRA.")] = 8, alpha: Annotated[int, typer.Option(help="Of the LoRA.")] = 32,
+    batch: Annotated[int, typer.Option(help="Pictures in one pass.")] = 4,
+    accumulation: Annotated[int, typer.Option(help="Passes in one step.")] = 4,
+    rate: Annotated[float, typer.Option(help="Highest learning rate.")] = 2e-4,
+    clip: Annotated[float, typer.Option(help="Largest norm of the gradient; 0 for none.")] = 1.0,
+    epochs: Annotated[float, typer.Option(help="Times over the data.")] = 2.0,
+    steps: Annotated[int, typer.Option(help="At most so many; 0 for as many as epochs need.")] = 0,
+    schedule: Annotated[str, typer.Option(help="cosine or constant.")] = "cosine",
+    compute: Annotated[str, typer.Option(help="auto, bf16 or fp32.")] = "auto",
+    checkpointing: Annotated[bool, typer.Option(help="Compute activations twice, hold fewer.")] = False,
+    patience: Annotated[int, typer.Option(help="Evaluations without progress before it ends; 0: never.")] = 4,
+    every: Annotated[int, typer.Option(help="Steps between evaluations, and between checkpoints.")] = 50,
+    kinds: Kinds = None, categories: Categories = None, seed: Seed = 0, most: Most = 300,
+    licence: Annotated[str, typer.Option(help="Of the adapter; that of the data if left out.")] = "",
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where it was killed or stopped.")] = False,
+    order: Annotated[str, typer.Option("--tell", help="Tell a running training: pause, resume or stop.")] = "",
+    estimate: Annotated[bool, typer.Option("--estimate", help="Say what it would take, and end.")] = False,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Logs for it, too; needs the package.")] = False,
+    judge: Annotated[bool, typer.Option("--judge/--no-judge", help="Ask held-out patients afterwards.")] = True,
+    as_json: Json = False,
+) -> None:  # fmt: skip
+    """Train a LoRA adapter on a site's data set; resumable, watched, and judged on held-out patients."""
+    from .training.finetune import control
+    from .training.finetune.settings import Settings
+
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    if order:
+        control.order(output, order)
+        return say(f"Told: {order}; it is heard after the step that runs.")
+    settings = Settings(
+        model=model, precision=precision, targets=targets, rank=rank, alpha=alpha, batch=batch, accumulation=accumulation,
+        rate=rate, clip=clip, epochs=epochs, steps=steps, schedule=schedule, compute=compute, checkpointing=checkpointing,
+        patience=patience, evaluate_every=every, save_every=every, kinds=tuple(kinds or ("text",)),
+        categories=tuple(categories or ()), seed=seed,
+    )  # fmt: skip
+    if estimate:
+        return _estimate(data, settings, as_json)
+    if resume:
+        control.order(output, "resume")
+    from .training.finetune import making, run
+
+    with progress(as_json) as bar:
+        if not judge:
+            trained = run.train(data, output, settings, bar, resume, tensorboard)
+            result: dict[str, Any] = {
+                "folder": str(trained.adapter),
+                "steps": trained.steps,
+                "training": trained.watched,
+            }
+        elif int(os.environ.get("RANK", "0")):  # of several processes the first one judges
+            run.train(data, output, settings, bar, resume, tensorboard)
+            return None
+        else:
+            result = making.finetune(data, output, settings, name=name, licence=licence, resume=resume, most=most,
+                                     tensorboard=tensorboard, progress=bar)  # fmt: skip
+    if as_json:
+        print(json.dumps(result, indent=2, ensure_ascii=False))
+        return None
+    if judge:
+        _show(result["results"])
+        say(making.sentence(result))
+        for text in (*result["verdict"]["notes"], *result["training"]["watched"]["warnings"]):
+            say(text)
+    say(f"The adapter: {result['folder']}")
+    return None
+
+
+def _estimate(data: Path, settings, as_json: bool) -> None:
+    from .training.data.dataset import Dataset
+    from .training.finetune import run
+
+    with progress(as_json) as bar:
+        found = run.estimated(Dataset.load(data), settings, bar)
+    if as_json:
+        print(json.dumps(found, indent=2))
+        return
+    say(found["says"])
+    say(f"{found['steps']} steps of {found['seconds_per_step']:.2f} s by a dry run: about {found['minutes']:.1f} minutes, "
+        f"on {found['threads']} threads; the gradient's norm at the start is {found['norm']:.3g}.")  # fmt: skip
+
+
+def evaluate(
+    data: Data,
+    adapter: Annotated[str, typer.Option("--adapter", help="Name on the shelf, or folder.")],
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder for adapter-eval.json and .html.")] = None,
+    model: ModelOption = DEFAULT_MODEL, precision: Precision = "", kinds: Kinds = None, categories: Categories = None,
+    split: Annotated[str, typer.Option(help="Whose patients: test, validation or train.")] = "test",
+    seed: Seed = 0, most: Most = 300, as_json: Json = False,
+) -> None:  # fmt: skip
+    """Ask held-out patients' questions of a base and its adapter: scores, safety, calibration, and whether it looks."""
+    from . import adapter_card, registry
+    from .models.parts.adapters import adapter_folder
+    from .training.data.samples import SPLITS
+    from .training.finetune import judging, making, page
+    from .training.finetune.settings import Settings
+
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    if split not in SPLITS:
+        raise InputError(f"There is no split '{split}'; choose one of {', '.join(SPLITS)}.")
+    settings = Settings(model=model, precision=precision, kinds=tuple(kinds or ("text",)), categories=tuple(categories or ()),
+                        seed=seed)  # fmt: skip
+    with adapter_card.judging():
+        folder = adapter_folder(registry.card(model), adapter)
+    with progress(as_json) as bar:
+        result = judging.judge(data, folder, settings, bar, split, most)
+    known = adapter_card.read(folder)
+    training = known.get("training") or {"watched": {"warnings": []}}
+    card = judging.card_of(Path(adapter).name, folder, data, settings, training, result)
+    if output is not None:
+        output.mkdir(parents=True, exist_ok=True)
+        (output / "adapter-eval.json").write_text(
+            json.dumps(card, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
+        )
+        (output / "adapter-eval.html").write_text(page.html(card), encoding="utf-8")
+    if as_json:
+        print(json.dumps(card, indent=2, ensure_ascii=False))
+        return
+    _show(result)
+    say(making.sentence(card))
+
+
+def _show(result: dict[str, Any]) -> None:
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for title in ("held out", "count", "patients", "most common", "before", "after", "difference (95 %)"):
+        table.add_column(title, justify="left" if title == "held out" else "right")
+    for name, row in result["table"].items():
+        gained = row["difference"]
+        cells = (f"{row[way]['score']:.3f}" for way in ("most common", "before", "after"))
+        said = f"{gained['score']:+.3f} ({gained['low']:+.3f} … {gained['high']:+.3f})"
+        table.add_row(name, str(row["count"]), str(row["patients"]), *cells, said)
+    out.print(table)
+    for name, part in result["safety"]["parts"].items():
+        say(
+            f"Unsafe answers to {name}: {part['before']:.1%} before, {part['after']:.1%} after ({part['count']} asked)."
+        )
+    if "reliance" in result:
+        without, swapped = result["reliance"]["without"], result["reliance"]["another's"]
+        say(f"Without the picture: {without['score']:.3f}, {without['changed']:.0%} of answers change; another patient's: "
+            f"{swapped['score']:.3f}.")  # fmt: skip
+        errors = {way: round(value["error"], 3) for way, value in result["calibration"].items()}
+        say(f"Calibration error: {errors['before']} before, {errors['after']} after.")
+    for cost in result["precisions"]:
+        if "score" in cost:
+            same = f"{cost['same_answers']:.0%} of {cost['count']} answers the same"
+            say(f"Base held in {cost['precision']}: {cost['score']:.3f}, {same}.")

@@ -1,0 +1,207 @@
+"""What a model answers to held-out questions, scored: one `Judged` each, and tables of them. Knows abilities and data sets."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ...runner import Progress, Silent
+from ...slices import paint
+from ...view import View, display_slice
+from ..data.dataset import Dataset
+from ..data.samples import Sample
+from . import scores
+from .inputs import IGNORED, Reader, collator
+
+AT_ONCE = 32
+MOST_TOKENS = 64
+GREY = 128
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One answer and how right it is.
+
+    Args:
+        answer: what was written, "" for masks and boxes. score: exact for text, Dice for masks, overlap for boxes.
+        f1: of words. distance: between surfaces in mm, NaN for none. confidence: chance of the answer by the model itself,
+            NaN where it was not asked for.
+    """
+
+    answer: str
+    score: float
+    f1: float
+    distance: float = math.nan
+    confidence: float = math.nan
+
+
+def blank(view: View) -> View:
+    """A view of the same size without anything in it."""
+    return View(np.full_like(view.pixels, GREY), view.geometry, view.plane, view.number)
+
+
+def judge(model, dataset: Dataset, samples: Sequence[Sample], progress: Progress | None = None,
+          show: Callable[[Sample], View] | None = None, confidences: bool = False) -> list[Judged]:  # fmt: skip
+    """Ask everything.
+
+    Args:
+        show: sample → picture; the data set's by default. confidences: ask for those, too.
+
+    Raises:
+        MedFMError: as the model's abilities.
+    """
+    progress, show = progress or Silent(), show or dataset.view
+    made: list[Judged | None] = [None] * len(samples)
+    texts = [n for n, sample in enumerate(samples) if sample.kind == "text"]
+    for start in range(0, len(texts), AT_ONCE):
+        some = texts[start : start + AT_ONCE]
+        progress.fraction(start / max(1, len(samples)))
+        answers = write([show(samples[n]) for n in some], [samples[n].question for n in some], model)
+        for n, answer in zip(some, answers, strict=True):
+            truth = samples[n].answer
+            made[n] = Judged(answer, scores.exact(answer, truth), scores.token_f1(answer, truth))
+    if confidences and texts and hasattr(model, "answer_part"):
+        chances = likelihoods(model, dataset, [samples[n] for n in texts], [made[n].answer for n in texts])
+        for n, chance in zip(texts, chances, strict=True):
+            made[n] = Judged(made[n].answer, made[n].score, made[n].f1, confidence=chance)
+    for n, sample in enumerate(samples):
+        if sample.kind == "boxes":
+            made[n] = _boxes(model.locate([show(sample)], sample.names)[0], sample)
+        elif sample.kind == "masks":
+            with _as_tokens(model):
+                made[n] = _masks(model.segment([show(sample)], sample.names)[0], dataset, sample)
+    return made
+
+
+def write(views: Sequence[View], questions: Sequence[str], model, most: int = MOST_TOKENS) -> list[str]:
+    """Answers, several at once where the model can."""
+    if hasattr(model, "write_many"):
+        return model.write_many(views, questions, max_tokens=most)
+    return [
+        model.write([view], question, max_tokens=most).strip() for view, question in zip(views, questions, strict=True)
+    ]
+
+
+def likelihoods(model, dataset: Dataset, samples: Sequence[Sample], answers: Sequence[str]) -> list[float]:
+    """How likely a model finds answers to questions: the product of the chances of their tokens."""
+    import torch
+
+    reader = Reader(model, dataset)
+    collate = collator(model.processor.tokenizer.pad_token_id or 0)
+    found: list[float] = []
+    for start in range(0, len(samples), 8):
+        some = slice(start, start + 8)
+        batch = collate([reader.example(s, a) for s, a in zip(samples[some], answers[some], strict=True)])
+        labels = batch.pop("labels")
+        first = int((labels != IGNORED).any(0).nonzero()[0]) - 1
+        with torch.inference_mode():
+            logits = model.model(**batch, logits_to_keep=labels.shape[1] - first, use_cache=False).logits[:, :-1]
+        goal = labels[:, first + 1 :]
+        logp = logits.float().log_softmax(-1).gather(-1, goal.clamp(min=0)[..., None])[..., 0]
+        found += (logp * (goal != IGNORED)).sum(1).exp().tolist()
+    return found
+
+
+@contextmanager
+def _as_tokens(model):
+    """Masks written as tokens, since that is what was trained, also where a head would draw them."""
+    head = getattr(model, "head", None)
+    if head is not None:
+        model.head = None
+    try:
+        yield
+    finally:
+        if head is not None:
+            model.head = head
+
+
+def _boxes(seen, sample: Sample) -> Judged:
+    wanted, got = {o.name: o.box for o in sample.objects}, {o.label: o.box for o in seen}
+    each = [
+        scores.overlap(got[name], wanted[name])
+        if name in got and name in wanted
+        else float((name in got) == (name in wanted))
+        for name in sample.names
+    ]
+    score = float(np.mean(each))
+    return Judged("", score, score)
+
+
+def _masks(seen, dataset: Dataset, sample: Sample) -> Judged:
+    view, shown = dataset.view(sample), dataset.shown(sample)
+    values = {o.name: o.value for o in sample.objects}
+    drawn = {o.label: o for o in seen}
+    each, far = [], []
+    for name in sample.names:
+        truth = shown.labels == values[name] if name in values else np.zeros(shown.pixels.shape[:2], bool)
+        mask = np.zeros_like(truth)
+        if name in drawn:
+            volume = np.zeros(view.geometry.shape, bool)
+            volume[:, :, 0] = paint(view, drawn[name])
+            mask = display_slice(volume, view.geometry, view.plane, 0)
+        each.append(scores.dice(mask, truth))
+        far.append(scores.surface_distance(mask, truth, sample.spacing))
+    known = [value for value in far if not math.isnan(value)]
+    return Judged("", float(np.mean(each)), float(np.mean(each)), float(np.mean(known)) if known else math.nan)
+
+
+def common_answers(dataset: Dataset, samples: Sequence[Sample]) -> list[Judged]:
+    """What the most common answer of training to the same question, or else its kind, would score."""
+    by_question, by_category = defaultdict(Counter), defaultdict(Counter)
+    for sample in dataset.samples["train"]:
+        if sample.kind == "text":
+            by_question[sample.question][sample.answer] += 1
+            by_category[sample.category][sample.answer] += 1
+    made = []
+    for sample in samples:
+        counts = by_question.get(sample.question) or by_category.get(sample.category) or Counter({"": 1})
+        answer = counts.most_common(1)[0][0] if sample.kind == "text" else ""
+        right = scores.exact(answer, sample.answer) if sample.kind == "text" else 0.0
+        made.append(Judged(answer, right, scores.token_f1(answer, sample.answer) if sample.kind == "text" else 0.0))
+    return made
+
+
+def table(samples: Sequence[Sample], ways: dict[str, Sequence[Judged]]) -> dict[str, Any]:
+    """Everything, and each kind, modality, organ and plane apart: way → score with its interval.
+
+    Args:
+        ways: name → answers, in the order of the samples; differences are of "after" − "before", if both are there.
+    """
+    groups: dict[str, list[int]] = {"all": list(range(len(samples)))}
+    for n, sample in enumerate(samples):
+        closed = "closed" if sample.closed else "open"
+        named = {"answers": closed if sample.kind == "text" else sample.kind, "kind": sample.category,
+                 "modality": sample.modality, "organ": sample.organ, "plane": sample.plane}  # fmt: skip
+        for axis, value in named.items():
+            if value:
+                groups.setdefault(f"{axis}: {value}", []).append(n)
+    return {name: _row([samples[n] for n in some], {w: [judged[n] for n in some] for w, judged in ways.items()})
+            for name, some in groups.items()}  # fmt: skip
+
+
+def _row(samples: Sequence[Sample], ways: dict[str, Sequence[Judged]]) -> dict[str, Any]:
+    patients = [s.patient for s in samples]
+    row: dict[str, Any] = {"count": len(samples), "patients": len(set(patients))}
+    text = [n for n, sample in enumerate(samples) if sample.kind == "text"]
+    for way, judged in ways.items():
+        values = [j.score for j in judged]
+        low, high = scores.interval(values, patients)
+        cell = {"score": float(np.mean(values)), "low": low, "high": high, "f1": float(np.mean([j.f1 for j in judged]))}
+        if text:
+            answers, truths = [judged[n].answer for n in text], [samples[n].answer for n in text]
+            cell |= {"bleu": scores.bleu(answers, truths), "rouge_l": scores.rouge_l(answers, truths)}
+        far = [j.distance for j in judged if not math.isnan(j.distance)]
+        if far:
+            cell["surface_mm"] = float(np.mean(far))
+        row[way] = cell
+    if "before" in ways and "after" in ways:
+        gained = [a.score - b.score for a, b in zip(ways["after"], ways["before"], strict=True)]
+        low, high = scores.interval(gained, patients)
+        row["difference"] = {"score": float(np.mean(gained)), "low": low, "high": high}
+    return row

@@ -1,0 +1,92 @@
+"""From a data set to an adapter with its card on the person's shelf: train, judge, write, put. The console's door."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from ... import adapter_card, shelf
+from ...errors import InputError
+from ...models.parts.memory import give_back
+from ...runner import Progress, Silent
+from . import control, judging, monitor, page, run
+from .settings import Settings
+
+
+def finetune(
+    data: Path, output: Path, settings: Settings = Settings(), *, name: str = "", licence: str = "", resume: bool = False,
+    most: int = judging.MOST, precisions=None, tensorboard: bool = False, progress: Progress | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """Train an adapter on a built data set, judge it on held-out patients, and put it on the shelf.
+
+    Args:
+        data: folder of `data.building.build`. output: folder of the training. settings: left aside when it is resumed.
+        name: on the shelf, where the panel finds it; "" to leave it in `output`. licence: of the adapter.
+        resume: go on from the last whole checkpoint. most: held-out pairs to ask. precisions: see `judging.judge`.
+
+    Returns:
+        The card, with `folder`, and `name` if it lies on the shelf.
+
+    Raises:
+        MedFMError: in one sentence with the next step.
+    """
+    progress, output = progress or Silent(), Path(output).expanduser()
+    if name and (shelf.adapters_root() / shelf.folder_name(name)).exists():
+        raise InputError(f"There is an adapter '{name}' on this machine already; remove it, or give another name.")
+    trained = run.train(data, output, settings, progress, resume, tensorboard)
+    give_back()
+    content = json.loads((output / "settings.json").read_text(encoding="utf-8"))
+    settings = Settings.from_json(content["settings"])
+    told = control.state_of(output)
+    control.tell(
+        output, control.State("evaluating", trained.steps, trained.steps, says="Asking held-out patients' questions")
+    )
+    result = judging.judge(Path(data), trained.adapter, settings, progress, most=most, precisions=precisions)
+    facts = judging.training_facts(trained, content["base_revision"])
+    card = judging.card_of(name or output.name, trained.adapter, Path(data), settings, facts, result, licence)
+    write(
+        trained.adapter,
+        card,
+        monitor.Monitor(settings.batch, settings.accumulation, monitor.read(output / "steps.csv")),
+    )
+    placed = put(trained.adapter, name) if name else trained.adapter
+    state = "done" if trained.finished else "stopped"
+    steps = told.steps if told else trained.steps
+    control.tell(output, control.State(state, trained.steps, steps, 0.0, says=sentence(card)))
+    return card | {"folder": str(placed)} | ({"shelf": name} if name else {})
+
+
+def write(adapter: Path, card: dict[str, Any], watch: monitor.Monitor | None = None) -> None:
+    """Put a card and its page into an adapter's folder."""
+    (adapter / adapter_card.PAGE).write_text(page.html(card, watch), encoding="utf-8")
+    part = adapter / f".{adapter_card.CARD}"
+    part.write_text(json.dumps(card, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    part.replace(adapter / adapter_card.CARD)
+
+
+def put(adapter: Path, name: str) -> Path:
+    """Copy an adapter with its card to the shelf, so that panel, console and command list it."""
+    from ...store import files
+
+    final = shelf.adapters_root() / shelf.folder_name(name)
+    with files.staged(final) as staging:
+        for path in sorted(adapter.iterdir()):
+            if path.is_file() and path.name[0] != ".":
+                shutil.copyfile(path, staging / path.name)
+        facts = {
+            p: {"size": f.stat().st_size, "sha256": files.sha256(f)} for p, f in files.wanted_files(staging).items()
+        }
+        files.write_json(staging / shelf.MANIFEST, files.make_manifest("adapter", name, name, facts, "trained here"))
+    return final
+
+
+def sentence(card: dict[str, Any]) -> str:
+    """The card in one sentence."""
+    row, safe = card["results"]["table"]["all"], card["results"]["safety"]["parts"]["patients' questions"]
+    gained = row["difference"]
+    said = "may be used" if card["verdict"]["offered"] else f"is not offered: {'; '.join(card['verdict']['reasons'])}"
+    return (f"Held-out patients: {row['before']['score']:.3f} before, {row['after']['score']:.3f} after, difference "
+            f"{gained['score']:+.3f} (95 % interval {gained['low']:+.3f} to {gained['high']:+.3f}); unsafe answers "
+            f"{safe['before']:.0%} before, {safe['after']:.0%} after. It {said}.")  # fmt: skip

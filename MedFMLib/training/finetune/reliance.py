@@ -1,0 +1,49 @@
+"""Image reliance: what is left of the answers when the picture is taken away, or another patient's is shown. Knows abilities.
+
+A model that answers as well without the picture has learned its questions, not to look.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ..data.dataset import Dataset
+from ..data.samples import Sample
+from . import scores
+from .evaluate import Judged, blank, judge
+
+CHANGED = 0.1
+"""Fewer answers than this change without the picture: it is not looked at."""
+
+
+def measure(model, dataset: Dataset, samples: Sequence[Sample], with_picture: Sequence[Judged]) -> dict[str, Any]:
+    """Scores without the picture and with another patient's, and how many answers change.
+
+    Args:
+        samples: questions with answers in words. with_picture: what was answered to them.
+    """
+    others = [
+        next((o for o in samples[n + 1 :] + samples[:n] if o.patient != s.patient), s) for n, s in enumerate(samples)
+    ]
+    swapped = dict(zip(map(id, samples), others, strict=True))
+    ways = {
+        "without": judge(model, dataset, samples, show=lambda s: blank(dataset.view(s))),
+        "another's": judge(model, dataset, samples, show=lambda s: dataset.view(swapped[id(s)])),
+    }
+    patients = [sample.patient for sample in samples]
+    found: dict[str, Any] = {"count": len(samples), "with": float(np.mean([j.score for j in with_picture]))}
+    for name, judged in ways.items():
+        lost = [one.score - other.score for one, other in zip(with_picture, judged, strict=True)]
+        low, high = scores.interval(lost, patients)
+        changed = float(
+            np.mean(
+                [scores.plain(a.answer) != scores.plain(b.answer) for a, b in zip(with_picture, judged, strict=True)]
+            )
+        )
+        found[name] = {"score": float(np.mean([j.score for j in judged])), "changed": changed,
+                       "lost": {"score": float(np.mean(lost)), "low": low, "high": high}}  # fmt: skip
+    found["looks"] = found["without"]["changed"] >= CHANGED
+    return found

@@ -1,0 +1,127 @@
+"""How right an answer is, and how sure one can be of the mean. Knows texts, masks and numbers; no models.
+
+Texts: exact after lower case and without punctuation; F1 of their words (Rajpurkar et al., SQuAD, 2016); BLEU by sacrebleu and
+ROUGE-L by rouge-score. Masks: Dice, and the mean distance between surfaces in mm. Boxes: overlap. Intervals: bootstrap of whole
+patients, since answers about one patient are alike. Calibration: expected error over ten bins (Guo et al., ICML 2017).
+"""
+
+from __future__ import annotations
+
+import re
+import string
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+
+import numpy as np
+
+from ...errors import ModelError
+
+DRAWS = 2000
+BINS = 10
+_PUNCTUATION = str.maketrans(dict.fromkeys(string.punctuation.replace("%", ""), " "))
+
+
+def plain(text: str) -> str:
+    """Lower case, without punctuation and double blanks."""
+    return " ".join(re.sub(r"\s+", " ", text.lower().translate(_PUNCTUATION)).split())
+
+
+def exact(answer: str, truth: str) -> float:
+    """1 if they are the same words."""
+    return float(plain(answer) == plain(truth))
+
+
+def token_f1(answer: str, truth: str) -> float:
+    """Harmonic mean of the share of the answer's words that are right, and of the truth's that are said."""
+    got, wanted = plain(answer).split(), plain(truth).split()
+    common = sum((Counter(got) & Counter(wanted)).values())
+    if not got or not wanted:
+        return float(got == wanted)
+    return 2 * common / (len(got) + len(wanted))
+
+
+def bleu(answers: Sequence[str], truths: Sequence[str]) -> float:
+    """BLEU-4 of a corpus, 0…100, by sacrebleu.
+
+    Raises:
+        ModelError: if the package is missing.
+    """
+    try:
+        import sacrebleu
+    except ImportError as error:
+        raise ModelError(
+            "BLEU needs the package sacrebleu; install MedFM with its extra: pip install medfm[train]."
+        ) from error
+    return float(sacrebleu.corpus_bleu(list(answers), [list(truths)], lowercase=True).score) if answers else 0.0
+
+
+def rouge_l(answers: Sequence[str], truths: Sequence[str]) -> float:
+    """Mean ROUGE-L F, 0…1, by rouge-score.
+
+    Raises:
+        ModelError: if the package is missing.
+    """
+    try:
+        from rouge_score.rouge_scorer import RougeScorer
+    except ImportError as error:
+        raise ModelError(
+            "ROUGE needs the package rouge-score; install MedFM with its extra: pip install medfm[train]."
+        ) from error
+    scorer = RougeScorer(["rougeL"])
+    return float(np.mean([scorer.score(t, a)["rougeL"].fmeasure for a, t in zip(answers, truths, strict=True)] or [0]))
+
+
+def dice(one: np.ndarray, other: np.ndarray) -> float:
+    """Of two masks; 1 if both are empty."""
+    total = int(one.sum()) + int(other.sum())
+    return 2 * int((one & other).sum()) / total if total else 1.0
+
+
+def surface_distance(one: np.ndarray, other: np.ndarray, spacing: Sequence[float]) -> float:
+    """Mean distance in mm from each mask's border to the other's; NaN if one is empty."""
+    from scipy.ndimage import binary_erosion, distance_transform_edt
+
+    if not one.any() or not other.any():
+        return float("nan")
+    borders = [mask & ~binary_erosion(mask, border_value=0) for mask in (one, other)]
+    ways = [distance_transform_edt(~border, sampling=spacing)[borders[1 - n]] for n, border in enumerate(borders)]
+    return float(np.concatenate(ways).mean())
+
+
+def overlap(one: Sequence[float], other: Sequence[float]) -> float:
+    """Intersection over union of two boxes (y0, x0, y1, x1)."""
+    inside = [max(0.0, min(one[n + 2], other[n + 2]) - max(one[n], other[n])) for n in (0, 1)]
+    area = [(box[2] - box[0]) * (box[3] - box[1]) for box in (one, other)]
+    both = inside[0] * inside[1]
+    return both / (area[0] + area[1] - both) if both else 0.0
+
+
+def interval(
+    values: Sequence[float], patients: Sequence[str], seed: int = 0, share: float = 0.95
+) -> tuple[float, float]:
+    """Bootstrap interval of a mean, drawing whole patients.
+
+    Args:
+        values: one for each answer; for a difference, after − before of the same answer. patients: of whom, in the same order.
+    """
+    sums, counts = defaultdict(float), Counter(patients)
+    for value, patient in zip(values, patients, strict=True):
+        sums[patient] += value
+    names = sorted(counts)
+    if not names:
+        return float("nan"), float("nan")
+    drawn = np.random.default_rng(seed).integers(0, len(names), (DRAWS, len(names)))
+    total, count = np.array([sums[n] for n in names]), np.array([counts[n] for n in names])
+    means = total[drawn].sum(1) / count[drawn].sum(1)
+    low, high = np.percentile(means, [50 * (1 - share), 50 * (1 + share)])
+    return float(low), float(high)
+
+
+def calibration(confidences: Sequence[float], right: Sequence[float]) -> dict:
+    """Expected calibration error, and (mean confidence, share right, count) of each bin that holds something."""
+    confidence, hit = np.asarray(confidences, float), np.asarray(right, float)
+    number = np.minimum((confidence * BINS).astype(int), BINS - 1)
+    bins = [(float(confidence[number == b].mean()), float(hit[number == b].mean()), int((number == b).sum()))
+            for b in range(BINS) if (number == b).any()]  # fmt: skip
+    error = sum(abs(c - h) * n for c, h, n in bins) / max(1, len(hit))
+    return {"error": float(error), "bins": bins}
