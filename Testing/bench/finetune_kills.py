@@ -78,9 +78,8 @@ def run(kills: int, steps: int = 120, seed: int = 0, tell=print) -> dict:
                 state = control.state_of(root / "killed")
                 half = any((root / "killed" / "checkpoints" / ".part").glob("*"))
                 places.append((state.step if state else 0, last.name if last else "none", half))
-                tell(
-                    f"kill {done}: at step {places[-1][0]}, goes on from {places[-1][1]}{', a half one lay there' if half else ''}"
-                )
+                lay = ", a half one lay there" if half else ""
+                tell(f"kill {done}: at step {places[-1][0]}, goes on from {places[-1][1]}{lay}")
             child.stderr.close()
         child = start(model, data, root / "killed", steps)
         _, errors = child.communicate()

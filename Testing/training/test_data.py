@@ -118,7 +118,7 @@ def test_vqa_rad_and_slake_are_told_apart(tmp_path):
     assert [(p.kind, p.where) for p in found.problems] == [("missing picture", "synpic2.jpg")]
     picture(tmp_path / "imgs" / "xmlab1" / "source.jpg", size=(50, 100))
     (tmp_path / "imgs" / "xmlab1" / "detection.json").write_text('[{"Liver": [10, 5, 20, 30]}]')
-    slake = [{"img_name": "xmlab1/source.jpg", "question": "Where?", "answer": "Left", "q_lang": "en", "content_type": "Position"},
+    slake = [{"img_name": "xmlab1/source.jpg", "question": "Where?", "answer": "Left", "q_lang": "en"},
              {"img_name": "xmlab1/source.jpg", "question": "Wo?", "answer": "Links", "q_lang": "de"}]  # fmt: skip
     (tmp_path / "slake.json").write_text(json.dumps(slake))
     found = vqa.read(tmp_path / "slake.json")

@@ -14,7 +14,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
 from ... import offline, resources, shelf
@@ -23,6 +25,8 @@ from ...model import ModelCard
 from . import quantized_copy
 from .memory import placement
 from .precision import PACKED
+
+_to_train: ContextVar[bool] = ContextVar("to train", default=False)
 
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 SMALL = 100_000_000
@@ -255,9 +259,9 @@ def load_weights(model_class, folder: Path, precision: str, parameters: int, kee
             quantized_copy.make(
                 model_class, folder, copy, precision, tuple(keep), progress.fraction if progress is not None else bool
             )
-        model = quantized_copy.load(model_class, copy, target, dtype, settle_below=cpu_engines.LARGE)
-        guard_4bit(model)
-        return model, cpu_engines.speed_up(model, precision)
+        settle_below = 0 if _to_train.get() else cpu_engines.LARGE
+        model = quantized_copy.load(model_class, copy, target, dtype, settle_below=settle_below)
+        return model, _made_fast(model, precision)
     if stored:
         _check_quantized_keys(model_class, folder)
     arguments = {"dtype": dense.get(precision, dtype), "device_map": {"": target}}
@@ -275,8 +279,28 @@ def load_weights(model_class, folder: Path, precision: str, parameters: int, kee
         model, held = _dense(model, torch.float32), f"{stored} weights in fp32"
     else:
         held = precision
+    return model.eval(), _made_fast(model, held)
+
+
+def _made_fast(model, held: str) -> str:
+    """Guard the layers, and let those of a model that only answers take their fastest form; how they are held now."""
+    from . import cpu_engines
+
+    if _to_train.get():
+        train_guard_4bit(model)
+        return held
     guard_4bit(model)
-    return model.eval(), cpu_engines.speed_up(model, held)
+    return cpu_engines.speed_up(model, held)
+
+
+@contextmanager
+def to_train() -> Iterator[None]:
+    """What is loaded inside can be trained: every layer stays in the form that gradients find their way back through."""
+    token = _to_train.set(True)
+    try:
+        yield
+    finally:
+        _to_train.reset(token)
 
 
 def whole_model(model_class, folder: Path, **arguments):

@@ -8,17 +8,15 @@ wrong (`loading`). `dry_run` looks whether a gradient arrives before anything is
 from __future__ import annotations
 
 import math
-import os
 import sys
 import time
 from collections.abc import Callable
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from ... import registry
 from ...errors import ModelError
-from ...models.parts import cpu_engines, loading
+from ...models.parts import loading
 from ...runner import Progress
 from .settings import TARGETS, Settings
 
@@ -37,7 +35,7 @@ def load(settings: Settings, progress: Progress):
         raise ModelError(f"{card.title} can't be fine-tuned here; choose a model that writes and lies on this machine.")
     if precision not in card.precisions:
         raise ModelError(f"{card.title} can't be held as '{precision}'; choose one of {', '.join(card.precisions)}.")
-    with _layers_as_loaded():
+    with loading.to_train():
         model = load_model(card, "", precision, progress)
     core = model.model
     elsewhere = set(map(str, getattr(core, "hf_device_map", {}).values())) & {"cpu", "disk"}
@@ -46,21 +44,16 @@ def load(settings: Settings, progress: Progress):
             f"Parts of {card.title} lie on {' and '.join(sorted(elsewhere))}, from where nothing can be trained; choose nf4, or "
             "a machine with more memory."
         )
-    loading.train_guard_4bit(core)
+    if packed := [name for name, module in core.named_modules() if _is_packed(module)]:
+        raise ModelError(
+            f"The layer {packed[0]} has a form through which nothing learns; choose bf16 or fp32, and report this."
+        )
     return model
 
 
-@contextmanager
-def _layers_as_loaded():
-    before = os.environ.get(cpu_engines.VARIABLE)
-    os.environ[cpu_engines.VARIABLE] = "loaded"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[cpu_engines.VARIABLE]
-        else:
-            os.environ[cpu_engines.VARIABLE] = before
+def _is_packed(module) -> bool:
+    """Was a 4-bit layer repacked for bitsandbytes' kernel, which has no gradients?"""
+    return bool(getattr(getattr(getattr(module, "weight", None), "quant_state", None), "packing_format_for_cpu", False))
 
 
 def add_lora(core, settings: Settings):
@@ -133,7 +126,8 @@ def dry_run(peft, loss: Callable[[], Any], threads: int = 0) -> DryRun:
     """Two passes there and back without a step: is a gradient there, how long does it take, how much memory?
 
     Small models wait for a second thread longer than it helps on a busy machine, so on a CPU one thread is tried, too.
-    LoRA's second half is 0 at first, so only its gradient can be there.
+    LoRA's second half is 0 at first, so only its gradient can be there; some families never ask the last layer of their
+    tower, but where most get none, something is broken.
 
     Args:
         loss: → the loss of a batch, with a way back. threads: to use, 0 to choose.
@@ -146,7 +140,7 @@ def dry_run(peft, loss: Callable[[], Any], threads: int = 0) -> DryRun:
     halves = [p for name, p in trained(peft).items() if ".lora_B." in name]
     small = loading.device().type == "cpu" and sum(p.numel() for p in peft.parameters()) < loading.SMALL
     ways = [threads] if threads else sorted({1, torch.get_num_threads()}) if small else [torch.get_num_threads()]
-    found, norm = {}, 0.0
+    found, norm, dead = {}, 0.0, 0
     peft.train()
     for way in ways:
         torch.set_num_threads(way)
@@ -155,9 +149,10 @@ def dry_run(peft, loss: Callable[[], Any], threads: int = 0) -> DryRun:
             loss().backward()
             taken = time.perf_counter() - began
             found[way] = min(taken, found.get(way, taken))
+            dead = sum(p.grad is None or not torch.any(p.grad).item() for p in halves)
             norm = math.sqrt(sum(float(p.grad.float().norm()) ** 2 for p in halves if p.grad is not None))
             peft.zero_grad(set_to_none=True)
-    if not norm:
+    if not norm or dead > len(halves) / 2:
         raise ModelError(
             "No gradient reaches the adapter, so nothing would be learned; choose bf16 or fp32, and report this."
         )

@@ -158,14 +158,14 @@ def _saved_by_layers(config, settings: Settings, tokens: int, compute_bytes: int
         model.requires_grad_(False)
         peft = get_peft_model(model, lora)
         entry = torch.empty(1, tokens, text.hidden_size, dtype=dtype, device="meta", requires_grad=True)
-        held: dict[int, int] = {}
+        held: dict[int, Any] = {}
         keep, weights = [], {id(p) for p in peft.parameters()}
 
         def pack(tensor):
             base = tensor._base if tensor._base is not None else tensor
             keep.append(base)  # so that no other tensor gets its number
             if id(base) not in weights:
-                held[id(base)] = base.numel() * base.element_size()
+                held[id(base)] = base
             return tensor
 
         mask = torch.zeros(
@@ -177,10 +177,10 @@ def _saved_by_layers(config, settings: Settings, tokens: int, compute_bytes: int
         peft.train()
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
             peft.base_model.model(inputs_embeds=entry, attention_mask=mask, position_ids=places, use_cache=False)
-    attention = text.num_attention_heads * tokens * tokens * compute_bytes
-    squares = [size for size in held.values() if size >= attention]
     # the fused kernels that run on real devices keep no square of attention; what stands for it on the meta device goes
-    return sum(held.values()) - sum(squares)
+    square = text.num_attention_heads * tokens * tokens
+    kept = (t for t in held.values() if not (t.shape[-2:] == (tokens, tokens) and t.numel() == square))
+    return sum(t.numel() * t.element_size() for t in kept)
 
 
 def plan(core, settings: Settings, example: dict[str, Any], free: int, before: int = 0) -> Plan:
