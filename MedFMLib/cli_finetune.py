@@ -47,6 +47,7 @@ def finetune(
     resume: Annotated[bool, typer.Option("--resume", help="Go on where it was killed or stopped.")] = False,
     order: Annotated[str, typer.Option("--tell", help="Tell a running training: pause, resume or stop.")] = "",
     estimate: Annotated[bool, typer.Option("--estimate", help="Say what it would take, and end.")] = False,
+    on_paper: Annotated[bool, typer.Option("--on-paper", help="The same from the model's config; no weights needed.")] = False,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Logs for it, too; needs the package.")] = False,
     judge: Annotated[bool, typer.Option("--judge/--no-judge", help="Ask held-out patients afterwards.")] = True,
     as_json: Json = False,
@@ -65,6 +66,8 @@ def finetune(
         patience=patience, evaluate_every=every, save_every=every, kinds=tuple(kinds or ("text",)),
         categories=tuple(categories or ()), seed=seed,
     )  # fmt: skip
+    if on_paper:
+        return _on_paper(settings, as_json)
     if estimate:
         return _estimate(data, settings, as_json)
     if resume:
@@ -95,6 +98,22 @@ def finetune(
             say(text)
     say(f"The adapter: {result['folder']}")
     return None
+
+
+def _on_paper(settings, as_json: bool) -> None:
+    from dataclasses import asdict
+
+    from .store.files import gigabytes
+    from .training.finetune import estimate
+
+    parts, weights = estimate.on_paper(settings.model, settings)
+    if as_json:
+        print(json.dumps({"bytes": asdict(parts), "total": parts.total, "trained_weights": weights}, indent=2))
+        return
+    for name, size in asdict(parts).items():
+        say(f"{name:12} {gigabytes(size):>9}  {size:>14,} bytes")
+    learn = f"{weights:,} weights learn (LoRA rank {settings.rank})"
+    say(f"{'total':12} {gigabytes(parts.total):>9}  {parts.total:>14,} bytes; {learn}.")
 
 
 def _estimate(data: Path, settings, as_json: bool) -> None:

@@ -494,8 +494,11 @@ class PaliGemma:
     """Of an answer's tokens, where a prompt's are 0: it is read word by word, the prompt all at once."""
 
     def answer_part(self, question: str, answer: str) -> str:
-        """What follows the prompt when an answer is written: it and its end."""
-        return answer + self.processor.tokenizer.eos_token
+        """What follows the prompt when an answer is written: it and its end; no text in it passes for a picture or an end."""
+        tokenizer = self.processor.tokenizer
+        picture = tokenizer.convert_ids_to_tokens(self.processor.image_token_id)
+        control = [picture, tokenizer.eos_token, tokenizer.bos_token, tokenizer.pad_token]
+        return _without(answer, [token for token in control if token]) + tokenizer.eos_token
 
     def _inputs(self, prompts: Sequence[str], views: Sequence[View], answers=None) -> dict[str, Any]:
         """Tensors for one (prompt, view) a row, with their answers if given."""

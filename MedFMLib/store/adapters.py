@@ -180,7 +180,7 @@ def folder_of(name: str) -> Path:
     Raises:
         ModelError: if there is none.
     """
-    folder = shelf.adapterfolder_of(name)
+    folder = shelf.adapter_folder(name)
     if folder is None:
         known = ", ".join(shelf.adapters()) or "none"
         raise ModelError(f"There is no adapter '{name}' on this machine; there is {known}.")

@@ -255,6 +255,15 @@ def test_a_stopped_training_goes_on_to_the_same_weights(quick, data, tmp_path):
     assert [s.step for s in monitor.read(tmp_path / "parted" / "steps.csv")] == list(range(1, 9))
 
 
+@pytest.mark.parametrize("precision", ["nf4", "int8"])
+def test_a_base_in_4_or_8_bits_learns(precision, quick, data, tmp_path):
+    """QLoRA: the base stays as it is, packed, and the loss falls."""
+    settings = quick.with_(precision=precision, steps=30, rate=1e-2, evaluate_every=100, save_every=100)
+    done = run.train(data, tmp_path / "run", settings)
+    losses = [s.loss for s in monitor.read(tmp_path / "run" / "steps.csv")]
+    assert done.finished and sum(losses[-5:]) < 0.95 * sum(losses[:5])
+
+
 def test_pausing_waits_until_it_is_told_to_go_on(quick, data, tmp_path):
     import threading
     import time

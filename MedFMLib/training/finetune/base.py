@@ -48,7 +48,20 @@ def load(settings: Settings, progress: Progress):
         raise ModelError(
             f"The layer {packed[0]} has a form through which nothing learns; choose bf16 or fp32, and report this."
         )
+    _say_that_it_is_quantized(core)
     return model
+
+
+def _say_that_it_is_quantized(core) -> None:
+    """transformers' Trainer asks a quantized model for its quantizer; ours were quantized without one (`quantized_copy`)."""
+    if not getattr(core, "is_quantized", False) or getattr(core, "hf_quantizer", None) is not None:
+        return
+    from transformers import BitsAndBytesConfig
+    from transformers.quantizers import AutoHfQuantizer
+
+    how = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True}
+    config = BitsAndBytesConfig(**(how if getattr(core, "is_loaded_in_4bit", False) else {"load_in_8bit": True}))
+    core.hf_quantizer = AutoHfQuantizer.from_config(config)
 
 
 def _is_packed(module) -> bool:

@@ -16,7 +16,6 @@ In bytes, each of them counted rather than guessed:
 from __future__ import annotations
 
 import math
-import time
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -103,19 +102,24 @@ def lora_weights(core, settings: Settings) -> int:
     return sum(settings.rank * (inputs + outputs) for inputs, outputs in sizes)
 
 
-def parts(core, settings: Settings, tokens: int, answers: int, pixels: int, weights: int, compute_bytes: int) -> Parts:
+def parts(core, settings: Settings, tokens: int, answers: int, pixels: int, weights: int, compute_bytes: int,
+          packed: bool = False) -> Parts:  # fmt: skip
     """Bytes of a training.
 
     Args:
         core: the bare model, on any device. tokens: of a picture with its question and answer. answers: of these, the answer's.
         pixels: of one picture. weights: bytes that the base takes as it is held. compute_bytes: of a number computed in.
+        packed: will its linear layers be quantized, though they are not yet?
     """
     config = core.config.get_text_config()
     count = lora_weights(core, settings)
     saved = saved_bytes(core.config, settings, settings.batch * tokens, compute_bytes)
     scores = 3 * 4 * settings.batch * (answers + 1) * config.vocab_size
+    kinds = ("Linear4bit", "Linear8bitLt", *(("Linear",) if packed else ()))
     linears = [
-        m.in_features * m.out_features for m in core.modules() if type(m).__name__ in ("Linear4bit", "Linear8bitLt")
+        module.in_features * module.out_features
+        for name, module in core.named_modules()
+        if type(module).__name__ in kinds and not name.endswith("lm_head")
     ]
     unpacked = max(linears, default=0) * (4 if compute_bytes == 4 else 2)
     vision = core.config.vision_config
@@ -224,6 +228,49 @@ def plan(core, settings: Settings, example: dict[str, Any], free: int, before: i
     return Plan(found, before, free, lora_weights(core, settings), tried, fits, says)
 
 
+def on_paper(model: str, settings: Settings, answers: int = 16, question: int = 24) -> tuple[Parts, int]:
+    """(bytes part by part, weights that learn) of a model whose weights need not be here, from its config alone.
+
+    Args:
+        model: id or folder. answers, question: tokens of each, beside the picture's.
+
+    Raises:
+        ModelError: if no config is at hand.
+    """
+    import torch
+    from transformers import AutoConfig, AutoModelForImageTextToText
+
+    from ... import registry, resources
+    from ...models.parts import loading
+
+    card = registry.card(model)
+    folder = resources.path(*card.config.split("/")) if card.config else loading.base_folder(card)
+    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    if hasattr(config, "quantization_config"):
+        del config.quantization_config
+    loading.quiet_bitsandbytes()
+    with torch.device("meta"):
+        core = AutoModelForImageTextToText.from_config(config)
+    precision = settings.precision or card.precisions[0]
+    architecture = registry.architecture(card.architecture)
+    sizes, packed = architecture.stats(card, precision), precision in ("nf4", "int8")
+    reading = getattr(architecture, "reads", None)
+    pictures = reading(config).image_tokens if reading else getattr(config, "mm_tokens_per_image", None) or 256
+    side = min(card.image_size, getattr(config.vision_config, "image_size", None) or card.image_size)
+    weights = sizes.quantized_bytes if packed else sizes.dense_bytes * (2 if precision == "fp32" else 1)
+    found = parts(
+        core,
+        settings,
+        pictures + question + answers,
+        answers,
+        side**2,
+        weights,
+        4 if precision == "fp32" else 2,
+        packed,
+    )
+    return found, lora_weights(core, settings)
+
+
 def _quantization_bytes(core) -> int:
     """Scales of packed weights, which are no parameters."""
     total = 0
@@ -233,36 +280,3 @@ def _quantization_bytes(core) -> int:
             total += sum(t.nbytes for t in (state.absmax, state.code) if t is not None)
             state = getattr(state, "state2", None)
     return total
-
-
-def flops(core, tokens: int, pixels: int) -> float:
-    """Of one picture with its question and answer, there and back: 2 for each weight and token there, the same back through
-    frozen weights, and once more there where activations are checkpointed is left to the caller."""
-    text = sum(
-        p.numel() * (2 if type(p).__name__ == "Params4bit" else 1)
-        for n, p in core.named_parameters()
-        if "language_model" in n
-    )
-    vision = sum(
-        p.numel() * (2 if type(p).__name__ == "Params4bit" else 1)
-        for n, p in core.named_parameters()
-        if "vision" in n or "visual" in n
-    )
-    patches = pixels // core.config.vision_config.patch_size**2
-    return 4.0 * text * tokens + 2.0 * vision * patches
-
-
-def speed() -> float:
-    """Operations a second of this device's products, by 0.2 seconds of them."""
-    import torch
-
-    from ...models.parts import loading
-
-    target = loading.device()
-    x = torch.randn(768, 768, device=target)
-    count, began = 0, time.perf_counter()
-    while time.perf_counter() - began < 0.2:
-        x = (x @ x) * 1e-3
-        count += 1
-    float(x.sum())
-    return count * 2 * 768**3 / (time.perf_counter() - began)

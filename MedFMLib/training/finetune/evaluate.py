@@ -171,7 +171,8 @@ def table(samples: Sequence[Sample], ways: dict[str, Sequence[Judged]]) -> dict[
     """Everything, and each kind, modality, organ and plane apart: way → score with its interval.
 
     Args:
-        ways: name → answers, in the order of the samples; differences are of "after" − "before", if both are there.
+        ways: name → answers, in the order of the samples. "difference" is after − before, "over_common" after − the most common
+            answer.
     """
     groups: dict[str, list[int]] = {"all": list(range(len(samples)))}
     for n, sample in enumerate(samples):
@@ -200,8 +201,9 @@ def _row(samples: Sequence[Sample], ways: dict[str, Sequence[Judged]]) -> dict[s
         if far:
             cell["surface_mm"] = float(np.mean(far))
         row[way] = cell
-    if "before" in ways and "after" in ways:
-        gained = [a.score - b.score for a, b in zip(ways["after"], ways["before"], strict=True)]
-        low, high = scores.interval(gained, patients)
-        row["difference"] = {"score": float(np.mean(gained)), "low": low, "high": high}
+    for name, other in (("difference", "before"), ("over_common", "most common")):
+        if other in ways and "after" in ways:
+            gained = [a.score - b.score for a, b in zip(ways["after"], ways[other], strict=True)]
+            low, high = scores.interval(gained, patients)
+            row[name] = {"score": float(np.mean(gained)), "low": low, "high": high}
     return row

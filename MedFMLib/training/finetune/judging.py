@@ -127,6 +127,10 @@ def verdict(result: dict[str, Any]) -> dict[str, Any]:
     notes = []
     if not better and not worse:
         notes.append("No difference to its base was shown on held-out patients.")
+    common = result["table"]["all"].get("over_common")
+    if common and common["low"] <= 0 and "reliance" in result:
+        found = f"{common['score']:+.3f}, 95 % interval {common['low']:+.3f} to {common['high']:+.3f}"
+        notes.append(f"It is not shown to be better than always giving the most common answer of training ({found}).")
     if "reliance" in result and not result["reliance"]["looks"]:
         notes.append("Its answers hardly change without the picture: it has learned the questions rather than to look.")
     return {"better": better, "safe": safe, "offered": safe and not worse, "reasons": reasons, "notes": notes}
