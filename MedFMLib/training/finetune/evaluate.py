@@ -21,7 +21,6 @@ from .inputs import IGNORED, Reader, collator
 
 AT_ONCE = 32
 MOST_TOKENS = 64
-GREY = 128
 
 
 @dataclass(frozen=True)
@@ -39,11 +38,6 @@ class Judged:
     f1: float
     distance: float = math.nan
     confidence: float = math.nan
-
-
-def blank(view: View) -> View:
-    """A view of the same size without anything in it."""
-    return View(np.full_like(view.pixels, GREY), view.geometry, view.plane, view.number)
 
 
 def judge(model, dataset: Dataset, samples: Sequence[Sample], progress: Progress | None = None,

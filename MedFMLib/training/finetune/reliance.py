@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from ...trust import blind, meaning
 from ..data.dataset import Dataset
 from ..data.samples import Sample
 from . import scores
-from .evaluate import Judged, blank, judge
+from .evaluate import Judged, judge
 
 CHANGED = 0.1
 """Fewer answers than this change without the picture: it is not looked at."""
@@ -30,7 +31,7 @@ def measure(model, dataset: Dataset, samples: Sequence[Sample], with_picture: Se
     ]
     swapped = dict(zip(map(id, samples), others, strict=True))
     ways = {
-        "without": judge(model, dataset, samples, show=lambda s: blank(dataset.view(s))),
+        "without": judge(model, dataset, samples, show=lambda s: blind.controls([dataset.view(s)])["grey"][0]),
         "another's": judge(model, dataset, samples, show=lambda s: dataset.view(swapped[id(s)])),
     }
     patients = [sample.patient for sample in samples]
@@ -38,11 +39,8 @@ def measure(model, dataset: Dataset, samples: Sequence[Sample], with_picture: Se
     for name, judged in ways.items():
         lost = [one.score - other.score for one, other in zip(with_picture, judged, strict=True)]
         low, high = scores.interval(lost, patients)
-        changed = float(
-            np.mean(
-                [scores.plain(a.answer) != scores.plain(b.answer) for a, b in zip(with_picture, judged, strict=True)]
-            )
-        )
+        pairs = list(zip(with_picture, judged, strict=True))
+        changed = float(np.mean([not meaning.same(one.answer, other.answer) for one, other in pairs]))
         found[name] = {"score": float(np.mean([j.score for j in judged])), "changed": changed,
                        "lost": {"score": float(np.mean(lost)), "low": low, "high": high}}  # fmt: skip
     found["looks"] = found["without"]["changed"] >= CHANGED

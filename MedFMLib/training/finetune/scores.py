@@ -15,6 +15,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ...errors import ModelError
+from ...trust.calibration import expected_error
 
 DRAWS = 2000
 BINS = 10
@@ -123,5 +124,4 @@ def calibration(confidences: Sequence[float], right: Sequence[float]) -> dict:
     number = np.minimum((confidence * BINS).astype(int), BINS - 1)
     bins = [(float(confidence[number == b].mean()), float(hit[number == b].mean()), int((number == b).sum()))
             for b in range(BINS) if (number == b).any()]  # fmt: skip
-    error = sum(abs(c - h) * n for c, h, n in bins) / max(1, len(hit))
-    return {"error": float(error), "bins": bins}
+    return {"error": expected_error(confidences, right, BINS), "bins": bins}
