@@ -66,7 +66,7 @@ def show(comparison) -> None:
     made = section(comparison)
     out.print(made.paragraphs[0], highlight=False)
     if made.rows:
-        table = Table(caption="sizes from geometry; z and how many are smaller mean little with few references")
+        table = Table(caption="sizes from geometry; n is how many references")
         for column in made.columns:
             table.add_column(column)
         for row in made.rows:

@@ -1,7 +1,8 @@
 """A person's measurements beside those of healthy references, with the references' own spread. Knows numbers only.
 
 One reference has no spread, and two have hardly any: z and percentiles are given from three on, and how many there are always
-stands beside them. A reference that was computed has sizes that mean nothing, and gives none.
+stands beside them. What was computed has sizes that mean nothing, and an average those of nobody (the MNI152 templates are
+larger than most brains): neither gives any.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ def differences(
 
     Intensities are compared in CT alone, where they have a unit. Structures that an image cuts off are left out.
     """
-    real = [reference.measurements for reference in references if not reference.generated]
+    real = [reference.measurements for reference in references if not (reference.generated or reference.average)]
     mine, theirs = _sizes(measurements, modality), [_sizes(some, modality) for some in real]
     found = []
     for (segment, name), measured in mine.items():

@@ -75,6 +75,7 @@ def references(
             f"There is no healthy {image.modality} case{what} to compare with; add one with `medfm healthy add`, or in the panel."
         )
     (library, entry), *others = found
-    same = [other for _, other in others if not other.generated and other.sequence.upper() == entry.sequence.upper()]
+    people = [other for _, other in others if not (other.generated or other.average)]
+    same = [other for other in people if other.sequence.upper() == entry.sequence.upper()]
     counted = [Reference(e.id, e.title, e.about, e.generated, e.average, e.measurements) for e in same]
     return (library.load(entry), *counted)

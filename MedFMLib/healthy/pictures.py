@@ -6,11 +6,15 @@ import io
 
 from ..image import Image
 from ..reports.pictures import key_image
+from ..view import display_axes
 
 MARK = "GENERATED, NOT A PERSON"
 """Burned into every picture of a case that was computed."""
 
 HEADER = 26
+LARGEST = 448
+MOST_APART = 2.0
+"""Where one slice is more times as wide as the other, each has its own scale, which its bar tells."""
 
 
 def side_by_side(
@@ -32,9 +36,13 @@ def side_by_side(
     from PIL import Image as Picture
     from PIL import ImageDraw, ImageFont
 
+    sizes = one_scale(image, reference, plane)
     left, right = (
-        Picture.open(io.BytesIO(key_image(volume, plane, n, some).overlay_png))
-        for volume, n, some in ((image, number, segments), (reference, other, other_segments))
+        Picture.open(io.BytesIO(key_image(volume, plane, n, some, size).overlay_png))
+        for volume, n, some, size in (
+            (image, number, segments, sizes[0]),
+            (reference, other, other_segments, sizes[1]),
+        )
     )
     if generated:
         right = marked(right)
@@ -49,6 +57,17 @@ def side_by_side(
     stream = io.BytesIO()
     canvas.save(stream, "PNG", optimize=True)
     return stream.getvalue()
+
+
+def one_scale(image: Image, reference: Image, plane: str) -> tuple[int, int]:
+    """Pixels along the longer side of each slice, so that a millimetre is as long in both; as long as both stay legible."""
+    longest = []
+    for geometry in (image.geometry, reference.geometry):
+        axes = [axis for axis, _ in display_axes(geometry, plane)]
+        longest.append(max(geometry.shape[a] * geometry.spacing[a] for a in axes))
+    if max(longest) > MOST_APART * min(longest):
+        return LARGEST, LARGEST
+    return tuple(round(LARGEST * mm / max(longest)) for mm in longest)
 
 
 def marked(picture):

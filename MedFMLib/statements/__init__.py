@@ -7,12 +7,12 @@ withholding   streams an answer up to its first number or side
 checking      takes out what no measurement supports, and says what was taken out
 """
 
-from .answering import REGION, CheckedAnswer, check_answer, claims
+from .answering import REGION, CheckedAnswer, at_stake, check_answer, claims
 from .checking import Checked, Removed, check, structures_named
 from .placeholders import fill, names, phrase
 from .withholding import Withheld
 
 __all__ = [
-    "REGION", "Checked", "CheckedAnswer", "Removed", "Withheld", "check", "check_answer", "claims", "fill", "names", "phrase",
-    "structures_named",
+    "REGION", "Checked", "CheckedAnswer", "Removed", "Withheld", "at_stake", "check", "check_answer", "claims", "fill", "names",
+    "phrase", "structures_named",
 ]  # fmt: skip

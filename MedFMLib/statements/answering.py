@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..findings import Measurement
-from .checking import MARK, SIDES, Removed, base_of, check, structures_named
+from .checking import MARK, SIDES, Removed, base_of, check, named_on_both_sides, structures_named
 from .placeholders import fill
 from .quantities import NUMBER_WORD, SIDE, VAGUE, WORDS, quantities
 
@@ -57,6 +57,13 @@ def claims(text: str) -> bool:
     return (
         "{" in text or SIDE.search(text) is not None or ONLY_SIDE.fullmatch(text) is not None or bool(quantities(text))
     )
+
+
+def at_stake(text: str) -> bool:
+    """Does a text hold anything that a measurement could bear out or not? Structures named on both sides tell no side."""
+    if "{" in text or quantities(text) or ONLY_SIDE.fullmatch(text) is not None:
+        return True
+    return any(not named_on_both_sides(match, text) for match in SIDE.finditer(text))
 
 
 def check_answer(

@@ -192,9 +192,7 @@ def _wrong_side(match: re.Match, sentence: str, known: _Known) -> str:
     """Why a side can't stay; "" if it can."""
     word = re.sub(r"[\s-]sided", "", match[1].lower())
     named = known.named_in(sentence)
-    if not named:
-        return "no structure that was found is named beside it"
-    if word.startswith(("bilateral", "both")):
+    if named and word.startswith(("bilateral", "both")):
         pairs = {base_of(label) for label in named}
         have = {(base_of(label), known.side(label)) for label in known.labels}
         return "" if any({(b, "left"), (b, "right")} <= have for b in pairs) else "it was not found on both sides"
@@ -203,13 +201,27 @@ def _wrong_side(match: re.Match, sentence: str, known: _Known) -> str:
         if re.match(rf"(?:\s+and\s+(?:left|right))?\s+{re.escape(base)}(?:e?s)?\b", after):
             there = [label for label in known.labels if base_of(label) == base and known.side(label) == word]
             return "" if there else f"no {word} {base} was found"
-    noun = re.match(r"\s+((?:[a-z]+[ -]?){1,3})", after)
-    if word in SIDES and noun and (name := _structure_in(noun[1])):
-        other = SIDES[1 - SIDES.index(word)]
-        both = re.search(rf"\b{other}\s+{re.escape(name)}\b", sentence, re.IGNORECASE)
-        return "" if both else f"the {word} {name} was not measured"  # named with its other side, it tells no side
+    if named_on_both_sides(match, sentence):
+        return ""  # named with its other side, it tells no side
+    if not named:
+        return "no structure that was found is named beside it"
+    if word in SIDES and (name := _noun_after(match, sentence)):
+        return f"the {word} {name} was not measured"
     sides = {known.side(label) for label in _about(match.start(), sentence, known, named)}
     return "" if word in sides else f"measured: {', '.join(sorted(filter(None, sides))) or 'no side'}"
+
+
+def named_on_both_sides(match: re.Match, text: str) -> bool:
+    """Is the known structure that a side (a match of `SIDE`) belongs to named with its other side, too?"""
+    word, name = match[1].lower(), _noun_after(match, text)
+    other = SIDES[1 - SIDES.index(word)] if word in SIDES else ""
+    return bool(name and other and re.search(rf"\b{other}\s+{re.escape(name)}\b", text, re.IGNORECASE))
+
+
+def _noun_after(match: re.Match, text: str) -> str:
+    """The known structure whose name follows a side; "" if none does."""
+    noun = re.match(r"\s+((?:[a-z]+[ -]?){1,3})", text[match.end() :].lower())
+    return _structure_in(noun[1]) if noun else ""
 
 
 def _structure_in(words: str) -> str:

@@ -17,7 +17,8 @@ from ..model import ChoosesSlices, ModelCard, Watch, WritesMany
 from ..regions import near_view, outlined_view, region_mask, words_for
 from ..request import Request, SliceChoice
 from ..slices import choose_slices
-from ..statements import REGION, Withheld, check_answer, claims, structures_named
+from ..statements import REGION, Withheld, at_stake, check_answer, claims, structures_named
+from ..statements.quantities import quantities
 from ..task import Work, reference
 from ..trust.asking import Given, look_into, shown
 from ..view import View, make_view, window_for
@@ -110,7 +111,8 @@ class Held:
         """The answer, and a note of what had to go."""
         if not claims(said):
             return said
-        self._measure(f"{question} {said}")
+        if at_stake(said):
+            self._measure(f"{question} {said}", bool(quantities(said)) or "{" in said)
         checked = check_answer(question, said, self._measured, self._allowed, self._plane)
         if checked.removed:
             gone = "; ".join(f"“{removed.text}” ({removed.reason})" for removed in checked.removed)
@@ -119,8 +121,8 @@ class Held:
             self._work.note(note)
         return checked.text
 
-    def _measure(self, text: str) -> None:
-        """Draw and measure the structures that a text names, where that is one look at the volume."""
+    def _measure(self, text: str, fully: bool) -> None:
+        """Draw and measure the structures that a text names, where that is one look at the volume; diameters if `fully`."""
         card, image = self._work.card, self._request.image
         if not ("segments" in card.abilities and getattr(self._work.model, "draws_volumes", False)):
             return
@@ -130,8 +132,8 @@ class Held:
         self._looked.update(named)
         self._work.progress.stage("Measuring what the answer speaks of")
         request = replace(self._request, labels=tuple(named), prompts=(), slices=SliceChoice())
-        found = next(f for f in self._work.run_task("segment", request) if isinstance(f, Segmentation))
-        self._measured += measure_fully(found, image)
+        segmentation, *measured = self._work.run_task("segment", request)
+        self._measured += measure_fully(segmentation, image) if fully else measured
 
 
 def views_for(request: Request, max_views: int, chooser: ChoosesSlices | None = None) -> list[View]:

@@ -95,7 +95,7 @@ class CompareTask:
         if shown.generated:
             yield f"“{shown.title}” was computed, nobody was scanned; its sizes mean nothing and are not compared."
         elif shown.average:
-            yield f"“{shown.title}” is an average of many people: finer than any of them, and its sizes are nobody's."
+            yield f"“{shown.title}” is an average of many people: its sizes are nobody's and are not compared."
         if not level.landmarks:
             yield f"No structure is in common, so the {plane} level was matched by the share of the way through the image."
         most = max((d.n for d in found), default=0)

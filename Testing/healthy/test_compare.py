@@ -102,11 +102,17 @@ def test_the_mark_is_legible_on_black_and_on_white():
         assert ((made == (0, 0, 0)).all(-1) & (np.roll(made, 3, 1) == YELLOW).all(-1)).sum() > 50
 
 
-def test_an_average_and_a_single_reference_say_so(library, monkeypatch):
-    library.add(*torso(), "mean", average=True)
-    notes = compare(library, monkeypatch).provenance.notes
-    assert any("average of many people" in note for note in notes)
-    assert any("1 reference: too few" in note for note in notes)
+def test_an_average_gives_no_sizes_and_a_single_person_no_spread_and_both_say_so(library, monkeypatch):
+    entry = library.add(*torso(), "mean", average=True)
+    response = compare(library, monkeypatch)
+    assert response.comparison.differences == ()
+    assert any("average of many people" in note for note in response.provenance.notes)
+    library.add(*torso(), "one person")
+    response = compare(library, monkeypatch)
+    assert response.comparison.reference == "one-person"  # a person comes before an average
+    assert all(d.n == 1 and d.z is None for d in response.comparison.differences) and response.comparison.differences
+    assert any("1 reference: too few" in note for note in response.provenance.notes)
+    library.remove(entry.id)
 
 
 def test_nothing_to_compare_with_is_refused(library, monkeypatch):
@@ -166,3 +172,14 @@ def test_a_clinic_adds_the_open_templates_and_no_face_comes_in_without_a_yes(lib
     entry = library.add(image, skull, "average head CT", average=True, consent=Consent(face=True))
     assert "a person said yes to the face" in entry.done
     assert [e.id for e in library.entries()] == ["average-head", "average-head-ct"]
+
+
+def test_both_slices_have_one_scale_unless_one_would_be_tiny():
+    from MedFMLib.healthy.pictures import one_scale
+
+    def image(mm):
+        return Image(np.zeros((1, 50, 40, 4), np.int16), Geometry((50, 40, 4), np.diag([mm, mm, 1, 1.0])))
+
+    assert one_scale(image(2), image(2), "axial") == (448, 448)
+    assert one_scale(image(2), image(3), "axial") == (299, 448)
+    assert one_scale(image(1), image(3), "axial") == (448, 448)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from MedFMLib.findings import Measurement
-from MedFMLib.statements import Withheld, check_answer
+from MedFMLib.statements import Withheld, at_stake, check_answer
 from MedFMLib.statements.answering import OWN_COUNT, OWN_PLACE
 from MedFMLib.statements.checking import MARK
 
@@ -70,6 +70,15 @@ def test_a_place_in_the_picture_is_no_side_of_the_patient():
     assert (checked.text, checked.removed, checked.notes) == ("upper left", (), (OWN_PLACE,))
     sagittal = check_answer("on which side of the picture is the liver?", "right", MEASURED, plane="sagittal")
     assert (sagittal.text, sagittal.notes) == ("right", (OWN_PLACE,))  # there a side of the picture is front or back
+
+
+def test_structures_named_on_both_sides_put_nothing_at_stake():
+    listed = "liver, left kidney, right kidney, spleen"
+    assert not at_stake(listed) and not at_stake("axial") and not at_stake("yes")
+    assert check_answer("which structures are visible?", listed, ()).text == listed
+    for claim in ("liver, left kidney", "left", "2 cm", "{liver.volume}", "left and right", "the left is larger"):
+        assert at_stake(claim)
+    assert check_answer("which structures are visible?", "liver, left kidney", ()).text == f"liver, {MARK} kidney"
 
 
 def test_a_side_in_a_name_is_no_measurement():
