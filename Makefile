@@ -28,6 +28,7 @@ test-slow: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	$(BIN)/medfm bench-tiny --data $(DATA)
+	$(BIN)/python Testing/bench/trust.py --data $(DATA)
 	for part in speed volume follow_up memory decode server batch batch_parts; do $(BIN)/python Testing/bench/$$part.py || exit 1; done
 
 panel: $(VENV)/.dev
