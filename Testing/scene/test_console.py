@@ -8,6 +8,7 @@ from scripted_model import ScriptedModel, engine
 import MedFMLib as medfm
 from MedFMLib.errors import InputError
 from MedFMLib.measure import measure
+from MedFMLib.request import TrustChoice
 
 
 @pytest.fixture
@@ -29,6 +30,26 @@ def test_a_node_gives_nodes_in_its_scene(session, console):
     assert answered.conversation.GetCellText(0, 1) == "a phantom"
     reported = medfm.report(node)
     assert "LIVER" in reported.report_text.GetText().upper()
+
+
+def test_an_answer_is_looked_into_explained_and_compared_in_the_nodes_scene(session, console, monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    node = session.add_volume(console)
+    looked = medfm.ask(node, "What is it?", trust=TrustChoice(blind=True))
+    assert looked.response.answers[0].trust.blind == "stands"
+    assert "did not come from the image" in looked.texts[0].GetText()
+    assert "The model said: a phantom" in looked.texts[0].GetText()
+    with pytest.raises(InputError, match="can't explain"):
+        medfm.explain(node, "What is it?")
+    written = medfm.segment(node, "liver", step=1)
+    entry = medfm.add_healthy(node, "adult torso", written.segmentation, licence="CC0")
+    assert (entry.id, entry.labels, entry.licence) == ("adult-torso", ("liver",), "CC0")
+    with pytest.raises(InputError, match="without names or dates"):
+        medfm.add_healthy(node, "1970", written.segmentation)
+    compared = medfm.compare(node, "liver")
+    assert compared.response.comparison.reference == "adult-torso"
+    assert compared.reference.GetName() == "Healthy reference: adult torso"
+    assert medfm.compare(console, reference="computed-torso").comparison.generated
 
 
 def test_an_image_gives_a_response(console):
