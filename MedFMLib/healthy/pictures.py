@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import io
 
+import numpy as np
+
 from ..image import Image
 from ..reports.pictures import key_image
-from ..view import display_axes
+from ..view import display_axes, make_view
 
 MARK = "GENERATED, NOT A PERSON"
 """Burned into every picture of a case that was computed."""
 
 HEADER = 26
 LARGEST = 448
+LEAST_WIDTH = 110
+"""Pixels that the whole mark needs to be read; in fewer, its first word stands."""
 MOST_APART = 2.0
 """Where one slice is more times as wide as the other, each has its own scale, which its bar tells."""
 
@@ -81,4 +85,40 @@ def marked(picture):
         left, top, right, bottom = draw.textbbox(place, MARK, font=font, anchor="mm")
         draw.rectangle((left - 6, top - 4, right + 6, bottom + 4), fill=(255, 220, 0))
         draw.text(place, MARK, fill=(0, 0, 0), font=font, anchor="mm")
+    return made
+
+
+def burned(image: Image) -> Image:
+    """A volume with the mark in its voxels: legible in slices of all three planes, wherever they are shown, but for the
+    few near the edge that lie within another plane's bar.
+
+    At the top of axial and coronal slices; at the bottom of sagittal ones and behind, where the others' bars don't cross it.
+    """
+    voxels = image.scalars.copy()
+    low, high = float(voxels.min()), float(voxels.max())
+    for plane, at_top, start in (("sagittal", False, 0.26), ("coronal", True, 0.05), ("axial", True, 0.05)):
+        axis = image.geometry.index_axis(plane)
+        view = make_view(image, plane, 0)
+        ink = view.to_slice(_bar(*view.pixels.shape[:2], at_top, start))
+        moved = np.moveaxis(voxels, axis, 0)
+        moved[:, ink == 1] = low
+        moved[:, ink == 2] = high
+    return image.with_voxels(voxels[None])
+
+
+def _bar(height: int, width: int, at_top: bool, start: float) -> np.ndarray:
+    """(height, width) uint8: 0 where the picture stays, 1 ground, 2 letters from `start` (0…1) on, as wide as there is room."""
+    from PIL import Image as Picture
+    from PIL import ImageDraw, ImageFont
+
+    wide = max(1, int((0.95 - start) * width))
+    words, font = MARK if wide >= LEAST_WIDTH else MARK.split(",")[0], ImageFont.load_default(size=40)
+    left, top, right, bottom = ImageDraw.Draw(Picture.new("L", (1, 1))).textbbox((0, 0), words, font=font)
+    letters = Picture.new("L", (int(right - left) + 20, int(bottom - top) + 20))
+    ImageDraw.Draw(letters).text((10 - left, 10 - top), words, fill=255, font=font)
+    tall = max(1, min(height // 5, round(wide * letters.height / letters.width)))
+    small = np.asarray(letters.resize((wide, tall), Picture.Resampling.BILINEAR)) > 110
+    made = np.zeros((height, width), np.uint8)
+    row, column = height // 12 if at_top else height - height // 12 - tall, int(start * width)
+    made[row : row + tall, column : column + wide] = 1 + small
     return made

@@ -13,7 +13,7 @@ from ..errors import InputError
 from ..findings import Comparison, Finding, MatchedSlice, Segmentation, SliceReference
 from ..healthy import levels
 from ..healthy.differences import LEAST, differences
-from ..healthy.pictures import side_by_side
+from ..healthy.pictures import burned, side_by_side
 from ..measure import measure_fully
 from ..model import ModelCard
 from ..reports.pictures import choose_slices_to_show
@@ -62,7 +62,7 @@ class CompareTask:
             shown.id,
             shown.title,
             shown.generated,
-            shown.image,
+            burned(shown.image) if shown.generated else shown.image,
             levels.placement(level, segmentation, shown.segmentation, plane),
             pairs,
             found,

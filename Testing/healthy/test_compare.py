@@ -12,7 +12,7 @@ from scripted_model import ScriptedModel, engine
 from MedFMLib import wire
 from MedFMLib.errors import InputError
 from MedFMLib.findings import Segment, Segmentation
-from MedFMLib.geometry import Geometry
+from MedFMLib.geometry import PLANES, Geometry
 from MedFMLib.healthy import Consent, Library, references
 from MedFMLib.healthy.library import shipped
 from MedFMLib.healthy.pictures import MARK, marked
@@ -91,6 +91,24 @@ def test_a_generated_image_is_marked_in_every_picture_and_gives_no_sizes(library
     assert comparison.pairs and all(is_marked(pair.png) for pair in comparison.pairs)
     assert any("nobody was scanned" in note for note in comparison.notes)
     assert "nobody was scanned" in section(comparison).paragraphs[0]
+
+
+def test_a_generated_volume_bears_the_mark_in_the_slices_of_every_plane(library, monkeypatch):
+    image, segmentation = torso()
+    entry = library.add(image, segmentation, "computed", generated=True)
+    shown = compare(library, monkeypatch).comparison.image
+    plain = library.load(entry).image
+    high = plain.scalars.max()
+    for plane in PLANES:
+        axis = plain.geometry.index_axis(plane)
+        count = plain.geometry.shape[axis]
+        for number in range(count // 4, 3 * count // 4):  # nearer to the edge, some lie within another plane's bar
+            before, after = (np.take(volume.scalars, number, axis=axis) for volume in (plain, shown))
+            assert ((before != after) & (after == high)).sum() > 15, (plane, number)  # letters
+    assert (plain.scalars == shown.scalars).mean() > 0.5  # what it shows can still be seen
+    library.remove(entry.id)
+    library.add(image, segmentation, "a person")
+    np.testing.assert_array_equal(compare(library, monkeypatch).comparison.image.voxels, image.voxels)
 
 
 def test_the_mark_is_legible_on_black_and_on_white():
