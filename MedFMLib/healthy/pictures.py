@@ -116,7 +116,7 @@ def _bar(height: int, width: int, at_top: bool, start: float) -> np.ndarray:
     left, top, right, bottom = ImageDraw.Draw(Picture.new("L", (1, 1))).textbbox((0, 0), words, font=font)
     letters = Picture.new("L", (int(right - left) + 20, int(bottom - top) + 20))
     ImageDraw.Draw(letters).text((10 - left, 10 - top), words, fill=255, font=font)
-    tall = max(1, min(height // 5, round(wide * letters.height / letters.width)))
+    tall = max(1, min(max(height // 8, 6), round(wide * letters.height / letters.width)))
     small = np.asarray(letters.resize((wide, tall), Picture.Resampling.BILINEAR)) > 110
     made = np.zeros((height, width), np.uint8)
     row, column = height // 12 if at_top else height - height // 12 - tall, int(start * width)
