@@ -1,6 +1,6 @@
 """What agreement, abstention and the blind control are worth on the embedded model: tables, on cases that training left out.
 
-    python Testing/bench/trust.py [--data DIR] [--per-kind 14] [--samples 10] [--save FILE] [--from FILE] [--plot FILE]
+    python Testing/bench/trust.py [--data DIR] [--per-kind 14] [--samples 10] [--save FILE] [--from FILE] [--plot FILE] [--cost]
 
 Agreement: a calibration is fitted on half of the cases and judged on the other half, and the other way round.
 Blind control: the model as it is, beside the same model made to answer without the image in three ways: it is always
@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import time
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -19,11 +20,13 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[2])]
 
 import numpy as np
 
+from MedFMLib.tasks.explain import hidings
 from MedFMLib.training import bench_trust
 from MedFMLib.training.bench_runtime import open_model, shipped
-from MedFMLib.training.bench_tables import as_text
+from MedFMLib.training.bench_tables import Table, as_text
 from MedFMLib.training.bench_trust import Outcome
 from MedFMLib.training.cases import Images
+from MedFMLib.trust import controls
 from MedFMLib.trust.diagram import reliability
 
 BLINDED = ("always shown grey", "always shown one other slice", "vision tower wiped out")
@@ -69,6 +72,36 @@ def ask(options) -> dict[str, list[Outcome]]:
     return found
 
 
+def cost(options) -> Table:
+    """What each way of looking into an answer takes, in seconds and in answers; the ways take turns."""
+    runtime = open_model(shipped()).runtime
+    asked = bench_trust.questions(Images(options.data, quick=True).for_questions()[0], 1)[:12]
+
+    def without(view, text, said):
+        hidden = [views[0] for views in controls([view]).values()]
+        runtime.write_many(hidden, [text] * len(hidden))
+        runtime.score([[view], *([other] for other in hidden)], text, said)
+
+    ways = {
+        "the answer": lambda view, text, said: runtime.write([view], text),
+        f"agreement, {options.samples} samples": lambda view, text, said: runtime.sample([view], text, options.samples),
+        "blind control": without,
+        "attention": lambda view, text, said: runtime.attention([view], text, said),
+        "occlusion": lambda view, text, said: runtime.score([[v] for _, v in [(0, view), *hidings(view)]], text, said),
+    }
+    took = {name: [] for name in ways}
+    for probe, exchange in asked:
+        text = exchange.prompt.removeprefix("answer en ")
+        said = runtime.write([probe.view], text)
+        for name, way in ways.items():
+            began = time.perf_counter()
+            way(probe.view, text, said)
+            took[name].append(time.perf_counter() - began)
+    first = float(np.median(took["the answer"]))
+    rows = [[name, float(np.median(some)), f"{np.median(some) / first:.1f} ×"] for name, some in took.items()]
+    return Table("Cost", f"Median of {len(asked)} questions, embedded model.", ("what", "seconds", "answers"), rows)
+
+
 def main() -> None:
     """Ask, or read what was asked, and print."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -78,7 +111,11 @@ def main() -> None:
     parser.add_argument("--save", type=Path)
     parser.add_argument("--from", dest="kept", type=Path)
     parser.add_argument("--plot", type=Path)
+    parser.add_argument("--cost", action="store_true", help="only how long each way takes")
     options = parser.parse_args()
+    if options.cost:
+        print(as_text(cost(options)))
+        return
     if options.kept:
         found = {
             name: [Outcome(**{k: tuple(v) if isinstance(v, list) else v for k, v in o.items()}) for o in some]

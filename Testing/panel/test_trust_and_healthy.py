@@ -94,10 +94,10 @@ def last(runner):
 
 def test_an_answer_is_looked_into_on_demand_and_its_cost_is_said_before(panel, runner, ask, finish):
     assert not panel.ui.checkButton.enabled and not panel.ui.explainButton.enabled
-    assert panel.ui.trustCostLabel.text == "Looking into an answer takes at most 12 × the time of an answer."
+    assert panel.ui.trustCostLabel.text == "Looking into an answer takes at most 14 × the time of an answer."
     ask()
     assert not last(runner).trust.wanted
-    assert panel.ui.trustCostLabel.text.endswith("here 24 s.")
+    assert panel.ui.trustCostLabel.text.endswith("here 28 s.")
     panel.ui.checkButton.click()
     finish()
     request = last(runner)

@@ -137,7 +137,7 @@ def test_an_answer_stands_only_if_every_control_says_the_same_and_as_likely():
 def test_the_cost_is_said_before():
     assert words(TrustChoice()) == ""
     assert words(TrustChoice(5)) == "at most 5 × the time of an answer"
-    assert words(TrustChoice(5, blind=True), 2.0) == "at most 7 × the time of an answer, here 14 s"
+    assert words(TrustChoice(5, blind=True), 2.0) == "at most 9 × the time of an answer, here 18 s"
 
 
 @pytest.mark.parametrize("wrong", [{"samples": 1}, {"samples": 65}, {"temperature": -1}, {"threshold": 1.5}])
