@@ -35,9 +35,10 @@ def _add_library_path() -> None:
 _add_library_path()
 
 from MedFMLib import NOTICE  # noqa: E402  (the path comes first)
-from MedFMLib.errors import MedFMError  # noqa: E402
+from MedFMLib.errors import InputError, MedFMError  # noqa: E402
 from MedFMLib.geometry import PLANES  # noqa: E402
 from MedFMLib.runner import Done, Failed, Stopped  # noqa: E402
+from MedFMLib.request import CLINICIAN, PATIENT  # noqa: E402
 from MedFMLib.scene import read_prompts  # noqa: E402
 from MedFMPanel.beside import Beside  # noqa: E402
 from MedFMPanel.bindings import Bindings  # noqa: E402
@@ -47,6 +48,7 @@ from MedFMPanel.following import Following  # noqa: E402
 from MedFMPanel.model_choice import ModelChoice, fill  # noqa: E402
 from MedFMPanel.packages import PackageNotice  # noqa: E402
 from MedFMPanel.parameters import Parameters  # noqa: E402
+from MedFMPanel.patient import PatientMode  # noqa: E402
 from MedFMPanel.results import Results, summary  # noqa: E402
 from MedFMPanel.session import Session, modality_of  # noqa: E402
 from MedFMPanel.slots import shown  # noqa: E402
@@ -108,6 +110,7 @@ class MedFMWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.packages = PackageNotice(
             self.ui, self.resourcePath("requirements.txt"), self.status.say, self.onPackagesReady
         )
+        self.patient = PatientMode(self.uiWidget, self.ui, self.status, self.onPatientModeChanged)
         fill(self.ui.planeSelector, [(_("as acquired"), ""), *((plane, plane) for plane in PLANES)])
         self.bindings = Bindings(self.ui, self.onParameterChanged)
         self.connectWidgets()
@@ -125,6 +128,9 @@ class MedFMWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         ui.taskTabs.connect("currentChanged(int)", self.onTabChanged)
         ui.questionBox.lineEdit().connect("returnPressed()", self.onReturnPressed)
         ui.conversationView.connect("anchorClicked(QUrl)", self.onSliceLink)
+        ui.choosePinButton.connect("clicked(bool)", self.onChoosePin)
+        ui.enterPatientButton.connect("clicked(bool)", self.onEnterPatientMode)
+        ui.leavePatientButton.connect("clicked(bool)", self.onLeavePatientMode)
 
     def observeScene(self):
         scene = slicer.mrmlScene
@@ -136,8 +142,13 @@ class MedFMWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def enter(self):
         self.initialize()
 
+    def exit(self):
+        if self.patient.on:  # no other module for a patient
+            qt.QTimer.singleShot(0, lambda: slicer.util.selectModule("MedFM"))
+
     def cleanup(self):
         self.timer.stop()
+        self.patient.close()
         self.models.close()
         self.engine.close()
         self.packages.close()
@@ -158,10 +169,12 @@ class MedFMWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def initialize(self):
         """Take the scene's parameter node, or a new one, and show it."""
         self.setParameterNode(MedFMLogic().getParameterNode())
-        self.parameters.volume = self.parameters.volume or self.ui.volumeSelector.currentNode()
+        if not self.patient.on:  # a volume that comes while a patient is there may be another patient's
+            self.parameters.volume = self.parameters.volume or self.ui.volumeSelector.currentNode()
         self.packages.show()
         self.showModels()
         self.showParameters()
+        self.patient.show()
 
     def setParameterNode(self, node):
         if self.parameters is not None:
@@ -215,7 +228,7 @@ class MedFMWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     @shown
     def onTabChanged(self):
         if self.parameters is not None:
-            self.parameters.task = list(TASKS)[self.ui.taskTabs.currentIndex]
+            self.parameters.task = "ask" if self.patient.on else list(TASKS)[self.ui.taskTabs.currentIndex]
             self.updateButtons()
 
     def onParameterChanged(self, name):
@@ -249,7 +262,7 @@ class MedFMWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def start(self, change=lambda request: request):
         p = self.parameters
-        self.models.allow(p.model)
+        self.models.allow(p.model, may_ask=not self.patient.on)
         self.session.start(p.volume, lambda image: change(self.beside.apply(self.makeRequest(image))))
         request = self.session.request
         self.status.log(f"{request.task}: {p.volume.GetName()}, {p.model} {p.adapter} {p.precision}")
@@ -265,7 +278,8 @@ class MedFMWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         p, known = self.parameters, self.models.labels(self.parameters.model, image.modality)
         labels = [label for label in p.labels if label in known] if known else self.structures.typed
         task, nodes = p.pointed(self.models.outlines(p.model))
-        return p.request(task, image, labels, self.results.conversation.history, read_prompts(nodes))
+        audience = PATIENT if self.patient.on else CLINICIAN
+        return p.request(task, image, labels, self.results.conversation.history, read_prompts(nodes), audience)
 
     @shown
     def onTimer(self):
@@ -340,6 +354,29 @@ class MedFMWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def showError(self, text):
         self.status.say(text, problem=True)
+
+    # -- patient mode --------------------------------------------------------------------------------
+
+    @shown
+    def onChoosePin(self):
+        self.patient.choose_pin()
+
+    @shown
+    def onEnterPatientMode(self):
+        if self.parameters.volume is None:
+            raise InputError(_("Choose the patient's volume first."))
+        self.session.cancel()
+        self.patient.enter(self.parameters.volume)
+
+    @shown
+    def onLeavePatientMode(self):
+        self.patient.leave()
+
+    def onPatientModeChanged(self):
+        self.results.conversation.clear()
+        self.parameters.task, self.parameters.question, self.parameters.region = "ask", "", None
+        self.showModels()
+        self.showParameters()
 
     # -- other slots -------------------------------------------------------------------------------
 

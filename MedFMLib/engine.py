@@ -25,6 +25,7 @@ from .findings import Finding
 from .model import Keeps, LoadedFacts, ModelCard
 from .models.parts import loading
 from .models.parts.memory import gigabytes, give_back, is_out_of_memory
+from .patient.serving import is_for_patient, run_for_patient
 from .request import Provenance, Request, Response
 from .runner import Progress, Silent
 from .task import Work
@@ -52,12 +53,17 @@ class Engine:
         self._reused = 0
 
     def run(self, request: Request, progress: Progress | None = None) -> Response:
-        """Do what is asked.
+        """Do what is asked; for a patient, as far as the guard allows.
 
         Raises:
             MedFMError: in one sentence with the next step.
         """
         progress = progress or Silent()
+        if is_for_patient(request):
+            return run_for_patient(request, progress, self._run)
+        return self._run(request, progress)
+
+    def _run(self, request: Request, progress: Progress) -> Response:
         started, clock = datetime.now(UTC), time.monotonic()
         task = registry.task(request.task)
         progress.stage("Checking the image")

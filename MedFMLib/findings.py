@@ -175,12 +175,17 @@ class Trust:
 
 @dataclass(frozen=True)
 class Answer:
-    """A model's answer with the slices that it was shown, and how far it can be relied on if that was looked into."""
+    """A model's answer with the slices that it was shown, and how far it can be relied on if that was looked into.
+
+    Args:
+        verdict: what the guard decided, if it speaks in the answer's place; "" for a model's own words.
+    """
 
     question: str
     text: str
     evidence: tuple[SliceReference, ...] = ()
     trust: Trust | None = None
+    verdict: str = ""
 
 
 @dataclass(frozen=True, eq=False)

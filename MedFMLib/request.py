@@ -11,6 +11,8 @@ from .image import Image
 from .prompts import Prompt
 
 DEFAULT_MODEL = "medfm-tiny"
+CLINICIAN, PATIENT = "clinician", "patient"
+"""For whom a job is done."""
 
 
 @dataclass(frozen=True)
@@ -114,6 +116,7 @@ class Request:
         max_tokens: longest answer.
         template: of a report, its id; "" for the one that suits the image.
         indication, comparison: what a person says of why the image was made, and of earlier ones; for reports.
+        audience: `CLINICIAN` or `PATIENT`; for a patient the guard judges questions and answers.
         model: id of a model card, or a folder.
         adapter: name of one of the model's adapters or a folder; "automatic" for whichever
             suits what is asked, "" for the card's default, "none" for none.
@@ -136,6 +139,7 @@ class Request:
     template: str = ""
     indication: str = ""
     comparison: str = ""
+    audience: str = "clinician"
     model: str = DEFAULT_MODEL
     adapter: str = ""
     precision: str = ""
@@ -143,6 +147,8 @@ class Request:
     def __post_init__(self) -> None:
         if self.max_tokens < 1:
             raise InputError(f"The longest answer must be at least 1 token, not {self.max_tokens}.")
+        if self.audience not in (CLINICIAN, PATIENT):
+            raise InputError(f"A job is for a {CLINICIAN} or a {PATIENT}, not for '{self.audience}'.")
         for name in ("labels", "prompts", "measurements", "references"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         object.__setattr__(self, "history", tuple((str(q), str(a)) for q, a in self.history))

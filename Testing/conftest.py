@@ -11,8 +11,8 @@ DATA = Path(os.environ.get("MEDFM_TEST_DATA", Path(__file__).resolve().parents[2
 
 @pytest.fixture(autouse=True, scope="session")
 def own_cache(tmp_path_factory):
-    """What MedFM keeps for later, and what a person got, is for this run alone."""
-    names = ("XDG_CACHE_HOME", "XDG_DATA_HOME")
+    """What MedFM keeps for later, what a person chose and what a person got is for this run alone."""
+    names = ("XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME")
     before = {name: os.environ.get(name) for name in names}
     for name in names:
         os.environ[name] = str(tmp_path_factory.mktemp(name.lower()))

@@ -142,8 +142,11 @@ class ModelChoice:
             self.window = self.window or CardWindow(slicer.util.mainWindow())
             self.window.show(card.title, registry.page(card))
 
-    def allow(self, model: str) -> None:
+    def allow(self, model: str, may_ask: bool = True) -> None:
         """Ask once whether pictures may go to a model that runs elsewhere; shows what is sent.
+
+        Args:
+            may_ask: False where nobody is there who could say yes.
 
         Raises:
             ModelError: they may not.
@@ -151,7 +154,7 @@ class ModelChoice:
         card = self.cards.get(model)
         if card is None or not egress.needed(card):
             return
-        if slicer.util.confirmOkCancelDisplay(egress.says(card), windowTitle="Send pictures elsewhere?"):
+        if may_ask and slicer.util.confirmOkCancelDisplay(egress.says(card), windowTitle="Send pictures elsewhere?"):
             egress.allow(card)
         egress.check(card)
 

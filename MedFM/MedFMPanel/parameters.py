@@ -6,7 +6,7 @@ Typed access to a plain `vtkMRMLScriptedModuleNode`, which stores text and node 
 from __future__ import annotations
 
 from MedFMLib.image import Image
-from MedFMLib.request import Request, SliceChoice
+from MedFMLib.request import CLINICIAN, Request, SliceChoice
 
 
 class Text:
@@ -128,7 +128,7 @@ class Parameters:
         node = {"outline": self.marks, "ask": self.region}.get(task)
         return task, [node] if node is not None else []
 
-    def request(self, task: str, image: Image, labels, history, prompts) -> Request:
+    def request(self, task: str, image: Image, labels, history, prompts, audience: str = CLINICIAN) -> Request:
         """What these choices ask of an image.
 
         Args:
@@ -137,6 +137,7 @@ class Parameters:
             labels: structures to segment, empty for all.
             history: (question, answer) pairs so far.
             prompts: what was pointed at.
+            audience: for whom; see `Request`.
 
         Raises:
             InputError: if the choices don't go together.
@@ -151,6 +152,7 @@ class Parameters:
             slices=SliceChoice(self.plane, self.firstSlice, self.lastSlice, self.sliceStep),
             refine=self.refine,
             max_tokens=self.maxTokens,
+            audience=audience,
             model=self.model,
             adapter=self.adapter,
             precision=self.precision,

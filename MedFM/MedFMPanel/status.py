@@ -5,6 +5,10 @@ from __future__ import annotations
 import time
 
 
+TROUBLE = "Something did not work. Please tell the staff."
+"""What a patient is told of any problem."""
+
+
 class Status:
     """What a person is told.
 
@@ -15,9 +19,16 @@ class Status:
     def __init__(self, ui):
         self._ui = ui
         self._is_problem = self._is_hint = False
+        self.quiet = False  # a patient is at the screen: no names, no technical words, no log
 
-    def say(self, text: str, *, problem: bool = False, log: bool = False) -> None:
-        """Show a sentence in place of the last one; problems are marked and always logged."""
+    def say(self, text: str, *, problem: bool = False, log: bool = False, public: bool = False) -> None:
+        """Show a sentence in place of the last one; problems are marked and always logged.
+
+        Args:
+            public: it may be shown while the line is quiet.
+        """
+        if self.quiet and not public:
+            text = TROUBLE if problem else text if text.endswith("…") else ""
         self._is_problem, self._is_hint = problem, False
         self._ui.statusLabel.text = f"⚠ {text}" if problem else text
         if log or problem:
@@ -32,5 +43,7 @@ class Status:
             self.say("")
 
     def log(self, text: str) -> None:
-        """Add a line to the log, with the time."""
+        """Add a line to the log, with the time; nothing while the line is quiet."""
+        if self.quiet:
+            return
         self._ui.logView.appendPlainText(f"{time.strftime('%H:%M:%S')}  {text}")

@@ -14,6 +14,10 @@ from .reading import Reader
 from .rules import VERDICTS, Rule, load
 
 
+TAMPERING = "tampering"
+"""Id of the rule against instructions to the guard or the model."""
+
+
 @dataclass(frozen=True)
 class Verdict:
     """What may happen with a text.
@@ -77,7 +81,7 @@ class Guard:
             return self._counted(Verdict("withhold", "empty", self._rules.texts["empty"]))
         found = self._judge(plain, self._rules.question)
         for other in context:
-            if _is_tampering(self._judge(self._reader.read(other), self._rules.question)):
+            if self._tampers(self._reader.read(other)):
                 found = _stricter(found, Verdict("withhold", "tampering-in-context", self._rules.texts["tampering"]))
         return self._counted(self._with_classifier(found, text, False))
 
@@ -91,6 +95,10 @@ class Guard:
         if asked.verdict == "escalate":  # whatever was answered, the staff must know
             found = asked
         return self._counted(self._with_classifier(found, answer, True))
+
+    def _tampers(self, plain: str) -> bool:
+        """Does a text that comes along give instructions, whatever else it says?"""
+        return any(rule.id == TAMPERING and rule.pattern.search(plain) for rule in self._rules.question)
 
     def _judge(self, plain: str, rules: Sequence[Rule]) -> Verdict:
         for rule in rules:
@@ -109,10 +117,6 @@ class Guard:
     def _counted(self, verdict: Verdict) -> Verdict:
         self._tally.add(verdict)
         return verdict
-
-
-def _is_tampering(verdict: Verdict) -> bool:
-    return verdict.rule == "tampering"
 
 
 def _stricter(one: Verdict, other: Verdict) -> Verdict:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -18,7 +19,8 @@ class Glossary:
         structures: name without side → {"plain": name for people, "what": one or two sentences}.
         terms: other words → what they mean.
         labels: headings. made: modality → how the pictures were made. sentences: patterns with {gaps}.
-        ask: questions for the doctor. important: what must stand on every page.
+        ask: questions for the doctor. asked: kind of question → patterns, in plain small letters.
+        important: what must stand on every page.
     """
 
     structures: dict[str, dict[str, str]]
@@ -27,6 +29,7 @@ class Glossary:
     made: dict[str, str]
     sentences: dict[str, str]
     ask: tuple[str, ...]
+    asked: dict[str, tuple[str, ...]]
     important: tuple[str, ...]
 
     def plain(self, label: str) -> str:
@@ -43,6 +46,25 @@ class Glossary:
         """What a structure is, or "" if nobody wrote it."""
         return self.structures.get(split_side(normalize(label))[1], {}).get("what", "")
 
+    def kind_of(self, question: str) -> tuple[str, str]:
+        """(kind of question, name of the structure it is about), both "" if it is another one."""
+        plain = " ".join(re.findall(r"[a-z0-9]+", question.lower()))
+        for kind, patterns in self.asked.items():
+            for pattern in patterns:
+                if match := re.fullmatch(pattern, plain):
+                    name = self._structure(match.groupdict().get("name") or "")
+                    return (kind, name) if kind != "where" or name else ("", "")
+        return "", ""
+
+    def _structure(self, words: str) -> str:
+        """The structure that people call so, by its plain or its own name; "" if there is none."""
+        singular = words.removesuffix("s")
+        for name, entry in self.structures.items():
+            if {words, singular} & {name, entry["plain"]}:
+                return name
+        found = split_side(normalize(words))[1]
+        return found if found in self.structures else ""
+
 
 @lru_cache(maxsize=4)
 def glossary(language: str = "en") -> Glossary:
@@ -54,9 +76,9 @@ def glossary(language: str = "en") -> Glossary:
     try:
         content = resources.load_json("patient", f"{language}.json")
         names = ("structures", "terms", "labels", "made", "sentences")
-        return Glossary(
-            **{n: content[n] for n in names}, ask=tuple(content["ask"]), important=tuple(content["important"])
-        )
+        asked = {kind: tuple(patterns) for kind, patterns in content["asked"].items()}
+        lists = {name: tuple(content[name]) for name in ("ask", "important")}
+        return Glossary(**{name: content[name] for name in names}, **lists, asked=asked)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelError(
             f"The plain words for '{language}' can't be read ({error}); English is 'en', or install MedFM again."

@@ -18,13 +18,24 @@ FOUR_UP = 3
 """vtkMRMLLayoutNode::SlicerLayoutFourUpView."""
 
 
+class qMRMLSliceControllerWidget(QtWidgets.QLabel):
+    """The coloured bar above a slice view; the real one names the volumes, too."""
+
+    def __init__(self, view: SliceView):
+        super().__init__(f" {view.node.GetName()}")
+        self._view = view
+
+    def fitSliceToBackground(self) -> None:
+        self._view.logic.FitSliceToBackground()
+
+
 class qMRMLSliceWidget(QtWidgets.QWidget):
     """A coloured bar and a slice view."""
 
     def __init__(self, view: SliceView):
         super().__init__()
         self._view = view
-        bar = QtWidgets.QLabel(f" {view.node.GetName()}")
+        self._bar = bar = qMRMLSliceControllerWidget(view)
         bar.setFixedHeight(16)
         bar.setStyleSheet("background: rgb({}, {}, {}); color: black".format(
             *(round(255 * c) for c in view.node.GetLayoutColor())))  # fmt: skip
@@ -43,7 +54,7 @@ class qMRMLSliceWidget(QtWidgets.QWidget):
         return self._view.logic.GetSliceCompositeNode()
 
     def sliceController(self):
-        return self
+        return self._bar
 
     def fitSliceToBackground(self) -> None:
         self._view.logic.FitSliceToBackground()

@@ -1,0 +1,110 @@
+"""Is patient mode on at this computer, and the PIN without which nobody leaves it. Knows one small file; no windows.
+
+The state lies beside the person's settings, not in a scene: closing, loading or reloading anything leaves it as it is. The PIN is
+kept as a salted hash (scrypt). Wrong PINs have to wait, longer each time, and the waiting survives a restart, too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from .. import folders, remembered
+from ..errors import InputError
+
+SHORTEST = 4
+FREE_TRIES = 3
+FIRST_WAIT, LONGEST_WAIT = 10.0, 600.0
+"""Seconds to wait after more wrong PINs than are free; doubled each time."""
+
+SCRYPT = {"n": 2**14, "r": 8, "p": 1, "dklen": 32}
+WHAT = "Patient mode's state"
+
+
+class PatientLock:
+    """Patient mode's state.
+
+    Args:
+        file: where it is kept. clock: seconds since 1970.
+    """
+
+    def __init__(self, file: Path | None = None, clock: Callable[[], float] = time.time):
+        self.file, self._clock = file or folders.settings() / "patient-mode.json", clock
+
+    @property
+    def on(self) -> bool:
+        """Is it on? A file that can't be read counts as on: who damages it does not get out."""
+        return bool(self._state().get("on", False))
+
+    @property
+    def has_pin(self) -> bool:
+        """Was a PIN chosen?"""
+        return "hash" in self._state()
+
+    def choose_pin(self, pin: str, old: str = "") -> None:
+        """Choose a PIN, or another one.
+
+        Args:
+            old: the one so far, if there is one.
+
+        Raises:
+            InputError: if it is too short, the old one is wrong, or patient mode is on.
+            OutputError: if it can't be kept.
+        """
+        state = self._state()
+        if state.get("on"):
+            raise InputError("The PIN can't be changed in patient mode; leave it first.")
+        if len(pin) < SHORTEST or not pin.isdigit():
+            raise InputError(f"A PIN has at least {SHORTEST} digits and nothing else; choose another one.")
+        if "hash" in state:
+            state = self._tried(state, old)
+        salt = os.urandom(16)
+        self._keep(state | {"salt": salt.hex(), "hash": _hash(pin, salt)})
+
+    def enter(self) -> None:
+        """Turn patient mode on.
+
+        Raises:
+            InputError: before a PIN was chosen: nobody could leave. OutputError: if it can't be kept.
+        """
+        state = self._state()
+        if "hash" not in state:
+            raise InputError("Choose a PIN first: without one nobody could leave patient mode.")
+        self._keep(state | {"on": True})
+
+    def leave(self, pin: str) -> None:
+        """Turn it off.
+
+        Raises:
+            InputError: for a wrong PIN, or while one has to wait. OutputError: if it can't be kept.
+        """
+        self._keep(self._tried(self._state(), pin) | {"on": False})
+
+    def _tried(self, state: dict, pin: str) -> dict:
+        """The state after a right PIN; a wrong one is counted and refused."""
+        left = state.get("until", 0.0) - self._clock()
+        if left > 0:
+            raise InputError(f"Too many wrong PINs; try again in {left:.0f} s.")
+        if "hash" in state and hmac.compare_digest(_hash(pin, bytes.fromhex(state["salt"])), state["hash"]):
+            return {key: value for key, value in state.items() if key not in ("wrong", "until")}
+        wrong = state.get("wrong", 0) + 1
+        wait = min(LONGEST_WAIT, FIRST_WAIT * 2 ** (wrong - FREE_TRIES)) if wrong >= FREE_TRIES else 0.0
+        self._keep(state | {"wrong": wrong, "until": self._clock() + wait})
+        raise InputError(f"This PIN is wrong.{f' Try again in {wait:.0f} s.' if wait else ''} Ask the staff.")
+
+    def _state(self) -> dict:
+        if not self.file.exists():
+            return {}
+        state = remembered.read(self.file)
+        return state if isinstance(state.get("hash"), str) and isinstance(state.get("salt"), str) else {"on": True}
+
+    def _keep(self, state: dict) -> None:
+        remembered.write(self.file, state, WHAT)
+
+
+def _hash(pin: str, salt: bytes) -> str:
+    return hashlib.scrypt(pin.encode(), salt=salt, **SCRYPT).hex()

@@ -1,0 +1,138 @@
+"""A patient's request on its way to the model and back: judged before, judged after, and nothing shown in between.
+
+Knows the policy, the glossary and requests; nothing of models. Words are held back until the whole answer was judged, and a
+question that may not be asked reaches no model. What can be answered from what was drawn and from the glossary reaches none
+either: what is in the picture, where something is, how the picture was made, what to ask the doctor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from ..errors import InputError
+from ..findings import Answer, Boxes, Finding, Segmentation
+from ..guard import Guard, Verdict, VerdictLog
+from ..image import Image
+from ..request import PATIENT, Provenance, Request, Response
+from ..runner import Progress
+from .glossary import Glossary, glossary
+
+TASKS = ("ask", "segment", "compare")
+"""What a patient may ask for; a report is written for clinicians."""
+
+Run = Callable[[Request, Progress], Response]
+
+
+def run_for_patient(
+    request: Request, progress: Progress, run: Run, guard: Guard | None = None, log: VerdictLog | None = None
+) -> Response:
+    """Do what a patient asks, as far as the policy allows.
+
+    Args:
+        run: does it. guard, log: the shipped rules, and the person's log, if left out.
+
+    Raises:
+        InputError: for a task that is not for patients. And what `run` raises.
+    """
+    if request.task not in TASKS:
+        raise InputError(f"In patient mode there is no task '{request.task}', only {', '.join(TASKS)}; ask the staff.")
+    guard, log = guard or Guard(), log or VerdictLog()
+    if request.task == "ask":
+        verdict = guard.question(request.question, context=context_of(request.image))
+        log.add("question", verdict)
+        if not verdict.allowed:
+            progress.partial(verdict.text)
+            return Response((_said(request.question, verdict),), Provenance("ask", request.model, title="the guard"))
+    response = _known(request, progress, run, glossary()) or run(request, _Quiet(progress))
+    findings = tuple(_judged(finding, guard, log) for finding in response.findings if not isinstance(finding, Boxes))
+    for finding in findings:
+        if isinstance(finding, Answer):
+            progress.partial(finding.text)
+    return Response(findings, replace(response.provenance, notes=()))
+
+
+def _known(request: Request, progress: Progress, run: Run, words: Glossary) -> Response | None:
+    """A response that needs no language model, to a question that the glossary knows; else None."""
+    kind, name = words.kind_of(request.question) if request.task == "ask" else ("", "")
+    if kind == "made":
+        text = words.made.get(request.image.modality, words.made["other"])
+    elif kind == "ask":
+        text = " ".join([words.sentences["ask"], *words.ask])
+    elif kind in ("shows", "where"):
+        return _drawn(request, progress, run, words, name)
+    else:
+        return None
+    return Response((Answer(request.question, text),), Provenance("ask", request.model, title="the glossary"))
+
+
+def _drawn(request: Request, progress: Progress, run: Run, words: Glossary, name: str) -> Response | None:
+    """What is in the picture, or where something is: drawn and told. None if nothing can be drawn there.
+
+    Args:
+        name: of a structure, without side; "" for all.
+    """
+    labels = (name,) if name else ()
+    try:
+        response = run(replace(request, task="segment", question="", labels=labels, prompts=()), _Quiet(progress))
+    except InputError:  # the model draws nothing of this name, or in such images
+        return None
+    drawn = response.segmentation.segments
+    if not name:
+        names = ", ".join(dict.fromkeys(words.plain(segment.label) for segment in drawn))
+        text = words.sentences["seen" if drawn else "none"].format(names=names)
+    elif drawn:
+        told = [words.sentences["where"].format(name=words.plain(segment.label)) for segment in drawn]
+        text = " ".join([*told, words.what(name)])
+    else:
+        text = words.sentences["not seen"].format(name=words.name(name))
+    made = tuple(finding for finding in response.findings if isinstance(finding, Segmentation))
+    return Response((Answer(request.question, text), *made), response.provenance)
+
+
+def context_of(image: Image) -> tuple[str, ...]:
+    """Texts that come along with an image: its name and what its header says."""
+    return tuple(str(text) for text in (image.name, *image.facts.values()) if str(text).strip())
+
+
+def _judged(finding: Finding, guard: Guard, log: VerdictLog) -> Finding:
+    if not isinstance(finding, Answer):
+        return finding
+    verdict = guard.answer(finding.question, finding.text)
+    log.add("answer", verdict)
+    return finding if verdict.allowed else _said(finding.question, verdict)
+
+
+def _said(question: str, verdict: Verdict) -> Answer:
+    """What a patient is told in an answer's place; it cites no slices, since it rests on none."""
+    return Answer(question, verdict.text, verdict=verdict.verdict)
+
+
+class _Quiet:
+    """A progress that shows neither words nor notes of the model before they were judged."""
+
+    def __init__(self, progress: Progress):
+        self._progress = progress
+
+    def stage(self, name: str) -> None:
+        """See `Progress`."""
+        self._progress.stage(name)
+
+    def fraction(self, value: float) -> None:
+        """See `Progress`."""
+        self._progress.fraction(value)
+
+    def partial(self, text: str) -> None:
+        """Held back."""
+
+    def note(self, text: str) -> None:
+        """Held back: notes are for clinicians."""
+
+    def cancelled(self) -> bool:
+        """See `Progress`."""
+        return self._progress.cancelled()
+
+
+def is_for_patient(request: Request) -> bool:
+    """Was it asked in patient mode?"""
+    return request.audience == PATIENT
