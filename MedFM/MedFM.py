@@ -35,7 +35,7 @@ def _add_library_path() -> None:
 _add_library_path()
 
 from MedFMLib import NOTICE  # noqa: E402  (the path comes first)
-from MedFMLib.errors import InputError, MedFMError  # noqa: E402
+from MedFMLib.errors import MedFMError  # noqa: E402
 from MedFMLib.geometry import PLANES  # noqa: E402
 from MedFMLib.runner import Done, Failed, Stopped  # noqa: E402
 from MedFMLib.request import CLINICIAN, PATIENT  # noqa: E402
@@ -110,9 +110,9 @@ class MedFMWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.packages = PackageNotice(
             self.ui, self.resourcePath("requirements.txt"), self.status.say, self.onPackagesReady
         )
-        self.patient = PatientMode(self.uiWidget, self.ui, self.status, self.onPatientModeChanged)
+        self.patient = PatientMode(self)
         fill(self.ui.planeSelector, [(_("as acquired"), ""), *((plane, plane) for plane in PLANES)])
-        self.bindings = Bindings(self.ui, self.onParameterChanged)
+        self.bindings = Bindings(self.ui, self.onParameterChanged, takes=self.patient.takes)
         self.connectWidgets()
         self.observeScene()
         self.uiWidget.setMRMLScene(slicer.mrmlScene)
@@ -128,9 +128,6 @@ class MedFMWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         ui.taskTabs.connect("currentChanged(int)", self.onTabChanged)
         ui.questionBox.lineEdit().connect("returnPressed()", self.onReturnPressed)
         ui.conversationView.connect("anchorClicked(QUrl)", self.onSliceLink)
-        ui.choosePinButton.connect("clicked(bool)", self.onChoosePin)
-        ui.enterPatientButton.connect("clicked(bool)", self.onEnterPatientMode)
-        ui.leavePatientButton.connect("clicked(bool)", self.onLeavePatientMode)
 
     def observeScene(self):
         scene = slicer.mrmlScene
@@ -143,8 +140,7 @@ class MedFMWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.initialize()
 
     def exit(self):
-        if self.patient.on:  # no other module for a patient
-            qt.QTimer.singleShot(0, lambda: slicer.util.selectModule("MedFM"))
+        qt.QTimer.singleShot(0, self.patient.come_back)  # no other module for a patient
 
     def cleanup(self):
         self.timer.stop()
@@ -339,6 +335,12 @@ class MedFMWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         elif not slicer.mrmlScene.IsClosing() and node.IsA("vtkMRMLSegmentationNode"):
             self.results.show(slicer.mrmlScene, self.parameters.volume)
 
+    def onPatientModeChanged(self):
+        self.results.conversation.clear()
+        self.parameters.task, self.parameters.question, self.parameters.region = "ask", "", None
+        self.showModels()
+        self.showParameters()
+
     # -- showing -----------------------------------------------------------------------------------
 
     def updateButtons(self):
@@ -354,29 +356,6 @@ class MedFMWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def showError(self, text):
         self.status.say(text, problem=True)
-
-    # -- patient mode --------------------------------------------------------------------------------
-
-    @shown
-    def onChoosePin(self):
-        self.patient.choose_pin()
-
-    @shown
-    def onEnterPatientMode(self):
-        if self.parameters.volume is None:
-            raise InputError(_("Choose the patient's volume first."))
-        self.session.cancel()
-        self.patient.enter(self.parameters.volume)
-
-    @shown
-    def onLeavePatientMode(self):
-        self.patient.leave()
-
-    def onPatientModeChanged(self):
-        self.results.conversation.clear()
-        self.parameters.task, self.parameters.question, self.parameters.region = "ask", "", None
-        self.showModels()
-        self.showParameters()
 
     # -- other slots -------------------------------------------------------------------------------
 

@@ -62,9 +62,11 @@ class Bindings:
         ui: the panel's widgets by name.
         changed: called with the parameter's name after a person changed a widget and the parameter was set.
         bound: parameter → (widget name, kind).
+        takes: asked whether a widget's value may become the parameter's; always, by default.
     """
 
-    def __init__(self, ui, changed, bound=BOUND):
+    def __init__(self, ui, changed, bound=BOUND, takes=lambda name: True):
+        self._takes = takes
         self._bound = {name: (getattr(ui, widget), kind) for name, (widget, kind) in bound.items()}
         self._changed = changed
         self._busy = False
@@ -95,11 +97,12 @@ class Bindings:
             return
         with self.paused():
             for name, (widget, kind) in self._bound.items():
-                setattr(self.parameters, name, kind.read(widget))
+                if self._takes(name):
+                    setattr(self.parameters, name, kind.read(widget))
 
     def _saver(self, name: str):
         def save():
-            if self._busy or self.parameters is None:
+            if self._busy or self.parameters is None or not self._takes(name):
                 return
             with self.paused():
                 widget, kind = self._bound[name]

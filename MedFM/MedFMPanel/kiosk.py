@@ -97,8 +97,9 @@ class Filter(qt.QObject):
         kind = event.type()
         if kind in (qt.QEvent.ContextMenu, qt.QEvent.Drop, qt.QEvent.DragEnter, qt.QEvent.Shortcut):
             return True
-        if kind == qt.QEvent.Close:
-            return watched == slicer.util.mainWindow()
+        if kind == qt.QEvent.Close and watched.inherits("QMainWindow"):
+            event.ignore()
+            return True
         if kind in (qt.QEvent.MouseButtonPress, qt.QEvent.MouseButtonRelease):
             return event.button() == qt.Qt.RightButton
         if kind in (qt.QEvent.KeyPress, qt.QEvent.KeyRelease):

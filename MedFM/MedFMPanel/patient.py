@@ -1,4 +1,4 @@
-"""Patient mode in the panel: what is hidden while it is on, and the way out. Knows widgets and the lock; judges nothing.
+"""Patient mode in the panel: what is hidden while it is on, and the way out. Knows widgets and the lock; judges no words.
 
 Whether the mode is on stands in the lock's file, not here: a reload, a closed or loaded scene, another module or a restart bring
 the same state back. Hidden widgets carry a property, so that whoever leaves the mode, an hour or a reload later, shows just them.
@@ -6,10 +6,12 @@ the same state back. Hidden widgets carry a property, so that whoever leaves the
 
 from __future__ import annotations
 
-from MedFMLib.errors import MedFMError
+import slicer
+from MedFMLib.errors import InputError, MedFMError
 from MedFMLib.guard import PatientLock
 
 from .kiosk import Kiosk
+from .slots import shown
 
 HIDDEN = "MedFMHiddenForPatient"
 KEPT = (
@@ -34,22 +36,29 @@ class PatientMode:
     """The mode as the panel shows it.
 
     Args:
-        panel: the panel's widget. ui: its widgets by name. status: its status line. changed: called after the mode came or went.
+        widget: the module's widget: its `uiWidget`, `ui`, `status`, `session`, `parameters`, and `onPatientModeChanged`, which is
+            called after the mode came or went.
         lock: whether it is on.
     """
 
-    def __init__(self, panel, ui, status, changed, lock: PatientLock | None = None):
-        self._panel, self._ui, self._status, self._changed = panel, ui, status, changed
+    def __init__(self, widget, lock: PatientLock | None = None):
+        self._widget, self._panel, self._ui, self._status = widget, widget.uiWidget, widget.ui, widget.status
         self.lock = lock or PatientLock()
-        self._kiosk = Kiosk(panel)
+        self._kiosk = Kiosk(self._panel)
+        self.showError = widget.showError
+        ui = self._ui
         ui.patientBar.visible = False
         ui.pinEdit.connect("returnPressed()", ui.leavePatientButton.click)
+        ui.choosePinButton.connect("clicked(bool)", self.choose_pin)
+        ui.enterPatientButton.connect("clicked(bool)", self.enter)
+        ui.leavePatientButton.connect("clicked(bool)", self.leave)
 
     @property
     def on(self) -> bool:
         """Is a patient at the screen?"""
         return self.lock.on
 
+    @shown
     def choose_pin(self) -> None:
         """Keep a new PIN."""
         self.lock.choose_pin(self._ui.newPinEdit.text, self._ui.oldPinEdit.text)
@@ -57,19 +66,21 @@ class PatientMode:
         self.show()
         self._status.say("The PIN was chosen.")
 
-    def enter(self, volume) -> None:
-        """Hand over: nothing of other volumes stays on the screen.
-
-        Args:
-            volume: the patient's volume node; must not be None.
-        """
+    @shown
+    def enter(self) -> None:
+        """Hand over: nothing of other volumes stays on the screen."""
+        volume = self._widget.parameters.volume
+        if volume is None:
+            raise InputError("Choose the patient's volume first.")
         self.lock.enter()
+        self._widget.session.cancel()
         self._forget_pins()
         self._ui.logView.clear()
-        self._changed()
+        self._widget.onPatientModeChanged()
         self.show(volume)
         self._status.say(WELCOME, public=True)
 
+    @shown
     def leave(self) -> None:
         """End the mode with the PIN that was typed."""
         pin = self._ui.pinEdit.text
@@ -79,7 +90,7 @@ class PatientMode:
         except MedFMError as error:
             return self._status.say(str(error), problem=True, public=True)
         self.show()
-        self._changed()
+        self._widget.onPatientModeChanged()
         self._status.say("Patient mode ended.")
 
     def show(self, volume=None) -> None:
@@ -102,6 +113,15 @@ class PatientMode:
         tabs.tabBar().setVisible(not self.on)
         self._ui.oldPinEdit.visible = self._ui.oldPinLabel.visible = self.lock.has_pin and not self.on
         self._ui.enterPatientButton.enabled = self.lock.has_pin
+
+    def takes(self, name: str) -> bool:
+        """May a widget change a parameter? Not the volume: one that comes while a patient is there may be another patient's."""
+        return not (name == "volume" and self.on)
+
+    def come_back(self) -> None:
+        """Show our module again, as long as it is loaded and the mode is on."""
+        if self.on and slicer.app.moduleManager().module("MedFM") is not None:
+            slicer.util.selectModule("MedFM")
 
     def close(self) -> None:
         """The panel goes; the state stays."""

@@ -13,7 +13,6 @@ from typing import Protocol
 from .reading import Reader
 from .rules import VERDICTS, Rule, load
 
-
 TAMPERING = "tampering"
 """Id of the rule against instructions to the guard or the model."""
 

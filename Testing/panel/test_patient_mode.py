@@ -1,0 +1,240 @@
+"""Patient mode in the strict host: no way out without the PIN, and nothing on the screen that names anybody."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import pytest
+
+from MedFMLib.findings import Answer
+from MedFMLib.guard import PatientLock
+from MedFMLib.request import PATIENT, Provenance, Response
+
+PIN = "2468"
+NAME = "MILLER^ANNA 1961"
+SEEN = ("conversationView", "questionBox", "applyButton", "statusLabel", "noticeLabel", "pinEdit", "leavePatientButton")
+
+
+@pytest.fixture
+def lock(tmp_path, monkeypatch):
+    """A lock of this test's own, which panels that are made later find, too."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    return PatientLock()
+
+
+@pytest.fixture
+def handed_over(lock, panel, add_volume, host):
+    """The panel in patient mode, with a volume whose name tells who it is of."""
+    add_volume(NAME)
+    host.process_events()
+    panel.patient.lock = lock
+    panel.ui.newPinEdit.text = PIN
+    panel.ui.choosePinButton.click()
+    panel.ui.enterPatientButton.click()
+    assert lock.on
+    yield panel
+    if PatientLock().on:
+        import slicer
+
+        PatientLock().leave(PIN)
+        slicer.modules.MedFMWidget.patient.show()
+
+
+def texts(window) -> str:
+    """Every word on the screen."""
+    found = []
+    for widget in window.findChildren("QWidget"):
+        if widget.isVisible():
+            for name in ("text", "windowTitle", "title", "currentText", "plainText", "html"):
+                value = widget.property(name)
+                found.append(value if isinstance(value, str) else "")
+    return "\n".join([window.windowTitle, *found])
+
+
+def visible(panel, name) -> bool:
+    return getattr(panel.ui, name).isVisible()
+
+
+def test_without_a_pin_nobody_can_be_handed_the_computer(lock, panel, volume):
+    panel.patient.lock = lock
+    panel.patient.show()
+    assert not panel.ui.enterPatientButton.enabled
+    panel.patient.enter()
+    assert "Choose a PIN first" in panel.ui.statusLabel.text and not lock.on
+
+
+def test_only_the_conversation_stays_in_sight(handed_over, host):
+    panel, window = handed_over, host.main_window
+    assert all(visible(panel, name) for name in SEEN)
+    hidden = (
+        "volumeSelector",
+        "modelSelector",
+        "advancedButton",
+        "placeButton",
+        "logButton",
+        "resultButton",
+        "patientButton",
+    )
+    assert not any(visible(panel, name) for name in hidden)
+    assert not window.menuBar().isVisible() and not window.statusBar().isVisible()
+    assert not any(bar.isVisible() for bar in window.findChildren("QToolBar"))
+    assert not any(action.isEnabled() for action in window.findChildren("QAction"))
+
+
+def test_no_name_is_on_the_screen(handed_over, host):
+    shown = texts(host.main_window)
+    assert "MILLER" not in shown and "Research and education only" in shown
+    assert "medfm-tiny" not in shown.lower()
+
+
+def test_a_question_is_asked_for_a_patient_and_what_the_guard_says_is_shown(handed_over, use_runner, host):
+    def respond(request):
+        assert request.audience == PATIENT
+        answer = Answer(request.question, "Ask your radiologist.", verdict="rephrase")
+        return Response((answer,), Provenance("ask", "m", notes=("technical",)))
+
+    panel = handed_over
+    use_runner(response=respond)
+    panel.ui.questionBox.setEditText("Is it cancer?")
+    panel.ui.applyButton.click()
+    host.wait_until(lambda: not panel.session.running)
+    assert "Ask your radiologist." in panel.ui.conversationView.toPlainText()
+    assert panel.ui.statusLabel.text == "" and panel.ui.logView.toPlainText() == ""
+
+
+def test_a_problem_is_told_without_its_details(handed_over):
+    handed_over.showError(f"'{NAME}' can't be read")
+    assert "MILLER" not in handed_over.ui.statusLabel.text and "tell the staff" in handed_over.ui.statusLabel.text
+
+
+def test_a_wrong_pin_stays_and_the_right_one_brings_everything_back(handed_over, host):
+    panel, window = handed_over, host.main_window
+    panel.ui.pinEdit.text = "1111"
+    panel.ui.leavePatientButton.click()
+    assert panel.patient.on and "PIN is wrong" in panel.ui.statusLabel.text and panel.ui.pinEdit.text == ""
+    panel.ui.pinEdit.text = PIN
+    panel.ui.leavePatientButton.click()
+    assert not panel.patient.on
+    assert visible(panel, "volumeSelector") and visible(panel, "resultButton") and not visible(panel, "patientBar")
+    assert window.menuBar().isVisible() and window.windowTitle != "MedFM"
+    assert any(action.isEnabled() for action in window.findChildren("QAction"))
+    assert panel.ui.taskTabs.tabBar().isVisible()
+
+
+# -- every other way out -----------------------------------------------------------------------------------
+
+
+def test_other_tabs_cannot_be_chosen(handed_over, host):
+    import qt
+
+    panel = handed_over
+    for n in range(panel.ui.taskTabs.count):
+        panel.ui.taskTabs.setCurrentIndex(n)
+        assert panel.parameters.task == "ask"
+    assert not panel.ui.taskTabs.tabBar().isVisible()
+    press(host, panel.ui.taskTabs, qt.Qt.Key_Tab, qt.Qt.ControlModifier)
+    assert panel.parameters.task == "ask"
+
+
+def press(host, widget, key, modifiers) -> None:
+    import qt
+
+    for kind in (qt.QEvent.KeyPress, qt.QEvent.KeyRelease):
+        host.app.sendEvent(widget, qt.QKeyEvent(kind, key, modifiers))
+    host.process_events()
+
+
+def test_shortcuts_do_nothing(handed_over, host):
+    import qt
+
+    window, done = host.main_window, []
+    for keys in ("Ctrl+O", "F5"):
+        shortcut = qt.QShortcut(qt.QKeySequence(keys), window)
+        shortcut.connect("activated()", lambda: done.append(1))
+    window.activateWindow()
+    press(host, window, qt.Qt.Key_O, qt.Qt.ControlModifier)
+    press(host, window, qt.Qt.Key_F5, qt.Qt.NoModifier)
+    assert not done
+
+
+def test_letters_can_still_be_typed(handed_over, host):
+    import qt
+
+    edit = handed_over.ui.questionBox.lineEdit()
+    edit.clear()
+    for letter, modifier in (("W", qt.Qt.ShiftModifier), ("o", qt.Qt.NoModifier)):
+        key = getattr(qt.Qt, f"Key_{letter.upper()}")
+        host.app.sendEvent(edit, qt.QKeyEvent(qt.QEvent.KeyPress, key, modifier, letter))
+    assert edit.text == "Wo"
+
+
+def test_the_window_does_not_close_and_takes_no_files(handed_over, host):
+    window = host.main_window
+    window.close()
+    host.process_events()
+    assert window.isVisible()
+
+
+def test_right_clicks_open_nothing(handed_over, host):
+    import qt
+
+    view = host.app.layoutManager().sliceWidget("Red").sliceView()
+    seen = []
+    view.setContextMenuPolicy(qt.Qt.CustomContextMenu)
+    view.connect("customContextMenuRequested(QPoint)", lambda *_: seen.append(1))
+    event = qt.QContextMenuEvent(qt.QContextMenuEvent.Mouse, qt.QPoint(5, 5), qt.QPoint(5, 5))
+    host.app.sendEvent(view, event)
+    assert not seen
+
+
+@pytest.fixture
+def reloadable():
+    """A reload takes the library afresh; other tests go on with the one they have."""
+    ours = ("MedFMLib", "MedFMPanel")
+    before = {name: module for name, module in sys.modules.items() if name.partition(".")[0] in ours}
+    yield
+    for name in [name for name in sys.modules if name.partition(".")[0] in ours]:
+        del sys.modules[name]
+    sys.modules.update(before)
+
+
+def test_a_reload_comes_up_locked(reloadable, handed_over, host):
+    handed_over.onReload()
+    import slicer
+
+    panel = slicer.modules.MedFMWidget
+    host.process_events()
+    assert panel.patient.on and not panel.ui.volumeSelector.isVisible() and not host.main_window.menuBar().isVisible()
+    panel.ui.pinEdit.text = PIN
+    panel.ui.leavePatientButton.click()
+    assert host.main_window.menuBar().isVisible() and panel.ui.volumeSelector.isVisible()
+
+
+def test_a_closed_and_loaded_scene_changes_nothing_and_shows_nobody_else(handed_over, add_volume, host):
+    import slicer
+
+    panel = handed_over
+    slicer.mrmlScene.Clear(0)
+    host.process_events()
+    assert panel.patient.on and not panel.ui.volumeSelector.isVisible()
+    add_volume("OTHER^PATIENT")
+    panel.initialize()
+    assert panel.parameters.volume is None and not panel.ui.applyButton.enabled
+    assert "OTHER" not in texts(host.main_window)
+
+
+def test_another_module_comes_back_to_ours(handed_over, host):
+    handed_over.exit()
+    host.wait_until(lambda: handed_over.uiWidget.isVisible())
+    assert handed_over.patient.on
+
+
+def test_nothing_about_the_patient_is_in_files(handed_over, lock, tmp_path):
+    written = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert lock.file in written
+    for path in written:
+        content = path.read_bytes()
+        assert b"MILLER" not in content and PIN.encode() not in content
+    assert set(json.loads(lock.file.read_text())) <= {"salt", "hash", "on"}
