@@ -42,13 +42,13 @@ from MedFMLib.request import CLINICIAN, PATIENT  # noqa: E402
 from MedFMLib.scene import read_prompts  # noqa: E402
 from MedFMPanel.beside import Beside  # noqa: E402
 from MedFMPanel.bindings import Bindings  # noqa: E402
-from MedFMPanel.conversation import link_position  # noqa: E402
 from MedFMPanel.engine import EngineControls  # noqa: E402
 from MedFMPanel.following import Following  # noqa: E402
 from MedFMPanel.model_choice import ModelChoice, fill  # noqa: E402
 from MedFMPanel.packages import PackageNotice  # noqa: E402
 from MedFMPanel.parameters import Parameters  # noqa: E402
 from MedFMPanel.patient import PatientMode  # noqa: E402
+from MedFMPanel.report import ReportTools  # noqa: E402
 from MedFMPanel.results import Results, summary  # noqa: E402
 from MedFMPanel.session import Session, modality_of  # noqa: E402
 from MedFMPanel.slots import shown  # noqa: E402
@@ -111,6 +111,7 @@ class MedFMWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.ui, self.resourcePath("requirements.txt"), self.status.say, self.onPackagesReady
         )
         self.patient = PatientMode(self)
+        self.report = ReportTools(self)
         fill(self.ui.planeSelector, [(_("as acquired"), ""), *((plane, plane) for plane in PLANES)])
         self.bindings = Bindings(self.ui, self.onParameterChanged, takes=self.patient.takes)
         self.connectWidgets()
@@ -124,10 +125,9 @@ class MedFMWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         ui.installButton.connect("clicked(bool)", self.onInstall)
         ui.folderButton.connect("clicked(bool)", self.onChooseFolder)
         ui.newConversationButton.connect("clicked(bool)", self.onNewConversation)
-        ui.openReportButton.connect("clicked(bool)", self.onOpenReport)
         ui.taskTabs.connect("currentChanged(int)", self.onTabChanged)
         ui.questionBox.lineEdit().connect("returnPressed()", self.onReturnPressed)
-        ui.conversationView.connect("anchorClicked(QUrl)", self.onSliceLink)
+        ui.conversationView.connect("anchorClicked(QUrl)", self.report.go_to)
 
     def observeScene(self):
         scene = slicer.mrmlScene
@@ -145,6 +145,7 @@ class MedFMWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def cleanup(self):
         self.timer.stop()
         self.patient.close()
+        self.report.close()
         self.models.close()
         self.engine.close()
         self.packages.close()
@@ -207,7 +208,7 @@ class MedFMWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         if volume is not None:
             self.addObserver(volume, volume.ImageDataModifiedEvent, self.onImageModified)
         self.showStructures()
-        self.results.show(slicer.mrmlScene, volume)
+        self.showResults()
 
     def onImageModified(self, caller, event):
         if not self.modality:  # a node is often chosen before it gets its voxels
@@ -309,7 +310,7 @@ class MedFMWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.timer.stop()
         if failed:
             self.results.conversation.fail(message)
-        self.results.show(slicer.mrmlScene, self.parameters.volume)
+        self.showResults()
         self.updateButtons()
         self.status.say(message, problem=failed, log=True)
 
@@ -333,15 +334,13 @@ class MedFMWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         if node is self.session.volume:
             self.abandonJob(f"'{node.GetName()}' was deleted")
         elif not slicer.mrmlScene.IsClosing() and node.IsA("vtkMRMLSegmentationNode"):
-            self.results.show(slicer.mrmlScene, self.parameters.volume)
-
-    def onPatientModeChanged(self):
-        self.results.conversation.clear()
-        self.parameters.task, self.parameters.question, self.parameters.region = "ask", "", None
-        self.showModels()
-        self.showParameters()
+            self.showResults()
 
     # -- showing -----------------------------------------------------------------------------------
+
+    def showResults(self):
+        self.results.show(slicer.mrmlScene, self.parameters.volume)
+        self.report.show()
 
     def updateButtons(self):
         running = self.session.running
@@ -370,17 +369,6 @@ class MedFMWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def onNewConversation(self):
         self.results.conversation.clear()
         self.results.show_conversation()
-
-    def onSliceLink(self, url):
-        position = link_position(url.toString())
-        if position is not None:
-            slicer.vtkMRMLSliceNode.JumpAllSlices(slicer.mrmlScene, *position)
-
-    @shown
-    def onOpenReport(self):
-        path = self.results.write_page(slicer.app.temporaryPath)
-        qt.QDesktopServices.openUrl(qt.QUrl.fromLocalFile(str(path)))
-        self.status.say(f"The report page was written to {path}.")
 
     @shown
     def onInstall(self):

@@ -36,31 +36,15 @@ def sign(
     as_json: Json = False,
 ) -> None:
     """Change sections of a drafted report, sign it, and write its page, text, PDF and, if asked, DICOM objects."""
-    from .exports import read_source, write_dicom
-    from .files import write_bytes, write_text
-    from .files.writing import make_folder
-    from .reports.pdf import as_pdf
-    from .reports.revising import SUFFIX, edit, keep, kept, with_report
-    from .reports.revising import sign as signed
+    from .desk import Issue, issue
+    from .reports.revising import SUFFIX
 
-    response = kept(report)
-    now = edit(response.report, dict(_change(text) for text in changes or ()))
-    now = signed(now, by) if by else now
-    response = with_report(response, now)
-    source = read_source(series) if series is not None else None
-    folder = make_folder(output) if output is not None else report.parent
+    forms = ("page", "text", "dicom") if series is not None else ("page", "text", "pdf")
+    changed = dict(_change(text) for text in changes or ())
     name = report.name.removesuffix(SUFFIX)
-    files = [
-        write_text(folder / f"{name}.report.html", now.html),
-        write_text(folder / f"{name}.report.txt", now.text),
-        keep(folder / f"{name}{SUFFIX}", response),
-    ]
-    if source is not None:
-        files += write_dicom(folder, name, response, source)
-    else:
-        files.append(write_bytes(folder / f"{name}.report.pdf", as_pdf(now, response.measurements)))
-    state = f"signed: {now.signed}" if now.signed else "draft"
-    _tell(files, as_json, state=state)
+    done = issue(Issue(report, output or report.parent, name, changed, by, forms, series))
+    signed = done.response.report.signed
+    _tell(list(done.files), as_json, state=f"signed: {signed}" if signed else "draft")
 
 
 def _change(text: str) -> tuple[str, str]:

@@ -396,6 +396,7 @@ class Report:
         table: measurements, first row the titles.
         answers: the questions that were asked, with what was answered.
         missing: structures that were looked for and not seen. modality: of the image, e.g. "CT".
+        kept: the whole response in its byte form, so that it can be changed and signed later; b"" in such a form itself.
         edited: titles of the sections that a person changed.
         signed: None for a draft.
     """
@@ -412,6 +413,7 @@ class Report:
     answers: tuple[Answer, ...] = ()
     missing: tuple[str, ...] = ()
     modality: str = ""
+    kept: bytes = field(default=b"", repr=False)
     edited: tuple[str, ...] = ()
     signed: SignOff | None = None
 

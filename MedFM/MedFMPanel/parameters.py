@@ -102,6 +102,9 @@ class Parameters:
     task = Text("segment")
     labels = Names(())
     freeLabels = Text()
+    template = Text()
+    indication = Text()
+    comparison = Text()
     question = Text()
     plane = Text()
     firstSlice = Number(-1)
@@ -152,6 +155,9 @@ class Parameters:
             slices=SliceChoice(self.plane, self.firstSlice, self.lastSlice, self.sliceStep),
             refine=self.refine,
             max_tokens=self.maxTokens,
+            template=self.template,
+            indication=self.indication,
+            comparison=self.comparison,
             audience=audience,
             model=self.model,
             adapter=self.adapter,

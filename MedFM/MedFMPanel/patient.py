@@ -36,8 +36,8 @@ class PatientMode:
     """The mode as the panel shows it.
 
     Args:
-        widget: the module's widget: its `uiWidget`, `ui`, `status`, `session`, `parameters`, and `onPatientModeChanged`, which is
-            called after the mode came or went.
+        widget: the module's widget: its `uiWidget`, `ui`, `status`, `session`, `parameters`, and what shows models and
+            parameters.
         lock: whether it is on.
     """
 
@@ -76,7 +76,7 @@ class PatientMode:
         self._widget.session.cancel()
         self._forget_pins()
         self._ui.logView.clear()
-        self._widget.onPatientModeChanged()
+        self._begin_anew()
         self.show(volume)
         self._status.say(WELCOME, public=True)
 
@@ -90,7 +90,7 @@ class PatientMode:
         except MedFMError as error:
             return self._status.say(str(error), problem=True, public=True)
         self.show()
-        self._widget.onPatientModeChanged()
+        self._begin_anew()
         self._status.say("Patient mode ended.")
 
     def show(self, volume=None) -> None:
@@ -126,6 +126,14 @@ class PatientMode:
     def close(self) -> None:
         """The panel goes; the state stays."""
         self._kiosk.stop()
+
+    def _begin_anew(self) -> None:
+        """Nothing that was asked before stays, and it is a question that comes next."""
+        widget = self._widget
+        widget.results.conversation.clear()
+        widget.parameters.task, widget.parameters.question, widget.parameters.region = "ask", "", None
+        widget.showModels()
+        widget.showParameters()
 
     def _offer(self) -> None:
         """Questions for patients in place of those that the model's card lists."""

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from pathlib import Path
-
 import qt
 from MedFMLib.scene.writing import KIND, VOLUME_ROLE, find
 
@@ -12,8 +9,6 @@ from .conversation import Conversation
 
 SOURCE_TAG = "MedFM.Source"
 """Tag of every segment that MedFM wrote."""
-
-NO_REPORT = "No report has been drafted for this volume."
 
 
 class Results:
@@ -25,21 +20,17 @@ class Results:
 
     def __init__(self, ui):
         self._ui = ui
-        self._page = None
         ui.questionBox.lineEdit().placeholderText = "Type a question"
         self.conversation = Conversation()
 
     def show(self, scene, volume) -> None:
         """Show the newest results that belong to a volume node, which may be None."""
-        segmentation, measurements, text, self._page = (
-            find(scene, volume, kind) if volume is not None else None
-            for kind in ("segmentation", "measurements", "report", "report-html")
+        segmentation, measurements = (
+            find(scene, volume, kind) if volume is not None else None for kind in ("segmentation", "measurements")
         )
         self._ui.segmentsTable.setSegmentationNode(segmentation)
         self._ui.show3DButton.setSegmentationNode(segmentation)
         self._show_measurements(measurements)
-        self._ui.reportView.setPlainText(text.GetText() if text is not None else NO_REPORT)
-        self._ui.openReportButton.enabled = self._page is not None
         self.show_conversation()
 
     def _show_measurements(self, node) -> None:
@@ -71,12 +62,6 @@ class Results:
             mine = node.GetAttribute(KIND) == "segmentation" and node.GetNodeReferenceID(VOLUME_ROLE) == volume.GetID()
             if node is not newest and mine and _is_only_ours(node.GetSegmentation()):
                 node.SetDisplayVisibility(False)
-
-    def write_page(self, folder: str) -> Path:
-        """Write the report page to a new file and return its path."""
-        path = Path(folder) / f"MedFM-report-{time.strftime('%Y%m%d-%H%M%S')}.html"
-        path.write_text(self._page.GetText(), encoding="utf-8")
-        return path
 
 
 def summary(response) -> str:

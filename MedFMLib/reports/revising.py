@@ -70,7 +70,7 @@ def keep(path: Path, response: Response) -> Path:
     """
     if response.report is None:
         raise InputError("There is no report to keep; draft one first.")
-    return write_bytes(path, wire.dumps(response))
+    return write_bytes(path, wire.dumps(with_report(response, replace(response.report, kept=b""))))
 
 
 def kept(path: Path) -> Response:

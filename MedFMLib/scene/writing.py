@@ -16,11 +16,11 @@ from ..files.writing import terminology_tag
 from ..findings import Answer, Boxes, Comparison, Saliency, Segment, Segmentation
 from ..measure import EVERYDAY, as_table
 from ..request import Response
+from .nodes import KIND, VOLUME_ROLE, find
 from .reading import DICOM_MODALITY, index_to_ras, to_vtk, world_from_parent
+from .reports import KINDS, texts_of
 
-VOLUME_ROLE = "MedFM.Volume"
 SEGMENTATION_ROLE = "MedFM.Segmentation"
-KIND = "MedFM.Kind"
 PROVENANCE = "MedFM.Provenance"
 ENCLOSING_OPACITY = 0.3
 """3D opacity of a segment around all others, such as the brain around its parts: else they would be hidden."""
@@ -140,10 +140,11 @@ def _write(changes: _Changes, volume, response: Response, target, labelmap: bool
         written.texts.append(node)
         written.conversation = _converse(changes, volume, answer, response, f"{name} conversation")
     if response.report is not None:
-        written.report_text = _text(changes, f"{name} report", response.report.text)
-        written.report_html = _text(changes, f"{name} report page", response.report.html)
-        _annotate(changes.scene, written.report_text, volume, response, "report")
-        _annotate(changes.scene, written.report_html, volume, response, "report-html")
+        nodes = {}
+        for kind, text in texts_of(response.report, response.report.kept).items():
+            nodes[kind] = _text(changes, f"{name} {KINDS[kind]}", text)
+            _annotate(changes.scene, nodes[kind], volume, response, kind)
+        written.report_text, written.report_html = nodes["report"], nodes["report-html"]
     if response.comparison is not None:
         _compare(changes, volume, response, written, name)
     for saliency in response.saliencies:
@@ -398,13 +399,3 @@ def _converse(changes: _Changes, volume, answer: Answer, response: Response, nam
     for column, cell in enumerate(cells):
         node.SetCellText(row, column, cell)
     return node
-
-
-def find(scene, volume, kind: str):
-    """The newest node of a kind (attribute `MedFM.Kind`) that belongs to a volume, or None."""
-    found = None
-    for n in range(scene.GetNumberOfNodes()):
-        node = scene.GetNthNode(n)
-        if node.GetAttribute(KIND) == kind and node.GetNodeReferenceID(VOLUME_ROLE) == volume.GetID():
-            found = node
-    return found

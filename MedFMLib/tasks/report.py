@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from .. import wire
 from ..findings import Answer, Finding, Measurement, Segmentation
 from ..measure import measure_fully
 from ..model import ModelCard
@@ -9,7 +12,7 @@ from ..reports.document import Material, make_report
 from ..reports.pictures import choose_slices_to_show, key_image
 from ..reports.stack import make_stack
 from ..reports.templates import choose_template
-from ..request import Request
+from ..request import Request, Response
 from ..slices import choose_slices
 from ..statements import check, fill
 from ..task import Work, reference
@@ -63,6 +66,8 @@ class ReportTask:
         )  # fmt: skip
         template = choose_template(request.template, image.modality, sorted(found))
         report = make_report(material, template, request)
+        whole = wire.dumps(Response((report, segmentation, *measurements), work.provenance()))
+        report = replace(report, kept=whole)
         return (report, segmentation, *measurements, *answers_seen)
 
 

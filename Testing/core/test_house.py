@@ -46,6 +46,7 @@ FLOORS = (
     ),
     (
         "engine",
+        "desk",
         "worker",
         "places",
         "remote",

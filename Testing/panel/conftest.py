@@ -9,7 +9,7 @@ import pytest
 from fake_runner import FakeRunner
 from host.fixtures import host, running_host  # noqa: F401  (fixtures)
 
-from MedFMLib.findings import Answer, Measurement, Report, Segment, Segmentation, SliceReference
+from MedFMLib.findings import Answer, Measurement, Report, Section, Segment, Segmentation, SliceReference
 from MedFMLib.request import Provenance, Response
 
 ROOT = Path(__file__).parents[2]
@@ -58,7 +58,14 @@ def answer_request(request) -> Response:
     segmentation = Segmentation((Segment("brain", mask, (0.9, 0.6, 0.5)),), request.image.geometry, seen)
     findings = (segmentation, Measurement("brain", "volume", 12.5, "mL"))
     if request.task == "report":
-        findings += (Report("Draft", (), text="FINDINGS\nBrain: 12.5 mL", html="<html>Brain: 12.5 mL</html>"),)
+        findings += (
+            Report(
+                "Draft",
+                (Section("Findings", ("Brain: 12.5 mL",)),),
+                text="FINDINGS\nBrain: 12.5 mL",
+                html="<html>Brain: 12.5 mL</html>",
+            ),
+        )
     return Response(findings, provenance)
 
 

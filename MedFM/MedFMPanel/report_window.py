@@ -1,0 +1,249 @@
+"""The window in which a clinician changes a drafted report, signs it and exports it. Knows its own widgets and the desk.
+
+Writing files and pages happens in a process of its own, on an `Errand`; the scene gets the changed report when that has ended.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import qt
+import slicer
+from MedFMLib import environment, wire
+from MedFMLib.desk import Issue
+from MedFMLib.desk.aside import issue_aside
+from MedFMLib.reports.revising import FIXED, SUFFIX, kept
+from MedFMLib.scene.reports import dicom_series, kept_report, replace_report
+
+from .errand import Errand
+from .slots import shown
+
+WIDTH, HEIGHT, TIMER_MS = 720, 640, 100
+FORMS = (
+    ("page", "HTML page", "One file that opens in any browser, offline."),
+    ("pdf", "PDF", "Pages to print and to file."),
+    ("text", "Text", "The words alone."),
+    ("patient", "Patient's page", "Plain words, pictures with names, questions for the doctor; checked against the report."),
+    ("dicom", "DICOM", "SEG, SR (TID 1500), key images, encapsulated PDF and FHIR of the volume's own study."),
+)  # fmt: skip
+NAME = "MedFM-report"
+"""How files are called: never after a patient or a volume."""
+
+
+class ReportWindow:
+    """One window, beside Slicer's and never in its way.
+
+    Args:
+        parent: Slicer's main window. changed: called with a sentence after the scene's report changed or files were written.
+    """
+
+    def __init__(self, parent, changed):
+        self._told, self._errand, self._then = changed, None, None
+        self._scene = self._volume = self._report = None
+        self._words: dict[str, str] = {}
+        self._study: tuple[Path, str] | None = None
+        self.dialog = qt.QDialog(parent)
+        self.dialog.setWindowTitle("Report: change, sign, export")
+        self.dialog.resize(WIDTH, HEIGHT)
+        self._build(qt.QVBoxLayout(self.dialog))
+        self._timer = qt.QTimer()
+        self._timer.setInterval(TIMER_MS)
+        self._timer.connect("timeout()", self.on_timer)
+
+    def _build(self, layout) -> None:
+        self.section = qt.QComboBox()
+        self.section.toolTip = "Which part of the report to change."
+        self.text = qt.QPlainTextEdit()
+        self.text.toolTip = (
+            "One paragraph a line; sentences that stay as they are keep their link to what was measured."
+        )
+        self.hint = qt.QLabel()
+        self.hint.wordWrap = True
+        row = qt.QHBoxLayout()
+        self.name = qt.QLineEdit()
+        self.name.placeholderText = "Name of the person who read the images"
+        self.sign = _button("Save and sign", "Save the changes and put the name under the report.", self.on_sign)
+        self.save = _button("Save as a draft", "Save the changes; the report stays unsigned.", self.on_save)
+        for widget in (self.name, self.sign, self.save):
+            row.addWidget(widget)
+        exports = qt.QHBoxLayout()
+        self.forms = {}
+        for name, text, tip in FORMS:
+            box = self.forms[name] = qt.QCheckBox(text)
+            box.toolTip = tip
+            box.setChecked(name in ("page", "pdf"))
+            exports.addWidget(box)
+        self.export = _button(
+            "Export…", "Write the report as it is saved, in the chosen forms, into a folder.", self.on_export
+        )
+        exports.addStretch(1)
+        exports.addWidget(self.export)
+        self.status = qt.QLabel()
+        self.status.wordWrap = True
+        for widget in (self.section, self.text, self.hint):
+            layout.addWidget(widget)
+        layout.addLayout(row)
+        layout.addLayout(exports)
+        layout.addWidget(self.status)
+        self.section.connect("currentIndexChanged(int)", self.on_section)
+        self.text.connect("textChanged()", self.on_text)
+
+    # -- showing -----------------------------------------------------------------------------------
+
+    def open(self, scene, volume) -> None:
+        """Show the newest report of a volume.
+
+        Raises:
+            InputError: if there is none.
+        """
+        self._scene, self._volume = scene, volume
+        self._kept = kept_report(scene, volume)
+        self._report = wire.loads(self._kept).report
+        self._study = dicom_series(volume, getattr(slicer, "dicomDatabase", None))
+        self._words = {s.title: "\n".join(s.paragraphs) for s in self._report.sections if s.title not in FIXED}
+        self._shown = ""
+        self.section.clear()
+        for title in self._words:
+            self.section.addItem(title, title)
+        self.on_section()
+        self.forms["dicom"].enabled = self._study is not None
+        self.forms["dicom"].setChecked(self._study is not None)
+        state = f"Signed: {self._report.signed}." if self._report.signed else "A draft, not signed."
+        self.say(
+            state
+            if self._study
+            else f"{state} The volume was not loaded from DICOM, so that no DICOM objects can be made."
+        )
+        self._show_busy()
+        self.dialog.show()
+        self.dialog.raise_()
+
+    def say(self, text: str) -> None:
+        """The line at the bottom."""
+        self.status.text = text
+
+    def showError(self, text: str) -> None:
+        self.say(f"⚠ {text}")
+
+    @property
+    def changes(self) -> dict[str, str]:
+        """Section → its words, of those that differ from the report."""
+        return {
+            title: text
+            for title, text in self._words.items()
+            if text != "\n".join(self._report.section(title).paragraphs)
+        }
+
+    def on_section(self, *_) -> None:
+        """Another section is shown."""
+        self._shown = ""
+        self.text.setPlainText(self._words.get(self.section.currentText, ""))
+        self._shown = self.section.currentText
+        self._show_hint()
+
+    def on_text(self) -> None:
+        """A person types."""
+        if self._shown:
+            self._words[self._shown] = self.text.toPlainText()
+            self._show_hint()
+
+    def _show_hint(self) -> None:
+        names = ", ".join(self.changes)
+        self.hint.text = f"Changed, not saved: {names}." if names else f"{', '.join(FIXED)} can't be changed."
+
+    def _show_busy(self) -> None:
+        busy = self._errand is not None
+        for widget in (self.sign, self.save, self.export, self.section, self.text, self.name):
+            widget.enabled = not busy
+
+    # -- doing -------------------------------------------------------------------------------------
+
+    @shown
+    def on_save(self) -> None:
+        self._issue(by="")
+
+    @shown
+    def on_sign(self) -> None:
+        if not self.name.text.strip():
+            return self.showError("A report is signed with a name; write yours.")
+        self._issue(by=self.name.text)
+
+    def _issue(self, by: str) -> None:
+        changes, content = self.changes, self._kept
+
+        def work(progress):
+            with tempfile.TemporaryDirectory() as folder:
+                path = Path(folder) / f"{NAME}{SUFFIX}"
+                path.write_bytes(content)
+                task = Issue(path, Path(folder), NAME, changes, by, ())
+                file = issue_aside(task, progress, environment.interpreter())[0]
+                return file.read_bytes(), kept(file).report
+
+        self._start(work, self._saved, "Saving…")
+
+    def _saved(self, result) -> None:
+        content, report = result
+        replace_report(self._scene, self._volume, report, content)
+        self.open(self._scene, self._volume)
+        self._told(
+            f"The report was signed: {report.signed}." if report.signed else "The report was changed; it is a draft."
+        )
+
+    @shown
+    def on_export(self) -> None:
+        if self.changes:
+            return self.showError(f"Save first: {', '.join(self.changes)} was changed.")
+        forms = tuple(name for name, box in self.forms.items() if box.checked and box.enabled)
+        folder = qt.QFileDialog.getExistingDirectory(self.dialog, "Folder for the report")
+        if not folder:
+            return
+        content = self._kept
+        study, series = self._study or (None, "")
+
+        def work(progress):
+            with tempfile.TemporaryDirectory() as source:
+                path = Path(source) / f"{NAME}{SUFFIX}"
+                path.write_bytes(content)
+                task = Issue(path, Path(folder), NAME, {}, "", forms, study, series)
+                return issue_aside(task, progress, environment.interpreter())
+
+        self._start(work, self._exported, "Writing…")
+
+    def _exported(self, files) -> None:
+        self.say(f"Wrote {len(files)} files to {files[0].parent}.")
+        self._told(f"{len(files)} files of the report were written to {files[0].parent}.")
+
+    def _start(self, work, then, words: str) -> None:
+        self._errand, self._then = Errand(work), then
+        self.say(words)
+        self._show_busy()
+        self._timer.start()
+
+    @shown
+    def on_timer(self) -> None:
+        """Look whether the errand has ended."""
+        if self._errand is None or not self._errand.ended:
+            return
+        errand, self._errand = self._errand, None
+        self._timer.stop()
+        self._show_busy()
+        if errand.error:
+            self.showError(errand.error)
+        else:
+            self._then(errand.result)
+
+    def close(self) -> None:
+        """Stop everything and close."""
+        self._timer.stop()
+        if self._errand is not None:
+            self._errand.cancel()
+        self.dialog.close()
+
+
+def _button(text: str, tip: str, slot):
+    button = qt.QPushButton(text)
+    button.toolTip = tip
+    button.setAutoDefault(False)
+    button.connect("clicked(bool)", slot)
+    return button
