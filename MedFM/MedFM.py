@@ -124,7 +124,7 @@ class MedFMWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         ui.applyButton.connect("clicked(bool)", self.onApply)
         ui.installButton.connect("clicked(bool)", self.onInstall)
         ui.folderButton.connect("clicked(bool)", self.onChooseFolder)
-        ui.newConversationButton.connect("clicked(bool)", self.onNewConversation)
+        ui.newConversationButton.connect("clicked(bool)", self.results.new_conversation)
         ui.taskTabs.connect("currentChanged(int)", self.onTabChanged)
         ui.questionBox.lineEdit().connect("returnPressed()", self.onReturnPressed)
         ui.conversationView.connect("anchorClicked(QUrl)", self.report.go_to)
@@ -364,11 +364,6 @@ class MedFMWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         if folder:
             self.parameters.choose_model(self.models.add_folder(folder))
             self.showModels()
-
-    @shown
-    def onNewConversation(self):
-        self.results.conversation.clear()
-        self.results.show_conversation()
 
     @shown
     def onInstall(self):

@@ -97,9 +97,14 @@ class ReportWindow:
         Raises:
             InputError: if there is none.
         """
-        self._scene, self._volume = scene, volume
-        self._kept = kept_report(scene, volume)
-        self._report = wire.loads(self._kept).report
+        self._scene, self._volume, self._kept = scene, volume, kept_report(scene, volume)
+        content = self._kept
+        self._start(lambda progress: wire.loads(content).report, self._fill, "Opening the report…")
+        self.dialog.show()
+        self.dialog.raise_()
+
+    def _fill(self, report) -> None:
+        self._report, volume = report, self._volume
         self._study = dicom_series(volume, getattr(slicer, "dicomDatabase", None))
         self._words = {s.title: "\n".join(s.paragraphs) for s in self._report.sections if s.title not in FIXED}
         self._shown = ""
@@ -115,9 +120,6 @@ class ReportWindow:
             if self._study
             else f"{state} The volume was not loaded from DICOM, so that no DICOM objects can be made."
         )
-        self._show_busy()
-        self.dialog.show()
-        self.dialog.raise_()
 
     def say(self, text: str) -> None:
         """The line at the bottom."""
@@ -183,9 +185,9 @@ class ReportWindow:
         self._start(work, self._saved, "Saving…")
 
     def _saved(self, result) -> None:
-        content, report = result
-        replace_report(self._scene, self._volume, report, content)
-        self.open(self._scene, self._volume)
+        self._kept, report = result
+        replace_report(self._scene, self._volume, report, self._kept)
+        self._fill(report)
         self._told(
             f"The report was signed: {report.signed}." if report.signed else "The report was changed; it is a draft."
         )

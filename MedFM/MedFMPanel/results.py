@@ -46,6 +46,11 @@ class Results:
         table.verticalHeader().hide()
         table.resizeColumnsToContents()
 
+    def new_conversation(self) -> None:
+        """Start over."""
+        self.conversation.clear()
+        self.show_conversation()
+
     def show_conversation(self) -> None:
         """Show the questions and answers, the newest in sight."""
         self._ui.conversationView.setHtml(self.conversation.html())

@@ -38,6 +38,7 @@ def window(drafted, panel, add_volume, use_runner, host):
     panel.ui.applyButton.click()
     host.wait_until(lambda: not panel.session.running)
     panel.ui.editReportButton.click()
+    wait(host, panel.report.window)
     return panel.report.window
 
 
@@ -123,6 +124,7 @@ def test_unsaved_changes_are_not_exported(window, host):
 def test_opening_and_saving_leave_the_window_awake(window, host):
     with Heartbeat() as heart:
         window.open(window._scene, window._volume)
+        wait(host, window)
         choose(window, "Impression")
         window.text.setPlainText("Awake.")
         window.save.click()
