@@ -74,8 +74,12 @@ class HealthyControls:
 
     def take(self, volume, written) -> None:
         """A job has ended: if it compared, show both volumes side by side, linked, at the same level."""
+        if written.response.comparison is not None:  # after what was written is shown: each takes its time
+            qt.QTimer.singleShot(0, lambda: self._show_beside(volume, written))
+
+    def _show_beside(self, volume, written) -> None:
         comparison = written.response.comparison
-        if comparison is None:
+        if written.reference.GetScene() is None or volume.GetScene() is None:  # closed meanwhile
             return
         manager = slicer.app.layoutManager()
         manager.setLayout(slicer.vtkMRMLLayoutNode.SlicerLayoutSideBySideView)

@@ -48,6 +48,7 @@ class Written:
     saliencies: list = field(default_factory=list)
     reference: object = None
     comparison: object = None
+    differences: object = None
     report_text: object = None
     report_html: object = None
 
@@ -305,11 +306,14 @@ def _compare(changes: _Changes, volume, response: Response, written: Written, na
     node.SetAttribute(DICOM_MODALITY, comparison.image.modality)
     node.CreateDefaultDisplayNodes()
     words = section(comparison)
-    table = _table(changes, f"{name} comparison", list(words.columns), [list(row) for row in words.rows])
-    text = _text(changes, f"{name} comparison in words", "\n".join(words.paragraphs))
-    for made, what in ((node, REFERENCE), (table, "comparison"), (text, "comparison-text"), (transform, "placement")):
-        _annotate(changes.scene, made, volume, response, what)
-    written.reference, written.comparison = node, table
+    text = _text(changes, f"{name} comparison", "\n".join(words.paragraphs))
+    made = [(node, REFERENCE), (text, "comparison"), (transform, "placement")]
+    if words.rows:
+        written.differences = _table(changes, f"{name} differences", list(words.columns), [list(r) for r in words.rows])
+        made.append((written.differences, "differences"))
+    for thing, what in made:
+        _annotate(changes.scene, thing, volume, response, what)
+    written.reference, written.comparison = node, text
 
 
 def _scalar_volume(changes: _Changes, values: np.ndarray, affine: np.ndarray, name: str):

@@ -182,6 +182,8 @@ def test_a_volume_is_compared_side_by_side_and_linked(host, panel, runner, volum
     reference = find(slicer.mrmlScene, volume, "healthy-reference")
     assert reference.GetName().startswith("Healthy reference: adult torso")
     manager = slicer.app.layoutManager()
+    linked = manager.sliceWidget("Yellow").mrmlSliceCompositeNode()
+    host.wait_until(lambda: linked.GetBackgroundVolumeID() == reference.GetID(), 5, "both side by side")
     for name, node in (("Red", volume), ("Yellow", reference)):
         widget = manager.sliceWidget(name)
         composite = widget.mrmlSliceCompositeNode()

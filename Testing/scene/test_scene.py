@@ -1,5 +1,7 @@
 """Nodes to values and back on real MRML: a result lands exactly where it belongs, and nothing else is touched."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from phantoms import affine, oblique_geometry, rotation, sphere
@@ -9,6 +11,7 @@ from MedFMLib.findings import (
     Answer,
     Boxes,
     Comparison,
+    Difference,
     LocatedBox,
     MatchedSlice,
     Report,
@@ -471,4 +474,8 @@ def test_a_reference_is_put_at_the_persons_level_and_named_for_what_it_is(sessio
         np.testing.assert_allclose(image.geometry.affine, placement @ other.geometry.affine, atol=1e-6)
         np.testing.assert_array_equal(image.voxels, other.voxels)
         assert find(session.scene, node, "healthy-reference") is written.reference
-        assert "mind" in find(session.scene, node, "comparison-text").GetText()
+        assert "mind" in find(session.scene, node, "comparison").GetText()
+        assert written.differences is None
+    sized = replace(found, differences=(Difference("liver", "volume", "mL", 1800.0, 1, 1500.0),))
+    written = write_response(session.scene, node, response_with(sized))
+    assert written.differences.GetCellText(0, 0) == "liver"
