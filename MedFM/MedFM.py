@@ -59,10 +59,6 @@ TASKS = {"segment": _("Segment"), "ask": _("Ask"), "report": _("Draft the report
 """Task → the button's text, in the order of the tabs."""
 
 TIMER_MS = 50
-RESTING = ("volumeSelector", "modelSelector", "adapterSelector", "precisionSelector", "folderButton", "installButton",
-           "labelList", "labelFilter", "clearLabelsButton", "freeLabelsEdit", "questionBox", "newConversationButton",
-           "advancedButton", "marksSelector", "placeSelector", "testButton", "stopButton")  # fmt: skip
-"""Widgets that rest while a job runs."""
 
 
 class MedFM(ScriptedLoadableModule):
@@ -294,7 +290,8 @@ class MedFMWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             return self.endJob(str(error), failed=True)
         self.results.hide_older(slicer.mrmlScene, volume, written.segmentation)
         self.beside.take(volume, written)
-        if self.results.conversation.take(written.response.answers, written.response.provenance.title or "MedFM"):
+        who = "" if self.patient.on else written.response.provenance.title
+        if self.results.conversation.take(written.response.answers, who or "MedFM"):
             self.parameters.question = ""  # ready for the next
         self.endJob(summary(written.response))
 
@@ -309,7 +306,7 @@ class MedFMWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def endJob(self, message, failed=False):
         self.timer.stop()
         if failed:
-            self.results.conversation.fail(message)
+            self.results.conversation.fail(self.status.fit(message, problem=True))
         self.showResults()
         self.updateButtons()
         self.status.say(message, problem=failed, log=True)
@@ -346,10 +343,9 @@ class MedFMWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         running = self.session.running
         self.ui.applyButton.text = _("Cancel") if running else TASKS[self.parameters.task]
         self.ui.applyButton.enabled = running or self.parameters.volume is not None
-        self.ui.progressBar.visible = running
-        for name in RESTING:
-            getattr(self.ui, name).enabled = not running
+        self.following.rest(running)
         self.beside.show(running)
+        self.patient.keep()
         no_volume = not running and self.parameters.volume is None
         self.status.hint(_("Load a CT or MR volume, then choose it above.") if no_volume else "")
 

@@ -10,6 +10,12 @@ SHORTEST = 3.0
 """Seconds before the time left is worth telling."""
 
 
+RESTING = ("volumeSelector", "modelSelector", "adapterSelector", "precisionSelector", "folderButton", "installButton",
+           "labelList", "labelFilter", "clearLabelsButton", "freeLabelsEdit", "questionBox", "newConversationButton",
+           "advancedButton", "marksSelector", "placeSelector", "testButton", "stopButton")  # fmt: skip
+"""Widgets that rest while a job runs."""
+
+
 class TimeLeft:
     """How long a job will still take, from how fast its fraction grew since its stage began.
 
@@ -58,6 +64,12 @@ class Following:
         self._left.begin()
         self._ui.progressBar.setValue(0)
         self._ui.progressBar.setFormat("%p%")
+
+    def rest(self, running: bool) -> None:
+        """Let widgets rest while a job runs, and wake them after it."""
+        self._ui.progressBar.visible = running
+        for name in RESTING:
+            getattr(self._ui, name).enabled = not running
 
     def show(self, event, task: str) -> None:
         """One event that is not the job's end."""

@@ -129,7 +129,8 @@ def _controllers() -> list:
     layout = slicer.app.layoutManager()
     if layout is None:
         return []
-    return [layout.sliceWidget(name).sliceController() for name in layout.sliceViewNames()]
+    slices = [layout.sliceWidget(name).sliceController() for name in layout.sliceViewNames()]
+    return [*slices, *(layout.threeDWidget(n).threeDController() for n in range(layout.threeDViewCount))]
 
 
 def _annotate_slices(on: bool) -> None:

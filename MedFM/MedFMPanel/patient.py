@@ -98,8 +98,7 @@ class PatientMode:
         self._status.quiet = self.on
         if self.on:
             self._offer()
-            for widget in self._others(self._panel):
-                _hide(widget)
+            self.keep()
             self._ui.patientBar.visible = True
             self._kiosk.close_doors(volume)
         else:
@@ -122,6 +121,12 @@ class PatientMode:
         """Show our module again, as long as it is loaded and the mode is on."""
         if self.on and slicer.app.moduleManager().module("MedFM") is not None:
             slicer.util.selectModule("MedFM")
+
+    def keep(self) -> None:
+        """Hide again what others have shown meanwhile."""
+        if self.on:
+            for widget in self._others(self._panel):
+                _hide(widget)
 
     def close(self) -> None:
         """The panel goes; the state stays."""

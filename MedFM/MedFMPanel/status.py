@@ -27,12 +27,17 @@ class Status:
         Args:
             public: it may be shown while the line is quiet.
         """
-        if self.quiet and not public:
-            text = TROUBLE if problem else text if text.endswith("…") else ""
+        text = text if public else self.fit(text, problem)
         self._is_problem, self._is_hint = problem, False
         self._ui.statusLabel.text = f"⚠ {text}" if problem else text
         if log or problem:
             self.log(text)
+
+    def fit(self, text: str, problem: bool = False) -> str:
+        """What of a text may be shown: all, or while the line is quiet nothing that could name anybody."""
+        if not self.quiet:
+            return text
+        return TROUBLE if problem else text if text.endswith("…") else ""
 
     def hint(self, text: str) -> None:
         """Show what to do next, unless a problem is shown, which a person should be able to read first; "" ends it."""

@@ -79,7 +79,7 @@ def _drawn(request: Request, progress: Progress, run: Run, words: Glossary, name
         return None
     drawn = response.segmentation.segments
     if not name:
-        names = ", ".join(dict.fromkeys(words.plain(segment.label) for segment in drawn))
+        names = ", ".join(dict.fromkeys(words.name(segment.label) for segment in drawn))
         text = words.sentences["seen" if drawn else "none"].format(names=names)
     elif drawn:
         told = [words.sentences["where"].format(name=words.plain(segment.label)) for segment in drawn]

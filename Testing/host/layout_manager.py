@@ -60,16 +60,23 @@ class qMRMLSliceWidget(QtWidgets.QWidget):
         self._view.logic.FitSliceToBackground()
 
 
+class qMRMLThreeDViewControllerWidget(QtWidgets.QLabel):
+    """The coloured bar above the 3D view."""
+
+
 class qMRMLThreeDWidget(QtWidgets.QWidget):
     """A bar and the 3D view."""
 
     def __init__(self, view: ThreeDView):
         super().__init__()
         self._view = view
-        bar = QtWidgets.QLabel(" 1")
+        self._bar = bar = qMRMLThreeDViewControllerWidget(" 1")
         bar.setFixedHeight(16)
         bar.setStyleSheet("background: rgb(116, 144, 222); color: black")
         _stack(self, bar, view)
+
+    def threeDController(self) -> qMRMLThreeDViewControllerWidget:
+        return self._bar
 
     def threeDView(self) -> ThreeDView:
         return self._view

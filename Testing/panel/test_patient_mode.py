@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from MedFMLib.errors import InputError
 from MedFMLib.findings import Answer
 from MedFMLib.guard import PatientLock
 from MedFMLib.request import PATIENT, Provenance, Response
@@ -102,6 +103,21 @@ def test_a_question_is_asked_for_a_patient_and_what_the_guard_says_is_shown(hand
     host.wait_until(lambda: not panel.session.running)
     assert "Ask your radiologist." in panel.ui.conversationView.toPlainText()
     assert panel.ui.statusLabel.text == "" and panel.ui.logView.toPlainText() == ""
+
+
+def test_what_others_show_meanwhile_is_hidden_again(handed_over):
+    handed_over.ui.checkButton.visible = handed_over.ui.logButton.visible = True
+    handed_over.updateButtons()
+    assert not visible(handed_over, "checkButton") and not visible(handed_over, "logButton")
+
+
+def test_a_failed_job_names_nobody_in_the_conversation(handed_over, use_runner, host):
+    use_runner(response=InputError(f"'{NAME}' is damaged."))
+    handed_over.ui.questionBox.setEditText("What is this?")
+    handed_over.ui.applyButton.click()
+    host.wait_until(lambda: not handed_over.session.running)
+    words = handed_over.ui.conversationView.toPlainText()
+    assert "MILLER" not in words and "tell the staff" in words
 
 
 def test_a_problem_is_told_without_its_details(handed_over):

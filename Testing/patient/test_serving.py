@@ -170,6 +170,16 @@ def test_what_is_in_the_picture_is_drawn_and_told_in_plain_words(engine):
     assert not response.measurements and response.answers[0].text in listener.words
 
 
+@pytest.mark.parametrize("modality", ["MR", "CT"])
+def test_everything_that_the_embedded_model_draws_may_be_told(modality):
+    from MedFMLib import registry
+    from MedFMLib.guard import Guard
+
+    labels = registry.card("medfm-tiny").labels[modality]
+    for text in (WORDS.sentences["seen"].format(names=", ".join(map(WORDS.name, labels))), *map(WORDS.what, labels)):
+        assert Guard().answer("What am I looking at?", text).allowed, text
+
+
 def test_where_something_is_is_marked_and_explained(engine):
     response = engine.run(asked("Where is my liver?"))
     assert response.answers[0].text == f"Your liver is marked in the picture. {WORDS.what('liver')}"
