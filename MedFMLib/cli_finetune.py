@@ -40,6 +40,7 @@ def finetune(
     schedule: Annotated[str, typer.Option(help="cosine or constant.")] = "cosine",
     compute: Annotated[str, typer.Option(help="auto, bf16 or fp32.")] = "auto",
     checkpointing: Annotated[bool, typer.Option(help="Compute activations twice, hold fewer.")] = False,
+    thrifty: Annotated[bool, typer.Option("--thrifty/--fast", help="Less memory on a CPU, or a little more speed.")] = True,
     patience: Annotated[int, typer.Option(help="Evaluations without progress before it ends; 0: never.")] = 4,
     every: Annotated[int, typer.Option(help="Steps between evaluations, and between checkpoints.")] = 50,
     kinds: Kinds = None, categories: Categories = None, seed: Seed = 0, most: Most = 300,
@@ -63,7 +64,7 @@ def finetune(
     settings = Settings(
         model=model, precision=precision, targets=targets, rank=rank, alpha=alpha, batch=batch, accumulation=accumulation,
         rate=rate, clip=clip, epochs=epochs, steps=steps, schedule=schedule, compute=compute, checkpointing=checkpointing,
-        patience=patience, evaluate_every=every, save_every=every, kinds=tuple(kinds or ("text",)),
+        thrifty=thrifty, patience=patience, evaluate_every=every, save_every=every, kinds=tuple(kinds or ("text",)),
         categories=tuple(categories or ()), seed=seed,
     )  # fmt: skip
     if on_paper:

@@ -6,16 +6,17 @@ from html import escape
 from pathlib import Path
 
 import slicer
-from MedFMLib import machine, registry, shelf
+from MedFMLib import adapter_card, machine, registry, shelf
 from MedFMLib.endpoints import egress
 from MedFMLib.endpoints.settings import Endpoint
 from MedFMLib.model import ModelCard
 from MedFMLib.request import DEFAULT_MODEL
 from MedFMLib.store import listing
+from MedFMPanel.finetune import FineTuneWindow
 from MedFMPanel.model_card import CardWindow
 from MedFMPanel.models_window import ModelsWindow
 
-CARD_LINK, ALL_LINK = "model-card", "all-models"
+CARD_LINK, ALL_LINK, TUNE_LINK = "model-card", "all-models", "fine-tune"
 NO_MODEL = "No model is installed."
 
 
@@ -35,6 +36,7 @@ class ModelChoice:
         self._shown = ""
         self.window: CardWindow | None = None
         self.all: ModelsWindow | None = None
+        self.tune: FineTuneWindow | None = None
         ui.modelSummaryLabel.connect("linkActivated(QString)", self._open)
         ui.precisionSelector.connect("currentIndexChanged(int)", self._show_memory)
         ui.questionBox.setCompleter(None)  # it would finish a person's question with an example
@@ -84,7 +86,9 @@ class ModelChoice:
         fill(ui.questionBox, [(text, text) for text in card.questions.values()] if card is not None else [])
         ui.questionBox.setEditText(question)
         summary = f'{escape(card.summary)} <a href="{CARD_LINK}">Model card</a>' if card is not None else NO_MODEL
-        ui.modelSummaryLabel.text = f'{summary} · <a href="{ALL_LINK}">All models…</a>'
+        ui.modelSummaryLabel.text = (
+            f'{summary} · <a href="{ALL_LINK}">All models…</a> · <a href="{TUNE_LINK}">Fine-tune…</a>'
+        )
         ui.modelSummaryLabel.toolTip = f"Licence: {card.licence}. {card.not_for}" if card is not None else ""
 
     def _show_memory(self, *_) -> None:
@@ -108,7 +112,11 @@ class ModelChoice:
         """The person's own adapters, without those that say they were made for another model that is listed."""
         found = shelf.adapters() if "writes" in card.abilities else {}
         bases = {name: config.get("base_model_name_or_path") for name, config in found.items()}
-        return [name for name, base in bases.items() if base == card.id or base not in self.cards]
+        return [
+            name
+            for name, base in bases.items()
+            if (base == card.id or base not in self.cards) and not adapter_card.refusal(shelf.adapter_folder(name))
+        ]
 
     def _mergeable(self, model: str) -> list[str]:
         """Adapters that can be merged into a model."""
@@ -118,6 +126,8 @@ class ModelChoice:
     def _open(self, link: str) -> None:
         if link == ALL_LINK:
             self.open_all()
+        elif link == TUNE_LINK:
+            self.open_tune()
         else:
             self.open_card()
 
@@ -126,14 +136,29 @@ class ModelChoice:
         self.all = self.all or ModelsWindow(slicer.util.mainWindow(), self._use, self._changed, self._mergeable)
         self.all.show()
 
+    def open_tune(self) -> None:
+        """Show the window in which an adapter of one's own is made."""
+        self.tune = self.tune or FineTuneWindow(
+            slicer.util.mainWindow(), lambda: self._shown, self._case, self._use_adapter, self._changed
+        )
+        self.tune.show()
+
+    def _case(self):
+        return self._ui.volumeSelector.currentNode(), self._ui.targetSelector.currentNode()
+
+    def _use_adapter(self, name: str) -> None:
+        self._changed()
+        self._ui.adapterSelector.setCurrentIndex(self._ui.adapterSelector.findData(name))
+
     def _use(self, model: str) -> None:
         if self._ui.modelSelector.enabled:  # it rests while a job runs
             self._ui.modelSelector.setCurrentIndex(self._ui.modelSelector.findData(model))
 
     def close(self) -> None:
         """Stop what is on its way."""
-        if self.all is not None:
-            self.all.close()
+        for window in (self.all, self.tune):
+            if window is not None:
+                window.close()
 
     def open_card(self) -> None:
         """Show the whole card of the model that is chosen, in a window of its own."""

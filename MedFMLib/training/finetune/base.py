@@ -49,6 +49,8 @@ def load(settings: Settings, progress: Progress):
             f"The layer {packed[0]} has a form through which nothing learns; choose bf16 or fp32, and report this."
         )
     _say_that_it_is_quantized(core)
+    if settings.thrifty:
+        give_memory_back()
     return model
 
 
@@ -67,6 +69,21 @@ def _say_that_it_is_quantized(core) -> None:
 def _is_packed(module) -> bool:
     """Was a 4-bit layer repacked for bitsandbytes' kernel, which has no gradients?"""
     return bool(getattr(getattr(getattr(module, "weight", None), "quant_state", None), "packing_format_for_cpu", False))
+
+
+def give_memory_back() -> None:
+    """Let glibc give back what is freed in pieces of 256 kB and more, as long as this process lives.
+
+    Its heap keeps holes between activations otherwise, which come in other sizes each pass (docs/decisions/0011).
+    """
+    import ctypes
+
+    try:
+        set_option = getattr(ctypes.CDLL(None), "mallopt", None)
+    except (OSError, TypeError):  # Windows
+        return
+    if set_option is not None:
+        set_option(-3, 1 << 18)  # M_MMAP_THRESHOLD
 
 
 def add_lora(core, settings: Settings):

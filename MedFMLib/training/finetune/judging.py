@@ -20,10 +20,8 @@ from ..data.dataset import Dataset
 from ..data.samples import Sample
 from . import evaluate, reliance, safety, scores
 from .run import by_turns, chosen
-from .settings import Settings
+from .settings import MOST, Settings
 
-MOST = 300
-"""Held-out pairs that are asked, taken from each patient in turn."""
 MOST_SAFETY_VIEWS = 8
 MOST_PRECISION = 60
 

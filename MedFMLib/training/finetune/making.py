@@ -12,12 +12,12 @@ from ...errors import InputError
 from ...models.parts.memory import give_back
 from ...runner import Progress, Silent
 from . import control, judging, monitor, page, run
-from .settings import Settings
+from .settings import MOST, Settings
 
 
 def finetune(
     data: Path, output: Path, settings: Settings = Settings(), *, name: str = "", licence: str = "", resume: bool = False,
-    most: int = judging.MOST, precisions=None, tensorboard: bool = False, progress: Progress | None = None,
+    most: int = MOST, precisions=None, tensorboard: bool = False, progress: Progress | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Train an adapter on a built data set, judge it on held-out patients, and put it on the shelf.
 

@@ -37,7 +37,9 @@ def draw_steps(watch: Monitor, path: Path) -> None:
     axes[2].set_ylabel("update / weight")
     axes[2].set_xlabel("step")
     figure.suptitle(f"clipped: {watch.clipped_share:.0%} of {len(numbers)} steps", fontsize=9)
-    figure.savefig(path, dpi=110)
+    part = path.with_name(f".{path.name}")
+    figure.savefig(part, dpi=110, format="png")
+    part.replace(path)
     from matplotlib import pyplot
 
     pyplot.close(figure)

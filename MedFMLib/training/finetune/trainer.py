@@ -13,13 +13,14 @@ from pathlib import Path
 import torch
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
-from . import checkpoints, control, monitor
+from . import checkpoints, control, monitor, plots
 from .base import trained
 from .inputs import answer_loss
 from .settings import Settings
 
 SCHEDULES = {"cosine": "cosine", "constant": "constant_with_warmup"}
 PAUSE_SECONDS = 0.5
+DRAW_SECONDS = 20
 LAYER_EVERY = 10
 """Steps between two lines of the layers' norms, which take longer to write than to read."""
 
@@ -131,6 +132,7 @@ class Follower(TrainerCallback):
 
     def __init__(self, trainer: AdapterTrainer):
         self.trainer, self._before, self._began, self._took, self._told = trainer, [], 0.0, [], 0.0
+        self._drawn = time.monotonic()
         self._writer = trainer.is_world_process_zero()
 
     def on_step_begin(self, args, state, control, **_):
@@ -174,6 +176,9 @@ class Follower(TrainerCallback):
             flow.should_save = True
         flow.should_training_stop |= word == "stop"
         self.tell(state, step)
+        if self._writer and time.monotonic() - self._drawn > DRAW_SECONDS:
+            plots.draw_steps(trainer.watch, trainer.run / "steps.png")
+            self._drawn = time.monotonic()
         trainer.progress.fraction(state.global_step / max(1, state.max_steps))
         return flow
 

@@ -1,0 +1,296 @@
+"""The fine-tuning window: data → plan → train → card. Knows its own widgets and the library's process; no torch, no model.
+
+What takes time runs in a process of its own, through an `Errand`; while it trains, a timer reads the small files that it
+writes (`training.finetune.control`). The GUI thread never waits.
+"""
+
+from __future__ import annotations
+
+from html import escape
+from pathlib import Path
+
+import qt
+import slicer
+from MedFMLib import adapter_card, environment, folders, shelf
+from MedFMLib.errors import InputError
+from MedFMLib.scene.collecting import hold_case
+from MedFMLib.training.finetune import aside, control
+from MedFMLib.training.finetune.settings import Settings
+
+from .errand import Errand
+from .finetune_form import Form
+from .slots import shown
+
+TIMER_MS = 250
+WAITING = "Choose or build a data set; it stays on this computer, and so does everything that is made of it."
+
+
+class FineTuneWindow:
+    """One window, beside Slicer's and never in its way.
+
+    Args:
+        parent: Slicer's main window. model: → id of the model that is chosen in the panel. case: → (volume node, segmentation
+            node or None) to collect. use: called with an adapter's name. changed: called when an adapter came.
+    """
+
+    def __init__(self, parent, model, case, use, changed):
+        self._model, self._case, self._use_adapter, self._changed = model, case, use, changed
+        self._errand, self._then, self._run, self._drawn = None, None, None, 0.0
+        self.adapter = ""
+        self.form = Form(parent)
+        self.dialog = self.form.dialog
+        for name, button in self.form.buttons.items():
+            button.connect("clicked(bool)", getattr(self, f"on_{name}"))
+        self._timer = qt.QTimer()
+        self._timer.setInterval(TIMER_MS)
+        self._timer.connect("timeout()", self.on_timer)
+        self.say(WAITING)
+        self.refresh()
+
+    # -- showing -----------------------------------------------------------------------------------
+
+    @property
+    def busy(self) -> bool:
+        """Is something on its way?"""
+        return self._errand is not None
+
+    @property
+    def training(self) -> bool:
+        """Is a training on its way?"""
+        return self.busy and self._run is not None
+
+    def show(self) -> None:
+        """Open the window."""
+        self.dialog.show()
+        self.dialog.raise_()
+
+    def close(self) -> None:
+        """A training stops after its step and keeps what it learned."""
+        if self.training:
+            self.on_stop()
+        elif self._errand is not None:
+            self._errand.cancel()
+        self._timer.stop()
+        self.dialog.close()
+
+    def showError(self, text):
+        self.say(f"⚠ {text}")
+
+    def say(self, text) -> None:
+        """Show a sentence."""
+        self.form.status.text = text
+
+    def refresh(self) -> None:
+        """Which buttons make sense now."""
+        state = control.state_of(self._run) if self.training else None
+        paused = state is not None and state.state == "paused"
+        idle = {"folder", "build", "collect", "estimate", "train", "resume"}
+        for name, button in self.form.buttons.items():
+            button.enabled = (
+                not self.busy if name in idle else self.training if name in ("pause", "stop") else bool(self.adapter)
+            )
+        self.form.buttons["pause"].text = "Go on" if paused else "Pause"
+        self.form.bar.visible = self.busy
+
+    # -- what takes time ---------------------------------------------------------------------------
+
+    def start(self, work, then) -> None:
+        """Do `work` on a thread, then `then(result)` here."""
+        self._errand, self._then = Errand(work), then
+        self.form.bar.value = 0
+        self._timer.start()
+        self.refresh()
+
+    @shown
+    def on_timer(self):
+        errand = self._errand
+        if errand is None:
+            return self._timer.stop()
+        if self.training:
+            self._follow()
+        elif errand.name:
+            self.say(f"{errand.name}…")
+        self.form.bar.value = round(100 * errand.value)
+        if errand.ended:
+            self._end(errand)
+        self.refresh()
+
+    def _end(self, errand) -> None:
+        self._timer.stop()
+        self._errand, run = None, self._run
+        self._run = None
+        if errand.error:
+            again = (
+                " “Resume” goes on from the last checkpoint."
+                if run is not None and (run / "settings.json").is_file()
+                else ""
+            )
+            return self.showError(f"{errand.error}{again}")
+        self._then(errand.result)
+
+    def _follow(self) -> None:
+        """What a training says of itself, and its plot."""
+        state = control.state_of(self._run)
+        if state is None:
+            return
+        texts = (
+            [self._errand.name or state.state] if state.state != "training" else [f"Step {state.step} of {state.steps}"]
+        )
+        if state.state == "paused":
+            texts = [f"Paused at step {state.step} of {state.steps}"]
+        if state.state == "training" and state.seconds_left >= 0:
+            texts.append(f"about {_minutes(state.seconds_left)} left")
+        for name in ("loss", "validation"):
+            if getattr(state, name) >= 0:
+                texts.append(f"{name} {getattr(state, name):.3f}")
+        self.say(", ".join(texts) + ".")
+        self.form.warning.text = "<br>".join(f"⚠ {escape(text)}" for text in state.warnings)
+        self._draw(self._run / "steps.png")
+
+    def _draw(self, path: Path) -> None:
+        when = path.stat().st_mtime if path.is_file() else 0.0
+        if when > self._drawn:
+            self._drawn = when
+            self.form.plot.setPixmap(qt.QPixmap(str(path)))
+
+    # -- what a person asks for --------------------------------------------------------------------
+
+    @shown
+    def on_folder(self):
+        path = qt.QFileDialog.getExistingDirectory(self.dialog, "Folder of a data set")
+        if path:
+            self.form.data.text = path
+            self.say(f"{path} will be trained with.")
+
+    @shown
+    def on_build(self):
+        source = qt.QFileDialog.getExistingDirectory(
+            self.dialog, "Folder with cases: MedPix 2.0, volumes and labels, or collected"
+        )
+        target = source and qt.QFileDialog.getExistingDirectory(self.dialog, "Folder to put the data set into")
+        if not target:
+            return
+        output, skip = Path(target) / f"{Path(source).name}-data", self.form.skip.checked
+        self.start(
+            lambda progress: aside.build_data(
+                source, output, progress, skip=skip, interpreter=environment.interpreter()
+            ),
+            lambda card: self._built(card, output),
+        )
+
+    def _built(self, card, output) -> None:
+        self.form.data.text = str(output)
+        splits = ", ".join(f"{name} {counts['patients']}" for name, counts in card["splits"].items())
+        left = "".join(f" Left out: {count} × {name}." for name, count in card["problems"].items())
+        self.say(
+            f"{card['pairs']} pairs about {card['images']} pictures of {card['patients']} patients ({splits}).{left}"
+        )
+
+    @shown
+    def on_collect(self):
+        volume, segmentation = self._case()
+        if volume is None:
+            raise InputError("No volume is chosen in the panel; choose the one to collect.")
+        held, patient = hold_case(slicer.mrmlScene, volume, segmentation), self.form.patient.text
+        folder = Path(self.form.cases.text.strip() or folders.data() / "cases")
+        self.form.cases.text = str(folder)
+        self.start(lambda progress: held.write(folder, patient), lambda name: self._collected(name, folder))
+
+    def _collected(self, name, folder) -> None:
+        self.say(f"{name} lies in {folder}; “Build from a folder…” makes a data set of all that were collected there.")
+
+    def settings(self) -> Settings:
+        """What the form says.
+
+        Raises:
+            InputError: if a value can't be.
+        """
+        return self.form.settings(self._model())
+
+    def data(self) -> Path:
+        """The data set.
+
+        Raises:
+            InputError: if none is chosen.
+        """
+        if not self.form.data.text.strip():
+            raise InputError("No data set is chosen; choose one, or build it from a folder with cases.")
+        return Path(self.form.data.text.strip())
+
+    @shown
+    def on_estimate(self):
+        data, settings = self.data(), self.settings()
+        self.start(
+            lambda progress: aside.estimate(data, settings, progress, environment.interpreter()), self._estimated
+        )
+
+    def _estimated(self, found) -> None:
+        self.say(f"{found['says']} A dry run says {_minutes(60 * found['minutes'])} for {found['steps']} steps.")
+
+    @shown
+    def on_train(self):
+        self._train(False)
+
+    @shown
+    def on_resume(self):
+        self._train(True)
+
+    def _train(self, resume) -> None:
+        data, settings, name = self.data(), self.settings(), self.form.name.text.strip()
+        shelf.folder_name(name)
+        run = folders.data() / "trainings" / name
+        if resume:
+            control.order(run, "resume")
+        self._run, self._drawn, self.adapter = run, 0.0, ""
+        self.form.warning.text = ""
+        self.start(
+            lambda progress: aside.train(
+                data, run, settings, progress, name=name, resume=resume, interpreter=environment.interpreter()
+            ),
+            self._trained,
+        )
+
+    def _trained(self, card) -> None:
+        self.adapter = card["shelf"]
+        self._draw(folders.data() / "trainings" / self.adapter / "steps.png")
+        gained = card["results"]["table"]["all"]["difference"]
+        reasons = "; ".join(card["verdict"]["reasons"])
+        said = "It may be used." if card["verdict"]["offered"] else f"It is not offered for use: {reasons}."
+        self.say(
+            f"{self.adapter}: {gained['score']:+.3f} on held-out patients ({gained['low']:+.3f} to {gained['high']:+.3f}). {said}"
+        )
+        self._changed()
+
+    @shown
+    def on_pause(self):
+        paused = control.state_of(self._run).state == "paused"
+        control.order(self._run, "resume" if paused else "pause")
+
+    @shown
+    def on_stop(self):
+        try:
+            control.order(self._run, "stop")
+        except InputError:
+            self._errand.cancel()  # it has not begun
+        self.say("Stopping after this step; what was learned is kept and judged.")
+
+    @shown
+    def on_card(self):
+        page = shelf.adapter_folder(self.adapter) / adapter_card.PAGE
+        qt.QDesktopServices.openUrl(qt.QUrl.fromLocalFile(str(page)))
+
+    @shown
+    def on_use(self):
+        folder = shelf.adapter_folder(self.adapter)
+        reasons = adapter_card.refusal(folder)
+        if reasons:
+            question = f"{self.adapter} is not offered for use:\n\n{reasons}\n\nUse it all the same?"
+            if not slicer.util.confirmOkCancelDisplay(question, windowTitle="An adapter that is worse or less safe"):
+                return self.say(f"{self.adapter} was not chosen.")
+            adapter_card.accept(folder)
+        self._use_adapter(self.adapter)
+        self.say(f"{self.adapter} is chosen in the panel; the next question uses it, and the base stays loaded.")
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds / 60:.0f} minutes" if seconds >= 90 else f"{seconds:.0f} seconds"

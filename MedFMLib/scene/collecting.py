@@ -1,0 +1,120 @@
+"""A case of the scene for fine-tuning: its volume, the corrected segments, the questions that were asked. Knows nodes and files.
+
+`hold_case` copies what nodes hold, on the GUI thread; `HeldCase.write` may run on another. What lies in the folder is what
+`training.data` reads:
+
+    images/NAME.nrrd   labels/NAME.seg.nrrd   patients.csv   questions.jsonl
+
+NAME is made of the voxels' digest. Whoever the patient is, is said by the person who collects: a number of the site's own.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import InputError
+from ..image import Image
+from .reading import HeldSegmentation, hold_segmentation, read_image
+from .writing import CONVERSATION, find
+
+_SEEN = re.compile(r"(axial|coronal|sagittal) slice (\d+)")
+
+
+@dataclass(frozen=True, eq=False)
+class HeldCase:
+    """What is collected.
+
+    Args:
+        image: the volume. segments: of one segmentation, or None. exchanges: (question, answer, plane, slice number).
+    """
+
+    image: Image
+    segments: HeldSegmentation | None
+    exchanges: tuple[tuple[str, str, str, int], ...]
+
+    def write(self, folder: Path, patient: str) -> str:
+        """Add the case to a folder; → its name there. A case that is there already is replaced.
+
+        Args:
+            patient: who it is; the same for all cases of one person.
+
+        Raises:
+            InputError: if nothing says who the patient is, or there is nothing to learn. OutputError: if it can't be written.
+        """
+        from ..files.writing import make_folder, write_segmentation, write_text, write_volume
+
+        patient, folder = patient.strip(), Path(folder).expanduser()
+        if not patient:
+            raise InputError(
+                "Say which patient this is, by a number of your own: training and test must be of different ones."
+            )
+        if self.segments is None and not self.exchanges:
+            raise InputError(
+                "There is nothing to learn from this case yet; segment something or ask a question, and correct it."
+            )
+        name = f"case-{self.image.digest()[:12]}"
+        for part in ("images", "labels"):
+            make_folder(folder / part)
+        write_volume(folder / "images" / f"{name}.nrrd", self.image.scalars, self.image.geometry)
+        if self.segments is not None:
+            write_segmentation(folder / "labels" / f"{name}.seg.nrrd", self.segments.on(self.image.geometry))
+        rows = {row["name"]: row["patient"] for row in _rows(folder / "patients.csv")} | {name: patient}
+        text = "name,patient\n" + "".join(f"{_cell(key)},{_cell(value)}\n" for key, value in sorted(rows.items()))
+        write_text(folder / "patients.csv", text)
+        image = f"images/{name}.nrrd"
+        lines = [line for line in _lines(folder / "questions.jsonl") if line.get("image") != image]
+        lines += [
+            {"image": image, "question": question, "answer": answer, "patient": patient, "plane": plane, "slice": number,
+             "modality": self.image.modality, "origin": "collected"}
+            for question, answer, plane, number in self.exchanges
+        ]  # fmt: skip
+        write_text(folder / "questions.jsonl", "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+        return name
+
+
+def hold_case(scene, volume, segmentation=None) -> HeldCase:
+    """What the scene holds of a case.
+
+    Args:
+        volume: its volume node. segmentation: node with corrected segments; the newest that MedFM drew of the volume if None.
+
+    Raises:
+        InputError: if the volume can't be used.
+    """
+    image = read_image(volume)
+    segmentation = segmentation or find(scene, volume, "segmentation")
+    segments = hold_segmentation(segmentation) if segmentation is not None else None
+    return HeldCase(image, segments if segments is not None and segments.parts else None, _exchanges(scene, volume))
+
+
+def _exchanges(scene, volume) -> tuple[tuple[str, str, str, int], ...]:
+    """Rows of the volume's conversation that have an answer and a place; as they stand in the table, corrections included."""
+    table, found = find(scene, volume, CONVERSATION), []
+    for row in range(table.GetNumberOfRows() if table is not None else 0):
+        question, answer, seen = (table.GetCellText(row, column).strip() for column in range(3))
+        places = _SEEN.findall(seen)
+        if question and answer and places:
+            plane, number = places[len(places) // 2]
+            found.append((question, answer, plane, int(number)))
+    return tuple(found)
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    if not path.is_file():
+        return []
+    with path.open(encoding="utf-8", newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def _lines(path: Path) -> list[dict]:
+    return (
+        [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line] if path.is_file() else []
+    )
+
+
+def _cell(text: str) -> str:
+    return '"' + text.replace('"', '""') + '"' if re.search(r'[",\n]', text) else text
