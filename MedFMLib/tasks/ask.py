@@ -15,7 +15,7 @@ from ..findings import Answer, Finding, Segment, Segmentation
 from ..measure import measure_fully
 from ..model import ChoosesSlices, ModelCard, Watch, WritesMany
 from ..regions import near_view, outlined_view, region_mask, words_for
-from ..request import Request, SliceChoice
+from ..request import PATIENT, Request, SliceChoice
 from ..slices import choose_slices
 from ..statements import REGION, Withheld, at_stake, check_answer, claims, structures_named
 from ..statements.quantities import quantities
@@ -64,6 +64,8 @@ class AskTask:
                 work.note(note)
             text = shown(trust, text)
         stream.finish(text)
+        if request.audience == PATIENT:  # samples and chances are for clinicians; what they led to stands in the text
+            trust = None
         return (Answer(question, text, evidence, trust),)
 
     def _answers(self, request: Request, work: Work, views: list[View], asked: str, stream: Withheld) -> list[Given]:

@@ -17,7 +17,7 @@ from ..healthy.pictures import burned, side_by_side
 from ..measure import measure_fully
 from ..model import ModelCard
 from ..reports.pictures import choose_slices_to_show
-from ..request import Reference, Request
+from ..request import PATIENT, Reference, Request
 from ..slices import choose_slices
 from ..task import Work
 from .segment import labels_for
@@ -54,7 +54,8 @@ class CompareTask:
         plane, numbers = choose_slices(image.geometry, request.slices)
         level = levels.find(segmentation, shown.segmentation, plane)
         pairs = tuple(self._pairs(request, segmentation, shown, level, plane, numbers))
-        found = tuple(differences(measurements, request.references, image.modality))
+        for_patient = request.audience == PATIENT  # who sees the pictures, and gets no numbers that look like odds
+        found = () if for_patient else tuple(differences(measurements, request.references, image.modality))
         notes = list(self._notes(request.references, level, plane, found))
         for note in notes:
             work.note(note)

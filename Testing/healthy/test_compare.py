@@ -133,6 +133,13 @@ def test_an_average_gives_no_sizes_and_a_single_person_no_spread_and_both_say_so
     library.remove(entry.id)
 
 
+def test_a_patient_sees_the_pictures_and_no_sizes(library, monkeypatch):
+    for title in ("one", "two", "three"):
+        library.add(*torso(), title)
+    comparison = compare(library, monkeypatch, audience="patient").comparison
+    assert comparison.pairs and comparison.differences == ()
+
+
 def test_nothing_to_compare_with_is_refused(library, monkeypatch):
     image, masks = person()
     made = engine(ScriptedModel(masks, image.geometry), monkeypatch)

@@ -44,7 +44,7 @@ from MedFMLib.geometry import Geometry
 from MedFMLib.image import Image as ImageOf
 from MedFMLib.model import Watch
 from MedFMLib.models import openai_api
-from MedFMLib.request import Request, SliceChoice
+from MedFMLib.request import Request, SliceChoice, TrustChoice
 from MedFMLib.runner import LocalRunner, PartialText, Silent
 from MedFMLib.store import listing
 from MedFMLib.view import make_view
@@ -105,6 +105,17 @@ def sentence(card, kind, **more):
     assert error.value.kind == kind, text
     assert text.endswith(".") and "\n" not in text and ". " not in text
     return text
+
+
+def test_samples_are_asked_for_one_by_one_with_their_temperature(fake):
+    card = local(fake, max_pictures=1)
+    request = Request(
+        "ask", ct_phantom(), question="Which organ?", model=card.id, trust=TrustChoice(3, temperature=0.8)
+    )
+    response = Engine().run(replace(request, slices=SliceChoice("axial", 7, 7)))
+    assert [sent["temperature"] for sent in fake.chats] == [0, 0.8, 0.8, 0.8]
+    trust = response.answers[0].trust
+    assert len(trust.samples) == 3 and trust.agreement is not None and trust.confidence is None
 
 
 # -- asking ---------------------------------------------------------------------------------------------
@@ -595,7 +606,7 @@ for name in ("torch", "transformers", "peft", "bitsandbytes", "safetensors", "hu
     sys.modules[name] = None  # as if it were not installed
 from phantoms import ct_phantom
 from MedFMLib.engine import Engine
-from MedFMLib.request import Request
+from MedFMLib.request import Request, SliceChoice, TrustChoice
 print(Engine().run(Request("ask", ct_phantom(), question="Which organ?", model="here")).answers[0].text)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)

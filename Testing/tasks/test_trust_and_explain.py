@@ -146,6 +146,18 @@ def test_an_unsure_answer_is_withheld_and_was_never_streamed(monkeypatch):
     assert any("nobody calibrated" in note for note in response.provenance.notes)
 
 
+def test_a_patient_gets_what_the_looking_led_to_and_none_of_the_models_other_words(monkeypatch):
+    model = Sampling({}, ct_phantom().geometry)
+    model.drawn = ("it is cancer",)
+    made = engine(model, monkeypatch)
+    image = ct_phantom()
+    request = Request("ask", image, question="Is it there?", slices=ONE, trust=TrustChoice(4), audience="patient")
+    response = made.run(request)
+    assert response.answers[0].trust is None
+    assert b"cancer" not in wire.dumps(response, compress=False)
+    assert "radiologist" in response.answers[0].text
+
+
 def test_a_person_may_set_the_threshold(monkeypatch):
     model = Sampling({}, ct_phantom().geometry)
     model.drawn = ("yes", "no")
