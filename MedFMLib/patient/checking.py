@@ -59,7 +59,7 @@ def check(
             f"It asks for school grade {level:.1f}, and at most {HARDEST_GRADE:.0f} is wanted; use shorter words."
         )
     technical = _technical(text, [*found, *missing], words)
-    checked = check_statements(technical, measurements, labels=found)
+    checked = check_statements(technical, measurements, labels=[*found, *missing])
     problems += [f"“{removed.text}” stands in no measurement ({removed.reason})." for removed in checked.removed]
     known = {normalize(label) for label in (*found, *missing)}
     bases = {split_side(label)[1] for label in known}

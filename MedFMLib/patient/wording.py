@@ -33,13 +33,13 @@ def plain_lines(measurements: Sequence[Measurement], missing: Sequence[str], wor
             said.append(words.sentences["cut"])
         lines.append(" ".join(said))
     if missing:
-        names = ", ".join(dict.fromkeys(words.plain(label) for label in missing))
+        names = ". ".join(dict.fromkeys(words.plain(label).capitalize() for label in missing))
         lines.append(words.sentences["missing"].format(names=names))
     return tuple(lines)
 
 
 def plain_volume(milliliters: float) -> str:
-    """For example "1.2 liters" or "166 milliliters", as precise as outlines of a computer are."""
+    """For example "1.2 liters" or "166 mL", as precise as outlines of a computer are."""
     if milliliters >= LITERS_FROM:
         return f"{milliliters / 1000:.1f} liters"
-    return f"{milliliters:.0f} milliliters" if milliliters >= 10 else f"{milliliters:.1f} milliliters"
+    return f"{milliliters:.0f} mL" if milliliters >= 10 else f"{milliliters:.1f} mL"

@@ -51,24 +51,25 @@ def test_what_is_made_from_measurements_passes(response, lines):
     found = judged(response, *lines)
     assert found.passed and found.grade <= HARDEST_GRADE
     liver = next(m.value for m in response.measurements if (m.segment, m.name) == ("liver", "volume"))
-    assert any(f"Your liver takes up about {liver:.0f} milliliters." in line for line in lines)
-    assert any("did not find" in line and "spleen" in line for line in lines)
+    assert any(f"Your liver takes up about {liver:.0f} mL." in line for line in lines)
+    assert any("did not find" in line and "Spleen." in line for line in lines)
 
 
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
-        (lambda lines: [line.replace("milliliters", "liters") for line in lines], "stands in no measurement"),
+        (lambda lines: [line.replace("mL", "liters") for line in lines], "stands in no measurement"),
         (lambda lines: [*lines, "It is on the left of the liver."], "stands in no measurement"),
         (lambda lines: [*lines, "Your stomach lies beside it."], "says nothing of the stomach"),
         (lambda lines: [line for line in lines if "liver" not in line], "The liver is left out"),
-        (lambda lines: [line for line in lines if "spleen" not in line], "The spleen is left out"),
+        (lambda lines: [line for line in lines if "Spleen" not in line], "The spleen is left out"),
         (lambda lines: [*lines, "This looks like a tumor."], "not for a patient"),
         (lambda lines: [*lines, "There is nothing to worry about, you are healthy."], "not for a patient"),
         (
-            lambda lines: (
-                [*lines, "Hepatic parenchymal attenuation demonstrates heterogeneous enhancement characteristics."] * 3
-            ),
+            lambda lines: [
+                *lines,
+                *["Hepatic attenuation demonstrates heterogeneous enhancement characteristics."] * 9,
+            ],
             "school grade",
         ),
     ],
@@ -76,6 +77,23 @@ def test_what_is_made_from_measurements_passes(response, lines):
 def test_what_is_changed_added_left_out_or_hard_is_caught(response, lines, change, problem):
     found = judged(response, *change(lines))
     assert any(problem in said for said in found.problems), found.problems
+
+
+@pytest.mark.parametrize("modality", ["CT", "MR"])
+def test_what_is_made_passes_for_every_structure_that_the_embedded_model_knows(modality):
+    from MedFMLib import registry
+    from MedFMLib.findings import Measurement
+    from MedFMLib.terminology import split_side
+
+    labels = registry.card("medfm-tiny").labels[modality]
+    for found, missing in ((labels, ()), (labels[:3], labels[3:]), (labels[-2:], labels[:-2]), (labels[:1], ())):
+        made = []
+        for n, label in enumerate(found):
+            side = split_side(label)[0] or "midline"
+            made += [Measurement(label, "volume", 1.5 * 3**n, "mL"), Measurement(label, "side", side)]
+            made += [Measurement(label, "cut off", "at the image's edge")] if n % 2 else []
+        text = "\n".join([*plain_lines(made, missing, WORDS), WORDS.sentences["doctor"]])
+        assert check(text, made, missing, WORDS).problems == (), text
 
 
 def test_a_structure_across_the_midline_may_be_told_so(response):
@@ -136,8 +154,8 @@ def test_the_most_telling_slices_show_everything_that_can_be_shown(response):
 
 def test_volumes_are_told_as_people_tell_them():
     assert plain_volume(1220.4) == "1.2 liters"
-    assert plain_volume(166.2) == "166 milliliters"
-    assert plain_volume(3.14) == "3.1 milliliters"
+    assert plain_volume(166.2) == "166 mL"
+    assert plain_volume(3.14) == "3.1 mL"
 
 
 def test_no_report_no_patients_version_and_no_unknown_language(response):
