@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from .errors import InputError
-from .guard import Guard, Verdict
+from .guard import Guard, Verdict, classifier
 
 app = typer.Typer(no_args_is_help=True, help="Patient mode's policy, tried on texts.")
 
@@ -32,9 +32,10 @@ def check(
         ),
     ] = "",
     language: Annotated[str, typer.Option(help="Of the rules.")] = "en",
+    with_classifier: Annotated[bool, typer.Option("--classifier", help="Ask the chosen classifier, too.")] = False,
 ) -> None:
     """Allow, rephrase, withhold or escalate, and what the patient would be told."""
-    judge = Guard(language)
+    judge = _guard(language, with_classifier)
     if lines:
         text = sys.stdin.read() if lines == "-" else Path(lines).read_text(encoding="utf-8")
         for number, line in enumerate(text.splitlines(), 1):
@@ -49,6 +50,35 @@ def check(
     print(f"{found.verdict}{f' ({found.rule})' if found.rule else ''}")
     if found.text:
         print(found.text)
+
+
+@app.command()
+def classifiers() -> None:
+    """Models that can judge beside the rules; they can only make a verdict stricter."""
+    now = classifier.chosen()
+    for name, card in classifier.classifiers().items():
+        mark = "  (chosen)" if now is not None and now.id == name else ""
+        print(f"{name}{mark}: {card.title}, {card.licence}. {card.summary} {card.not_for}")
+
+
+@app.command()
+def use(
+    name: Annotated[str, typer.Argument(help="Of a classifier, or 'none' for the rules alone.")],
+    model: Annotated[str, typer.Option(help="Folder with the model, if it does not lie in the hub's cache.")] = "",
+) -> None:
+    """Choose what judges patients' texts on this computer beside the rules."""
+    classifier.choose("" if name == "none" else name, str(Path(model).resolve()) if model else "")
+    print("The rules alone judge." if name == "none" else f"The rules and {name} judge; the stricter verdict counts.")
+
+
+def _guard(language: str, with_classifier: bool) -> Guard:
+    if not with_classifier:
+        return Guard(language)
+    if classifier.chosen() is None:
+        raise InputError("No classifier was chosen; see `medfm guard classifiers` and `medfm guard use NAME`.")
+    from .models.parts.text_judge import TextJudge
+
+    return classifier.by_choice(TextJudge)
 
 
 def _judged(judge: Guard, question: str, answer: str | None) -> Verdict:

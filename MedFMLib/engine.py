@@ -22,6 +22,7 @@ from typing import Any
 from . import __version__, acceptance, machine, offline, registry
 from .errors import InputError, ModelError
 from .findings import Finding
+from .guard import Guard, classifier
 from .model import Keeps, LoadedFacts, ModelCard
 from .models.parts import loading
 from .models.parts.memory import gigabytes, give_back, is_out_of_memory
@@ -51,6 +52,7 @@ class Engine:
         self._key: tuple[str, str, str] | None = None
         self._model: Any = None
         self._reused = 0
+        self._guard: tuple[Any, Guard] | None = None
 
     def run(self, request: Request, progress: Progress | None = None) -> Response:
         """Do what is asked; for a patient, as far as the guard allows.
@@ -60,8 +62,15 @@ class Engine:
         """
         progress = progress or Silent()
         if is_for_patient(request):
-            return run_for_patient(request, progress, self._run)
+            return run_for_patient(request, progress, self._run, self._guarded())
         return self._run(request, progress)
+
+    def _guarded(self) -> Guard:
+        """The rules, and the classifier that was chosen for this computer; loaded once."""
+        key = classifier.chosen()
+        if self._guard is None or self._guard[0] != key:
+            self._guard = (key, classifier.by_choice(_judge))
+        return self._guard[1]
 
     def _run(self, request: Request, progress: Progress) -> Response:
         started, clock = datetime.now(UTC), time.monotonic()
@@ -261,6 +270,13 @@ def load_model(card: ModelCard, adapter: str, precision: str, progress: Progress
             f"{card.title} needs the Python package '{name.split('.')[0]}', which can't be imported ({error}); "
             "install MedFM's packages (Slicer: the button in the panel; command line: pip install medfm)."
         ) from error
+
+
+def _judge(model: str, max_tokens: int):
+    """The guard's model, loaded."""
+    from .models.parts.text_judge import TextJudge
+
+    return TextJudge(model, max_tokens)
 
 
 @cache

@@ -5,6 +5,7 @@ set(MedFM_RESOURCES
   "deployment/ray_serve.yaml"
   "deployment/vllm.yaml"
   "environment/packages.json"
+  "guard/classifiers.json"
   "guard/drift.jsonl"
   "guard/en.json"
   "healthy/cases/average-healthy-brain-t1/image.nrrd"

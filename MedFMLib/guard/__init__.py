@@ -3,6 +3,7 @@
     reading   a text as people write it → plain words, whatever its spelling
     rules     rules as data, one file a language (Resources/guard)
     judging   question or answer → verdict, with what the patient is told instead
+    classifier  a model beside the rules, if a clinic wants one
     lock      is patient mode on at this computer, and the PIN to leave it
     log       every verdict, never a text
 

@@ -1,0 +1,126 @@
+"""A model that judges texts beside the rules: its card, how its words become a verdict, and whether a clinic wants it.
+
+Knows words and cards; loads nothing (`models.parts.text_judge` does). Its verdict can only make that of the rules stricter, and
+what can't be read counts as "withhold": a classifier that fails must not let anything through.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+
+from .. import folders, remembered, resources
+from ..errors import InputError, ModelError
+from .judging import Guard
+from .rules import VERDICTS
+
+UNREADABLE = "withhold"
+Write = Callable[[Sequence[dict[str, str]]], str]
+"""Messages ({"role": "user" or "assistant", "content"}) → what the model writes of them."""
+
+
+@dataclass(frozen=True)
+class ClassifierCard:
+    """A classifier that can be used.
+
+    Args:
+        id, title, summary, licence, not_for, citation: for people.
+        model: hub id, or a folder.
+        safety: pattern whose first group is the model's label. verdicts: label → one of `VERDICTS`.
+        escalates: words in its output that turn any label but the mildest into "escalate".
+        max_tokens: longest output.
+    """
+
+    id: str
+    title: str
+    model: str
+    licence: str
+    summary: str
+    not_for: str
+    citation: str
+    safety: str
+    verdicts: dict[str, str]
+    escalates: tuple[str, ...]
+    max_tokens: int
+
+    def verdict(self, said: str) -> str:
+        """What the model's words mean."""
+        found = re.search(self.safety, said)
+        verdict = self.verdicts.get(found[1], UNREADABLE) if found else UNREADABLE
+        return "escalate" if verdict != VERDICTS[0] and any(word in said for word in self.escalates) else verdict
+
+
+class ModelClassifier:
+    """`Classifier` by a language model.
+
+    Args:
+        card: how its words are read. write: the model.
+    """
+
+    def __init__(self, card: ClassifierCard, write: Write):
+        self._card, self._write = card, write
+
+    def judge(self, text: str, answer: bool) -> str:
+        """See `judging.Classifier.judge`."""
+        question = [{"role": "user", "content": text}]
+        given = [{"role": "user", "content": "What does the picture show?"}, {"role": "assistant", "content": text}]
+        return self._card.verdict(self._write(given if answer else question))
+
+
+def classifiers() -> dict[str, ClassifierCard]:
+    """id → card of what is known.
+
+    Raises:
+        ModelError: the file is damaged.
+    """
+    try:
+        content = resources.load_json("guard", "classifiers.json")
+        wanted = {f.name for f in fields(ClassifierCard)} - {"id"}
+        cards = {}
+        for name, entry in content.items():
+            if set(entry) != wanted or set(entry["verdicts"].values()) - set(VERDICTS):
+                raise ValueError(name)
+            cards[name] = ClassifierCard(name, **entry | {"escalates": tuple(entry["escalates"])})
+        return cards
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise ModelError(f"The guard's classifiers can't be read ({error}); install MedFM again.") from error
+
+
+def choose(name: str, model: str = "") -> None:
+    """Remember that patients' texts on this computer are judged by a classifier, too.
+
+    Args:
+        name: of a card; "" for the rules alone. model: a folder in place of the card's hub id.
+
+    Raises:
+        InputError: for an unknown one. OutputError: if it can't be kept.
+    """
+    if name and name not in classifiers():
+        raise InputError(f"There is no classifier '{name}'; choose one of {', '.join(classifiers())}, or none.")
+    remembered.write(_file(), {"classifier": name, "model": model}, "The guard's choice")
+
+
+def chosen() -> ClassifierCard | None:
+    """The card that was chosen, or None."""
+    kept = remembered.read(_file())
+    card = classifiers().get(str(kept.get("classifier", "")))
+    return replace(card, model=str(kept.get("model") or card.model)) if card is not None else None
+
+
+def by_choice(load: Callable[[str, int], Write]) -> Guard:
+    """The shipped rules, with the classifier that was chosen, if any.
+
+    Args:
+        load: (model, longest output) → the model.
+
+    Raises:
+        ModelError: if the classifier was chosen and can't be had: nothing is judged without it then.
+    """
+    card = chosen()
+    return Guard(classifier=ModelClassifier(card, load(card.model, card.max_tokens)) if card is not None else None)
+
+
+def _file() -> Path:
+    return folders.settings() / "guard.json"
