@@ -210,6 +210,7 @@ set(MedFMLib_FILES
   "store/fetch.py"
   "store/files.py"
   "store/listing.py"
+  "store/told.py"
   "task.py"
   "tasks/__init__.py"
   "tasks/ask.py"

@@ -28,9 +28,5 @@ def issue_aside(task: Issue, progress: Progress, interpreter: str = "") -> list[
         MedFMError: in one sentence with the next step.
     """
     told = {key: str(value) if isinstance(value, Path) else value for key, value in asdict(task).items()}
-    found = child.run(CHILD, told, progress, _refuse, WORDS, dict(os.environ), interpreter)
+    found = child.run(CHILD, told, progress, child.heard(progress, InputError), WORDS, dict(os.environ), interpreter)
     return [Path(path) for path in found]
-
-
-def _refuse(line: dict) -> None:
-    raise InputError(line.get("error", "It could not be done; try again."))

@@ -39,11 +39,4 @@ def merge_adapter(model: str, adapter: str, target: Path, progress: Progress, in
 
 
 def _run(task: dict, progress: Progress, interpreter: str) -> str:
-    def on_line(line: dict) -> None:
-        if "error" in line:
-            raise ModelError(line["error"])
-        for name in ("stage", "fraction", "note"):
-            if name in line:
-                getattr(progress, name)(line[name])
-
-    return child.run(CHILD, task, progress, on_line, WORDS, dict(os.environ), interpreter)
+    return child.run(CHILD, task, progress, child.heard(progress, ModelError), WORDS, dict(os.environ), interpreter)

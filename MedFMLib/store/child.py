@@ -70,6 +70,23 @@ def run(
         _end(process)
 
 
+def heard(progress: Progress, failure: type[MedFMError]) -> Callable[[dict], None]:
+    """What to do with a line of `told.Told`: steps go to the progress.
+
+    Args:
+        failure: what an error is raised as.
+    """
+
+    def on_line(line: dict) -> None:
+        if "error" in line:
+            raise failure(line["error"])
+        for name in ("stage", "fraction", "note"):
+            if name in line:
+                getattr(progress, name)(line[name])
+
+    return on_line
+
+
 def _end(process: subprocess.Popen) -> None:
     try:
         process.stdin.close()  # the child ends then, also behind a launcher
