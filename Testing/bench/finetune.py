@@ -89,7 +89,7 @@ def large_model(folder: Path) -> Path:
     return folder
 
 
-def run(code: str, *arguments, threads: int = 2) -> dict:
+def run(code: str, *arguments, threads: int = 1) -> dict:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": str(threads)}
     command = [sys.executable, "-W", "ignore", "-c", code, *map(str, arguments)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)

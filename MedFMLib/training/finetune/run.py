@@ -7,6 +7,7 @@ RUN/best/            the best on held-out patients         RUN/adapter/       as
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -146,7 +147,7 @@ def _train(data: Path, run: Path, settings: Settings, progress: Progress, resume
     dataset.check()
     learn, check = chosen(dataset, "train", settings), chosen(dataset, "validation", settings, settings.most_validation)
     progress.stage("Loading the base")
-    before = estimate.resident_bytes()
+    before = _held_by_libraries()
     model = base.load(settings, progress)
     reader = inputs.Reader(model, dataset)
     reader.check(settings.kinds)
@@ -223,6 +224,18 @@ def _train(data: Path, run: Path, settings: Settings, progress: Progress, resume
     return _finish(made, peft, settings, run, watch, found, plan, steps)
 
 
+def _held_by_libraries() -> int:
+    """Bytes that this process holds when everything is imported that it will need; so much is no cost of the model."""
+    import peft  # noqa: F401
+    from transformers import AutoModelForImageTextToText, PaliGemmaForConditionalGeneration  # noqa: F401
+
+    from . import trainer  # noqa: F401
+
+    with contextlib.suppress(ImportError):
+        import bitsandbytes  # noqa: F401
+    return estimate.resident_bytes()
+
+
 def estimated(dataset: Dataset, settings: Settings, progress: Progress | None = None) -> dict[str, Any]:
     """What a training would take, verified by a dry run; nothing is written.
 
@@ -237,7 +250,7 @@ def estimated(dataset: Dataset, settings: Settings, progress: Progress | None = 
     transformers.utils.logging.set_verbosity_error()
     learn = chosen(dataset, "train", settings)
     progress.stage("Loading the base")
-    before = estimate.resident_bytes()
+    before = _held_by_libraries()
     model = base.load(settings, progress)
     reader = inputs.Reader(model, dataset)
     reader.check(settings.kinds)
