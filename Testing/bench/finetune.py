@@ -66,8 +66,8 @@ args = TrainingArguments(output_dir=run, per_device_train_batch_size=o["batch"],
     disable_tqdm=True, seed=0)
 began = time.perf_counter()
 Trainer(model=peft, args=args, train_dataset=lines, data_collator=collate, callbacks=[Clock()]).train()
-import resource
-print(json.dumps({"seconds": sorted(times), "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+peak = next(int(line.split()[1]) * 1024 for line in open("/proc/self/status") if line.startswith("VmHWM"))
+print(json.dumps({"seconds": sorted(times), "peak": peak,
                   "wall": time.perf_counter() - began}))
 """
 
