@@ -40,7 +40,7 @@ def finetune(
     schedule: Annotated[str, typer.Option(help="cosine or constant.")] = "cosine",
     compute: Annotated[str, typer.Option(help="auto, bf16 or fp32.")] = "auto",
     checkpointing: Annotated[bool, typer.Option(help="Compute activations twice, hold fewer.")] = False,
-    thrifty: Annotated[bool, typer.Option("--thrifty/--fast", help="Less memory on a CPU, or a little more speed.")] = True,
+    thrifty: Annotated[bool, typer.Option("--thrifty", help="On a CPU less memory, and less speed.")] = False,
     patience: Annotated[int, typer.Option(help="Evaluations without progress before it ends; 0: never.")] = 4,
     every: Annotated[int, typer.Option(help="Steps between evaluations, and between checkpoints.")] = 50,
     kinds: Kinds = None, categories: Categories = None, seed: Seed = 0, most: Most = 300,

@@ -118,7 +118,7 @@ def estimate_part(root: Path, data: Path, model: Path, steps: int) -> None:
     )  # quantizes, once and for all
     for precision, more in (("nf4", {}), ("nf4", {"checkpointing": True}), ("bf16", {})):
         options = {"precision": precision, "batch": 2, "accumulation": 1, "steps": steps, "epochs": 100, "compute": "fp32",
-                   "evaluate_every": 10**6, "save_every": 10**6, **more}  # fmt: skip
+                   "evaluate_every": 10**6, "save_every": 10**6, "thrifty": True, **more}  # fmt: skip
         found = run(OURS, model, data, root / f"run-{precision}-{len(more)}", json.dumps(options))
         off = found["plan"]["peak"] / found["peak"] - 1
         print(f"{steps} steps, {precision}{' checkpointed' if more else ''}: estimated peak {found['plan']['peak'] / 1e9:.3f} GB "
@@ -132,8 +132,8 @@ def throughput_part(root: Path, data: Path, model: Path, steps: int, rounds: int
     common = {"precision": "bf16", "batch": 2, "accumulation": 2, "steps": steps, "epochs": 100, "compute": "fp32",
               "evaluate_every": 10**6, "save_every": 10**6}  # fmt: skip
     ways = {
-        "ours": (OURS, common | {"thrifty": False}),
-        "ours, thrifty": (OURS, common),
+        "ours": (OURS, common),
+        "ours, thrifty": (OURS, common | {"thrifty": True}),
         "plain Trainer + PEFT": (PLAIN, common),
     }
     times: dict[str, list[float]] = {name: [] for name in ways}

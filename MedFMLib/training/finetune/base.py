@@ -49,8 +49,6 @@ def load(settings: Settings, progress: Progress):
             f"The layer {packed[0]} has a form through which nothing learns; choose bf16 or fp32, and report this."
         )
     _say_that_it_is_quantized(core)
-    if settings.thrifty:
-        give_memory_back()
     return model
 
 

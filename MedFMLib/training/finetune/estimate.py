@@ -22,6 +22,8 @@ from typing import Any
 from ...models.parts.memory import ROOM, gigabytes
 from .settings import TARGETS, Settings
 
+HOLES = 1.6
+"""Times as much glibc may hold as is used, if freed memory is not given back at once (docs/decisions/0011)."""
 LIBRARIES = 90_000_000
 """What torch and its kernels allocate when a model first learns (measured, Testing/bench/finetune.py)."""
 
@@ -214,9 +216,11 @@ def plan(core, settings: Settings, example: dict[str, Any], free: int, before: i
         else:
             half = tried.batch // 2
             tried = tried.with_(batch=half, accumulation=math.ceil(tried.accumulation * tried.batch / half))
+    if free and extra * HOLES > rest * ROOM:
+        tried = tried.with_(thrifty=True)
     fits = not free or extra <= rest * ROOM
-    changed = "" if tried == settings else (f" with batches of {tried.batch}, accumulation {tried.accumulation} and checkpointed "
-                                            "activations")  # fmt: skip
+    smaller = f" with batches of {tried.batch}, accumulation {tried.accumulation} and checkpointed activations"
+    changed = "" if tried.with_(thrifty=settings.thrifty) == settings else smaller
     listed = ", ".join(f"{name} {gigabytes(size)}" for name, size in asdict(found).items())
     if fits:
         says = (

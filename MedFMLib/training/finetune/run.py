@@ -156,6 +156,8 @@ def _train(data: Path, run: Path, settings: Settings, progress: Progress, resume
         raise ModelError(plan.says)
     progress.note(plan.says)
     settings = settings if resume else plan.settings
+    if settings.thrifty:
+        base.give_memory_back()
     steps = settings.total_steps(len(learn))
     peft = base.add_lora(model.model, settings)
     bf16 = base.compute_in_bfloat16(settings, peft)
@@ -258,6 +260,8 @@ def estimated(dataset: Dataset, settings: Settings, progress: Progress | None = 
     if not plan.fits:
         raise ModelError(plan.says)
     settings = plan.settings
+    if settings.thrifty:
+        base.give_memory_back()
     peft = base.add_lora(model.model, settings)
     bf16 = base.compute_in_bfloat16(settings, peft)
     some = inputs.collator(model.processor.tokenizer.pad_token_id or 0)(

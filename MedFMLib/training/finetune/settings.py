@@ -43,7 +43,7 @@ class Settings:
         compute: "auto" takes bf16 where the device multiplies it, never fp16, in which Gemma overflows.
         evaluate_every, save_every: steps. patience: evaluations without progress after which it ends; 0: never.
         most_validation: pairs of the validation split that are looked at each time.
-        thrifty: on a CPU, give freed memory back at once: up to a third less at its peak, about a tenth slower.
+        thrifty: on a CPU, give freed memory back at once: a third less at its peak, slower; chosen where memory is short.
         kinds: of `samples.KINDS` to learn. categories: kinds of question to learn, all if empty. seed: of everything.
     """
 
@@ -68,7 +68,7 @@ class Settings:
     save_every: int = 50
     patience: int = 4
     most_validation: int = 200
-    thrifty: bool = True
+    thrifty: bool = False
     kinds: tuple[str, ...] = ("text",)
     categories: tuple[str, ...] = ()
     seed: int = 0
