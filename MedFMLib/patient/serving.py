@@ -1,18 +1,21 @@
 """A patient's request on its way to the model and back: judged before, judged after, and nothing shown in between.
 
 Knows the policy, the glossary and requests; nothing of models. Words are held back until the whole answer was judged, and a
-question that may not be asked reaches no model. What can be answered from what was drawn and from the glossary reaches none
-either: what is in the picture, where something is, how the picture was made, what to ask the doctor.
+question that may not be asked reaches no model, neither by itself nor spread over several turns of a conversation. What can be
+answered from what was drawn and from the glossary reaches none either: what is in the picture, where something is, what a healthy
+one looks like, how the picture was made, what to ask the doctor.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from .. import registry
 from ..errors import InputError
-from ..findings import Answer, Boxes, Finding, Segmentation
+from ..findings import Answer, Comparison, Finding, Segmentation
 from ..guard import Guard, Verdict, VerdictLog
+from ..healthy import references
 from ..image import Image
 from ..request import PATIENT, Provenance, Request, Response
 from ..runner import Progress
@@ -20,6 +23,12 @@ from .glossary import Glossary, glossary
 
 TASKS = ("ask", "segment", "compare")
 """What a patient may ask for; a report is written for clinicians."""
+
+SHOWN = (Answer, Segmentation, Comparison)
+"""What a patient gets to see; numbers, boxes, and what is yet to be invented are for clinicians."""
+
+JOINED = 3
+"""Earlier questions that are read together with the next one, since a question can be cut into pieces."""
 
 Run = Callable[[Request, Progress], Response]
 
@@ -39,13 +48,14 @@ def run_for_patient(
         raise InputError(f"In patient mode there is no task '{request.task}', only {', '.join(TASKS)}; ask the staff.")
     guard, log = guard or Guard(), log or VerdictLog()
     if request.task == "ask":
-        verdict = guard.question(request.question, context=context_of(request.image))
+        request = replace(request, history=_fit(request.history, guard))
+        verdict = _asked(request, guard)
         log.add("question", verdict)
         if not verdict.allowed:
             progress.partial(verdict.text)
             return Response((_said(request.question, verdict),), Provenance("ask", request.model, title="the guard"))
     response = _known(request, progress, run, glossary()) or run(request, _Quiet(progress))
-    findings = tuple(_judged(finding, guard, log) for finding in response.findings if not isinstance(finding, Boxes))
+    findings = tuple(_judged(finding, guard, log) for finding in response.findings if isinstance(finding, SHOWN))
     for finding in findings:
         if isinstance(finding, Answer):
             progress.partial(finding.text)
@@ -59,6 +69,8 @@ def _known(request: Request, progress: Progress, run: Run, words: Glossary) -> R
         text = words.made.get(request.image.modality, words.made["other"])
     elif kind == "ask":
         text = " ".join([words.sentences["ask"], *words.ask])
+    elif kind == "healthy":
+        return _beside_healthy(request, progress, run, words)
     elif kind in ("shows", "where"):
         return _drawn(request, progress, run, words, name)
     else:
@@ -88,6 +100,36 @@ def _drawn(request: Request, progress: Progress, run: Run, words: Glossary, name
         text = words.sentences["not seen"].format(name=words.name(name))
     made = tuple(finding for finding in response.findings if isinstance(finding, Segmentation))
     return Response((Answer(request.question, text), *made), response.provenance)
+
+
+def _beside_healthy(request: Request, progress: Progress, run: Run, words: Glossary) -> Response:
+    """The picture beside a healthy one at the same level, or a sentence if none fits."""
+    try:
+        labels = registry.card(request.model).labels_for(request.image.modality)
+        found = request.references or references(request.image, labels)
+        request = replace(request, labels=(), prompts=(), references=found)
+        response = run(replace(request, task="compare", question="", history=()), _Quiet(progress))
+    except InputError:  # nothing fits, or the model draws nothing that the healthy one has
+        text = words.sentences["no healthy"]
+        return Response((Answer(request.question, text),), Provenance("ask", request.model, title="the glossary"))
+    shown = response.comparison
+    kind = "healthy computed" if shown.generated else "healthy average" if found[0].average else "healthy"
+    return Response((Answer(request.question, words.sentences[kind]), *response.findings), response.provenance)
+
+
+def _fit(history: Sequence[tuple[str, str]], guard: Guard) -> tuple[tuple[str, str], ...]:
+    """Earlier turns that a model may see: those whose question and answer both pass, so that none smuggles anything in."""
+    return tuple((q, a) for q, a in history if guard.question(q).allowed and guard.answer(q, a).allowed)
+
+
+def _asked(request: Request, guard: Guard) -> Verdict:
+    """The verdict on a question, by itself and as the end of those before it; the stricter one."""
+    context = context_of(request.image)
+    before = [question for question, _ in request.history[-JOINED:]]
+    alone = guard.question(request.question, context=context)
+    if not before or not alone.allowed:
+        return alone
+    return guard.question(" ".join([*before, request.question]), context=context)
 
 
 def context_of(image: Image) -> tuple[str, ...]:
