@@ -47,7 +47,7 @@ from MedFMPanel.following import Following  # noqa: E402
 from MedFMPanel.model_choice import ModelChoice, fill  # noqa: E402
 from MedFMPanel.packages import PackageNotice  # noqa: E402
 from MedFMPanel.parameters import Parameters  # noqa: E402
-from MedFMPanel.patient import PatientMode  # noqa: E402
+from MedFMPanel.patient import PatientMode, come_up_locked  # noqa: E402
 from MedFMPanel.report import ReportTools  # noqa: E402
 from MedFMPanel.results import Results, summary  # noqa: E402
 from MedFMPanel.session import Session, modality_of  # noqa: E402
@@ -73,6 +73,7 @@ class MedFM(ScriptedLoadableModule):
         about = _("Segment, ask about and report on medical images with a vision-language model on your own computer.")
         parent.helpText = f"{about} See the {page}.<br><br>{NOTICE}"
         parent.acknowledgementText = _("Built on 3D Slicer, PyTorch and Transformers.")
+        slicer.app.connect("startupCompleted()", come_up_locked)
 
 
 class MedFMWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):

@@ -8,8 +8,12 @@ from __future__ import annotations
 
 import qt
 import slicer
+from MedFMLib.scene.nodes import KIND, VOLUME_ROLE
 
 SHUT = "MedFMShut"
+OWN_LAYOUTS = 100
+"""Number from which layouts are of modules, such as that with the browser of all patients (vtkMRMLLayoutNode)."""
+
 TITLE = "MedFM"
 
 
@@ -42,9 +46,10 @@ class Kiosk:
         if window is not None:
             self._close_window(window)
         for other in qt.QApplication.topLevelWidgets():
-            if other.isVisible() and other.inherits("QDialog"):
+            if other.isVisible() and _is_window_of_its_own(other):
                 other.close()
         self._quiet_views(volume)
+        self._hide_others(volume)
         if self._filter is None:
             self._filter = Filter()
             slicer.app.installEventFilter(self._filter)
@@ -61,7 +66,12 @@ class Kiosk:
                 window.setProperty(SHUT, "")
         for controller in _controllers():
             _open(controller)
-        _annotate_slices(True)
+        if getattr(_annotations(), SHUT, False):
+            _annotate_slices(True)
+        for node in slicer.util.getNodesByClass("vtkMRMLDisplayNode"):
+            if node.GetAttribute(SHUT):
+                node.RemoveAttribute(SHUT)
+                node.SetVisibility(True)
 
     def stop(self) -> None:
         """Look at no more events."""
@@ -75,6 +85,7 @@ class Kiosk:
         window.setWindowTitle(TITLE)  # Slicer's own names the scene's file
         doors = [window.menuBar(), window.statusBar(), *window.findChildren("QToolBar")]
         doors += [dock for dock in window.findChildren("QDockWidget") if not dock.isAncestorOf(self._panel)]
+        doors += _beside(self._panel)
         for door in doors:
             _shut(door, not door.isHidden(), door.hide)
         for action in window.findChildren("QAction"):
@@ -84,9 +95,28 @@ class Kiosk:
         """One volume in the slice views, and no names: neither in the controllers above them nor in their corners."""
         if volume is not None:
             slicer.util.setSliceViewerLayers(background=volume, foreground=None, label=None)
+        layout = slicer.app.layoutManager()
+        if layout is not None and (layout.tableViewCount or layout.plotViewCount or layout.layout >= OWN_LAYOUTS):
+            layout.setLayout(slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpView)  # tables, and the list of all patients
         for controller in _controllers():
             _shut(controller, not controller.isHidden(), controller.hide)
-        _annotate_slices(False)
+        annotations = _annotations()
+        if annotations is not None and annotations.sliceViewAnnotationsEnabled:
+            setattr(annotations, SHUT, True)
+            _annotate_slices(False)
+
+    def _hide_others(self, volume) -> None:
+        """What somebody drew, marked or wrote into the views, and what belongs to other volumes; not what MedFM drew of this."""
+        if volume is None:
+            return
+        for node in slicer.util.getNodesByClass("vtkMRMLDisplayNode"):
+            shown = node.GetDisplayableNode()
+            if shown is None or shown.GetHideFromEditors():  # such as the slices that 3D views show
+                continue
+            ours = shown.GetAttribute(KIND) and shown.GetNodeReferenceID(VOLUME_ROLE) == volume.GetID()
+            if node.GetVisibility() and not ours and shown is not volume:
+                node.SetAttribute(SHUT, "1")
+                node.SetVisibility(False)
 
 
 class Filter(qt.QObject):
@@ -97,10 +127,10 @@ class Filter(qt.QObject):
         kind = event.type()
         if kind in (qt.QEvent.ContextMenu, qt.QEvent.Drop, qt.QEvent.DragEnter, qt.QEvent.Shortcut):
             return True
-        if kind == qt.QEvent.Close and watched.inherits("QMainWindow"):
+        if kind == qt.QEvent.Close and (watched.inherits("QMainWindow") or watched.inherits("QDockWidget")):
             event.ignore()
             return True
-        if kind in (qt.QEvent.MouseButtonPress, qt.QEvent.MouseButtonRelease):
+        if kind in (qt.QEvent.MouseButtonPress, qt.QEvent.MouseButtonRelease, qt.QEvent.MouseButtonDblClick):
             return event.button() == qt.Qt.RightButton
         if kind in (qt.QEvent.KeyPress, qt.QEvent.KeyRelease):
             function = _number(qt.Qt.Key_F1) <= _number(event.key()) <= _number(qt.Qt.Key_F35)
@@ -133,10 +163,31 @@ def _controllers() -> list:
     return [*slices, *(layout.threeDWidget(n).threeDController() for n in range(layout.threeDViewCount))]
 
 
-def _annotate_slices(on: bool) -> None:
-    """Slicer writes the patient's name and dates into the corners of slices; the module DataProbe does it."""
+def _is_window_of_its_own(other) -> bool:
+    """Dialogs, and windows such as the error log; not what opens and goes by itself, nor docks, which are hidden."""
+    passing = (qt.Qt.Popup, qt.Qt.ToolTip, qt.Qt.SplashScreen)
+    staying = other.inherits("QMainWindow") or other.inherits("QDockWidget")
+    return not staying and _number(other.windowType()) not in map(_number, passing)
+
+
+def _beside(panel) -> list:
+    """Widgets around the panel in its dock: help with links, developers' buttons, the data probe with names of volumes."""
+    found, inner = [], panel
+    while (outer := inner.parentWidget()) is not None and not inner.inherits("QDockWidget"):
+        if not outer.inherits("QMainWindow") and not outer.inherits("QAbstractScrollArea"):  # scroll bars stay
+            found += [w for w in outer.children() if w.isWidgetType() and w is not panel and not w.isAncestorOf(panel)]
+        inner = outer
+    return found
+
+
+def _annotations():
+    """What writes the patient's name and dates into the corners of slices, or None; the module DataProbe does it."""
     probe = getattr(slicer.modules, "DataProbeInstance", None)
-    annotations = getattr(getattr(probe, "infoWidget", None), "sliceAnnotations", None)
+    return getattr(getattr(probe, "infoWidget", None), "sliceAnnotations", None)
+
+
+def _annotate_slices(on: bool) -> None:
+    annotations = _annotations()
     if annotations is not None:
         annotations.sliceViewAnnotationsEnabled = on
         annotations.updateSliceViewFromGUI()

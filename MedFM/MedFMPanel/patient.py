@@ -32,6 +32,12 @@ QUESTIONS = (
 WELCOME = "Ask what you see in your pictures. What they mean for you, your radiologist will tell you."
 
 
+def come_up_locked() -> None:
+    """After Slicer has started: a patient who found a way to restart it finds the same window again, without any volume."""
+    if PatientLock().on and slicer.util.mainWindow() is not None:
+        slicer.util.selectModule("MedFM")
+
+
 class PatientMode:
     """The mode as the panel shows it.
 

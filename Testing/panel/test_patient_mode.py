@@ -247,6 +247,110 @@ def test_another_module_comes_back_to_ours(handed_over, host):
     assert handed_over.patient.on
 
 
+def test_a_restart_comes_up_locked(lock, panel, host, monkeypatch):
+    import slicer
+
+    chosen = []
+    monkeypatch.setattr(slicer.util, "selectModule", chosen.append)
+    host.app.startupCompleted.emit()
+    assert not chosen
+    lock.choose_pin(PIN)
+    lock.enter()
+    host.app.startupCompleted.emit()
+    assert set(chosen) == {"MedFM"}  # once for each time the module was loaded
+    lock.leave(PIN)
+
+
+# -- what else a real Slicer shows ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def furnished(host, panel, lock):
+    """What a real Slicer has around a module's panel: help with links, the developers' part, the data probe; and its error log."""
+    import qt
+
+    panel.patient.lock = lock
+    log = qt.QWidget()
+    log.setWindowTitle("Error log")
+    log.show()
+    around = [qt.QPushButton("Reload"), qt.QLabel(f"F: {NAME}")]
+    panel.layout.insertWidget(0, around[0])
+    panel.layout.addWidget(around[1])
+    for widget in around:
+        widget.show()
+    host.process_events()
+    assert log.isVisible() and all(widget.isVisible() for widget in around)
+    yield log, around
+    for widget in (log, *around):
+        widget.hide()
+        widget.deleteLater()
+
+
+def test_what_stands_around_the_panel_goes_and_comes_back(furnished, handed_over, host):
+    log, around = furnished
+    assert not log.isVisible() and not any(widget.isVisible() for widget in around)
+    assert "MILLER" not in texts(host.main_window)
+    handed_over.ui.pinEdit.text = PIN
+    handed_over.ui.leavePatientButton.click()
+    assert all(widget.isVisible() for widget in around)
+
+
+def test_the_panels_own_dock_does_not_close(handed_over, host):
+    (dock,) = [d for d in host.main_window.findChildren("QDockWidget") if d.isAncestorOf(handed_over.uiWidget)]
+    dock.close()
+    host.process_events()
+    assert dock.isVisible() and handed_over.uiWidget.isVisible()
+
+
+def test_what_clinicians_marked_or_drew_is_not_in_the_views_for_a_patient(lock, panel, add_volume, host):
+    import slicer
+
+    add_volume(NAME)
+    marks = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode", "metastasis?")
+    hidden = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode", "was hidden before")
+    for node, on in ((marks, True), (hidden, False)):
+        node.CreateDefaultDisplayNodes()
+        node.GetDisplayNode().SetVisibility(on)
+    panel.patient.lock = lock
+    lock.choose_pin(PIN)
+    panel.patient.enter()
+    assert not marks.GetDisplayNode().GetVisibility()
+    panel.ui.pinEdit.text = PIN
+    panel.ui.leavePatientButton.click()
+    assert marks.GetDisplayNode().GetVisibility() and not hidden.GetDisplayNode().GetVisibility()
+
+
+class Corners:
+    """Slicer's annotations in the corners of slices."""
+
+    def __init__(self, on):
+        self.sliceViewAnnotationsEnabled = on
+
+    def updateSliceViewFromGUI(self):
+        pass
+
+
+@pytest.mark.parametrize("on", [True, False])
+def test_corners_are_empty_for_a_patient_and_then_as_they_were(lock, panel, add_volume, monkeypatch, on):
+    import types
+
+    import slicer
+
+    corners = Corners(on)
+    probe = types.SimpleNamespace(infoWidget=types.SimpleNamespace(sliceAnnotations=corners))
+    monkeypatch.setattr(slicer.modules, "DataProbeInstance", probe, raising=False)
+    panel.initialize()
+    assert corners.sliceViewAnnotationsEnabled is on
+    add_volume(NAME)
+    panel.patient.lock = lock
+    lock.choose_pin(PIN)
+    panel.patient.enter()
+    assert not corners.sliceViewAnnotationsEnabled
+    panel.ui.pinEdit.text = PIN
+    panel.ui.leavePatientButton.click()
+    assert corners.sliceViewAnnotationsEnabled is on
+
+
 def test_nothing_about_the_patient_is_in_files(handed_over, lock, tmp_path):
     written = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert lock.file in written
