@@ -349,6 +349,7 @@ def report(
     indication: Annotated[str, typer.Option(help="Why the image was made; what a DICOM header says of it if left out.")] = "",
     comparison: Annotated[str, typer.Option(help="Earlier images, in words.")] = "",
     for_patient: Annotated[bool, typer.Option("--patient", help="Also NAME.patient.html, in plain words.")] = False,
+    beside: cli_healthy.Beside = False, reference: cli_healthy.Case = "", question: cli_trust.Explained = "",
 ) -> None:  # fmt: skip
     """Draft a report: NAME.report.html and .txt, NAME.seg.nrrd, and NAME.medfm-report to change and sign (`medfm sign`)."""
     from .files import output_name, write_segmentation, write_text
@@ -360,10 +361,12 @@ def report(
         from .exports import read_source, write_dicom
 
         source = read_source(image, series=series, frame=None if frame < 0 else frame)
+    volume = _read(image, modality, frame, series)
+    found = cli_healthy.find(volume, labels or (), "", reference, None) if beside or reference else ()
     request = Request(
-        "report", _read(image, modality, frame, series), labels=tuple(labels or ()), refine=refine, model=model,
+        "report", volume, labels=tuple(labels or ()), refine=refine, model=model,
         adapter=adapter, precision=precision, slices=SliceChoice(plane, first, last, step), template=template,
-        indication=indication, comparison=comparison,
+        indication=indication, comparison=comparison, references=found, question=question,
     )  # fmt: skip
     response, _ = _run(request, as_json, server=server)
     name = output_name(image)

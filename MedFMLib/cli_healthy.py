@@ -21,6 +21,10 @@ out = Console()
 Case = Annotated[str, typer.Option("--reference", help="A healthy case by its id; the one that fits best if left out.")]
 Sequence = Annotated[str, typer.Option(help="Of an MR image: T1, T2, FLAIR, …; read from its name if left out.")]
 
+Beside = Annotated[
+    bool, typer.Option("--compare", help="Compare with the healthy case that fits best (or --reference).")
+]
+
 
 def open_library(folder: Path | None):
     """The library in a folder, or the person's own."""

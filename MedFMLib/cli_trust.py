@@ -36,6 +36,9 @@ SaliencyFile = Annotated[
 Method = Annotated[
     str, typer.Option(help="attention (one look), or occlusion (about 64 looks a slice: hides part after part).")
 ]
+Explained = Annotated[
+    str, typer.Option("--question", help="Answer it in the report, with what the answer rests on among the key images.")
+]
 VOLUMES, PICTURE = (".nii", ".nii.gz", ".nrrd", ".mha"), ".png"
 
 

@@ -310,7 +310,7 @@ class KeyImage:
         caption: plain words.
         slice: which slice it is.
         png: the windowed slice.
-        overlay_png: the same with the segments drawn over it.
+        overlay_png: the same with the segments drawn over it; b"" for a picture that has all in one.
     """
 
     caption: str

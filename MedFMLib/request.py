@@ -104,14 +104,15 @@ class Request:
         task: name of a task, e.g. "segment", "ask", "report".
         image: the volume.
         labels: structures to segment; empty means all that the model knows for the modality.
-        question: for "ask".
+        question: for "ask" and "explain"; of a report: one that it answers, with what the answer rests on.
         history: earlier (question, answer) pairs of the conversation.
         prompts: what a person pointed at.
         slices: which slices to look at.
         refine: fit segment borders to the image in plane.
         trust: how far an answer is looked into.
         measurements: what is already measured of this image; answers are held against it.
-        references: for "compare": the healthy case that is shown, then those that are only counted.
+        references: for "compare", and for a report that compares: the healthy case that is shown, then those that are
+            only counted.
         method: for "explain": "attention" or "occlusion".
         max_tokens: longest answer.
         template: of a report, its id; "" for the one that suits the image.

@@ -149,7 +149,7 @@ class Parameters:
             task=task,
             image=image,
             labels=labels,
-            question=self.question,
+            question="" if task == "report" else self.question,  # what stands in the box belongs to another tab
             history=history,
             prompts=prompts,
             slices=SliceChoice(self.plane, self.firstSlice, self.lastSlice, self.sliceStep),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from datetime import date
 
@@ -10,7 +9,7 @@ from .. import resources
 from ..errors import InputError
 from ..findings import Answer, Report
 from ..guard import Guard
-from ..reports.page import data, hex_color, script_hash, template
+from ..reports.page import as_json, data, hex_color, script_hash, template
 from ..request import Response
 from ..view import EDGE_LETTERS
 from .checking import Checked, check
@@ -97,7 +96,7 @@ def _page(report: Report, words: Glossary, lines, intro: str, language: str, mad
         stack=[{"name": str(s.slice), "jpeg": data(s.jpeg), "labels": data(s.labels_png)} for s in report.stack],
         start=len(report.stack) // 2,
         edges=EDGE_LETTERS[report.stack[0].slice.plane] if report.stack else (),
-        legend=json.dumps([[names[n], list(colors[n])] for n in names]),
+        legend=as_json([[names[n], list(colors[n])] for n in names]),
         script=script,
         script_hash=script_hash(script),
     )

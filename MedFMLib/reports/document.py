@@ -96,8 +96,9 @@ def _sections(m: Material, template: Template, request: Request) -> tuple[Sectio
     if m.answers:
         made["Questions and answers"] = words.questions(m.answers)
     ordered: list[Section] = []
+    before = "Impression" if "Impression" in template.sections else "Limitations"  # which no template leaves out
     for title in template.sections:
-        if title == "Impression":
+        if title == before:
             ordered += m.extra
         ordered += [made[title]] if title in made else []
     return tuple(ordered)

@@ -56,14 +56,14 @@ def page(report: Report) -> str:
                 "caption": k.caption,
                 "plain": data(k.png),
                 "overlay": data(k.overlay_png),
-                "id": figure_of(k.slice),
+                "id": figure_of(k.slice) if first else "",
             }
-            for k in report.key_images
+            for k, first in zip(report.key_images, _first_of_each(report), strict=True)
         ],
         stack=[{"name": str(s.slice), "jpeg": data(s.jpeg), "labels": data(s.labels_png)} for s in report.stack],
         start=len(report.stack) // 2,
         edges=EDGE_LETTERS[report.stack[0].slice.plane] if report.stack else (),
-        legend=json.dumps([[label, [round(255 * c) for c in color]] for label, color in report.colors.items()]),
+        legend=as_json([[label, [round(255 * c) for c in color]] for label, color in report.colors.items()]),
         colors={label: hex_color(color) for label, color in report.colors.items()},
         script=script,
         script_hash=script_hash(script),
@@ -93,6 +93,11 @@ def script_hash(script: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
 
 
+def as_json(value) -> str:
+    """JSON that may stand in a page's script element, whatever names are in it."""
+    return json.dumps(value).replace("<", "\\u003c")
+
+
 def data(content: bytes) -> str:
     """Bytes for a data: address."""
     return base64.b64encode(content).decode()
@@ -106,6 +111,12 @@ def figure_of(where: SliceReference) -> str:
 def hex_color(color) -> str:
     """Red, green, blue in 0…1 as #rrggbb."""
     return "#" + "".join(f"{round(255 * c):02x}" for c in color)
+
+
+def _first_of_each(report: Report) -> list[bool]:
+    """For each key image: is it the first of its slice? That one has the slice's name; an id may stand in a page only once."""
+    seen: set[str] = set()
+    return [not (figure in seen or seen.add(figure)) for figure in (figure_of(k.slice) for k in report.key_images)]
 
 
 def _nearest(report: Report, link: Link) -> int:

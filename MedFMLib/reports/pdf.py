@@ -129,15 +129,16 @@ def _table(measurements, text, small, table, style, colors, width) -> list:
 
 
 def _pictures(pictures: Sequence[KeyImage], text, small, heading, table, mm) -> list:
-    """Each key image without and with its overlay, side by side, caption below."""
+    """Each key image without and with its overlay, side by side, or alone if it has none; caption below."""
     from reportlab.platypus import Image, KeepTogether
 
     story = []
     for number, picture in enumerate(pictures):
         pair = []
-        for png in (picture.png, picture.overlay_png):
+        pngs = list(filter(None, (picture.png, picture.overlay_png)))
+        for png in pngs:
             image = Image(io.BytesIO(png))
-            scale = PICTURE_MM * mm / max(image.imageWidth, image.imageHeight)
+            scale = min(2 * PICTURE_MM / len(pngs) * mm / image.imageWidth, PICTURE_MM * mm / image.imageHeight)
             image.drawWidth, image.drawHeight = image.imageWidth * scale, image.imageHeight * scale
             pair.append(image)
         block = [table([pair]), text(picture.caption, small)]

@@ -49,6 +49,11 @@ class Template:
     impression: str
     not_assessed: str
 
+    def covers(self, label: str) -> bool:
+        """Does it say where this structure stands? One without groups takes all."""
+        names = [name for _, group in self.groups for name in group]
+        return not names or split_side(label)[1] in names
+
     def grouped(self, labels: Iterable[str]) -> list[tuple[str, list[str]]]:
         """[(heading, labels)] in the template's order, "" as the heading of those in no group; empty groups are left out."""
         left = list(dict.fromkeys(labels))

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from .. import NOTICE
-from ..findings import Answer, Link, Measurement, Section, Segmentation, SliceReference
+from ..findings import Answer, Comparison, KeyImage, Link, Measurement, Section, Segmentation, SliceReference
 from ..geometry import Geometry
+from ..healthy.section import section
 from ..image import Image
 from ..measure import plain
 from ..model import ModelCard
@@ -149,6 +150,20 @@ def questions(answers: Sequence[Answer]) -> Section:
     lines = tuple(f"Q: {a.question} — A: {a.text}" for a in answers)
     links = tuple(Link("", a.evidence[len(a.evidence) // 2]) if a.evidence else None for a in answers)
     return Section("Questions and answers", lines, links)
+
+
+def comparison(made: Comparison) -> Section:
+    """How the image differs from a healthy case, in words."""
+    return Section("Comparison with healthy", section(made).paragraphs)
+
+
+def beside(made: Comparison) -> list[KeyImage]:
+    """The image beside the healthy case at the same level, as pictures without an overlay of their own."""
+    captions = [caption for caption, _ in section(made).pictures]
+    return [
+        KeyImage(caption[0].upper() + caption[1:], pair.slice, pair.png, b"")
+        for caption, pair in zip(captions, made.pairs, strict=True)
+    ]
 
 
 def limitations(card: ModelCard, provenance: Provenance, template: Template) -> tuple[str, ...]:

@@ -5,12 +5,13 @@ Knows the ability `Segments`, never an architecture, and no folder: the referenc
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from ..errors import InputError
-from ..findings import Comparison, Finding, MatchedSlice, Segmentation, SliceReference
+from ..findings import Comparison, Finding, MatchedSlice, Measurement, Segmentation, SliceReference
 from ..healthy import levels
 from ..healthy.differences import LEAST, differences
 from ..healthy.pictures import burned, side_by_side
@@ -34,8 +35,7 @@ class CompareTask:
 
     def check(self, request: Request, card: ModelCard) -> None:
         """See `Task.check`."""
-        if not request.references or request.references[0].image is None or request.references[0].segmentation is None:
-            raise InputError("There is no healthy case to compare with; choose or add one (`medfm healthy list`).")
+        check_references(request)
         choose_slices(request.image.geometry, request.slices)
         if not self._labels(request, card):
             shown = request.references[0]
@@ -46,31 +46,10 @@ class CompareTask:
 
     def run(self, request: Request, work: Work) -> tuple[Finding, ...]:
         """See `Task.run`."""
-        image, shown = request.image, request.references[0]
         findings = work.run_task("segment", replace(request, labels=self._labels(request, work.card), prompts=()))
         segmentation = next(f for f in findings if isinstance(f, Segmentation))
-        work.progress.stage("Finding the same level")
-        measurements = measure_fully(segmentation, image)
-        plane, numbers = choose_slices(image.geometry, request.slices)
-        level = levels.find(segmentation, shown.segmentation, plane)
-        pairs = tuple(self._pairs(request, segmentation, shown, level, plane, numbers))
-        for_patient = request.audience == PATIENT  # who sees the pictures, and gets no numbers that look like odds
-        found = () if for_patient else tuple(differences(measurements, request.references, image.modality))
-        notes = list(self._notes(request.references, level, plane, found))
-        for note in notes:
-            work.note(note)
-        comparison = Comparison(
-            shown.id,
-            shown.title,
-            shown.generated,
-            burned(shown.image) if shown.generated else shown.image,
-            levels.placement(level, segmentation, shown.segmentation, plane),
-            pairs,
-            found,
-            level.landmarks,
-            tuple(notes),
-        )
-        return (comparison, segmentation, *measurements)
+        measurements = measure_fully(segmentation, request.image)
+        return (compared(request, work, segmentation, measurements), segmentation, *measurements)
 
     def _labels(self, request: Request, card: ModelCard) -> tuple[str, ...]:
         """Structures that are asked for (all by default) and that the reference has."""
@@ -78,30 +57,63 @@ class CompareTask:
         mine = labels_for(request, card) or tuple(theirs)
         return tuple(label for label in mine if label in theirs)
 
-    def _pairs(self, request: Request, segmentation: Segmentation, shown: Reference, level, plane: str, numbers):
-        """Slices that show the structures well, and the reference's at the same level."""
-        image, other = request.image, shown.image.geometry
-        within = [p for p in choose_slices_to_show(segmentation, plane, PAIRS) if numbers[0] <= p[0] <= numbers[-1]]
-        for number, labels in within or [(numbers[len(numbers) // 2], ())]:
-            matched = levels.number_at(other, plane, level(levels.place_of(image.geometry, plane, number)))
-            segments = [s for s in segmentation.segments if s.label in labels]
-            theirs = [s for s in shown.segmentation.segments if s.label in labels]
-            png = side_by_side(
-                image, number, segments, shown.image, matched, theirs, plane, shown.generated, shown.average
-            )
-            yield MatchedSlice(_at(image.geometry, plane, number), _at(other, plane, matched), png)
 
-    def _notes(self, references, level, plane: str, found):
-        shown = references[0]
-        if shown.generated:
-            yield f"“{shown.title}” was computed, nobody was scanned; its sizes mean nothing and are not compared."
-        elif shown.average:
-            yield f"“{shown.title}” is an average of many people: its sizes are nobody's and are not compared."
-        if not level.landmarks:
-            yield f"No structure is in common, so the {plane} level was matched by the share of the way through the image."
-        most = max((d.n for d in found), default=0)
-        if found and most < LEAST:
-            yield f"{most} reference{'s' * (most > 1)}: too few to say what is usual; add at least {LEAST}."
+def check_references(request: Request) -> None:
+    """Raises `InputError` if there is no healthy case to show."""
+    if not request.references or request.references[0].image is None or request.references[0].segmentation is None:
+        raise InputError("There is no healthy case to compare with; choose or add one (`medfm healthy list`).")
+
+
+def compared(
+    request: Request, work: Work, segmentation: Segmentation, measurements: Sequence[Measurement]
+) -> Comparison:
+    """What was drawn and measured beside the request's first reference, at the same level."""
+    image, shown = request.image, request.references[0]
+    work.progress.stage("Finding the same level")
+    plane, numbers = choose_slices(image.geometry, request.slices)
+    level = levels.find(segmentation, shown.segmentation, plane)
+    pairs = tuple(_pairs(request, segmentation, shown, level, plane, numbers))
+    for_patient = request.audience == PATIENT  # who sees the pictures, and gets no numbers that look like odds
+    found = () if for_patient else tuple(differences(measurements, request.references, image.modality))
+    notes = list(_notes(request.references, level, plane, found))
+    for note in notes:
+        work.note(note)
+    return Comparison(
+        shown.id,
+        shown.title,
+        shown.generated,
+        burned(shown.image) if shown.generated else shown.image,
+        levels.placement(level, segmentation, shown.segmentation, plane),
+        pairs,
+        found,
+        level.landmarks,
+        tuple(notes),
+    )
+
+
+def _pairs(request: Request, segmentation: Segmentation, shown: Reference, level, plane: str, numbers):
+    """Slices that show the structures well, and the reference's at the same level."""
+    image, other = request.image, shown.image.geometry
+    within = [p for p in choose_slices_to_show(segmentation, plane, PAIRS) if numbers[0] <= p[0] <= numbers[-1]]
+    for number, labels in within or [(numbers[len(numbers) // 2], ())]:
+        matched = levels.number_at(other, plane, level(levels.place_of(image.geometry, plane, number)))
+        segments = [s for s in segmentation.segments if s.label in labels]
+        theirs = [s for s in shown.segmentation.segments if s.label in labels]
+        png = side_by_side(image, number, segments, shown.image, matched, theirs, plane, shown.generated, shown.average)
+        yield MatchedSlice(_at(image.geometry, plane, number), _at(other, plane, matched), png)
+
+
+def _notes(references, level, plane: str, found):
+    shown = references[0]
+    if shown.generated:
+        yield f"“{shown.title}” was computed, nobody was scanned; its sizes mean nothing and are not compared."
+    elif shown.average:
+        yield f"“{shown.title}” is an average of many people: its sizes are nobody's and are not compared."
+    if not level.landmarks:
+        yield f"No structure is in common, so the {plane} level was matched by the share of the way through the image."
+    most = max((d.n for d in found), default=0)
+    if found and most < LEAST:
+        yield f"{most} reference{'s' * (most > 1)}: too few to say what is usual; add at least {LEAST}."
 
 
 def _at(geometry, plane: str, number: int) -> SliceReference:

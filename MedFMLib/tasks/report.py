@@ -1,15 +1,21 @@
-"""A draft report: segment, measure, let the model describe, choose key images. Knows abilities only."""
+"""A draft report: segment, measure, let the model describe, choose key images. Knows abilities only.
+
+With references it also compares with healthy; with a question, the answer is in it, and what that rests on among the key images.
+"""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
 from .. import wire
-from ..findings import Answer, Finding, Measurement, Segmentation
+from ..errors import InputError
+from ..findings import Answer, Finding, Measurement, Saliency, Segmentation
 from ..measure import measure_fully
 from ..model import ModelCard
+from ..reports import words
 from ..reports.document import Material, make_report
 from ..reports.pictures import choose_slices_to_show, key_image
+from ..reports.saliency import saliency_images
 from ..reports.stack import make_stack
 from ..reports.templates import choose_template
 from ..request import Request, Response
@@ -17,6 +23,7 @@ from ..slices import choose_slices
 from ..statements import check, fill
 from ..task import Work, reference
 from ..view import make_view, window_for
+from .compare import check_references, compared
 from .segment import labels_for
 
 
@@ -31,6 +38,12 @@ class ReportTask:
         choose_slices(request.image.geometry, request.slices)
         labels_for(request, card)
         choose_template(request.template, request.image.modality, ())
+        if request.references:
+            check_references(request)
+        if request.question.strip() and "explains" not in card.abilities:
+            raise InputError(
+                f"{card.title} can't show what an answer rests on; leave the question out, or choose another model."
+            )
 
     def run(self, request: Request, work: Work) -> tuple[Finding, ...]:
         """See `Task.run`."""
@@ -39,7 +52,10 @@ class ReportTask:
         segmentation = next(f for f in findings if isinstance(f, Segmentation))
         measurements = list(measure_fully(segmentation, image))
         found = {s.label for s in segmentation.segments}
+        template = choose_template(request.template, image.modality, sorted(found))
         missing = [label for label in labels_for(request, work.card) if label not in found]
+        if not request.labels:  # nobody looks for a liver in the head
+            missing = [label for label in missing if template.covers(label)]
 
         work.progress.stage("Describing the image")
         plane, _ = choose_slices(image.geometry, request.slices)
@@ -49,6 +65,8 @@ class ReportTask:
         said = work.model.write([middle], kind="describe", max_tokens=request.max_tokens, watch=work.watch())
         description = supported(said, measurements, work, (str(reference(middle)),))
         answers = [Answer(q, a) for q, a in request.history]
+        explained = work.run_task("explain", request) if request.question.strip() else ()
+        answers += [finding for finding in explained if isinstance(finding, Answer)]
         if description:
             answers_seen = (Answer("Describe this image.", description, (reference(middle),)),)
         else:
@@ -59,16 +77,24 @@ class ReportTask:
         for number, labels in shown:
             segments = [s for s in segmentation.segments if s.label in labels]
             pictures.append(key_image(image, plane, number, segments))
+        for finding in explained:
+            if isinstance(finding, Saliency):
+                pictures += saliency_images(image, finding)
+        comparison = compared(request, work, segmentation, measurements) if request.references else None
+        extra = ()
+        if comparison is not None:
+            extra = (words.comparison(comparison),)
+            pictures += words.beside(comparison)
         stack = make_stack(image, segmentation, plane, [number for number, _ in shown])
         material = Material(
             image, work.card, segmentation, measurements, missing, answers, pictures, work.provenance(), plane,
-            description, reference(middle), stack,
+            description, reference(middle), stack, extra,
         )  # fmt: skip
-        template = choose_template(request.template, image.modality, sorted(found))
         report = make_report(material, template, request)
+        beside = () if comparison is None else (comparison,)
         whole = wire.dumps(Response((report, segmentation, *measurements), work.provenance()))
         report = replace(report, kept=whole)
-        return (report, segmentation, *measurements, *answers_seen)
+        return (report, segmentation, *measurements, *beside, *answers_seen)
 
 
 def supported(text: str, measurements: list[Measurement], work: Work, allowed: tuple[str, ...] = ()) -> str:

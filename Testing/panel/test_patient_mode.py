@@ -266,7 +266,7 @@ def test_a_restart_comes_up_locked(lock, panel, host, monkeypatch):
 
 @pytest.fixture
 def furnished(host, panel, lock):
-    """What a real Slicer has around a module's panel: help with links, the developers' part, the data probe; and its error log."""
+    """What a real Slicer has around a panel: help with links, developers' buttons, the data probe; and its error log."""
     import qt
 
     panel.patient.lock = lock

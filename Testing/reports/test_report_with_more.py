@@ -1,0 +1,124 @@
+"""A report beside a healthy case, and with what an answer rests on; and what it does not say."""
+
+import base64
+import io
+import re
+
+import pytest
+from healthy.test_compare import person
+from phantoms import torso
+from scripted_model import ScriptedModel, engine
+from tasks.test_trust_and_explain import Explaining
+
+from MedFMLib import wire
+from MedFMLib.errors import InputError
+from MedFMLib.findings import KeyImage, SliceReference
+from MedFMLib.healthy import Library, references
+from MedFMLib.reports.document import rendered
+from MedFMLib.reports.page import as_json
+from MedFMLib.reports.pdf import as_pdf
+from MedFMLib.reports.templates import choose_template
+from MedFMLib.request import Request
+
+
+@pytest.fixture
+def beside(tmp_path, monkeypatch):
+    """(a report's response beside three healthy cases, its request)."""
+    library = Library(tmp_path / "healthy")
+    for title in ("one", "two", "three"):
+        library.add(*torso(), title)
+    image, masks = person()
+    found = references(image, cases=[(library, entry) for entry in library.entries()])
+    request = Request("report", image, references=found)
+    model = ScriptedModel(masks, image.geometry, {"describe": "an axial CT"})
+    return wire.loads(wire.dumps(engine(model, monkeypatch).run(request))), request
+
+
+def test_a_report_beside_healthy_says_and_shows_it_before_the_impression(beside):
+    response, _ = beside
+    report, comparison = response.report, response.comparison
+    titles = [section.title for section in report.sections]
+    assert titles.index("Comparison with healthy") == titles.index("Impression") - 1
+    words = report.section("Comparison with healthy").paragraphs
+    assert words[0].startswith("Compared with: one.") and len(words) >= 1 + len(comparison.differences) > 1
+    shown = [k for k in report.key_images if not k.overlay_png]
+    assert [k.png for k in shown] == [pair.png for pair in comparison.pairs]
+    assert all(base64.b64encode(k.png).decode() in report.html for k in shown)
+    assert "COMPARISON WITH HEALTHY" in report.text
+
+
+def test_every_id_of_the_page_stands_once_and_every_link_leads_somewhere(beside):
+    html = beside[0].report.html
+    ids = re.findall(r'\bid="([^"]+)"', html)
+    assert len(ids) == len(set(ids))
+    assert set(re.findall(r'href="#([^"]+)"', html)) <= set(ids)
+    assert 'src="data:image/png;base64,"' not in html
+
+
+def test_the_pdf_shows_pairs_in_one_picture(beside):
+    response, _ = beside
+    pypdf = pytest.importorskip("pypdf")
+    pages = pypdf.PdfReader(io.BytesIO(as_pdf(response.report, response.measurements))).pages
+    text = " ".join(" ".join(page.extract_text() for page in pages).split())
+    assert "Comparison with healthy" in text and "beside" in text
+
+
+def test_a_template_without_impression_shows_the_comparison_too(beside, monkeypatch):
+    from dataclasses import replace
+
+    from MedFMLib.tasks import report as task
+
+    _, request = beside
+    short = replace(choose_template("general", "CT", ()), sections=("Findings", "Limitations", "Provenance"))
+    monkeypatch.setattr(task, "choose_template", lambda *_: short)
+    _, masks = person()
+    model = ScriptedModel(masks, request.image.geometry, {"describe": "an axial CT"})
+    titles = [s.title for s in engine(model, monkeypatch).run(request).report.sections]
+    assert titles == ["Findings", "Comparison with healthy", "Limitations", "Provenance"]
+
+
+def test_a_reference_without_pictures_is_refused_before_anything_is_drawn(beside, monkeypatch):
+    from dataclasses import replace
+
+    _, request = beside
+    request = replace(request, references=request.references[1:])
+    with pytest.raises(InputError, match="no healthy case to compare with"):
+        engine(ScriptedModel({}, request.image.geometry), monkeypatch).run(request)
+
+
+def test_a_question_is_answered_in_the_report_with_what_the_answer_rests_on(monkeypatch):
+    image, masks = person()
+    model = Explaining(masks, image.geometry, {"describe": "an axial CT"})
+    able = ("writes", "segments", "explains")
+    response = engine(model, monkeypatch, abilities=able).run(Request("report", image, question="Which organs?"))
+    assert any(
+        line.startswith("Q: Which organs? — A: ")
+        for line in response.report.section("Questions and answers").paragraphs
+    )
+    assert any("rests on" in k.caption and k.overlay_png for k in response.report.key_images)
+    assert "does not prove" in response.report.text
+
+
+def test_a_question_needs_a_model_that_can_show_what_it_looked_at(monkeypatch):
+    image, masks = person()
+    with pytest.raises(InputError, match="can't show what an answer rests on"):
+        engine(ScriptedModel(masks, image.geometry), monkeypatch).run(Request("report", image, question="Which?"))
+
+
+def test_nobody_looks_for_organs_that_the_template_does_not_know():
+    brain = choose_template("brain-mr", "MR", ())
+    assert brain.covers("left thalamus") and not brain.covers("liver")
+    assert choose_template("general", "MR", ()).covers("liver")
+
+
+def test_a_structures_name_cannot_end_the_pages_script():
+    assert "</script" not in as_json([["</script><meta http-equiv=refresh>", [0, 0, 0]]])
+
+
+def test_a_picture_that_has_all_in_one_is_not_doubled(response):
+    from dataclasses import replace
+
+    picture = response.report.key_images[0]
+    alone = KeyImage("Both", SliceReference("coronal", 3, (0.0, 0.0, 0.0)), picture.png, b"")
+    report = rendered(replace(response.report, key_images=(alone,)))
+    assert report.html.count(base64.b64encode(picture.png).decode()) == 1 and 'alt="Both"' in report.html
