@@ -56,11 +56,4 @@ def train(data: Path, run: Path, settings: Settings, progress: Progress, *, name
 
 
 def _run(task: dict, progress: Progress, interpreter: str):
-    def on_line(line: dict) -> None:
-        if "error" in line:
-            raise ModelError(line["error"])
-        for name in ("stage", "fraction", "note"):
-            if name in line:
-                getattr(progress, name)(line[name])
-
-    return child.run(CHILD, task, progress, on_line, WORDS, dict(os.environ), interpreter)
+    return child.run(CHILD, task, progress, child.heard(progress, ModelError), WORDS, dict(os.environ), interpreter)

@@ -8,44 +8,13 @@ When its stdin ends, a training stops after its step and keeps what it learned; 
 
 from __future__ import annotations
 
-import json
 import os
 import sys
-import threading
+
+LACKING = "Fine-tuning needs the Python package '{}', which is missing: pip install medfm[train]."
 
 
-class Told:
-    """A `Progress` that tells the parent."""
-
-    def __init__(self, stream):
-        self._stream = stream
-
-    def tell(self, **content) -> None:
-        """One line."""
-        self._stream.write(json.dumps(content) + "\n")
-        self._stream.flush()
-
-    def stage(self, name: str) -> None:
-        """See `Progress`."""
-        self.tell(stage=name)
-
-    def fraction(self, value: float) -> None:
-        """See `Progress`."""
-        self.tell(fraction=value)
-
-    def note(self, text: str) -> None:
-        """See `Progress`."""
-        self.tell(note=text)
-
-    def partial(self, text: str) -> None:
-        """See `Progress`."""
-
-    def cancelled(self) -> bool:
-        """It is killed instead: everything is written in one step."""
-        return False
-
-
-def work(task: dict, told: Told):
+def work(task: dict, told):
     """Do what is told; → what `aside` returns."""
     from pathlib import Path
 
@@ -72,9 +41,8 @@ def work(task: dict, told: Told):
                            most=task["most"], precisions=task["precisions"], progress=told)  # fmt: skip
 
 
-def _stop_with_stdin(task: dict) -> None:
-    """Wait for the end of stdin: whoever asked has gone."""
-    sys.stdin.read()
+def gone(task: dict, told) -> None:
+    """Whoever asked has gone: a training stops after its step; other work writes everything in one step and just ends."""
     from pathlib import Path
 
     from MedFMLib.errors import MedFMError
@@ -88,27 +56,8 @@ def _stop_with_stdin(task: dict) -> None:
         os._exit(0)  # it has not begun
 
 
-def main() -> None:
-    """Keep stdout for lines to the parent: what libraries print goes to stderr."""
-    sys.path[:1] = [sys.argv[1]]  # instead of this file's folder
-    stdout = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
-    from MedFMLib.errors import MedFMError
-
-    told, task = Told(stdout), json.loads(sys.stdin.readline())
-    threading.Thread(target=_stop_with_stdin, args=(task,), daemon=True).start()
-    try:
-        told.tell(result=work(task, told))
-    except MedFMError as error:
-        told.tell(error=str(error))
-    except ImportError as error:
-        name = (error.name or str(error)).partition(".")[0]
-        told.tell(error=f"Fine-tuning needs the Python package '{name}', which is missing: pip install medfm[train].")
-    except Exception as error:
-        told.tell(error=f"It could not be done ({type(error).__name__}: {' '.join(str(error).split())[:300]}).")
-    finally:
-        os._exit(0)  # without waiting for the thread that reads
-
-
 if __name__ == "__main__":
-    main()
+    sys.path[:1] = [sys.argv[1]]  # the library's folder, instead of this file's
+    from MedFMLib.store.told import serve
+
+    serve(work, LACKING, gone)
