@@ -23,6 +23,7 @@ KEPT = (
 QUESTIONS = (
     "What am I looking at?",
     "Which parts of my body are visible?",
+    "What does a healthy one look like?",
     "How was this picture made?",
     "Where is my liver?",
     "What should I ask my doctor?",
@@ -94,7 +95,8 @@ class PatientMode:
         try:
             self.lock.leave(pin)
         except MedFMError as error:
-            return self._status.say(str(error), problem=True, public=True)
+            known = isinstance(error, InputError)  # others may name the computer's folders
+            return self._status.say(str(error), problem=True, public=known)
         self.show()
         self._begin_anew()
         self._status.say("Patient mode ended.")

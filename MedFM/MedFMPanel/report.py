@@ -28,6 +28,7 @@ class ReportTools:
         self._widget, self._ui, self._page = widget, widget.ui, None
         self.showError = widget.showError
         self.window = None
+        self._pages: list[Path] = []
         ui = self._ui
         ui.templateSelector.addItem("automatic", "")
         for name, template in templates().items():
@@ -59,6 +60,7 @@ class ReportTools:
     def open_page(self) -> None:
         """Write the page to a file of its own and open it in the browser."""
         path = Path(slicer.app.temporaryPath) / f"MedFM-report-{time.strftime('%Y%m%d-%H%M%S')}.html"
+        self._pages.append(path)
         path.write_text(self._page.GetText(), encoding="utf-8")
         qt.QDesktopServices.openUrl(qt.QUrl.fromLocalFile(str(path)))
         self._widget.status.say(f"The report page was written to {path}.")
@@ -74,6 +76,9 @@ class ReportTools:
         self._widget.status.say(text, log=True)
 
     def close(self) -> None:
-        """Stop what is on its way."""
+        """Stop what is on its way, and leave no patient's page behind among the temporary files."""
+        for path in self._pages:
+            path.unlink(missing_ok=True)
+        self._pages.clear()
         if self.window is not None:
             self.window.close()

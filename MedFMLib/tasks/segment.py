@@ -30,6 +30,9 @@ from ..view import make_view, window_for
 FAST_SECONDS = 0.2
 """Models that take less per slice are shown twice as many."""
 
+FEW = 5
+"""Slices of a volume up to which each is looked at by itself."""
+
 LONG_SECONDS = 60
 """Above this estimate a person is told before the start."""
 
@@ -49,7 +52,7 @@ class SegmentTask:
         """See `Task.run`."""
         image = request.image
         labels = labels_for(request, work.card)
-        if isinstance(work.model, SegmentsVolumes) and work.model.draws_volumes and not _one_slice(request):
+        if isinstance(work.model, SegmentsVolumes) and work.model.draws_volumes and not _few_slices(request):
             masks, evidence = self._whole(request, work, labels)
         else:
             masks, evidence = self._by_slices(request, work, labels)
@@ -120,11 +123,15 @@ class SegmentTask:
         return mask
 
 
-def _one_slice(request: Request) -> bool:
-    """Is it one slice in a plane that tells left from right? Then a look at it alone answers at once."""
-    choice = request.slices
-    plane = choice.plane or request.image.geometry.acquisition_plane
-    return choice.first >= 0 and choice.first == choice.last and plane != "sagittal"
+def _few_slices(request: Request) -> bool:
+    """Is it one slice, or a volume of few, in a plane that tells left from right? Then a look at each answers at once.
+
+    A volume that is lower than the distance of the pictures that a whole one is seen in would be drawn in its middle alone.
+    """
+    choice, geometry = request.slices, request.image.geometry
+    plane = choice.plane or geometry.acquisition_plane
+    one = choice.first >= 0 and choice.first == choice.last
+    return plane != "sagittal" and (one or geometry.shape[geometry.index_axis(plane)] <= FEW)
 
 
 def labels_for(request: Request, card: ModelCard) -> tuple[str, ...]:

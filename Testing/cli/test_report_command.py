@@ -47,6 +47,38 @@ def test_the_patients_version_is_written_or_refused_with_its_reason(medfm, draft
     assert done.returncode == 2 and "can't be given to a patient" in done.stderr
 
 
+def test_a_report_is_drafted_beside_a_healthy_case_with_an_answer_explained(medfm, tmp_path):
+    from phantoms import torso
+
+    from MedFMLib.files.writing import write_segmentation, write_volume
+
+    image, segmentation = torso()
+    scan = write_volume(tmp_path / "case.nii.gz", image.scalars, image.geometry)
+    drawn = write_segmentation(tmp_path / "case.seg.nrrd", segmentation)
+    added = medfm("healthy", "add", scan, "--segmentation", drawn, "--title", "adult torso", "--text-checked")
+    assert added.returncode == 0, added.stderr
+    name = added.stdout.split()[1].rstrip(":")
+    done = medfm(
+        "report", scan, "-o", tmp_path / "out", "--reference", name, "--question", "which plane is this?", "--json"
+    )
+    assert done.returncode == 0, done.stderr
+    text = (tmp_path / "out" / "case.report.txt").read_text()
+    assert "COMPARISON WITH HEALTHY\nCompared with: adult torso." in text and "Q: which plane is this?" in text
+    captions = [picture.caption for picture in kept(tmp_path / "out" / "case.medfm-report").report.key_images]
+    assert any("beside" in caption for caption in captions) and any("rests on" in caption for caption in captions)
+
+
+def test_an_unknown_healthy_case_is_refused_before_anything_is_drawn(medfm, draft, tmp_path):
+    from phantoms import torso
+
+    from MedFMLib.files.writing import write_volume
+
+    image, _ = torso()
+    scan = write_volume(tmp_path / "case.nii.gz", image.scalars, image.geometry)
+    done = medfm("report", scan, "-o", tmp_path / "out", "--compare", "--reference", "nobody")
+    assert done.returncode == 2 and "There is no healthy case 'nobody'" in done.stderr
+
+
 def test_the_templates_are_told(medfm):
     done = medfm("templates", "--json")
     assert {"general", "brain-mr", "chest-ct", "abdomen", "volumetry"} <= set(json.loads(done.stdout))

@@ -35,6 +35,16 @@ def test_it_is_off_until_somebody_with_a_pin_turns_it_on(tmp_path):
     assert not lock.file.exists()
 
 
+def test_a_clock_that_was_set_back_locks_nobody_out(lock):
+    lock.enter()
+    for _ in range(3):
+        with pytest.raises(InputError, match="wrong"):
+            lock.leave("0000")
+    lock._clock.now -= 3e7
+    again(lock).leave("2468")
+    assert not again(lock).on
+
+
 def test_only_the_pin_leaves_it_also_after_a_restart(lock):
     lock.enter()
     with pytest.raises(InputError, match="PIN is wrong"):

@@ -129,7 +129,10 @@ def test_report_shows_its_text_and_opens_its_page(host, panel, volume, use_runne
     assert "Brain: 12.5 mL" in panel.ui.reportView.toPlainText()
     panel.ui.openReportButton.click()
     (address,) = host.dialogs.opened
-    assert Path(urlparse(address).path).read_text() == "<html>Brain: 12.5 mL</html>"
+    page = Path(urlparse(address).path)
+    assert page.read_text() == "<html>Brain: 12.5 mL</html>"
+    panel.report.close()
+    assert not page.exists()  # nobody's report stays among the temporary files
 
 
 def test_apply_becomes_cancel_and_cancel_writes_nothing(host, panel, volume, use_runner, finish):

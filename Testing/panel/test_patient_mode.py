@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 
+import numpy as np
 import pytest
 
 from MedFMLib.errors import InputError
@@ -103,6 +104,39 @@ def test_a_question_is_asked_for_a_patient_and_what_the_guard_says_is_shown(hand
     host.wait_until(lambda: not panel.session.running)
     assert "Ask your radiologist." in panel.ui.conversationView.toPlainText()
     assert panel.ui.statusLabel.text == "" and panel.ui.logView.toPlainText() == ""
+
+
+def test_a_problem_of_the_computer_names_no_folder_when_the_pin_is_typed(handed_over, monkeypatch):
+    from MedFMLib.errors import OutputError
+
+    def leave(pin):
+        raise OutputError(f"Patient mode's state can't be written to /home/{NAME}/x.json.")
+
+    monkeypatch.setattr(handed_over.patient.lock, "leave", leave)
+    handed_over.ui.leavePatientButton.click()
+    assert "MILLER" not in handed_over.ui.statusLabel.text and "tell the staff" in handed_over.ui.statusLabel.text
+
+
+def test_a_healthy_one_comes_beside_without_a_name(handed_over, use_runner, host):
+    from phantoms import torso
+
+    from MedFMLib.findings import Comparison, MatchedSlice, SliceReference
+
+    image, _ = torso()
+    where = SliceReference("axial", 3, (0.0, 0.0, 0.0))
+    shown = Comparison("one", "OTHER^CASE", False, image, np.eye(4), (MatchedSlice(where, where, b""),))
+
+    def respond(request):
+        assert request.audience == PATIENT and request.task == "ask"
+        return Response((Answer(request.question, "Here is a healthy one."), shown), Provenance("ask", "m"))
+
+    use_runner(response=respond)
+    handed_over.ui.questionBox.setEditText("What does a healthy one look like?")
+    handed_over.ui.applyButton.click()
+    host.wait_until(lambda: not handed_over.session.running)
+    host.process_events()
+    assert "Here is a healthy one." in handed_over.ui.conversationView.toPlainText()
+    assert "OTHER" not in texts(host.main_window) and handed_over.patient.on
 
 
 def test_what_others_show_meanwhile_is_hidden_again(handed_over):

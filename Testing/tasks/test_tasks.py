@@ -53,6 +53,26 @@ def test_segments_land_on_the_original_grid(grid, monkeypatch):
     assert sides == {"liver": "right", "left lung": "left", "right lung": "right"}
 
 
+def test_a_volume_of_few_slices_is_drawn_to_its_ends(monkeypatch):
+    """A model that draws whole volumes sees pictures further apart than such a volume is high."""
+    image = ct_phantom(Geometry((96, 80, 3), affine(spacing=(3.6, 3.6, 1.0))))
+    truth = truth_of(image)
+
+    class Whole(ScriptedModel):
+        draws_volumes = True
+
+        def segment_volume(self, image, labels, *, watch=None):
+            raise AssertionError("it was drawn as a whole")
+
+    truth = {label: mask for label, mask in truth.items() if mask.any()}
+    response = engine(Whole(truth, image.geometry), monkeypatch).run(Request("segment", image))
+    assert len(truth) == 2
+    for label, mask in truth.items():
+        drawn = response.segmentation[label].mask
+        assert mask.any(axis=(0, 1)).all() and drawn.any(axis=(0, 1)).all(), label
+        assert dice(drawn, mask) > 0.95, label
+
+
 def test_a_step_saves_slices_and_loses_little(monkeypatch):
     image = ct_phantom(GRIDS["isotropic"])
     truth = truth_of(image)
