@@ -22,6 +22,9 @@ EXTENTS = ("extent left-right", "extent front-back", "extent head-foot")
 IN_SENTENCE = ("volume", *EXTENTS, "long axis", "short axis", "mean intensity", "intensity SD", "side", "cut off")
 """Measurements whose values stand in a finding's sentence."""
 
+MOST_SLICES = 8
+"""Slices that the provenance names one by one."""
+
 UNEQUAL = 0.1
 """Difference of a pair's volumes, as a share of their mean, from which the sentence names the larger one."""
 
@@ -178,7 +181,9 @@ def limitations(card: ModelCard, provenance: Provenance, template: Template) -> 
 
 def provenance_lines(p: Provenance) -> tuple[str, ...]:
     """Provenance as readable lines."""
-    looked = f"{len(p.slices)} slices: {p.slices[0]} … {p.slices[-1]}" if len(p.slices) > 2 else ", ".join(p.slices)
+    looked = ", ".join(p.slices)  # an entry may be a whole range
+    if len(p.slices) > MOST_SLICES:
+        looked = f"{', '.join(p.slices[:2])} … {p.slices[-1]} ({len(p.slices)} in all)"
     return (
         f"Model: {p.model}, held as {p.precision}, weights {p.revision[:16]}",
         f"Adapter: {p.adapter or 'none'}" + (f", weights {p.adapter_hash[:16]}" if p.adapter_hash else ""),

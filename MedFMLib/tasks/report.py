@@ -26,6 +26,9 @@ from ..view import make_view, window_for
 from .compare import check_references, compared
 from .segment import labels_for
 
+UNSUPPORTED = "Nothing that a measurement supports."
+"""What stands in the place of an answer of which nothing is left."""
+
 
 class ReportTask:
     """→ a Report, with the Segmentation and Measurements that it rests on, and earlier questions."""
@@ -65,8 +68,8 @@ class ReportTask:
         said = work.model.write([middle], kind="describe", max_tokens=request.max_tokens, watch=work.watch())
         description = supported(said, measurements, work, (str(reference(middle)),))
         answers = [Answer(q, a) for q, a in request.history]
-        explained = work.run_task("explain", request) if request.question.strip() else ()
-        answers += [finding for finding in explained if isinstance(finding, Answer)]
+        answer, saliency = self._explained(request, work, measurements)
+        answers += [answer] if answer is not None else []
         if description:
             answers_seen = (Answer("Describe this image.", description, (reference(middle),)),)
         else:
@@ -77,9 +80,8 @@ class ReportTask:
         for number, labels in shown:
             segments = [s for s in segmentation.segments if s.label in labels]
             pictures.append(key_image(image, plane, number, segments))
-        for finding in explained:
-            if isinstance(finding, Saliency):
-                pictures += saliency_images(image, finding)
+        if saliency is not None:
+            pictures += saliency_images(image, saliency)
         comparison = compared(request, work, segmentation, measurements) if request.references else None
         extra = ()
         if comparison is not None:
@@ -95,6 +97,14 @@ class ReportTask:
         whole = wire.dumps(Response((report, segmentation, *measurements), work.provenance()))
         report = replace(report, kept=whole)
         return (report, segmentation, *measurements, *beside, *answers_seen)
+
+    def _explained(self, request: Request, work: Work, measurements) -> tuple[Answer | None, Saliency | None]:
+        """The answer to the request's question, as far as measurements support it, and what it rests on; (None, None) without."""
+        if not request.question.strip():
+            return None, None
+        answer, saliency = work.run_task("explain", request)
+        text = supported(answer.text, measurements, work, tuple(map(str, answer.evidence))) or UNSUPPORTED
+        return replace(answer, text=text), replace(saliency, answer=text)
 
 
 def supported(text: str, measurements: list[Measurement], work: Work, allowed: tuple[str, ...] = ()) -> str:

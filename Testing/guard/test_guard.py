@@ -131,6 +131,18 @@ def test_nothing_is_withheld_with_an_example_of_what_to_ask(guard, text):
     assert "What am I looking at?" in guard.question(text).text
 
 
+@pytest.mark.parametrize(
+    "text", ["How long have I got left?", "Am I going to make it?", "Will I pull through?", "will i get well"]
+)
+def test_a_prognosis_in_everyday_words_is_withheld(guard, text):
+    assert (guard.question(text).verdict, guard.question(text).rule) == ("withhold", "prognosis")
+
+
+@pytest.mark.parametrize("text", ["How long have I been lying here?", "How long have I got to wait?"])
+def test_questions_about_waiting_are_no_prognosis(guard, text):
+    assert guard.question(text).rule != "prognosis"
+
+
 def test_every_refusal_says_what_to_do_instead(guard):
     for item in items("development"):
         verdict = judge(guard, item, item.get("answer", item["question"]))

@@ -99,10 +99,35 @@ def test_a_question_is_answered_in_the_report_with_what_the_answer_rests_on(monk
     assert "does not prove" in response.report.text
 
 
+def test_numbers_that_nobody_measured_are_taken_out_of_that_answer_too(monkeypatch):
+    class Inventing(Explaining):
+        def write(self, views, text="", *, kind="answer", **more):
+            return "The liver has 9321 mL." if kind == "answer" else "an axial CT"
+
+    image, masks = person()
+    able = ("writes", "segments", "explains")
+    response = engine(Inventing(masks, image.geometry), monkeypatch, abilities=able).run(
+        Request("report", image, question="How big is the liver?")
+    )
+    (line,) = response.report.section("Questions and answers").paragraphs
+    assert "9321" not in line and "9321" not in " ".join(k.caption for k in response.report.key_images)
+    assert any("9321" in note for note in response.provenance.notes)  # what was taken out is listed
+
+
 def test_a_question_needs_a_model_that_can_show_what_it_looked_at(monkeypatch):
     image, masks = person()
     with pytest.raises(InputError, match="can't show what an answer rests on"):
         engine(ScriptedModel(masks, image.geometry), monkeypatch).run(Request("report", image, question="Which?"))
+
+
+def test_the_provenance_counts_no_range_as_a_slice():
+    from MedFMLib.reports.words import provenance_lines
+    from MedFMLib.request import Provenance
+
+    few = Provenance("report", "m", slices=("axial slices 0 to 167", "axial slice 92", "axial slice 42"))
+    assert "Looked at axial slices 0 to 167, axial slice 92, axial slice 42" in provenance_lines(few)
+    many = Provenance("report", "m", slices=tuple(f"axial slice {n}" for n in range(40)))
+    assert "Looked at axial slice 0, axial slice 1 … axial slice 39 (40 in all)" in provenance_lines(many)
 
 
 def test_nobody_looks_for_organs_that_the_template_does_not_know():
