@@ -23,6 +23,9 @@ NARROW = 8
 
 SIGNS = {"≥": ">=", "≤": "<=", "→": "->", "−": "-", "≈": "~", "●": "•", "″": '"', "′": "'"}
 
+LETTERS = {"Ł": "L", "ł": "l", "Đ": "D", "đ": "d", "Ħ": "H", "ħ": "h", "ı": "i", "Ŧ": "T", "ŧ": "t"}
+"""Letters of names that are no letter with an accent, and that the PDF's own fonts lack."""
+
 
 def as_pdf(report: Report, measurements: Sequence[Measurement] = ()) -> bytes:
     """The document.
@@ -87,7 +90,7 @@ def as_pdf(report: Report, measurements: Sequence[Measurement] = ()) -> bytes:
 
 def printable(text: str) -> str:
     """Text in the letters that the PDF's own fonts have."""
-    for sign, plain in SIGNS.items():
+    for sign, plain in (SIGNS | LETTERS).items():
         text = text.replace(sign, plain)
     return "".join(letter if _has(letter) else _nearest(letter) for letter in text)
 

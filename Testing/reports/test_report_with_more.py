@@ -16,7 +16,7 @@ from MedFMLib.findings import KeyImage, SliceReference
 from MedFMLib.healthy import Library, references
 from MedFMLib.reports.document import rendered
 from MedFMLib.reports.page import as_json
-from MedFMLib.reports.pdf import as_pdf
+from MedFMLib.reports.pdf import as_pdf, printable
 from MedFMLib.reports.templates import choose_template
 from MedFMLib.request import Request
 
@@ -128,6 +128,13 @@ def test_the_provenance_counts_no_range_as_a_slice():
     assert "Looked at axial slices 0 to 167, axial slice 92, axial slice 42" in provenance_lines(few)
     many = Provenance("report", "m", slices=tuple(f"axial slice {n}" for n in range(40)))
     assert "Looked at axial slice 0, axial slice 1 … axial slice 39 (40 in all)" in provenance_lines(many)
+
+
+@pytest.mark.parametrize(
+    ("name", "spelt"), [("Łukasz Đorđević", "Lukasz Dordevic"), ("Şahin Işık", "Sahin Isik"), ("Müller", "Müller")]
+)
+def test_who_signs_is_spelt_legibly_in_the_pdf(name, spelt):
+    assert printable(name) == spelt
 
 
 def test_nobody_looks_for_organs_that_the_template_does_not_know():
