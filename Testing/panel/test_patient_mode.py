@@ -354,6 +354,32 @@ def test_what_clinicians_marked_or_drew_is_not_in_the_views_for_a_patient(lock, 
     assert marks.GetDisplayNode().GetVisibility() and not hidden.GetDisplayNode().GetVisibility()
 
 
+@pytest.mark.parametrize(("number", "tables", "left"), [(501, 0, True), (3, 1, True), (3, 0, False), (29, 0, False)])
+def test_layouts_with_tables_or_the_list_of_all_patients_are_left(handed_over, monkeypatch, number, tables, left):
+    """501 is the DICOM browser's; 3 and 29 are four views, and two side by side."""
+    import types
+
+    import slicer
+
+    chosen = []
+    layout = types.SimpleNamespace(
+        layout=number,
+        tableViewCount=tables,
+        plotViewCount=0,
+        setLayout=chosen.append,
+        sliceViewNames=lambda: [],
+        threeDViewCount=0,
+    )
+    from MedFMPanel import kiosk
+
+    app = types.SimpleNamespace(layoutManager=lambda: layout)
+    stand_in = types.SimpleNamespace(app=app, modules=slicer.modules, vtkMRMLLayoutNode=slicer.vtkMRMLLayoutNode)
+    with monkeypatch.context() as patched:
+        patched.setattr(kiosk, "slicer", stand_in)
+        kiosk.Kiosk(handed_over.uiWidget)._quiet_views(None)
+    assert chosen == ([slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpView] if left else [])
+
+
 class Corners:
     """Slicer's annotations in the corners of slices."""
 
