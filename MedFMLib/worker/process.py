@@ -19,6 +19,9 @@ import threading
 import time
 from pathlib import Path
 
+IDLE_SECONDS = 1.0
+"""Without a job for so long, memory is given back."""
+
 
 class Relay:
     """The `Progress` of a job: tells the parent."""
@@ -102,7 +105,7 @@ def serve(stdin, stdout, make_compute, clear: Path | None = None) -> None:
     compute = None
     while True:
         item = response = failure = None  # while nothing is asked, no voxels are held
-        item = work.get()
+        item = _next(work)
         try:
             compute = compute or make_compute()
             if isinstance(item, dict):
@@ -126,6 +129,17 @@ def serve(stdin, stdout, make_compute, clear: Path | None = None) -> None:
             logging.warning("A model was not loaded ahead: %s", failure)
         else:
             writer.write_json(frames.ERROR, error_as_json(failure))
+
+
+def _next(work: queue.SimpleQueue):
+    """What is asked next; while nothing is, the system gets back what this process holds on to."""
+    from MedFMLib.machine import trim_memory
+
+    try:
+        return work.get(timeout=IDLE_SECONDS)
+    except queue.Empty:
+        trim_memory()
+        return work.get()
 
 
 def main() -> None:
