@@ -63,6 +63,23 @@ def test_every_part_lands_on_its_own_voxels(grid):
     assert dice(named >= 2, parts >= 2) > (0.90 if grid == "thick" else 0.93)
 
 
+@pytest.mark.parametrize("thickness", [0.8, 1.0, 2.0, 5.0])
+@pytest.mark.parametrize("count", [3, 6, 9, 16])
+def test_a_thin_stack_of_slices_is_drawn_to_its_ends(count, thickness):
+    """Slices thinner than a picture's pixels: the first and last ones lie between the planes that are looked at and nothing."""
+    geometry = Geometry((240, 220, count), affine(np.diag([-1.0, -1, 1]), (1.5, 1.5, thickness), (180, 160, -20)))
+    parts = np.zeros(geometry.shape, np.uint8)
+    parts[50:190, 40:180] = 1
+    parts[90:150, 80:140] = 2
+    parts[105:135, 95:125] = 3
+    named = name_voxels(
+        Image(GREYS[parts][None].astype(np.float32), geometry, "MR"), by_grey, SIZE, head(), {1, 2}
+    ).parts
+    for part in (1, 2):
+        drawn, there = ((grid == part).sum(axis=(0, 1)) for grid in (named, parts))
+        assert (abs(drawn - there) < 0.15 * there).all(), (part, drawn, there)
+
+
 def test_the_same_volume_stored_in_other_orders_gives_the_same_result():
     image, _ = volume(GRIDS["RAS"])
     first = name_voxels(image, by_grey, SIZE, head(), {2}).parts

@@ -30,7 +30,7 @@ def resample(values: np.ndarray, source: Geometry, target: Geometry, outside: fl
     affine[:3, 3] += affine[:3, :3] @ ((np.array(ratio) - 1) / 2)
     affine[:3, :3] = affine[:3, :3] * ratio
     matrix = np.linalg.inv(affine) @ target.affine  # target index → source index
-    return sample(block_means(values, ratio).sub_(outside), matrix, target.shape).numpy() + outside
+    return sample(block_means(values, ratio).sub_(outside), matrix, target.shape, hold=True).numpy() + outside
 
 
 def block_means(values: np.ndarray, ratio) -> torch.Tensor:
@@ -58,15 +58,19 @@ def block_means(values: np.ndarray, ratio) -> torch.Tensor:
     return means.permute(*np.argsort(order))
 
 
-def sample(array: torch.Tensor, matrix: np.ndarray, shape) -> torch.Tensor:
-    """(I, J, K) float32 at `matrix` @ (target index), 0 beyond; trilinear. The result keeps the array's order in memory."""
+def sample(array: torch.Tensor, matrix: np.ndarray, shape, hold: bool = False) -> torch.Tensor:
+    """(I, J, K) float32 at `matrix` @ (target index), 0 beyond; trilinear. The result keeps the array's order in memory.
+
+    Args:
+        hold: voxels at an edge hold their value for the half step beyond their middle that is theirs, in place of fading.
+    """
     if array.stride(0) < array.stride(2):
         back = [2, 1, 0, 3]
-        return sample(array.permute(2, 1, 0), matrix[back][:, back], tuple(shape)[::-1]).permute(2, 1, 0)
+        return sample(array.permute(2, 1, 0), matrix[back][:, back], tuple(shape)[::-1], hold).permute(2, 1, 0)
     shear = np.abs(matrix[:3, :3] - np.diag(np.diag(matrix[:3, :3]))) * np.array(shape)
     if shear.max() < 1e-4:  # voxels: the axes are parallel, so that each is read by itself
         for axis in np.argsort([n / m for n, m in zip(shape, array.shape, strict=True)]):
-            array = _read_axis(array, int(axis), shape[axis], matrix[axis, axis], matrix[axis, 3])
+            array = _read_axis(array, int(axis), shape[axis], matrix[axis, axis], matrix[axis, 3], hold)
         return array
     out = torch.empty(tuple(shape), dtype=torch.float32)
     last = np.maximum(1, np.array(array.shape) - 1)
@@ -78,7 +82,11 @@ def sample(array: torch.Tensor, matrix: np.ndarray, shape) -> torch.Tensor:
         place = torch.empty((1, len(some), *shape[1:], 3))
         for axis in range(3):
             a, b, c, d = scale[axis]
-            place[0, ..., 2 - axis] = (a * some + (d - 1))[:, None, None] + (b * j)[:, None] + c * k
+            along = (a * some + (d - 1))[:, None, None] + (b * j)[:, None] + c * k
+            if hold:  # half a voxel is 1 / last here
+                theirs = along.abs() <= 1 + 1 / float(last[axis])
+                along = torch.where(theirs, along.clamp(-1, 1), along)
+            place[0, ..., 2 - axis] = along
         sampled = torch.nn.functional.grid_sample(array[None, None], place, align_corners=True, padding_mode="zeros")
         out[start : start + step] = sampled[0, 0]
     return out
@@ -93,10 +101,12 @@ def index_box(source: Geometry, first, last, target: Geometry) -> tuple[np.ndarr
     return low, stop
 
 
-def _read_axis(array: torch.Tensor, axis: int, count: int, scale: float, shift: float) -> torch.Tensor:
+def _read_axis(array: torch.Tensor, axis: int, count: int, scale: float, shift: float, hold: bool) -> torch.Tensor:
     """An (I, J, K) array read along one axis at `scale` · n + `shift` for n in 0…count − 1, linear between, 0 beyond."""
     place = np.arange(count) * scale + shift
     length = array.shape[axis]
+    if hold:
+        place = np.where((place >= -0.5) & (place <= length - 0.5), place.clip(0, length - 1), place)
     if axis == 2:  # neighbours in memory: a product of matrices takes half the time
         away = np.abs(place[:, None] - np.arange(length))
         return torch.matmul(array, torch.from_numpy(np.maximum(0.0, 1.0 - away).astype(np.float32)).T)

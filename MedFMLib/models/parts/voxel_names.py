@@ -124,7 +124,10 @@ def _where(there: np.ndarray, source: Geometry, target: Geometry) -> tuple[Box, 
     box = mask_box(there)
     first = np.array([max(0, s.start - 1) for s in box])
     stop = np.array([min(n, s.stop + 1) for s, n in zip(box, there.shape, strict=True)])
-    low, high = index_box(source, first, stop - 1, target)
+    # a place at the edge stands for half a step beyond it: nothing else looked at what lies there
+    near = np.maximum([s.start - 1.0 for s in box], -0.5)
+    far = np.minimum([float(s.stop) for s in box], np.array(there.shape) - 0.5)
+    low, high = index_box(source, near, far, target)
     if (high <= low).any():
         return None
     return tuple(map(slice, first, stop)), tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
