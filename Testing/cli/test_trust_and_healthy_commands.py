@@ -13,6 +13,12 @@ from phantoms import torso
 from MedFMLib.files.writing import write_segmentation, write_volume
 
 
+@pytest.fixture(autouse=True)
+def own_library(tmp_path_factory, monkeypatch):
+    """Each test has a library of its own: a case that another one added would be chosen."""
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path_factory.mktemp("data")))
+
+
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
     """(image, segmentation) of a phantom."""
