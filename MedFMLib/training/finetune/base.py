@@ -72,7 +72,7 @@ def _is_packed(module) -> bool:
 def give_memory_back() -> None:
     """Let glibc give back what is freed in pieces of 256 kB and more, as long as this process lives.
 
-    Its heap keeps holes between activations otherwise, which come in other sizes each pass (docs/decisions/0011).
+    Its heap keeps holes between activations otherwise, which come in other sizes each pass (docs/decisions/0013).
     """
     import ctypes
 

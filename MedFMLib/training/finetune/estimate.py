@@ -23,7 +23,7 @@ from ...models.parts.memory import ROOM, gigabytes
 from .settings import TARGETS, Settings
 
 HOLES = 1.6
-"""Times as much glibc may hold as is used, if freed memory is not given back at once (docs/decisions/0011)."""
+"""Times as much glibc may hold as is used, if freed memory is not given back at once (docs/decisions/0013)."""
 LIBRARIES = 90_000_000
 """What torch and its kernels allocate when a model first learns (measured, Testing/bench/finetune.py)."""
 
