@@ -150,7 +150,7 @@ def test_the_proxy_lets_only_named_paths_through():
 def test_the_document_names_files_and_commands_that_exist():
     from typer.main import get_command
 
-    from MedFMLib import cli
+    from MedFMLib.cli import app as cli
 
     text = DOCUMENT.read_text()
     for name in re.findall(r"Resources/deployment/([\w.]+)", text):

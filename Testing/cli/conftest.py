@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from store_fixtures import hub, published, shelf_folder, zoo  # noqa: F401
 
-from MedFMLib import cli
+from MedFMLib.cli import app as cli
 
 ROOT = Path(__file__).resolve().parents[2]
 

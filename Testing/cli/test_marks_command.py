@@ -12,7 +12,7 @@ pytest.importorskip("torch")
 
 from random_sam2 import sam2
 
-from MedFMLib.cli_marks import read_marks
+from MedFMLib.cli.marks import read_marks
 from MedFMLib.errors import InputError
 from MedFMLib.files.reading import read_image
 from MedFMLib.prompts import Box, Scribble

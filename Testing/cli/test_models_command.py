@@ -5,7 +5,8 @@ import shutil
 
 import pytest
 
-from MedFMLib import acceptance, cli_models, machine, registry
+from MedFMLib import acceptance, machine, registry
+from MedFMLib.cli import models as cli_models
 
 GATED = "google/paligemma-3b-mix-224"
 

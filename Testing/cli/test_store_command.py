@@ -6,7 +6,8 @@ import shutil
 import pytest
 
 import MedFMLib as library
-from MedFMLib import acceptance, cli_store, registry, shelf
+from MedFMLib import acceptance, registry, shelf
+from MedFMLib.cli import store as cli_store
 from MedFMLib.errors import InputError
 
 pytestmark = pytest.mark.usefixtures("shelf_folder")

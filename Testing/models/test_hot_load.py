@@ -90,7 +90,7 @@ def test_a_name_that_can_t_be_one_is_not_sent(name, vllm, card):
 def test_the_command_does_it(vllm, card):
     from typer.testing import CliRunner
 
-    from MedFMLib import cli_endpoints
+    from MedFMLib.cli import endpoints as cli_endpoints
 
     vllm.script = [vllm.step]
     done = CliRunner().invoke(cli_endpoints.app, ["load-adapter", "ward", "chest", PATH])

@@ -96,7 +96,7 @@ def test_every_family_that_writes_can_be_planned(model):
 def test_the_command_plans(capsys, monkeypatch):
     from typer.testing import CliRunner
 
-    from MedFMLib.cli import app
+    from MedFMLib.cli.app import app
 
     run = CliRunner().invoke(app, ["models", "plan", MEDGEMMA, "--slices", "85", "--memory", "10", "--json"])
     assert run.exit_code == 0, run.output

@@ -64,7 +64,7 @@ def test_a_model_that_does_not_write_has_no_answers_to_compare():
 def test_the_command_prints_and_shows_it(folder):
     from typer.testing import CliRunner
 
-    from MedFMLib.cli import app
+    from MedFMLib.cli.app import app
 
     run = CliRunner().invoke(app, ["models", "bench", str(folder), "--precision", "fp32", "--json"])
     assert run.exit_code == 0, run.output

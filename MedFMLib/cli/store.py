@@ -6,8 +6,6 @@ Nothing is downloaded or deleted before a yes.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -16,25 +14,17 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from . import acceptance, registry, store
-from .cli_models import Json, ModelId, app
-from .errors import Cancelled, InputError, ModelError
-from .store.files import gigabytes
+from .. import acceptance, registry, store
+from ..errors import Cancelled, InputError, ModelError
+from ..store.files import gigabytes
+from .models import Json, ModelId, app
+from .running import progress
 
 out = Console()
 Yes = Annotated[bool, typer.Option("--yes", help="Don't ask.")]
 Name = Annotated[str, typer.Option(help="Name to give it here; that of the export or folder if left out.")]
 Target = Annotated[Path, typer.Argument(metavar="TARGET", help="A new .zip or folder, or a folder to put it into.")]
 Source = Annotated[Path, typer.Argument(metavar="PATH", help="A zip or folder that was exported, or a plain folder.")]
-
-
-@contextmanager
-def progress(as_json: bool) -> Iterator:
-    """The command's progress bar."""
-    from .cli import _progress
-
-    with _progress(as_json) as bar:
-        yield bar
 
 
 def confirm(question: str, yes: bool, as_json: bool) -> None:

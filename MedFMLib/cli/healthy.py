@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from .errors import InputError
+from ..errors import InputError
 
 app = typer.Typer(
     no_args_is_help=True, help="Healthy cases to compare with: those of the clinic, and the open ones that ship."
@@ -28,14 +28,14 @@ Beside = Annotated[
 
 def open_library(folder: Path | None):
     """The library in a folder, or the person's own."""
-    from .healthy.library import Library, own
+    from ..healthy.library import Library, own
 
     return own() if folder is None else Library(folder)
 
 
 def find(image, labels, sequence: str, reference: str, folder: Path | None):
     """The references for a request; see `healthy.matching.references`."""
-    from .healthy import references
+    from ..healthy import references
 
     cases = None
     if folder is not None:
@@ -46,8 +46,8 @@ def find(image, labels, sequence: str, reference: str, folder: Path | None):
 
 def write(folder: Path, name: str, comparison) -> list[Path]:
     """Pictures and the table of a comparison. Raises `OutputError`."""
-    from .files import write_bytes, write_text
-    from .healthy.section import section
+    from ..files import write_bytes, write_text
+    from ..healthy.section import section
 
     made = section(comparison)
     files = [
@@ -65,7 +65,7 @@ def write(folder: Path, name: str, comparison) -> list[Path]:
 
 def show(comparison) -> None:
     """Print a comparison."""
-    from .healthy.section import section
+    from ..healthy.section import section
 
     made = section(comparison)
     out.print(made.paragraphs[0], highlight=False)
@@ -86,7 +86,7 @@ def list_cases(
     folder: Folder = None, as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False
 ) -> None:
     """List the healthy cases: the library's own, and (without --library) those that ship."""
-    from .healthy import every
+    from ..healthy import every
 
     entries = open_library(folder).entries() if folder else [entry for _, entry in every()]
     if as_json:
@@ -120,10 +120,10 @@ def add(
     folder: Folder = None,
 ) -> None:
     """Add a healthy case: cleaned of names, dates, text and face, and measured."""
-    from .files import read_image
-    from .files.segmentations import read_segmentation
-    from .healthy import Consent
-    from .healthy.matching import sequence_of
+    from ..files import read_image
+    from ..files.segmentations import read_segmentation
+    from ..healthy import Consent
+    from ..healthy.matching import sequence_of
 
     volume = read_image(image, modality=modality.upper(), series=series)
     segments = read_segmentation(segmentation, volume.geometry) if segmentation else _drawn(volume)
@@ -139,9 +139,9 @@ def add(
 
 def _drawn(volume):
     """What the embedded model draws, the brain as a whole included."""
-    from .engine import Engine
-    from .findings import Segmentation
-    from .request import Request
+    from ..engine import Engine
+    from ..findings import Segmentation
+    from ..request import Request
 
     engine = Engine()
     found = engine.run(Request("segment", volume, adapter="automatic")).segmentation

@@ -9,9 +9,9 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from .errors import InputError
-from .image import Image
-from .request import DEFAULT_MODEL, Response, TrustChoice
+from ..errors import InputError
+from ..image import Image
+from ..request import DEFAULT_MODEL, Response, TrustChoice
 
 app = typer.Typer(
     no_args_is_help=True, help="How far answers can be relied on: calibrate a model, and see what is known."
@@ -55,7 +55,7 @@ def choice(samples: int, threshold: float, blind: bool, other: Image | None) -> 
 
 def tell_cost(trust: TrustChoice) -> None:
     """Say what it takes before it starts."""
-    from .trust import words
+    from ..trust import words
 
     if cost := words(trust):
         err.print(f"Looking into the answer takes {cost}.", style="dim", highlight=False)
@@ -77,7 +77,7 @@ def write(path: Path, image: Image, response: Response) -> Path:
     Raises:
         OutputError: if it can't be written.
     """
-    from .files.writing import make_folder, write_bytes, write_volume
+    from ..files.writing import make_folder, write_bytes, write_volume
 
     (saliency,) = response.saliencies
     make_folder(path.expanduser().parent)
@@ -90,7 +90,7 @@ def side_by_side(image: Image, saliency) -> bytes:
     """PNG of every slice that was looked at, with the saliency over it."""
     from PIL import Image as Picture
 
-    from .reports.saliency import saliency_images
+    from ..reports.saliency import saliency_images
 
     pictures = [Picture.open(io.BytesIO(made.overlay_png)) for made in saliency_images(image, saliency)]
     canvas = Picture.new("RGB", (sum(p.width for p in pictures), max(p.height for p in pictures)))
@@ -120,10 +120,10 @@ def calibrate(
     plot: Annotated[Path | None, typer.Option(help="Write the reliability plot as .svg.")] = None,
 ) -> None:
     """Ask the embedded model questions with known answers, and fit what the agreement of its answers is worth."""
-    from .training import bench_trust
-    from .training.bench_tables import as_text
-    from .trust.calibration import own_file
-    from .trust.diagram import reliability
+    from ..training import bench_trust
+    from ..training.bench_tables import as_text
+    from ..trust.calibration import own_file
+    from ..trust.diagram import reliability
 
     if kept is not None:
         outcomes, command = bench_trust.load(kept), f"medfm trust calibrate --from {kept.name}"
@@ -142,16 +142,16 @@ def calibrate(
     out.print(f"Answers below a confidence of {made.threshold:.2f} are withheld.", highlight=False)
     out.print(f"Wrote {made.save(output or own_file(DEFAULT_MODEL))}", highlight=False, soft_wrap=True)
     if plot is not None:
-        from .files import write_text
+        from ..files import write_text
 
         truth = [o.right for o in judged]
         out.print(f"Wrote {write_text(plot, reliability(after, truth, before))}", highlight=False, soft_wrap=True)
 
 
 def _asked(data: Path, per_kind: int, samples: int, temperature: float):
-    from .training import bench_trust
-    from .training.bench_runtime import open_model, shipped
-    from .training.cases import Images
+    from ..training import bench_trust
+    from ..training.bench_runtime import open_model, shipped
+    from ..training.cases import Images
 
     if not 2 <= samples <= 64:
         raise InputError(f"Agreement needs 2 to 64 samples, not {samples}.")
@@ -167,7 +167,7 @@ def _asked(data: Path, per_kind: int, samples: int, temperature: float):
 @app.command()
 def show(model: Annotated[str, typer.Argument(help="Model id.")] = DEFAULT_MODEL) -> None:
     """What is known of a model's agreement: its calibration and where it comes from."""
-    from .trust import known
+    from ..trust import known
 
     found = known(model)
     if found is None:

@@ -13,12 +13,13 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from .cli_store import Json, Yes, confirm, out, progress, say
-from .endpoints import book, egress, hot_load, keys
-from .endpoints import probe as probing
-from .endpoints.settings import Endpoint
-from .errors import InputError, ModelError
-from .model import ModelCard
+from ..endpoints import book, egress, hot_load, keys
+from ..endpoints import probe as probing
+from ..endpoints.settings import Endpoint
+from ..errors import InputError, ModelError
+from ..model import ModelCard
+from .running import progress
+from .store import Json, Yes, confirm, out, say
 
 app = typer.Typer(
     no_args_is_help=True, help="Models at OpenAI-compatible servers: Ollama, LM Studio, vLLM, llama.cpp, a hospital's."

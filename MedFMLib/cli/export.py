@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from .errors import InputError
+from ..errors import InputError
 
 out = Console()
 ImagePath = Annotated[Path, typer.Argument(metavar="IMAGE", help="The image: NIfTI, NRRD, MHA, DICOM file or folder.")]
@@ -24,9 +24,9 @@ Modality = Annotated[str, typer.Option(help="CT, MR, …: overrides what the fil
 
 
 def _measured(image: Path, segmentation: Path, series: str, modality: str):
-    from .files import read_image
-    from .files.segmentations import read_segmentation
-    from .measure import measure_fully
+    from ..files import read_image
+    from ..files.segmentations import read_segmentation
+    from ..measure import measure_fully
 
     volume = read_image(image, series=series, modality=modality.upper())
     segments = read_segmentation(segmentation, volume.geometry)
@@ -42,8 +42,8 @@ def measure(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, nothing else.")] = False,
 ) -> None:
     """Measure the segments of a file on an image: volume, size, intensity, side; numbers from geometry alone."""
-    from .files import write_text
-    from .measure import EVERYDAY, as_table
+    from ..files import write_text
+    from ..measure import EVERYDAY, as_table
 
     _, _, measurements = _measured(image, segmentation, series, modality)
     if not measurements:
@@ -78,9 +78,9 @@ def export(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, nothing else.")] = False,
 ) -> None:
     """Write a (corrected) segmentation and its measurements as DICOM SEG and SR (TID 1500) of the image's study."""
-    from .exports import read_source, write_dicom
-    from .files import output_name
-    from .request import Provenance, Response
+    from ..exports import read_source, write_dicom
+    from ..files import output_name
+    from ..request import Provenance, Response
 
     _, segments, measurements = _measured(image, segmentation, series, "")
     provenance = Provenance("export", "a person or program", revision="unknown")

@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
-from .errors import InputError
-from .geometry import Geometry
-from .marks import box_between
-from .prompts import Points, Prompt
+from ..errors import InputError
+from ..geometry import Geometry
+from ..marks import box_between
+from ..prompts import Points, Prompt
 
 PointTexts = Annotated[
     list[str] | None,

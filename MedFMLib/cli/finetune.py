@@ -11,10 +11,11 @@ import typer
 from rich import box
 from rich.table import Table
 
-from .cli_models import Json
-from .cli_store import out, progress, say
-from .errors import InputError
-from .request import DEFAULT_MODEL
+from ..errors import InputError
+from ..request import DEFAULT_MODEL
+from .models import Json
+from .running import progress
+from .store import out, say
 
 Data = Annotated[Path, typer.Argument(metavar="DATA", help="A data set, made by `medfm data build`.")]
 Run = Annotated[Path, typer.Option("--output", "-o", help="Folder of the training.")]
@@ -54,8 +55,8 @@ def finetune(
     as_json: Json = False,
 ) -> None:  # fmt: skip
     """Train a LoRA adapter on a site's data set; resumable, watched, and judged on held-out patients."""
-    from .training.finetune import control
-    from .training.finetune.settings import Settings
+    from ..training.finetune import control
+    from ..training.finetune.settings import Settings
 
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     if order:
@@ -73,7 +74,7 @@ def finetune(
         return _estimate(data, settings, as_json)
     if resume:
         control.order(output, "resume")
-    from .training.finetune import making, run
+    from ..training.finetune import making, run
 
     with progress(as_json) as bar:
         if not judge:
@@ -104,8 +105,8 @@ def finetune(
 def _on_paper(settings, as_json: bool) -> None:
     from dataclasses import asdict
 
-    from .store.files import gigabytes
-    from .training.finetune import estimate
+    from ..store.files import gigabytes
+    from ..training.finetune import estimate
 
     parts, weights = estimate.on_paper(settings.model, settings)
     if as_json:
@@ -118,8 +119,8 @@ def _on_paper(settings, as_json: bool) -> None:
 
 
 def _estimate(data: Path, settings, as_json: bool) -> None:
-    from .training.data.dataset import Dataset
-    from .training.finetune import run
+    from ..training.data.dataset import Dataset
+    from ..training.finetune import run
 
     with progress(as_json) as bar:
         found = run.estimated(Dataset.load(data), settings, bar)
@@ -140,11 +141,11 @@ def evaluate(
     seed: Seed = 0, most: Most = 300, as_json: Json = False,
 ) -> None:  # fmt: skip
     """Ask held-out patients' questions of a base and its adapter: scores, safety, calibration, and whether it looks."""
-    from . import adapter_card, registry
-    from .models.parts.adapters import adapter_folder
-    from .training.data.samples import SPLITS
-    from .training.finetune import judging, making, page
-    from .training.finetune.settings import Settings
+    from .. import adapter_card, registry
+    from ..models.parts.adapters import adapter_folder
+    from ..training.data.samples import SPLITS
+    from ..training.finetune import judging, making, page
+    from ..training.finetune.settings import Settings
 
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     if split not in SPLITS:

@@ -1,4 +1,4 @@
-"""`medfm sign`, `medfm patient` and `medfm templates`: what is done with a drafted report. Knows options and printing."""
+"""`medfm report`, `sign`, `patient` and `templates`: a report from its draft to what is sent. Knows options and printing."""
 
 from __future__ import annotations
 
@@ -7,16 +7,85 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from .errors import InputError
+from ..errors import InputError
+from ..request import DEFAULT_MODEL, Request, SliceChoice
+from . import healthy, serve, trust
+from .running import (
+    Adapter,
+    First,
+    Frame,
+    InputPath,
+    Labels,
+    Last,
+    Modality,
+    Model,
+    Output,
+    Plane,
+    Precision,
+    Series,
+    Step,
+    finish,
+    folder_at,
+    out,
+    read,
+    run,
+)  # fmt: skip
 
-out = Console()
 Kept = Annotated[Path, typer.Argument(metavar="REPORT", help="NAME.medfm-report, which `medfm report` wrote.")]
-Output = Annotated[
+Folder = Annotated[
     Path | None, typer.Option("--output", "-o", help="Folder for the files; beside the report if left out.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, nothing else.")]
+
+
+def report(
+    image: InputPath,
+    labels: Labels = None,
+    output: Output = Path("out"),
+    refine: Annotated[bool, typer.Option(help="Fit borders to the image in plane.")] = False,
+    model: Model = DEFAULT_MODEL, adapter: Adapter = "", precision: Precision = "",
+    plane: Plane = "", first: First = -1, last: Last = -1, step: Step = 0,
+    modality: Modality = "", frame: Frame = -1, series: Series = "", server: serve.Url = "", as_json: Json = False,
+    dicom: Annotated[bool, typer.Option("--dicom", help="Of a DICOM series: SEG, SR, key images, PDF, FHIR, too.")] = False,
+    template: Annotated[str, typer.Option(help="Layout, see `medfm templates`; chosen by what is found if left out.")] = "",
+    indication: Annotated[str, typer.Option(help="Why the image was made; what a DICOM header says of it if left out.")] = "",
+    comparison: Annotated[str, typer.Option(help="Earlier images, in words.")] = "",
+    for_patient: Annotated[bool, typer.Option("--patient", help="Also NAME.patient.html, in plain words.")] = False,
+    beside: healthy.Beside = False, reference: healthy.Case = "", question: trust.Explained = "",
+) -> None:  # fmt: skip
+    """Draft a report: NAME.report.html and .txt, NAME.seg.nrrd, and NAME.medfm-report to change and sign (`medfm sign`)."""
+    from ..files import output_name, write_segmentation, write_text
+    from ..reports.revising import SUFFIX, keep
+
+    folder = folder_at(output)
+    indication = indication or ("" if server else reason(image, series))
+    if dicom:
+        from ..exports import read_source, write_dicom
+
+        source = read_source(image, series=series, frame=None if frame < 0 else frame)
+    volume = read(image, modality, frame, series)
+    found = healthy.find(volume, labels or (), "", reference, None) if beside or reference else ()
+    request = Request(
+        "report", volume, labels=tuple(labels or ()), refine=refine, model=model,
+        adapter=adapter, precision=precision, slices=SliceChoice(plane, first, last, step), template=template,
+        indication=indication, comparison=comparison, references=found, question=question,
+    )  # fmt: skip
+    response, _ = run(request, as_json, server=server)
+    name = output_name(image)
+    files = [
+        write_text(folder / f"{name}.report.html", response.report.html),
+        write_text(folder / f"{name}.report.txt", response.report.text),
+        write_segmentation(folder / f"{name}.seg.nrrd", response.segmentation, response.provenance),
+        keep(folder / f"{name}{SUFFIX}", response),
+    ]
+    if for_patient:
+        files.append(write_leaflet(folder / f"{name}.patient.html", response))
+    if dicom:
+        files += write_dicom(folder, name, response, source)
+    if not as_json:
+        print(response.report.text)
+    finish(response, files, as_json)
 
 
 def sign(
@@ -32,12 +101,12 @@ def sign(
         Path | None,
         typer.Option("--dicom", help="The DICOM series: writes SEG, SR, key images, PDF and FHIR of its study, too."),
     ] = None,
-    output: Output = None,
+    output: Folder = None,
     as_json: Json = False,
 ) -> None:
     """Change sections of a drafted report, sign it, and write its page, text, PDF and, if asked, DICOM objects."""
-    from .desk import Issue, issue
-    from .reports.revising import SUFFIX
+    from ..desk import Issue, issue
+    from ..reports.revising import SUFFIX
 
     forms = ("page", "text", "dicom") if series is not None else ("page", "text", "pdf")
     changed = dict(_change(text) for text in changes or ())
@@ -67,12 +136,12 @@ def patient(
         typer.Option(help="The clinician's own plain sentences, one a line, in place of those that are made."),
     ] = None,
     language: Annotated[str, typer.Option(help="Of the words.")] = "en",
-    output: Output = None,
+    output: Folder = None,
     as_json: Json = False,
 ) -> None:
     """Write the version for the patient; refused if it is hard to read, or says more, less or else than the report."""
-    from .files.writing import make_folder
-    from .reports.revising import SUFFIX, kept
+    from ..files.writing import make_folder
+    from ..reports.revising import SUFFIX, kept
 
     response = kept(report)
     own = _change(f"text=@{text}")[1] if text is not None else ""
@@ -83,15 +152,15 @@ def patient(
 
 def write_leaflet(path: Path, response, language: str = "en", own: str = "") -> Path:
     """The patient's page as a file."""
-    from .files import write_text
-    from .patient import make_leaflet
+    from ..files import write_text
+    from ..patient import make_leaflet
 
     return write_text(path, make_leaflet(response, language, own).html)
 
 
 def templates(as_json: Json = False) -> None:
     """The layouts that a report can have; a clinic's own lie in its settings' folder `report-templates`."""
-    from .reports.templates import templates as all_templates
+    from ..reports.templates import templates as all_templates
 
     known = all_templates()
     if as_json:
@@ -103,7 +172,7 @@ def templates(as_json: Json = False) -> None:
 
 def reason(image: Path, series: str) -> str:
     """What a DICOM header says of why the image was made; "" for other files."""
-    from .files.dicom import reason_for_study
+    from ..files.dicom import reason_for_study
 
     try:
         return reason_for_study(image, series)

@@ -9,8 +9,8 @@ from typing import Annotated
 
 import typer
 
-from .errors import InputError
-from .guard import Guard, Verdict, classifier
+from ..errors import InputError
+from ..guard import Guard, Verdict, classifier
 
 app = typer.Typer(no_args_is_help=True, help="Patient mode's policy, tried on texts.")
 
@@ -76,7 +76,7 @@ def _guard(language: str, with_classifier: bool) -> Guard:
         return Guard(language)
     if classifier.chosen() is None:
         raise InputError("No classifier was chosen; see `medfm guard classifiers` and `medfm guard use NAME`.")
-    from .models.parts.text_judge import TextJudge
+    from ..models.parts.text_judge import TextJudge
 
     return classifier.by_choice(TextJudge)
 

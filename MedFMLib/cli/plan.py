@@ -15,10 +15,10 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from . import machine, registry
-from .cli_models import Json, ModelId, app, refuse_elsewhere
-from .errors import InputError, ModelError
-from .request import DEFAULT_MODEL
+from .. import machine, registry
+from ..errors import InputError, ModelError
+from ..request import DEFAULT_MODEL
+from .models import Json, ModelId, app, refuse_elsewhere
 
 out = Console()
 WHAT = {
@@ -59,7 +59,7 @@ def plan_model(
             "path of a folder with it."
         )
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    from .models.parts import memory as plans
+    from ..models.parts import memory as plans
 
     made = plans.plan_for(
         card, slices, precision, int(memory * 1e9), answer=answer, adapter_rank=adapter_rank, training=training
@@ -85,9 +85,9 @@ def bench_model(
     as_json: Json = False,
 ) -> None:
     """Answers and next words of each precision beside bf16, with memory and time; kept for `medfm models show`."""
-    from .engine import load_model
-    from .models.parts import precision_cost
-    from .runner import Silent
+    from ..engine import load_model
+    from ..models.parts import precision_cost
+    from ..runner import Silent
 
     card = registry.card(model)
     unknown = set(precision or ()) - set(card.precisions)

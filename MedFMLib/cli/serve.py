@@ -11,8 +11,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from . import places
-from .errors import InputError
+from .. import places
+from ..errors import InputError
 
 app = typer.Typer(no_args_is_help=True, help="Look at a MedFM server: its state, its models, its memory.")
 out = Console()
@@ -42,7 +42,7 @@ def serve(
     verbose: Annotated[bool, typer.Option(help="Log each request's route and status.")] = False,
 ) -> None:
     """Serve this machine's models to MedFM in Slicer and to any OpenAI client; for this machine alone unless told otherwise."""
-    from .server.__main__ import main
+    from ..server.__main__ import main
 
     arguments = ["--host", host, "--port", str(port), "--interpreter", interpreter]
     for name, value in (("--keys", keys), ("--certificate", certificate), ("--private-key", private_key)):
@@ -61,7 +61,7 @@ def client(url: str, certificates: str):
     Raises:
         InputError: there is no address or no key.
     """
-    from .remote.client import Client
+    from ..remote.client import Client
 
     return Client(_given(url), places.key(url), certificates)
 
@@ -85,7 +85,7 @@ def _given(url: str) -> str:
 @app.command()
 def state(url: Url = "", certificates: Certificates = "", as_json: Json = False) -> None:
     """What it does: jobs that run and wait, worker processes, memory."""
-    from .remote.runner import state_from
+    from ..remote.runner import state_from
 
     content = client(url, certificates).state()
     if as_json:

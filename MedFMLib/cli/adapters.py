@@ -11,11 +11,12 @@ import typer
 from rich import box
 from rich.table import Table
 
-from . import adapter_card, registry, shelf, store
-from .cli_store import Json, Name, Source, Target, Yes, confirm, out, progress, say, show_offer
-from .errors import InputError
-from .store import adapters
-from .store.files import gigabytes
+from .. import adapter_card, registry, shelf, store
+from ..errors import InputError
+from ..store import adapters
+from ..store.files import gigabytes
+from .running import progress
+from .store import Json, Name, Source, Target, Yes, confirm, out, say, show_offer
 
 app = typer.Typer(no_args_is_help=True, help="LoRA adapters on this machine; --adapter NAME uses one.")
 AdapterName = Annotated[str, typer.Argument(metavar="NAME", help="Name of an adapter; see `medfm adapters list`.")]
@@ -91,7 +92,7 @@ def accept_adapter(name: AdapterName, yes: Yes = False, as_json: Json = False) -
 @app.command("get")
 def get_adapter(name: AdapterName, yes: Yes = False, as_json: Json = False) -> None:
     """Download an adapter by its hub id, org/name, after showing its size and host."""
-    from .store.download import look_adapter
+    from ..store.download import look_adapter
 
     with progress(as_json) as bar:
         offer = look_adapter(name, bar)

@@ -14,9 +14,9 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from . import NOTICE
-from .errors import InputError
-from .request import DEFAULT_MODEL
+from .. import NOTICE
+from ..errors import InputError
+from ..request import DEFAULT_MODEL
 
 out, err = Console(), Console(stderr=True)
 
@@ -84,9 +84,9 @@ def batch(
 
     medfm batch studies --task segment --task "ask:Is there a pleural effusion?" --output results --workers 2
     """
-    from .batch import engines, running
-    from .batch.manifest import Manifest
-    from .batch.plan import Options, step_from
+    from ..batch import engines, running
+    from ..batch.manifest import Manifest
+    from ..batch.plan import Options, step_from
 
     if engine not in ("local", "ray") or (server and engine == "ray"):
         raise InputError(
@@ -133,11 +133,11 @@ def batch(
 
 def _find(path: Path, steps, options, pick, tell):
     """(cases, how they are read or None)."""
-    from .batch import cases as finding
+    from ..batch import cases as finding
 
     picked = finding.Pick(*pick)
     if path.suffix.lower() in finding.SCENES:
-        from .batch import scenes
+        from ..batch import scenes
 
         found, images = scenes.from_file(path, steps, options, picked, tell)
         return found, lambda case: images[case.id]
@@ -145,10 +145,10 @@ def _find(path: Path, steps, options, pick, tell):
 
 
 def _engine(engine, server, certificates, ray_address, gpus, workers, compute):
-    from .batch import engines
+    from ..batch import engines
 
     if engine == "ray":
-        from .batch.on_ray import ray_engine
+        from ..batch.on_ray import ray_engine
 
         return ray_engine(ray_address, gpus, workers, compute)
     return nullcontext(engines.server(server, certificates) if server else engines.local(compute))
@@ -189,7 +189,7 @@ def _ended():
 
 
 def _print(output: Path, counts: dict[str, int], as_json: bool) -> None:
-    from .batch.manifest import Manifest
+    from ..batch.manifest import Manifest
 
     if as_json:
         manifest = Manifest(output)

@@ -11,10 +11,10 @@ import typer
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn
 
-from . import environment
-from .environment.looking import needed
-from .environment.wheelhouse import make
-from .errors import Cancelled, InputError
+from .. import environment
+from ..environment.looking import needed
+from ..environment.wheelhouse import make
+from ..errors import Cancelled, InputError
 
 app = typer.Typer(no_args_is_help=True, help="Where PyTorch and the other large packages live.")
 err = Console(stderr=True)
@@ -105,7 +105,7 @@ def wheelhouse(
     ] = "",
 ) -> None:
     """Download everything for a machine without internet, with hashes that are compared there."""
-    from . import resources
+    from .. import resources
 
     requirements = [*needed(), *resources.load_json("environment", "packages.json")["separate"]]
     wheels = make(folder, requirements, platform, python, index)

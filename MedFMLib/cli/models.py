@@ -16,13 +16,13 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from . import acceptance, machine, registry
-from .errors import InputError, ModelError
-from .image import MODALITIES
-from .model import ModelCard
-from .models.parts import precision_cost
-from .request import DEFAULT_MODEL
-from .store.listing import facts, fits, matches, parameters, size, state
+from .. import acceptance, machine, registry
+from ..errors import InputError, ModelError
+from ..image import MODALITIES
+from ..model import ModelCard
+from ..models.parts import precision_cost
+from ..request import DEFAULT_MODEL
+from ..store.listing import facts, fits, matches, parameters, size, state
 
 app = typer.Typer(no_args_is_help=True, help="Models that MedFM knows: their cards, sizes and terms.")
 out = Console()
@@ -113,7 +113,7 @@ def show_model(model: ModelId, as_json: Json = False) -> None:
             grid.add_row(name, text)
     out.print(f"[bold]{card.title}[/bold]", grid, sep="\n", highlight=False)
     if costs := precision_cost.known(card)[1]:
-        from .cli_plan import cost_table
+        from .plan import cost_table
 
         out.print(cost_table(costs))
     if not card.scores:

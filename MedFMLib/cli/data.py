@@ -10,9 +10,10 @@ import typer
 from rich import box
 from rich.table import Table
 
-from .cli_models import Json
-from .cli_store import out, progress, say
-from .errors import InputError
+from ..errors import InputError
+from .models import Json
+from .running import progress
+from .store import out, say
 
 app = typer.Typer(no_args_is_help=True, help="A site's own cases as a data set: counted, split by patient, checked.")
 
@@ -30,7 +31,7 @@ Organ = Annotated[str, typer.Option(help="Of all pictures, where the files don't
 
 
 def _checked(path, images, labels, slices, seed, shares, own_split, categories, modality, organ, quiet, describe=""):
-    from .training.data import building, described, reading
+    from ..training.data import building, described, reading
 
     try:
         names = {int(value): name.strip() for value, _, name in (text.partition("=") for text in labels or ())}
@@ -53,7 +54,7 @@ def check(
     organ: Organ = "", as_json: Json = False,
 ) -> None:  # fmt: skip
     """Count what is there, list what can't be used, and make sure that no patient would stand on both sides."""
-    from .training.data.dataset import CARD, Dataset
+    from ..training.data.dataset import CARD, Dataset
 
     if (Path(path) / CARD).is_file():
         built = Dataset.load(path)
@@ -76,7 +77,7 @@ def build(
     as_json: Json = False,
 ) -> None:  # fmt: skip
     """Write a data set: pairs a line, pictures by their hashes, patients split, and a card that counts all of it."""
-    from .training.data import building
+    from ..training.data import building
 
     checked = _checked(path, images, labels, slices, seed, shares, own_split, categories, modality, organ, as_json,
                        describe_with)  # fmt: skip

@@ -1,0 +1,134 @@
+"""The `medfm` command: the console's functions on files. Knows options and printing; nothing else."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import sys
+import time
+import warnings
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .. import NOTICE
+from ..errors import InputError, MedFMError
+from ..machine import keep_memory
+from . import (
+    adapters,
+    asking,
+    batch,
+    data,
+    endpoints,
+    environment,
+    export,
+    finetune,
+    guard,
+    healthy,
+    plan,
+    report,
+    serve,
+    trust,
+)
+from .running import Json, Output, err, finish, folder_at, out, print_measurements, progress
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help=f"Ask a small private medical vision-language model about a volume. {NOTICE}",
+)
+for command in (
+    *(asking.segment, asking.ask, asking.explain, asking.compare),
+    *(report.report, report.sign, report.patient, report.templates),
+    *(export.measure, export.export, batch.batch, serve.serve, finetune.finetune),
+):
+    app.command()(command)
+app.command("eval")(finetune.evaluate)
+for name, room in {
+    "models": plan, "adapters": adapters, "data": data, "endpoints": endpoints, "server": serve, "healthy": healthy,
+    "trust": trust, "guard": guard, "environment": environment,
+}.items():  # fmt: skip
+    app.add_typer(room.app, name=name)
+
+
+@app.command()
+def demo(
+    output: Output = Path("out/demo"),
+    image: Annotated[Path | None, typer.Option("--image", help="Another volume than the shipped one.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Segment, ask and report on a real head scan that the package nilearn ships; writes scene, report, views."""
+    from ..demo import run_demo
+
+    started = time.monotonic()
+    with progress(as_json) as bar:
+        result = run_demo(folder_at(output), image, bar)
+    if as_json:
+        print(json.dumps({**result.summary, "seconds": round(time.monotonic() - started, 1)}, indent=2))
+        return
+    print_measurements(result.response)
+    for answer in result.answers:
+        out.print(f"[bold]{answer.question}[/bold] {answer.text}", highlight=False)
+    finish(result.response, result.files, False)
+
+
+@app.command("bench-tiny")
+def bench_tiny(
+    data: Annotated[Path, typer.Option(help="Folder with the open test images; see docs/data.md.")] = Path(
+        "../shared/data"
+    ),
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder for bench-tiny.json and .html.")] = None,
+    quick: Annotated[bool, typer.Option(help="Fewer images and questions, for a smoke test.")] = False,
+    model: Annotated[Path | None, typer.Option(help="Another model folder in place of the shipped one.")] = None,
+    pretrained: Annotated[
+        Path | None, typer.Option(help="Folder with the rival's weights; 'pretrained' beside --data if left out.")
+    ] = None,
+    unquantized: Annotated[
+        Path | None, typer.Option(help="Folder with the unquantized base, to compare precisions with.")
+    ] = None,
+    only: Annotated[
+        str, typer.Option(help="Only the part whose heading begins so, such as 'brain' or 'answers'.")
+    ] = "",
+    as_json: Json = False,
+) -> None:
+    """Measure the embedded model on images outside its training, beside baselines and a published rival."""
+    from ..training.bench_tiny import format_tables, run
+
+    if not data.is_dir():
+        raise InputError(
+            f"There is no folder '{data}' with test images; give it with --data (docs/data.md says where they come from)."
+        )
+    folder = folder_at(output) if output else None
+    tell = functools.partial(err.print, style="dim", highlight=False)
+    result = run(data, folder, quick, model, pretrained, unquantized, only=only, tell=tell)
+    print(json.dumps(result, indent=2) if as_json else format_tables(result))
+
+
+@app.command()
+def version() -> None:
+    """Versions of MedFM and what it computes with."""
+    from ..engine import versions
+
+    for name, number in versions().items():
+        print(f"{name} {number}")
+    print(f"{NOTICE}")
+
+
+def main() -> None:
+    """Run the command; a problem that a person can act on is one sentence on stderr and an exit code."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    # what libraries tell their developers is nothing that a user of the command can act on
+    warnings.filterwarnings("ignore", module="(transformers|peft|bitsandbytes|torch)")
+    keep_memory()
+    try:
+        app()
+    except MedFMError as error:
+        err.print(f"Error: {error}", style="red", highlight=False, soft_wrap=True, markup=False)
+        sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,154 @@
+"""`medfm segment`, `ask`, `explain` and `compare`: the console's functions on a file. Knows options and printing."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..request import DEFAULT_MODEL, Request, SliceChoice
+from . import healthy, marks, serve, trust
+from .running import (
+    Adapter,
+    First,
+    Frame,
+    InputPath,
+    Json,
+    Labels,
+    Last,
+    Modality,
+    Model,
+    Output,
+    Plane,
+    Precision,
+    Series,
+    Step,
+    finish,
+    folder_at,
+    out,
+    print_measurements,
+    read,
+    run,
+    summary,
+)  # fmt: skip
+
+
+def segment(
+    image: InputPath,
+    labels: Labels = None,
+    output: Output = Path("out"),
+    refine: Annotated[bool, typer.Option(help="Fit borders to the image in plane.")] = False,
+    model: Model = DEFAULT_MODEL, adapter: Adapter = "", precision: Precision = "",
+    plane: Plane = "", first: First = -1, last: Last = -1, step: Step = 0,
+    points: marks.PointTexts = None, boxes: marks.BoxTexts = None,
+    modality: Modality = "", frame: Frame = -1, series: Series = "", server: serve.Url = "", as_json: Json = False,
+) -> None:  # fmt: skip
+    """Segment structures by name, or what is marked; writes NAME.seg.nrrd and NAME.measurements.json."""
+    from ..files import output_name, write_segmentation, write_text
+
+    folder, volume = folder_at(output), read(image, modality, frame, series)
+    marked = marks.read_marks(points or (), boxes or (), volume.geometry)
+    request = Request(
+        "outline" if marked else "segment", volume, labels=tuple(labels or ()), refine=refine, model=model, prompts=marked,
+        adapter=adapter, precision=precision, slices=SliceChoice(plane, first, last, step),
+    )  # fmt: skip
+    response, _ = run(request, as_json, server=server)
+    name = output_name(image)
+    files = [write_segmentation(folder / f"{name}.seg.nrrd", response.segmentation, response.provenance)]
+    files.append(write_text(folder / f"{name}.measurements.json", json.dumps(summary(response, files), indent=2)))
+    if not as_json:
+        print_measurements(response)
+    finish(response, files, as_json)
+
+
+def ask(
+    image: InputPath,
+    question: Annotated[str, typer.Argument(help="For example: “Which organs are visible?”")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Folder for NAME.answer.json; not written if left out.")
+    ] = None,
+    model: Model = DEFAULT_MODEL, adapter: Adapter = "", precision: Precision = "",
+    plane: Plane = "", first: First = -1, last: Last = -1,
+    max_tokens: Annotated[int, typer.Option(help="Longest answer.")] = 64,
+    agreement: trust.Samples = 0, threshold: trust.Threshold = -1.0,
+    blind_control: trust.Blind = False, other: trust.Other = None, saliency: trust.SaliencyFile = None,
+    modality: Modality = "", frame: Frame = -1, series: Series = "", server: serve.Url = "", as_json: Json = False,
+) -> None:  # fmt: skip
+    """Ask a question about the volume, a range of slices or one slice (--first N --last N)."""
+    from ..files import output_name, write_text
+
+    folder = folder_at(output) if output else None
+    trust.check_file(saliency)
+    choice = trust.choice(agreement, threshold, blind_control, other and read(other, modality, -1, ""))
+    request = Request(
+        "ask", read(image, modality, frame, series), question=question, model=model, adapter=adapter,
+        precision=precision, slices=SliceChoice(plane, first, last), max_tokens=max_tokens, trust=choice,
+    )  # fmt: skip
+    if not as_json:
+        trust.tell_cost(choice)
+    response, streamed = run(request, as_json, stream=True, server=server)
+    files = []
+    if saliency:
+        explained, _ = run(replace(request, task="explain"), as_json, server=server)
+        files.append(trust.write(saliency, request.image, explained))
+    if folder:
+        path = folder / f"{output_name(image)}.answer.json"
+        files.append(write_text(path, json.dumps(summary(response, [path]), indent=2)))
+    if not as_json:
+        answer = response.answers[0]
+        print("" if streamed else answer.text)
+        out.print(f"Seen on: {', '.join(map(str, answer.evidence))}", style="dim", highlight=False)
+    finish(response, files, as_json)
+
+
+def explain(
+    image: InputPath,
+    question: Annotated[str, typer.Argument(help="For example: “Which organs are visible?”")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="File for the saliency: .nii.gz, .nrrd or .png.")] = Path(
+        "saliency.png"
+    ),
+    method: trust.Method = "attention",
+    model: Model = DEFAULT_MODEL, adapter: Adapter = "", precision: Precision = "",
+    plane: Plane = "", first: First = -1, last: Last = -1,
+    modality: Modality = "", frame: Frame = -1, series: Series = "", server: serve.Url = "", as_json: Json = False,
+) -> None:  # fmt: skip
+    """Ask a question, and show which pixels the answer rests on."""
+    trust.check_file(output)
+    request = Request(
+        "explain", read(image, modality, frame, series), question=question, model=model, adapter=adapter,
+        precision=precision, slices=SliceChoice(plane, first, last), method=method,
+    )  # fmt: skip
+    response, _ = run(request, as_json, server=server)
+    if not as_json:
+        print(response.answers[0].text)
+    finish(response, [trust.write(output, request.image, response)], as_json)
+
+
+def compare(
+    image: InputPath,
+    labels: Labels = None,
+    output: Output = Path("out"),
+    reference: healthy.Case = "", sequence: healthy.Sequence = "", library: healthy.Folder = None,
+    model: Model = DEFAULT_MODEL, adapter: Adapter = "automatic", precision: Precision = "",
+    plane: Plane = "", first: First = -1, last: Last = -1, step: Step = 0,
+    modality: Modality = "", frame: Frame = -1, series: Series = "", server: serve.Url = "", as_json: Json = False,
+) -> None:  # fmt: skip
+    """Compare with a healthy case at the same level; writes pictures, NAME.compare.json and NAME.seg.nrrd."""
+    from ..files import output_name, write_segmentation
+
+    folder, volume = folder_at(output), read(image, modality, frame, series)
+    found = healthy.find(volume, labels or (), sequence, reference, library)
+    request = Request(
+        "compare", volume, labels=tuple(labels or ()), references=found, model=model, adapter=adapter, precision=precision,
+        slices=SliceChoice(plane, first, last, step),
+    )  # fmt: skip
+    response, _ = run(request, as_json, server=server)
+    name = output_name(image)
+    files = healthy.write(folder, name, response.comparison)
+    files.append(write_segmentation(folder / f"{name}.seg.nrrd", response.segmentation, response.provenance))
+    if not as_json:
+        healthy.show(response.comparison)
+    finish(response, files, as_json)

@@ -1,0 +1,178 @@
+"""What all commands about a volume share: their options, a bar, the engine, and what is printed at the end."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from .. import NOTICE
+from ..errors import Cancelled
+from ..request import Request, Response
+from . import serve
+
+out, err = Console(), Console(stderr=True)
+
+InputPath = Annotated[Path, typer.Argument(metavar="IMAGE", help="NIfTI, NRRD or MHA file, DICOM file or folder.")]
+Labels = Annotated[
+    list[str] | None, typer.Option("--label", "-l", help="Structure; repeat for several; all known if left out.")
+]
+Output = Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object for scripts, nothing else.")]
+Model = Annotated[str, typer.Option("--model", "-m", help="Model id or folder; see `medfm models list`.")]
+Adapter = Annotated[str, typer.Option(help="Adapter name or folder; 'none' for none.")]
+Precision = Annotated[str, typer.Option(help="nf4, int8, bf16 or fp32; the model's default if left out.")]
+Plane = Annotated[str, typer.Option(help="axial, coronal or sagittal; the plane of acquisition if left out.")]
+First = Annotated[int, typer.Option(help="First slice; -1 for the volume's first.")]
+Last = Annotated[int, typer.Option(help="Last slice; -1 for the volume's last.")]
+Step = Annotated[
+    int, typer.Option(help="Look at every how many slices; 0 chooses. Between them, shapes are interpolated.")
+]
+Modality = Annotated[str, typer.Option(help="CT, MR, …: overrides what the file says or what is guessed.")]
+Frame = Annotated[int, typer.Option(help="Frame of a 4D image, from 0.")]
+Series = Annotated[str, typer.Option(help="Series of a DICOM folder: its number in the list, or its UID.")]
+
+
+class Bar:
+    """A `Progress` on the terminal."""
+
+    def __init__(self, bar: Progress, stream: bool):
+        self._bar, self._task, self._stream, self.streamed = bar, bar.add_task("Starting", total=1.0), stream, False
+
+    def stage(self, name: str) -> None:
+        """See `runner.Progress`."""
+        self._bar.update(self._task, description=name)
+
+    def fraction(self, value: float) -> None:
+        """See `runner.Progress`."""
+        self._bar.update(self._task, completed=value)
+
+    def partial(self, text: str) -> None:
+        """See `runner.Progress`."""
+        if self._stream:
+            self._bar.stop()
+            sys.stdout.write(text)
+            sys.stdout.flush()
+            self.streamed = True
+
+    def note(self, text: str) -> None:
+        """See `runner.Progress`."""
+        self._bar.console.print(f"Note: {text}", style="yellow", highlight=False, soft_wrap=True)
+
+    def cancelled(self) -> bool:
+        """Ctrl-C raises by itself."""
+        return False
+
+
+@contextmanager
+def progress(quiet: bool, stream: bool = False) -> Iterator[Bar]:
+    """A bar on stderr while something runs; Ctrl-C raises `Cancelled`. With `stream`, answers are printed as they are written."""
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    console = Console(stderr=True, quiet=quiet)
+    with Progress(*columns, console=console, transient=True) as bar:
+        try:
+            yield Bar(bar, stream and not quiet)
+        except KeyboardInterrupt:  # typer would say “Aborted” and exit with 1
+            raise Cancelled("Cancelled; nothing was written.") from None
+
+
+def read(path: Path, modality: str, frame: int, series: str):
+    """The volume in a file or folder."""
+    from ..files import read_image
+
+    return read_image(path, modality=modality.upper(), frame=None if frame < 0 else frame, series=series)
+
+
+@functools.cache
+def _engine():
+    """One for all that a command asks, so that the model is loaded once."""
+    from ..engine import Engine
+
+    return Engine()
+
+
+def run(request: Request, quiet: bool, stream: bool = False, server: str = "") -> tuple[Response, bool]:
+    """Answer a request here, or on a server; → (response, was its answer printed already?)."""
+    if server:
+        run = serve.asked_client(server, os.environ.get("MEDFM_SERVER_CA", "")).run
+    else:
+        run = _engine().run
+    with progress(quiet, stream) as bar:
+        response = run(request, bar)
+    return response, bar.streamed
+
+
+def folder_at(output: Path) -> Path:
+    """The folder for results, made if it is new."""
+    from ..files.writing import make_folder
+
+    return make_folder(output.expanduser())
+
+
+def print_measurements(response: Response) -> None:
+    """A table of what was measured."""
+    from ..measure import as_table
+
+    titles, rows = as_table(response.measurements)
+    if not rows:
+        out.print("No structure was found.")
+        return
+    caption = "from voxels and geometry; extents in mm, sides are the patient's"
+    table = Table(title="Measurements", caption=caption, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    short = {"extent left-right": "L–R", "extent front-back": "A–P", "extent head-foot": "S–I"}
+    short |= {"mean intensity": "mean", "intensity SD": "SD"}
+    for title in titles:
+        for long, letters in short.items():
+            title = title.replace(long, letters).replace(" (mm)", "")
+        words = title in ("segment", "side")
+        table.add_column(title, justify="left" if words else "right", no_wrap=title == "segment", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    out.print(table)
+
+
+def summary(response: Response, files: list[Path]) -> dict:
+    """A response for scripts."""
+    return {
+        "files": [str(path) for path in files],
+        "segments": [s.label for s in response.segmentation.segments] if response.segmentation else [],
+        "measurements": [asdict(m) for m in response.measurements],
+        "answers": [
+            {
+                "question": a.question,
+                "answer": a.text,
+                "slices": [str(s) for s in a.evidence],
+                **({"trust": asdict(a.trust)} if a.trust else {}),
+            }
+            for a in response.answers
+        ],
+        "provenance": asdict(response.provenance),
+        "notice": NOTICE,
+    }
+
+
+def finish(response: Response, files: list[Path], as_json: bool) -> None:
+    """Say what was written and by what, or print the summary."""
+    if as_json:
+        print(json.dumps(summary(response, files), indent=2))
+        return
+    for path in files:
+        out.print(f"Wrote {path}", highlight=False, soft_wrap=True)
+    p = response.provenance
+    held = f"{p.precision}{', adapter ' + p.adapter if p.adapter else ''}"
+    out.print(
+        " ".join(filter(None, [f"{p.title or p.model} ({held}), {p.seconds:.1f} s.", p.reuse, NOTICE])),
+        style="dim", highlight=False, soft_wrap=True,
+    )  # fmt: skip
