@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from ..model import ModelCard
-from .parts import chat
+from .parts import chat, model_folder
 from .parts.memory import Reading
 
 MODEL_TYPES = ("gemma3",)
@@ -46,7 +46,7 @@ def stats(card: ModelCard, precision: str = "nf4"):
     """
     from transformers import Gemma3ForConditionalGeneration
 
-    return chat.sizes(card, Gemma3ForConditionalGeneration, precision, Gemma3.vision)
+    return model_folder.sizes(card, Gemma3ForConditionalGeneration, precision, Gemma3.vision)
 
 
 def memory(card: ModelCard, precision: str, slices: int, **more):
@@ -61,12 +61,12 @@ def memory(card: ModelCard, precision: str, slices: int, **more):
         side = config.vision_config.image_size
         return Reading(config.mm_tokens_per_image, (side // config.vision_config.patch_size) ** 2, side**2, TOWER_BATCH)
 
-    return chat.memory(card, Gemma3ForConditionalGeneration, Gemma3.vision, reads, precision, slices, **more)
+    return model_folder.memory(card, Gemma3ForConditionalGeneration, Gemma3.vision, reads, precision, slices, **more)
 
 
 def card_for_folder(folder: Path, config: dict[str, Any]) -> ModelCard:
     """A card for any folder with a Gemma 3 model that sees."""
-    return chat.card_for_folder(
+    return model_folder.card_for_folder(
         folder,
         config,
         architecture="gemma3",

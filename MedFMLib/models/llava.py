@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from ..model import ModelCard
-from .parts import chat
+from .parts import chat, model_folder
 from .parts.memory import Reading
 
 MODEL_TYPES = ("llava", "llava_next")
@@ -33,7 +33,7 @@ def load(card: ModelCard, adapter: str, precision: str, progress) -> Llava:
     Raises:
         ModelError: if something is missing or doesn't fit.
     """
-    kind = chat.kind_of(card, MODEL_TYPES)
+    kind = model_folder.kind_of(card, MODEL_TYPES)
     return chat.load(Llava, card, adapter, precision, progress, *_classes(kind))
 
 
@@ -43,7 +43,7 @@ def stats(card: ModelCard, precision: str = "nf4"):
     Raises:
         ModelError: if no config is at hand.
     """
-    return chat.sizes(card, _classes(chat.kind_of(card, MODEL_TYPES))[0], precision, Llava.vision)
+    return model_folder.sizes(card, _classes(model_folder.kind_of(card, MODEL_TYPES))[0], precision, Llava.vision)
 
 
 def memory(card: ModelCard, precision: str, slices: int, **more):
@@ -59,14 +59,14 @@ def memory(card: ModelCard, precision: str, slices: int, **more):
         tiles = max(1, round(card.image_size / side) ** 2) + 1 if config.model_type == "llava_next" else 1
         return Reading(tiles * patches, patches, tiles * side**2, tiles, square_mask=False)
 
-    model_class = _classes(chat.kind_of(card, MODEL_TYPES))[0]
-    return chat.memory(card, model_class, Llava.vision, reads, precision, slices, **more)
+    model_class = _classes(model_folder.kind_of(card, MODEL_TYPES))[0]
+    return model_folder.memory(card, model_class, Llava.vision, reads, precision, slices, **more)
 
 
 def card_for_folder(folder: Path, config: dict[str, Any]) -> ModelCard:
     """A card for any folder with a LLaVA or LLaVA-NeXT model."""
     size = int(config.get("vision_config", {}).get("image_size", 336))
-    return chat.card_for_folder(
+    return model_folder.card_for_folder(
         folder,
         config,
         architecture="llava",

@@ -21,7 +21,7 @@ from typing import Any, ClassVar
 
 from ..model import ModelCard, SeenObject, Watch
 from ..view import View
-from .parts import chat
+from .parts import chat, model_folder
 from .parts.memory import Reading
 
 MODEL_TYPES = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")
@@ -60,7 +60,7 @@ def load(card: ModelCard, adapter: str, precision: str, progress) -> QwenVL:
     Raises:
         ModelError: if something is missing or doesn't fit.
     """
-    kind = chat.kind_of(card, MODEL_TYPES)
+    kind = model_folder.kind_of(card, MODEL_TYPES)
     return chat.load(QwenVL, card, adapter, precision, progress, *_classes(kind))
 
 
@@ -70,7 +70,7 @@ def stats(card: ModelCard, precision: str = "nf4"):
     Raises:
         ModelError: if no config is at hand.
     """
-    return chat.sizes(card, _classes(chat.kind_of(card, MODEL_TYPES))[0], precision, QwenVL.vision)
+    return model_folder.sizes(card, _classes(model_folder.kind_of(card, MODEL_TYPES))[0], precision, QwenVL.vision)
 
 
 def memory(card: ModelCard, precision: str, slices: int, **more):
@@ -85,13 +85,13 @@ def memory(card: ModelCard, precision: str, slices: int, **more):
         side = min(card.image_size, SIDE_ALONE if slices == 1 else SIDE_AMONG_OTHERS)
         return Reading((side // (patch * merged)) ** 2, (side // patch) ** 2, side**2, slices)
 
-    model_class = _classes(chat.kind_of(card, MODEL_TYPES))[0]
-    return chat.memory(card, model_class, QwenVL.vision, reads, precision, slices, **more)
+    model_class = _classes(model_folder.kind_of(card, MODEL_TYPES))[0]
+    return model_folder.memory(card, model_class, QwenVL.vision, reads, precision, slices, **more)
 
 
 def card_for_folder(folder: Path, config: dict[str, Any]) -> ModelCard:
     """A card for any folder with a Qwen-VL model; open vocabulary."""
-    return chat.card_for_folder(
+    return model_folder.card_for_folder(
         folder,
         config,
         architecture="qwen_vl",

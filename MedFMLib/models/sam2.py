@@ -21,7 +21,7 @@ from ..image import Image
 from ..marks import Marks, SliceMarks
 from ..model import AUTOMATIC, KeptPictures, LoadedFacts, ModelCard, Watch
 from ..view import View, Window, display_slice, window_for
-from .parts import chat
+from .parts import model_folder
 from .parts.loading import multiplies_bfloat16
 
 MODEL_TYPES = ("sam2_video",)
@@ -51,7 +51,7 @@ def load(card: ModelCard, adapter: str, precision: str, progress) -> Sam2:
     if adapter not in ("", AUTOMATIC):
         raise ModelError(f"{card.title} takes no adapters; choose 'none' instead of '{adapter}'.")
     folder = _folder(card)
-    chat.kind_of(card, MODEL_TYPES)
+    model_folder.kind_of(card, MODEL_TYPES)
     if precision not in ("bf16", "fp32"):
         raise ModelError(f"{card.title} can't be held as '{precision}'; choose bf16 or fp32.")
     model, held = loading.load_weights(Sam2VideoModel, folder, "fp32", card.parameters)
@@ -69,7 +69,7 @@ def stats(card: ModelCard, precision: str = "nf4"):
     """
     from transformers import Sam2VideoModel
 
-    return chat.sizes(card, Sam2VideoModel, precision, ())
+    return model_folder.sizes(card, Sam2VideoModel, precision, ())
 
 
 def card_for_folder(folder: Path, config: dict[str, Any]) -> ModelCard:
@@ -81,7 +81,7 @@ def card_for_folder(folder: Path, config: dict[str, Any]) -> ModelCard:
         architecture="sam2",
         summary="A SAM 2 from a folder of yours; MedFM knows nothing of its quality.",
         licence="see the folder",
-        parameters=chat.count_parameters(folder),
+        parameters=model_folder.count_parameters(folder),
         image_size=size if isinstance(size, int) else size[0],
         abilities=("outlines",),
         precisions=("bf16", "fp32"),
