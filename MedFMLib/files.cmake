@@ -269,6 +269,7 @@ set(MedFMLib_FILES
   "training/finetune/monitor.py"
   "training/finetune/page.py"
   "training/finetune/plots.py"
+  "training/finetune/preparing.py"
   "training/finetune/reliance.py"
   "training/finetune/run.py"
   "training/finetune/safety.py"

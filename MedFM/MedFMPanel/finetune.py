@@ -225,7 +225,8 @@ class FineTuneWindow:
         )
 
     def _estimated(self, found) -> None:
-        self.say(f"{found['says']} A dry run says {_minutes(60 * found['minutes'])} for {found['steps']} steps.")
+        took = f"A dry run says {_minutes(60 * found['minutes'])} for {found['steps']} steps."
+        self.say(" ".join(filter(None, (found["says"], found["verified"], took))))
 
     @shown
     def on_train(self):

@@ -128,6 +128,8 @@ def _estimate(data: Path, settings, as_json: bool) -> None:
         print(json.dumps(found, indent=2))
         return
     say(found["says"])
+    if found["verified"]:
+        say(found["verified"])
     say(f"{found['steps']} steps of {found['seconds_per_step']:.2f} s by a dry run: about {found['minutes']:.1f} minutes, "
         f"on {found['threads']} threads; the gradient's norm at the start is {found['norm']:.3g}.")  # fmt: skip
 

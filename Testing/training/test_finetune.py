@@ -355,6 +355,28 @@ def test_a_plan_that_does_not_fit_shrinks_batches_and_then_refuses(quick, data, 
     assert not none.fits and "does not fit" in none.says and none.settings.batch == 1
 
 
+def test_the_dry_run_verifies_the_count(quick, data, dense_folder):
+    """In a process of its own, as in use: another's peak would hide this one's."""
+    from MedFMLib.training.finetune import aside
+
+    found = aside.estimate(data, quick, Silent())
+    assert found["reached"] > found["before"] > 0 and found["counted"] == found["before"] + found["total"]
+    assert found["peak"] == found["reached"] + found["bytes"]["optimizer"]
+    assert f"expected to reach {found['peak'] / 1e9:.1f} GB" in found["verified"]
+
+
+def test_what_the_c_library_keeps_is_told_with_the_way_out(quick):
+    from dataclasses import replace
+
+    parts = estimate.Parts(10**9, 0, 0, 10**8, 10**9, 0, 0)
+    plan = estimate.Plan(parts, 10**9, 10**11, 1, quick, True, "")
+    assert plan.peak == plan.counted == 31 * 10**8 and plan.verified == "", "no dry run yet"
+    close, far = replace(plan, reached=31 * 10**8), replace(plan, reached=40 * 10**8)
+    assert close.peak == 32 * 10**8 and "--thrifty" not in close.verified
+    assert far.peak == 41 * 10**8 and "3.1 GB of it counted" in far.verified and "--thrifty" in far.verified
+    assert "--thrifty" not in replace(far, settings=quick.with_(thrifty=True)).verified
+
+
 def test_saved_activations_are_those_that_autograd_keeps(dense_folder, quick):
     """Counted on the meta device and while a real batch runs; checkpointing keeps fewer."""
     from transformers import AutoConfig

@@ -141,13 +141,11 @@ class DryRun:
 
     Args:
         seconds: of one pass, there and back. threads: with which it was fastest. norm: of the gradient.
-        peak: bytes that the process held at most, 0 if the system doesn't say.
     """
 
     seconds: float
     threads: int
     norm: float
-    peak: int
 
 
 def dry_run(peft, loss: Callable[[], Any], threads: int = 0) -> DryRun:
@@ -186,7 +184,7 @@ def dry_run(peft, loss: Callable[[], Any], threads: int = 0) -> DryRun:
         )
     best = min(found, key=found.get)
     torch.set_num_threads(best)
-    return DryRun(found[best], best, norm, peak_bytes())
+    return DryRun(found[best], best, norm)
 
 
 def peak_bytes() -> int:

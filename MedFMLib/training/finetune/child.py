@@ -58,6 +58,8 @@ def gone(task: dict, told) -> None:
 
 if __name__ == "__main__":
     sys.path[:1] = [sys.argv[1]]  # the library's folder, instead of this file's
+    from MedFMLib.machine import keep_memory
     from MedFMLib.store.told import serve
 
+    keep_memory()
     serve(work, LACKING, gone)

@@ -7,23 +7,21 @@ RUN/best/            the best on held-out patients         RUN/adapter/       as
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import random
 import shutil
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ...batch.lock import locked
 from ...errors import InputError, ModelError, OutputError
-from ...models.parts import loading
 from ...runner import Progress, Silent
 from ..data.dataset import Dataset
 from ..data.samples import Sample
-from . import base, checkpoints, control, estimate, inputs, monitor
+from . import checkpoints, control, inputs, monitor
+from .preparing import prepare
 from .settings import Settings
 
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
@@ -136,44 +134,28 @@ def _settings_of(run: Path, data: Path) -> Settings:
 
 
 def _train(data: Path, run: Path, settings: Settings, progress: Progress, resume: bool, tensorboard: bool) -> Trained:
-    import torch
     import transformers
 
-    loading.quiet_bitsandbytes()
-    transformers.utils.logging.set_verbosity_error()
-    warnings.filterwarnings("ignore", module="(transformers|peft|torch|accelerate)")
     progress.stage("Checking the data set")
     dataset = Dataset.load(data)
     dataset.check()
     learn, check = chosen(dataset, "train", settings), chosen(dataset, "validation", settings, settings.most_validation)
-    progress.stage("Loading the base")
-    before = _held_by_libraries()
-    model = base.load(settings, progress)
-    reader = inputs.Reader(model, dataset)
-    reader.check(settings.kinds)
-    plan = estimate.plan(model.model, settings, reader.example(learn[0]), estimate.free_bytes(), before)
-    if not plan.fits:
-        raise ModelError(plan.says)
-    progress.note(plan.says)
-    settings = settings if resume else plan.settings
-    if settings.thrifty:
-        base.give_memory_back()
-    steps = settings.total_steps(len(learn))
-    peft = base.add_lora(model.model, settings)
-    bf16 = base.compute_in_bfloat16(settings, peft)
-    collate = inputs.collator(model.processor.tokenizer.pad_token_id or 0)
-    place = loading.device().type
-    some = collate([reader.example(sample) for sample in learn[: settings.batch]])
-
-    def loss():
-        with torch.autocast(place, torch.bfloat16, enabled=bf16):
-            return inputs.answer_loss(peft, some)
-
     known = json.loads((run / "settings.json").read_text(encoding="utf-8")).get("threads", 0) if resume else 0
-    dry = base.dry_run(peft, loss, known)
+    ready = prepare(dataset, learn, settings, progress, fixed=resume, threads=known)
+    model, reader, peft, settings, plan, dry = (
+        ready.model,
+        ready.reader,
+        ready.peft,
+        ready.settings,
+        ready.plan,
+        ready.dry,
+    )
+    progress.note(plan.says)
+    steps = settings.total_steps(len(learn))
     minutes = dry.seconds * settings.accumulation * steps / 60
     progress.note(
-        f"A dry run took {dry.seconds:.2f} s a pass on {dry.threads} threads: about {minutes:.0f} minutes for {steps} steps."
+        f"A dry run took {dry.seconds:.2f} s a pass on {dry.threads} threads: about {minutes:.0f} minutes for {steps} steps. "
+        f"{plan.verified}".strip()
     )
     (run / ".settings.part").write_text(
         json.dumps({"settings": settings.as_json(), "data": str(data), "data_sha256": dataset.digest(),
@@ -192,7 +174,7 @@ def _train(data: Path, run: Path, settings: Settings, progress: Progress, resume
     for step in earlier:
         watch.add(step)
     held = [
-        collate([reader.example(s) for s in check[n : n + settings.batch]])
+        ready.collate([reader.example(s) for s in check[n : n + settings.batch]])
         for n in range(0, len(check), settings.batch)
     ]
 
@@ -210,8 +192,8 @@ def _train(data: Path, run: Path, settings: Settings, progress: Progress, resume
     from .trainer import AdapterTrainer, arguments, validations
 
     made = AdapterTrainer(
-        model=peft, args=arguments(settings, root, steps, bf16, tensorboard), train_dataset=_Lines(reader, learn),
-        eval_dataset=check, data_collator=collate, run=run, settings=settings, watch=watch, validate=validate,
+        model=peft, args=arguments(settings, root, steps, ready.bf16, tensorboard), train_dataset=_Lines(reader, learn),
+        eval_dataset=check, data_collator=ready.collate, run=run, settings=settings, watch=watch, validate=validate,
         keep_best=keep_best, progress=progress,
     )  # fmt: skip
     progress.stage("Training")
@@ -226,58 +208,19 @@ def _train(data: Path, run: Path, settings: Settings, progress: Progress, resume
     return _finish(made, peft, settings, run, watch, found, plan, steps)
 
 
-def _held_by_libraries() -> int:
-    """Bytes that this process holds when everything is imported that it will need; so much is no cost of the model."""
-    import peft  # noqa: F401
-    from transformers import AutoModelForImageTextToText, PaliGemmaForConditionalGeneration  # noqa: F401
-
-    from . import trainer  # noqa: F401
-
-    with contextlib.suppress(ImportError):
-        import bitsandbytes  # noqa: F401
-    return estimate.resident_bytes()
-
-
 def estimated(dataset: Dataset, settings: Settings, progress: Progress | None = None) -> dict[str, Any]:
     """What a training would take, verified by a dry run; nothing is written.
 
     Raises:
         MedFMError: in one sentence with the next step.
     """
-    import torch
-    import transformers
-
-    progress = progress or Silent()
-    loading.quiet_bitsandbytes()
-    transformers.utils.logging.set_verbosity_error()
     learn = chosen(dataset, "train", settings)
-    progress.stage("Loading the base")
-    before = _held_by_libraries()
-    model = base.load(settings, progress)
-    reader = inputs.Reader(model, dataset)
-    reader.check(settings.kinds)
-    plan = estimate.plan(model.model, settings, reader.example(learn[0]), estimate.free_bytes(), before)
-    if not plan.fits:
-        raise ModelError(plan.says)
-    settings = plan.settings
-    if settings.thrifty:
-        base.give_memory_back()
-    peft = base.add_lora(model.model, settings)
-    bf16 = base.compute_in_bfloat16(settings, peft)
-    some = inputs.collator(model.processor.tokenizer.pad_token_id or 0)(
-        [reader.example(s) for s in learn[: settings.batch]]
-    )
-
-    def loss():
-        with torch.autocast(loading.device().type, torch.bfloat16, enabled=bf16):
-            return inputs.answer_loss(peft, some)
-
-    progress.stage("Dry run of two passes")
-    dry, steps = base.dry_run(peft, loss), settings.total_steps(len(learn))
-    each = dry.seconds * settings.accumulation
-    return plan.as_json() | {
-        "settings": settings.as_json(), "steps": steps, "seconds_per_step": each, "minutes": each * steps / 60,
-        "threads": dry.threads, "norm": dry.norm, "measured_peak": dry.peak,
+    ready = prepare(dataset, learn, settings, progress or Silent())
+    dry, steps = ready.dry, ready.settings.total_steps(len(learn))
+    each = dry.seconds * ready.settings.accumulation
+    return ready.plan.as_json() | {
+        "settings": ready.settings.as_json(), "steps": steps, "seconds_per_step": each, "minutes": each * steps / 60,
+        "threads": dry.threads, "norm": dry.norm,
     }  # fmt: skip
 
 

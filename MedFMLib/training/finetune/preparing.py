@@ -1,0 +1,110 @@
+"""From settings to a model that is ready to learn, with its plan verified by a dry run. Nothing is written."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ...errors import ModelError
+from ...models.parts import loading
+from ...runner import Progress
+from ..data.dataset import Dataset
+from ..data.samples import Sample
+from . import base, estimate, inputs
+from .settings import Settings
+
+
+@dataclass(frozen=True)
+class Ready:
+    """All that a training needs.
+
+    Args:
+        model: the loaded base. reader: samples as its tensors. peft: it, frozen, with a fresh LoRA.
+        settings: as asked, or changed so that it fits. plan: with what the dry run reached. dry: what else it showed.
+        bf16: is bfloat16 computed in by autocast? collate: examples → batch.
+    """
+
+    model: Any
+    reader: inputs.Reader
+    peft: Any
+    settings: Settings
+    plan: estimate.Plan
+    dry: base.DryRun
+    bf16: bool
+    collate: Callable[[list[dict[str, Any]]], dict[str, Any]]
+
+
+def prepare(
+    dataset: Dataset,
+    learn: list[Sample],
+    settings: Settings,
+    progress: Progress,
+    *,
+    fixed: bool = False,
+    threads: int = 0,
+) -> Ready:
+    """Load a base, choose what fits, add a LoRA, and try two passes there and back.
+
+    Args:
+        learn: samples of the training. fixed: keep the settings, since a training goes on with them. threads: see `base.dry_run`.
+
+    Raises:
+        MedFMError: in one sentence with the next step.
+    """
+    import torch
+    import transformers
+
+    loading.quiet_bitsandbytes()
+    transformers.utils.logging.set_verbosity_error()
+    warnings.filterwarnings("ignore", module="(transformers|peft|torch|accelerate)")
+    progress.stage("Loading the base")
+    before = _held_by_libraries() if loading.device().type == "cpu" else 0
+    model = base.load(settings, progress)
+    reader = inputs.Reader(model, dataset)
+    reader.check(settings.kinds)
+    plan = estimate.plan(model.model, settings, reader.example(learn[0]), estimate.free_bytes(), before)
+    if not plan.fits:
+        raise ModelError(plan.says)
+    settings = settings if fixed else plan.settings
+    if settings.thrifty:
+        base.give_memory_back()
+    peft = base.add_lora(model.model, settings)
+    bf16 = base.compute_in_bfloat16(settings, peft)
+    collate = inputs.collator(model.processor.tokenizer.pad_token_id or 0)
+    some = collate([reader.example(sample) for sample in learn[: settings.batch]])
+
+    def loss():
+        with torch.autocast(loading.device().type, torch.bfloat16, enabled=bf16):
+            return inputs.answer_loss(peft, some)
+
+    progress.stage("Dry run of two passes")
+    earlier = _peak_bytes()
+    dry = base.dry_run(peft, loss, threads)
+    if (reached := _peak_bytes()) > earlier:  # else the process held more before, and what this takes is not seen
+        plan = replace(plan, reached=reached)
+    return Ready(model, reader, peft, settings, plan, dry, bf16, collate)
+
+
+def _held_by_libraries() -> int:
+    """Bytes that this process holds when everything is imported that it will need; so much is no cost of the model."""
+    import peft  # noqa: F401
+    from transformers import AutoModelForImageTextToText, PaliGemmaForConditionalGeneration  # noqa: F401
+
+    from . import trainer  # noqa: F401
+
+    with contextlib.suppress(ImportError):
+        import bitsandbytes  # noqa: F401
+    return estimate.resident_bytes()
+
+
+def _peak_bytes() -> int:
+    """Most memory that was held so far where the model learns; 0 if it is not known."""
+    import torch
+
+    where = loading.device().type
+    if where == "cuda":
+        return torch.cuda.max_memory_reserved()
+    return base.peak_bytes() if where == "cpu" else 0
