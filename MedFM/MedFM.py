@@ -247,12 +247,12 @@ class MedFMWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.ui.applyButton.enabled = False
             self.session.cancel()
         else:
-            self.start()
+            self.beside.begin()
 
     @shown
     def onReturnPressed(self):
         if not self.session.running:
-            self.start()
+            self.beside.begin()
 
     def start(self, change=lambda request: request):
         p = self.parameters

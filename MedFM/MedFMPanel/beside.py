@@ -23,6 +23,18 @@ class Beside:
             lambda image: widget.models.labels(widget.parameters.model, image.modality),
         )  # fmt: skip
 
+    def begin(self) -> None:
+        """Start what the panel's button says; a report that compares needs its healthy case first.
+
+        Raises:
+            MedFMError: in one sentence with the next step.
+        """
+        chosen = self._widget.parameters
+        if chosen.task == "report" and chosen.beside:
+            self._healthy.report()
+        else:
+            self._widget.start()
+
     def apply(self, request):
         """A request as these parts want it: an answer is held against what was measured of the same volume."""
         volume, measurements = self._measured

@@ -46,6 +46,7 @@ BOUND = {
     "template": ("templateSelector", CHOICE),
     "indication": ("indicationEdit", LINE),
     "comparison": ("comparisonEdit", LINE),
+    "beside": ("besideCheck", FLAG),
     "freeLabels": ("freeLabelsEdit", LINE),
     "question": ("questionBox", EDITABLE),
     "firstSlice": ("firstSlice", NUMBER),

@@ -51,10 +51,21 @@ class HealthyControls:
     @shown
     def compare(self) -> None:
         """Compare the volume with the chosen case."""
+        self._find(self._compare)
+
+    def report(self) -> None:
+        """Draft a report that compares with the chosen case.
+
+        Raises:
+            InputError: if there is no volume, or a case is still being read.
+        """
+        self._find(lambda references: self._start(lambda request: replace(request, references=references)))
+
+    def _find(self, then) -> None:
         image = self._image(self._volume())
         labels, name = self._labels(image), self._ui.referenceSelector.currentData or ""
         self._status.say("Looking for a healthy case…")
-        self._begin(lambda progress: healthy.references(image, labels, name=name), self._compare)
+        self._begin(lambda progress: healthy.references(image, labels, name=name), then)
 
     @shown
     def add(self) -> None:

@@ -105,6 +105,7 @@ class Parameters:
     template = Text()
     indication = Text()
     comparison = Text()
+    beside = Flag(False)
     question = Text()
     plane = Text()
     firstSlice = Number(-1)

@@ -225,6 +225,28 @@ def test_a_segmented_volume_is_added_as_a_healthy_case_without_a_block(
     assert min(blocks) < LIMIT_MS
 
 
+def test_a_report_is_drafted_beside_a_healthy_case_if_that_is_ticked(
+    host, panel, runner, finish, volume, choose_task, quiet_views
+):
+    volume.SetAttribute("DICOM.Modality", "CT")
+    panel.initialize()
+    own().add(*torso(), "adult torso")
+    choose_task("report")
+    panel.ui.applyButton.click()
+    finish()
+    assert last(runner).references == ()
+    panel.ui.healthyButton.collapsed = False
+    panel.ui.referenceSelector.setCurrentIndex(panel.ui.referenceSelector.findData("adult-torso"))
+    panel.ui.besideCheck.checked = True
+    panel.ui.applyButton.click()
+    assert len(runner.requests) == 1 and not panel.ui.compareButton.enabled, "the case is read on a thread"
+    panel.ui.applyButton.click()
+    assert "still being read" in panel.ui.statusLabel.text
+    host.wait_until(lambda: len(runner.requests) == 2, 10, "the report")
+    finish()
+    assert (last(runner).task, last(runner).references[0].id) == ("report", "adult-torso")
+
+
 def test_without_a_case_that_fits_nothing_starts(host, panel, runner, volume, monkeypatch):
     monkeypatch.setattr("MedFMLib.healthy.matching.every", list)
     panel.ui.compareButton.click()
