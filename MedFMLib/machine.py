@@ -54,6 +54,21 @@ def keep_memory() -> bool:
     return all(libc.mallopt(name, value) for name, value in settings)
 
 
+def return_memory() -> bool:
+    """Let this process give back at once what it frees in pieces of 256 kB and more; → whether its C library can (glibc).
+
+    Its heap keeps holes between the activations of a training otherwise, which come in other sizes each pass
+    (docs/decisions/0013). The opposite of `keep_memory`, which it undoes: less memory, less speed.
+    """
+    libc = _glibc()
+    if libc is None:
+        return False
+    settings = ((_MMAP_THRESHOLD, 1 << 18), (_TRIM_THRESHOLD, 1 << 17), (_TOP_PAD, 1 << 17))
+    done = all(libc.mallopt(name, value) for name, value in settings)
+    libc.malloc_trim(0)
+    return done
+
+
 def trim_memory() -> None:
     """Give the system what `keep_memory` held on to."""
     libc = _glibc()

@@ -11,7 +11,9 @@ MEASURE = """
 import json, resource, sys
 import numpy as np
 from MedFMLib import machine
-kept = machine.keep_memory() if sys.argv[1] == "keep" else False
+kept = machine.keep_memory() if sys.argv[1] != "usual" else False
+if sys.argv[1] == "return":
+    kept = machine.return_memory()
 def held():
     return int(open("/proc/self/statm").read().split()[1])
 for _ in range(2):
@@ -27,7 +29,7 @@ print(json.dumps([kept, faults, full - held()]))
 
 
 def measured(mode: str) -> tuple[bool, int, int]:
-    """(kept, page faults of four more arrays of 64 MB, pages that trimming gave back) of a fresh process."""
+    """(could it be told, page faults of four more arrays of 64 MB, pages that trimming gave back) of a fresh process."""
     root = Path(__file__).resolve().parents[2]
     done = subprocess.run([sys.executable, "-c", MEASURE, mode], cwd=root, capture_output=True, text=True, check=True)
     return tuple(json.loads(done.stdout))
@@ -39,3 +41,9 @@ def test_freed_arrays_are_used_again_without_asking_the_system_and_given_back_wh
     assert kept[0]
     assert kept[1] < 100 < usual[1]  # four arrays are 65,536 small pages, or 128 huge ones
     assert kept[2] * 4096 > 60e6 > usual[2] * 4096
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only glibc can be told")
+def test_a_process_that_kept_memory_can_be_told_to_give_it_back_at_once():
+    returned = measured("return")
+    assert returned[0] and returned[1] > 100 and returned[2] * 4096 < 20e6

@@ -69,21 +69,6 @@ def _is_packed(module) -> bool:
     return bool(getattr(getattr(getattr(module, "weight", None), "quant_state", None), "packing_format_for_cpu", False))
 
 
-def give_memory_back() -> None:
-    """Let glibc give back what is freed in pieces of 256 kB and more, as long as this process lives.
-
-    Its heap keeps holes between activations otherwise, which come in other sizes each pass (docs/decisions/0013).
-    """
-    import ctypes
-
-    try:
-        set_option = getattr(ctypes.CDLL(None), "mallopt", None)
-    except (OSError, TypeError):  # Windows
-        return
-    if set_option is not None:
-        set_option(-3, 1 << 18)  # M_MMAP_THRESHOLD
-
-
 def add_lora(core, settings: Settings):
     """The PEFT model: everything frozen but a new adapter, named "default".
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from ... import machine
 from ...errors import ModelError
 from ...models.parts import loading
 from ...runner import Progress
@@ -70,7 +71,7 @@ def prepare(
         raise ModelError(plan.says)
     settings = settings if fixed else plan.settings
     if settings.thrifty:
-        base.give_memory_back()
+        machine.return_memory()
     peft = base.add_lora(model.model, settings)
     bf16 = base.compute_in_bfloat16(settings, peft)
     collate = inputs.collator(model.processor.tokenizer.pad_token_id or 0)
