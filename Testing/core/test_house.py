@@ -144,3 +144,11 @@ def test_the_version_is_the_same_everywhere():
 
     assert f"version: {__version__}" in (LIBRARY.parent / "CITATION.cff").read_text()
     assert f"## {__version__}" in (LIBRARY.parent / "CHANGELOG.md").read_text()
+
+
+def test_the_readme_names_every_room():
+    table = (
+        (LIBRARY.parent / "README.md").read_text(encoding="utf-8").partition("| floor | what |")[2].partition("\n\n")[0]
+    )
+    floors = [re.findall(r"`(\w+)/?`", line.split("|")[2]) for line in table.splitlines() if line.count("|") == 3][1:]
+    assert [tuple(names) for names in floors[:4]] == list(FLOORS[:4])
