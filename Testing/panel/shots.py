@@ -1,15 +1,18 @@
 """Pictures of the panel for the documentation: `python Testing/panel/shots.py [FOLDER] [--sketch]`.
 
 Loads a real head scan that the package nilearn ships, lets the embedded model segment, answer and report, and
-writes panel-segment.png, panel-ask.png and panel-report.png. With --sketch a threshold plays the model: for a
+writes panel-segment.png, panel-ask.png and panel-report.png; then it is fine-tuned on computed squares, for
+fine-tune.png. With --sketch a threshold plays the model: for a
 look at the layout, not for the documentation.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
+import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -67,6 +70,30 @@ def run(host, widget, task: str, name: Path, seconds: float) -> None:
     print(name, f"{name.stat().st_size // 1024} kB", flush=True)
 
 
+def tune(host, widget, name: Path, seconds: float) -> None:
+    """Train an adapter in the fine-tuning window and take its picture at the end."""
+    import finetune_phantoms
+
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        contextlib.chdir(folder),
+    ):  # so that the picture shows no path of this machine
+        os.environ["XDG_DATA_HOME"] = str(Path(folder, "own"))
+        data = finetune_phantoms.build(Path(folder))
+        widget.ui.modelSummaryLabel.linkActivated.emit("fine-tune")
+        window = widget.models.tune
+        form = window.form
+        form.data.text, form.name.text = str(data.relative_to(folder)), "squares"
+        form.steps.value, form.epochs.text, form.rate.text, form.clip.text = 120, "100", "2e-3", "10"
+        form.buttons["train"].click()
+        host.run_loop_until(lambda: not window.busy, seconds, "the end of the training")
+        host.process_events()
+        window.dialog.grab().save(str(name))
+        window.close()
+    shrink(name)
+    print(name, f"{name.stat().st_size // 1024} kB", flush=True)
+
+
 def shrink(path: Path) -> None:
     """Fewer colours make a smaller file and look the same."""
     from PIL import Image
@@ -102,6 +129,8 @@ def main() -> int:
         widget.session.use(FakeRunner(sketch))
     for task in ("segment", "ask", "report"):
         run(host, widget, task, options.folder / f"panel-{task}.png", options.seconds)
+    if not options.sketch:
+        tune(host, widget, options.folder / "fine-tune.png", options.seconds)
     host.problems.check()
     host.close()
     sys.stdout.flush()

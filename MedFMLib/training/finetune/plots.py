@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 from ...errors import ModelError
@@ -33,7 +34,8 @@ def draw_steps(watch: Monitor, path: Path) -> None:
     axes[1].axhline(watch.suggested_clip or 1, color="tab:green", linestyle=":", linewidth=0.8, label="suggested")
     axes[1].legend(fontsize=7, frameon=False)
     axes[1].set_ylabel("gradient norm")
-    axes[2].semilogy(numbers, [max(s.update, 1e-12) / max(s.weight, 1e-12) for s in watch.steps], linewidth=0.8)
+    moved = [s.update / s.weight if s.update and s.weight else math.nan for s in watch.steps]  # the first has rate 0
+    axes[2].semilogy(numbers, moved, linewidth=0.8)
     axes[2].set_ylabel("update / weight")
     axes[2].set_xlabel("step")
     figure.suptitle(f"clipped: {watch.clipped_share:.0%} of {len(numbers)} steps", fontsize=9)
