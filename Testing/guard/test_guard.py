@@ -228,3 +228,19 @@ def test_a_bad_line_is_named(line):
 def test_one_question_is_judged_by_command():
     done = medfm("check", "Is it cancer?")
     assert done.stdout.startswith("rephrase (diagnosis)")
+
+
+@pytest.mark.parametrize("question", [
+    "Is that anything to worry about?", "Do I have to worry?", "Is there any cause for concern?", "Should I stop taking it?",
+    "Should I stop?", "What should I do about it?", "Is there anything else I should know about?",
+])  # fmt: skip
+def test_worries_and_what_to_do_are_for_the_doctor(question):
+    assert Guard().question(question).verdict in ("rephrase", "withhold")
+
+
+@pytest.mark.parametrize("question", [
+    "Can I stop looking at this?", "Can I continue to the next picture?", "What do I do now?",
+    "What should I do with my arms during the scan?",
+])  # fmt: skip
+def test_how_to_use_the_screen_is_not_withheld(question):
+    assert Guard().question(question).verdict == "allow"
