@@ -167,6 +167,7 @@ set(MedFMLib_FILES
   "reports/document.py"
   "reports/page.py"
   "reports/pdf.py"
+  "reports/pdf_text.py"
   "reports/pictures.py"
   "reports/revising.py"
   "reports/saliency.py"

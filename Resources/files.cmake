@@ -5,6 +5,8 @@ set(MedFM_RESOURCES
   "deployment/ray_serve.yaml"
   "deployment/vllm.yaml"
   "environment/packages.json"
+  "fonts/DejaVuSans.ttf"
+  "fonts/LICENSE_DEJAVU.txt"
   "guard/classifiers.json"
   "guard/drift.jsonl"
   "guard/en.json"

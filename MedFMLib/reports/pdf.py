@@ -1,30 +1,23 @@
 """A report as a PDF: pages to print and to file. Knows `Report` and reportlab; computes nothing.
 
-Only the PDF's own fonts are used, so the file is small and opens everywhere; letters beyond Latin 1 and a few signs are spelled
-in their nearest form.
+Letters of any language are set, see `pdf_text`.
 """
 
 from __future__ import annotations
 
 import io
-import unicodedata
 from collections.abc import Sequence
-from xml.sax.saxutils import escape
 
 from .. import NOTICE
 from ..errors import ModelError
 from ..findings import KeyImage, Measurement, Report
 from ..measure import EVERYDAY, as_table
+from .pdf_text import OWN, draw, markup
 
 MARGIN_MM = 18
 PICTURE_MM = 84
 NARROW = 8
 """Columns from which a table is set smaller."""
-
-SIGNS = {"≥": ">=", "≤": "<=", "→": "->", "−": "-", "≈": "~", "●": "•", "″": '"', "′": "'"}
-
-LETTERS = {"Ł": "L", "ł": "l", "Đ": "D", "đ": "d", "Ħ": "H", "ħ": "h", "ı": "i", "Ŧ": "T", "ŧ": "t"}
-"""Letters of names that are no letter with an accent, and that the PDF's own fonts lack."""
 
 
 def as_pdf(report: Report, measurements: Sequence[Measurement] = ()) -> bytes:
@@ -47,7 +40,7 @@ def as_pdf(report: Report, measurements: Sequence[Measurement] = ()) -> bytes:
     except ImportError:
         raise ModelError("The PDF needs the package reportlab; install it with `pip install medfm[report]`.") from None
 
-    body = ParagraphStyle("body", fontName="Helvetica", fontSize=9.5, leading=13, spaceAfter=3)
+    body = ParagraphStyle("body", fontName=OWN, fontSize=9.5, leading=13, spaceAfter=3)
     small = ParagraphStyle("small", parent=body, fontSize=7.5, leading=10, textColor=colors.HexColor("#444444"))
     heading = ParagraphStyle(
         "heading", parent=body, fontName="Helvetica-Bold", fontSize=11.5, leading=15, spaceBefore=8, spaceAfter=3
@@ -59,7 +52,7 @@ def as_pdf(report: Report, measurements: Sequence[Measurement] = ()) -> bytes:
     quiet = ("Limitations", "Provenance")
 
     def text(words: str, style=body):
-        return Paragraph(escape(printable(words)), style)
+        return Paragraph(markup(words), style)
 
     state = f"Signed: {report.signed}" if report.signed else "DRAFT, not signed"
     story = [text(report.title, title), text(f"{NOTICE} {state}.", notice)]
@@ -76,9 +69,9 @@ def as_pdf(report: Report, measurements: Sequence[Measurement] = ()) -> bytes:
 
     def footer(canvas, document) -> None:
         canvas.saveState()
-        canvas.setFont("Helvetica", 7.5)
         canvas.setFillColor(colors.HexColor("#555555"))
-        canvas.drawString(MARGIN_MM * mm, 10 * mm, printable(f"{report.title} · {state} · research use only"))
+        draw(canvas, MARGIN_MM * mm, 10 * mm, f"{report.title} · {state} · research use only", 7.5)
+        canvas.setFont(OWN, 7.5)
         canvas.drawRightString(A4[0] - MARGIN_MM * mm, 10 * mm, f"Page {document.page}")
         canvas.restoreState()
 
@@ -86,26 +79,6 @@ def as_pdf(report: Report, measurements: Sequence[Measurement] = ()) -> bytes:
     document = SimpleDocTemplate(stream, pagesize=A4, title=report.title, author="MedFM", creator="MedFM", **margins)
     document.build(story, onFirstPage=footer, onLaterPages=footer)
     return stream.getvalue()
-
-
-def printable(text: str) -> str:
-    """Text in the letters that the PDF's own fonts have."""
-    for sign, plain in (SIGNS | LETTERS).items():
-        text = text.replace(sign, plain)
-    return "".join(letter if _has(letter) else _nearest(letter) for letter in text)
-
-
-def _has(letter: str) -> bool:
-    try:
-        letter.encode("cp1252")
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _nearest(letter: str) -> str:
-    bare = "".join(c for c in unicodedata.normalize("NFKD", letter) if not unicodedata.combining(c))
-    return bare if bare and all(map(_has, bare)) else "?"
 
 
 def _table(measurements, text, small, table, style, colors, width) -> list:

@@ -185,7 +185,7 @@ def test_the_pdf_is_whole_and_says_draft(exported):
             "DRAFT, not signed",
             "Findings",
             "Liver:",
-            "Größe >= 3 – “quoted”",
+            "Größe ≥ 3 – “quoted”",
             "Key images",
             "not a medical device",
         ):
