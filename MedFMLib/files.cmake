@@ -259,6 +259,7 @@ set(MedFMLib_FILES
   "training/finetune/__init__.py"
   "training/finetune/aside.py"
   "training/finetune/base.py"
+  "training/finetune/board.py"
   "training/finetune/checkpoints.py"
   "training/finetune/child.py"
   "training/finetune/control.py"

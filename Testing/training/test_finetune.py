@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 
 import finetune_phantoms
 import pytest
@@ -336,6 +337,31 @@ def test_plain_peft_loads_the_adapter_and_gives_the_same_scores(quick, data, tmp
     assert torch.allclose(ours, theirs, atol=1e-4) and not torch.allclose(ours, bare, atol=1e-2)
     config = json.loads((done.adapter / "adapter_config.json").read_text())
     assert config["base_model_name_or_path"] == dense_folder.name, "no folder of this machine"
+
+
+def test_tensorboard_has_the_monitors_numbers_and_nothing_of_this_machine(quick, data, tmp_path):
+    reading = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    run.train(data, tmp_path / "run", quick.with_(steps=4, evaluate_every=2), tensorboard=True)
+    found = reading.EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
+    steps = monitor.read(tmp_path / "run" / "steps.csv")
+    for name, field in (
+        ("loss/train", "loss"),
+        ("gradient/norm before clipping", "norm"),
+        ("weights/update", "update"),
+    ):
+        curve = [(event.step, event.value) for event in found.Scalars(name)]
+        assert curve == [(s.step, pytest.approx(getattr(s, field), rel=1e-5)) for s in steps]
+    assert [event.step for event in found.Scalars("loss/held-out patients")] == [2, 4]
+    assert any(tag.startswith("layers/") for tag in found.Tags()["scalars"])
+    kept = b"".join(path.read_bytes() for path in (tmp_path / "run" / "tensorboard").iterdir())
+    assert str(tmp_path).encode() not in kept and str(data).encode() not in kept
+
+
+def test_without_tensorboard_the_wish_for_it_is_refused_before_anything_is_loaded(quick, data, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    monkeypatch.setattr(base, "load", lambda *_: pytest.fail("loaded"))
+    with pytest.raises(ModelError, match="pip install tensorboard"):
+        run.train(data, tmp_path / "run", quick, tensorboard=True)
 
 
 # -- before the start ------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ from ...runner import Progress, Silent
 from ..data.dataset import Dataset
 from ..data.samples import Sample
 from . import checkpoints, control, inputs, monitor
+from .board import Board
 from .preparing import prepare
 from .settings import Settings
 
@@ -141,15 +142,12 @@ def _train(data: Path, run: Path, settings: Settings, progress: Progress, resume
     dataset.check()
     learn, check = chosen(dataset, "train", settings), chosen(dataset, "validation", settings, settings.most_validation)
     known = json.loads((run / "settings.json").read_text(encoding="utf-8")).get("threads", 0) if resume else 0
+    root = run / "checkpoints"
+    last = checkpoints.newest(root) if resume else None
+    done = int(last.name.rpartition("-")[2]) if last else 0
+    board = Board(run, done) if tensorboard and not int(os.environ.get("RANK", "0")) else None
     ready = prepare(dataset, learn, settings, progress, fixed=resume, threads=known)
-    model, reader, peft, settings, plan, dry = (
-        ready.model,
-        ready.reader,
-        ready.peft,
-        ready.settings,
-        ready.plan,
-        ready.dry,
-    )
+    reader, peft, settings, plan, dry = ready.reader, ready.peft, ready.settings, ready.plan, ready.dry
     progress.note(plan.says)
     steps = settings.total_steps(len(learn))
     minutes = dry.seconds * settings.accumulation * steps / 60
@@ -159,15 +157,12 @@ def _train(data: Path, run: Path, settings: Settings, progress: Progress, resume
     )
     (run / ".settings.part").write_text(
         json.dumps({"settings": settings.as_json(), "data": str(data), "data_sha256": dataset.digest(),
-                    "base_revision": model.facts.revision, "threads": dry.threads, "plan": plan.as_json()}, indent=1),
+                    "base_revision": ready.model.facts.revision, "threads": dry.threads, "plan": plan.as_json()}, indent=1),
         encoding="utf-8",
     )  # fmt: skip
     (run / ".settings.part").replace(run / "settings.json")
-    root = run / "checkpoints"
     root.mkdir(exist_ok=True)
     checkpoints.tidy(root)
-    last = checkpoints.newest(root) if resume else None
-    done = int(last.name.rpartition("-")[2]) if last else 0
     watch = monitor.Monitor(settings.batch, settings.accumulation)
     earlier = monitor.read(run / "steps.csv", done)
     monitor.rewrite(run / "steps.csv", earlier)
@@ -192,13 +187,17 @@ def _train(data: Path, run: Path, settings: Settings, progress: Progress, resume
     from .trainer import AdapterTrainer, arguments, validations
 
     made = AdapterTrainer(
-        model=peft, args=arguments(settings, root, steps, ready.bf16, tensorboard), train_dataset=_Lines(reader, learn),
+        model=peft, args=arguments(settings, root, steps, ready.bf16), train_dataset=_Lines(reader, learn),
         eval_dataset=check, data_collator=ready.collate, run=run, settings=settings, watch=watch, validate=validate,
-        keep_best=keep_best, progress=progress,
+        keep_best=keep_best, progress=progress, board=board,
     )  # fmt: skip
     progress.stage("Training")
     if done < steps and not (last and control.ordered(run) == "stop"):
-        made.train(resume_from_checkpoint=str(checkpoints.need_whole(last)) if last else None)
+        try:
+            made.train(resume_from_checkpoint=str(checkpoints.need_whole(last)) if last else None)
+        finally:
+            if board is not None:
+                board.close()
     elif last:
         made._load_from_checkpoint(str(last))
         made.state = transformers.TrainerState.load_from_json(str(last / "trainer_state.json"))

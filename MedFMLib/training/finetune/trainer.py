@@ -25,7 +25,7 @@ LAYER_EVERY = 10
 """Steps between two lines of the layers' norms, which take longer to write than to read."""
 
 
-def arguments(settings: Settings, root: Path, steps: int, bf16: bool, tensorboard: bool = False) -> TrainingArguments:
+def arguments(settings: Settings, root: Path, steps: int, bf16: bool) -> TrainingArguments:
     """What the Trainer is told.
 
     Args:
@@ -39,7 +39,7 @@ def arguments(settings: Settings, root: Path, steps: int, bf16: bool, tensorboar
         seed=settings.seed, data_seed=settings.seed, bf16=bf16, use_cpu=not torch.cuda.is_available() and not _mps(),
         save_strategy="steps", save_steps=settings.save_every, eval_strategy="steps", eval_steps=settings.evaluate_every,
         logging_steps=10, logging_nan_inf_filter=False, disable_tqdm=True, remove_unused_columns=False,
-        report_to=["tensorboard"] if tensorboard else "none", dataloader_pin_memory=torch.cuda.is_available(),
+        report_to="none", dataloader_pin_memory=torch.cuda.is_available(),
         full_determinism=False, label_names=["labels"],
     )  # fmt: skip
 
@@ -54,15 +54,15 @@ class AdapterTrainer(Trainer):
     Args:
         run: folder of the training. settings: see `Settings`. watch: the monitor. validate: model → mean loss on held-out
             patients; called each `evaluate_every` steps.
-        keep_best: called with the loss when it is the best so far.
+        keep_best: called with the loss when it is the best so far. board: a `board.Board`, if there is one.
     """
 
     def __init__(self, *args, run: Path, settings: Settings, watch: monitor.Monitor, validate: Callable[[object], float],
-                 keep_best: Callable[[float, int], None], progress, **options):  # fmt: skip
+                 keep_best: Callable[[float, int], None], progress, board=None, **options):  # fmt: skip
         super().__init__(*args, **options)
         self.model_accepts_loss_kwargs = True  # our loss is divided by the tokens of the whole step
         self.run, self.settings, self.watch = Path(run), settings, watch
-        self.validate, self.keep_best, self.progress = validate, keep_best, progress
+        self.validate, self.keep_best, self.progress, self.board = validate, keep_best, progress, board
         self.remove_callback(next(c for c in self.callback_handler.callbacks if type(c).__name__ == "PrinterCallback"))
         self.add_callback(Follower(self))
         self.weights = trained(self.accelerator.unwrap_model(self.model))
@@ -94,6 +94,8 @@ class AdapterTrainer(Trainer):
         earlier = validations(self.state.log_history)
         if not earlier or value < min(earlier):
             self.keep_best(value, self.state.global_step)
+        if self.board is not None:
+            self.board.add_validation(value, self.state.global_step)
         metrics = {f"{metric_key_prefix}_loss": value}
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
@@ -164,10 +166,13 @@ class Follower(TrainerCallback):
         self._took = [*self._took[-50:], seconds]
         if self._writer:
             monitor.append(trainer.run / "steps.csv", step)
+            if trainer.board is not None:
+                trainer.board.add(trainer.watch)
             if state.global_step % LAYER_EVERY == 1 or state.global_step == state.max_steps:
-                monitor.append_layers(
-                    trainer.run / "layers.csv", state.global_step, trainer.weights, self._norms.tolist()
-                )
+                norms = self._norms.tolist()
+                monitor.append_layers(trainer.run / "layers.csv", state.global_step, trainer.weights, norms)
+                if trainer.board is not None:
+                    trainer.board.add_layers(trainer.weights, norms, state.global_step)
         if "nan" in trainer.watch.warned:
             flow.should_training_stop = True
             return flow

@@ -1,0 +1,58 @@
+"""The clip monitor's numbers for TensorBoard, where a person asked for them. Knows TensorBoard; no training.
+
+transformers' own reporter would write all arguments, folders of this machine included; this one writes numbers alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+from ...errors import ModelError
+from .monitor import Monitor
+
+NAMES = {"loss": "loss/train", "rate": "rate", "norm": "gradient/norm before clipping", "left": "gradient/share left by clipping",
+         "update": "weights/update", "weight": "weights/norm", "seconds": "seconds"}  # fmt: skip
+"""Field of `monitor.Step` → its curve."""
+
+
+class Board:
+    """Writes RUN/tensorboard.
+
+    Args:
+        run: folder of the training. done: steps that stay; later ones of a killed training are hidden.
+
+    Raises:
+        ModelError: if the package tensorboard is missing.
+    """
+
+    def __init__(self, run: Path, done: int = 0):
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError as error:
+            raise ModelError(
+                "--tensorboard needs the package tensorboard, which is missing: pip install tensorboard; or leave it out, since "
+                "RUN/steps.csv and steps.png hold the same numbers."
+            ) from error
+        self._writer = SummaryWriter(str(run / "tensorboard"), purge_step=done + 1)
+
+    def add(self, watch: Monitor) -> None:
+        """The newest step."""
+        step = watch.steps[-1]
+        for field, value in asdict(step).items():
+            if field in NAMES:
+                self._writer.add_scalar(NAMES[field], value, step.step)
+        self._writer.add_scalar("gradient/clipped share of all steps", watch.clipped_share, step.step)
+
+    def add_layers(self, names, norms, step: int) -> None:
+        """Norm of each of the adapter's weights."""
+        for name, norm in zip(names, norms, strict=True):
+            self._writer.add_scalar(f"layers/{name}", norm, step)
+
+    def add_validation(self, loss: float, step: int) -> None:
+        """The loss on held-out patients."""
+        self._writer.add_scalar("loss/held-out patients", loss, step)
+
+    def close(self) -> None:
+        """Write what is left."""
+        self._writer.close()
