@@ -95,6 +95,7 @@ class MRMLView(QtWidgets.QLabel):
         if tuple(self.window.GetSize()) != (width, height):
             self.window.SetSize(width, height)
             self.fit_node_to_window(width, height)
+            self.window.Render()  # the first picture of new buffers may hold what was in their memory before
         self.window.Render()
         grabber = vtk.vtkWindowToImageFilter()
         grabber.SetInput(self.window)
