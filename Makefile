@@ -10,7 +10,7 @@ DATA ?= ../shared/data
 WORK ?= out/train
 # Weights of MeshNet (docs/data.md), which labels one unlabelled T1 and is the rival in the bench; optional.
 PRETRAINED ?= $(DATA)/../pretrained
-TRAIN = $(BIN)/python -m MedFMLib.training
+TRAIN = $(BIN)/python -m MedFMLib.training.embedded
 FROM = --data $(DATA) --work $(WORK)
 export HF_HUB_OFFLINE = 1
 export TOKENIZERS_PARALLELISM = false
@@ -28,7 +28,7 @@ test-slow: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	$(BIN)/medfm bench-tiny --data $(DATA)
-	$(BIN)/python Testing/bench/trust.py --data $(DATA)
+	$(BIN)/python Testing/bench/reliability.py --data $(DATA)
 	for part in speed volume follow_up memory decode server batch batch_parts; do $(BIN)/python Testing/bench/$$part.py || exit 1; done
 
 panel: $(VENV)/.dev
@@ -44,7 +44,7 @@ lint: $(VENV)/.dev
 train-tiny: $(VENV)/.dev
 	mkdir -p $(WORK)
 	$(TRAIN).train_codec $(FROM) --output $(WORK)/mask_codec --minutes 9
-	$(TRAIN).train_eyes $(FROM) --minutes 45
+	$(TRAIN).train_vision_tower $(FROM) --minutes 45
 	$(MAKE) -j2 train-text train-adapters
 	$(TRAIN).align $(FROM) --minutes 16
 	$(TRAIN).ship --work $(WORK) --output $(WORK)/medfm-tiny

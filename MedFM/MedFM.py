@@ -36,14 +36,14 @@ _add_library_path()
 
 from MedFMLib import NOTICE  # noqa: E402  (the path comes first)
 from MedFMLib.errors import MedFMError  # noqa: E402
-from MedFMLib.geometry import PLANES  # noqa: E402
-from MedFMLib.runner import Done, Failed, Stopped  # noqa: E402
-from MedFMLib.request import CLINICIAN, PATIENT  # noqa: E402
+from MedFMLib.core.geometry import PLANES  # noqa: E402
+from MedFMLib.interfaces.jobs import Done, Failed, Stopped  # noqa: E402
+from MedFMLib.core.request import CLINICIAN, PATIENT  # noqa: E402
 from MedFMLib.scene import read_prompts  # noqa: E402
-from MedFMPanel.beside import Beside  # noqa: E402
+from MedFMPanel.panel_extensions import Beside  # noqa: E402
 from MedFMPanel.bindings import Bindings  # noqa: E402
 from MedFMPanel.engine import EngineControls  # noqa: E402
-from MedFMPanel.following import Following  # noqa: E402
+from MedFMPanel.job_progress import Following  # noqa: E402
 from MedFMPanel.model_choice import ModelChoice, fill  # noqa: E402
 from MedFMPanel.packages import PackageNotice  # noqa: E402
 from MedFMPanel.parameters import Parameters  # noqa: E402
@@ -51,7 +51,7 @@ from MedFMPanel.patient import PatientMode, come_up_locked  # noqa: E402
 from MedFMPanel.report import ReportTools  # noqa: E402
 from MedFMPanel.results import Results, summary  # noqa: E402
 from MedFMPanel.session import Session, modality_of  # noqa: E402
-from MedFMPanel.slots import shown  # noqa: E402
+from MedFMPanel.error_display import shown  # noqa: E402
 from MedFMPanel.status import Status  # noqa: E402
 from MedFMPanel.structures import StructureList  # noqa: E402
 

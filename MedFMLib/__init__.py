@@ -5,7 +5,7 @@
     print(medfm.ask("ct.nii.gz", "Which organs are visible?").answers[0].text)
 
 Not a medical device; for research and education. Importing this loads no torch and nothing of Slicer; the
-functions of the console (`MedFMLib.console`) come in when they are first used.
+functions of the console (`MedFMLib.api`) come in when they are first used.
 """
 
 from __future__ import annotations

@@ -19,17 +19,20 @@ from datetime import UTC, datetime
 from functools import cache
 from typing import Any
 
-from . import __version__, acceptance, machine, offline, registry
+from . import __version__
+from .core.findings import Finding
+from .core.request import Provenance, Request, Response
+from .environment import hardware
 from .errors import InputError, ModelError
-from .findings import Finding
 from .guard import Guard, classifier
-from .model import Keeps, LoadedFacts, ModelCard
-from .models.parts import loading
-from .models.parts.memory import gigabytes, give_back, is_out_of_memory
+from .interfaces import registry
+from .interfaces.jobs import Progress, Silent
+from .interfaces.model import Keeps, LoadedFacts, ModelCard
+from .interfaces.task import Work
+from .models.runtime import loading
+from .models.runtime.memory import gigabytes, give_back, is_out_of_memory
 from .patient.serving import is_for_patient, run_for_patient
-from .request import Provenance, Request, Response
-from .runner import Progress, Silent
-from .task import Work
+from .storage import licence_acceptance, offline
 
 LIBRARIES = ("torch", "transformers", "peft", "bitsandbytes", "numpy", "SimpleITK")
 
@@ -242,7 +245,7 @@ class Engine:
 
 def _too_large(card: ModelCard, precision: str) -> str:
     """A warning if the weights alone exceed what is free in main memory, where that is what they go into; else ""."""
-    size, free = machine.weight_bytes(card, precision), machine.free_memory()
+    size, free = hardware.weight_bytes(card, precision), hardware.free_memory()
     if not size or not free or size <= free or loading.device().type != "cpu":
         return ""
     return (
@@ -261,7 +264,7 @@ def load_model(card: ModelCard, adapter: str, precision: str, progress: Progress
     offline.while_loading()
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     module = registry.architecture(card.architecture)
-    acceptance.check(card)
+    licence_acceptance.check(card)
     try:
         return module.load(card, adapter, precision, progress)
     except ImportError as error:
@@ -274,7 +277,7 @@ def load_model(card: ModelCard, adapter: str, precision: str, progress: Progress
 
 def _judge(model: str, max_tokens: int):
     """The guard's model, loaded."""
-    from .models.parts.text_judge import TextJudge
+    from .models.generation.text_judge import TextJudge
 
     return TextJudge(model, max_tokens)
 

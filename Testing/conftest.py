@@ -27,7 +27,7 @@ def own_cache(tmp_path_factory):
 def tiny_folder(tmp_path_factory):
     """A model folder as the embedded one is laid out: base (NF4), adapters/default, mask_codec, card."""
     pytest.importorskip("torch")
-    from random_tiny import build
+    from support.random_tiny import build
 
     return build(tmp_path_factory.mktemp("models") / "random-tiny", quantized=True)
 
@@ -36,7 +36,7 @@ def tiny_folder(tmp_path_factory):
 def dense_folder(tmp_path_factory):
     """The same without quantization and adapter, as a hub folder is laid out."""
     pytest.importorskip("torch")
-    from random_tiny import build
+    from support.random_tiny import build
 
     return build(tmp_path_factory.mktemp("models") / "random-dense", quantized=False)
 

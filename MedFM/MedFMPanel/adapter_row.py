@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import qt
 from MedFMLib import environment
-from MedFMLib.store import aside
+from MedFMLib.model_store import adapters_in_subprocess
 
-from .slots import shown
+from .error_display import shown
 
 BUTTONS = (
     ("merge", "Merge into the model…", "Write the chosen model with this adapter merged in, as a model of its own."),
@@ -74,7 +74,9 @@ class AdapterRow:
 
     def _import(self, path) -> None:
         if path:
-            self._window.start(lambda p: aside.import_adapter(path, p, environment.interpreter()), self._imported)
+            self._window.start(
+                lambda p: adapters_in_subprocess.import_adapter(path, p, environment.interpreter()), self._imported
+            )
 
     def _imported(self, name, _) -> None:
         self._window.came(
@@ -87,7 +89,8 @@ class AdapterRow:
         target = qt.QFileDialog.getExistingDirectory(self._window.dialog, "Folder to put the merged model into")
         if target:
             self._window.start(
-                lambda p: aside.merge_adapter(model, adapter, target, p, environment.interpreter()), self._merged
+                lambda p: adapters_in_subprocess.merge_adapter(model, adapter, target, p, environment.interpreter()),
+                self._merged,
             )
 
     def _merged(self, path, _) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-from MedFMLib.findings import Answer, SliceReference
+from MedFMLib.core.findings import Answer, SliceReference
 
 LINK = "slice:"
 """Scheme of a link to a position: `slice:R,A,S` in mm."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import qt
 import slicer
-from MedFMLib import environment, places
+from MedFMLib import environment
+from MedFMLib.execution import backends
 from MedFMLib.errors import MedFMError
-from MedFMLib.places import Place
-from MedFMLib.store import listing
-from MedFMPanel.errand import Errand
+from MedFMLib.execution.backends import Place
+from MedFMLib.model_store import listing
+from MedFMPanel.background_task import Errand
 
 TITLES = {
     "process": "This computer, a process of its own",
@@ -31,7 +32,7 @@ class EngineControls:
 
     def __init__(self, ui, status, use, current, interpreter=lambda: environment.interpreter()):
         self._ui, self._status, self._use, self._current, self._interpreter = ui, status, use, current, interpreter
-        self._place = places.load()
+        self._place = backends.load()
         self._errand: Errand | None = None
         self._then = lambda state: None
         for kind, title in TITLES.items():
@@ -54,10 +55,10 @@ class EngineControls:
     def make_runner(self):
         """A runner for the place that is remembered; where that can't be used, a process of its own, and why."""
         try:
-            return places.make_runner(self._place, self._interpreter())
+            return backends.make_runner(self._place, self._interpreter())
         except MedFMError as error:
             self._status.say(f"{error} Until then, jobs run on this computer.", problem=True)
-            return places.make_runner(Place(), self._interpreter())
+            return backends.make_runner(Place(), self._interpreter())
 
     def close(self) -> None:
         """Stop looking."""
@@ -106,30 +107,30 @@ class EngineControls:
         try:
             if place.kind == "remote":
                 self._allow(place.url, key)
-            runner = places.make_runner(place, self._interpreter())
-            places.save(place)
+            runner = backends.make_runner(place, self._interpreter())
+            backends.save(place)
         except MedFMError as error:
             self._status.say(str(error), problem=True)
             return False
         self._place = place
         self._use(runner)
         self._status.say(
-            f"Jobs run in: {TITLES[place.kind]}{', ' + places.host(place.url) if place.kind == 'remote' else ''}.",
+            f"Jobs run in: {TITLES[place.kind]}{', ' + backends.host(place.url) if place.kind == 'remote' else ''}.",
             log=True,
         )
         return True
 
     def _allow(self, url: str, key: str) -> None:
         """Keep the key, and ask once whether volumes may go there."""
-        from MedFMLib.remote.client import Client
+        from MedFMLib.execution.remote.client import Client
 
         Client(url, key)  # refuses addresses that leak
         if key:
-            places.store_key(url, key)
-        if places.needed(url) and slicer.util.confirmOkCancelDisplay(
-            places.says(url), windowTitle="Send volumes elsewhere?"
+            backends.store_key(url, key)
+        if backends.needed(url) and slicer.util.confirmOkCancelDisplay(
+            backends.says(url), windowTitle="Send volumes elsewhere?"
         ):
-            places.allow(url)
+            backends.allow(url)
 
     def _started(self):
         runner = self._current()

@@ -11,15 +11,16 @@ from pathlib import Path
 
 import qt
 import slicer
-from MedFMLib import adapter_card, environment, folders, shelf
+from MedFMLib.storage import adapter_card, paths, installed_models
+from MedFMLib import environment
 from MedFMLib.errors import InputError
 from MedFMLib.scene.collecting import hold_case
-from MedFMLib.training.finetune import aside, control
+from MedFMLib.training.finetune import finetune_in_subprocess, control
 from MedFMLib.training.finetune.settings import Settings
 
-from .errand import Errand
+from .background_task import Errand
 from .finetune_form import Form
-from .slots import shown
+from .error_display import shown
 
 TIMER_MS = 250
 WAITING = "Choose or build a data set; it stays on this computer, and so does everything that is made of it."
@@ -172,7 +173,7 @@ class FineTuneWindow:
             return
         output, skip = Path(target) / f"{Path(source).name}-data", self.form.skip.checked
         self.start(
-            lambda progress: aside.build_data(
+            lambda progress: finetune_in_subprocess.build_data(
                 source, output, progress, skip=skip, interpreter=environment.interpreter()
             ),
             lambda card: self._built(card, output),
@@ -192,7 +193,7 @@ class FineTuneWindow:
         if volume is None:
             raise InputError("No volume is chosen in the panel; choose the one to collect.")
         held, patient = hold_case(slicer.mrmlScene, volume, segmentation), self.form.patient.text
-        folder = Path(self.form.cases.text.strip() or folders.data() / "cases")
+        folder = Path(self.form.cases.text.strip() or paths.data() / "cases")
         self.form.cases.text = str(folder)
         self.start(lambda progress: held.write(folder, patient), lambda name: self._collected(name, folder))
 
@@ -221,7 +222,8 @@ class FineTuneWindow:
     def on_estimate(self):
         data, settings = self.data(), self.settings()
         self.start(
-            lambda progress: aside.estimate(data, settings, progress, environment.interpreter()), self._estimated
+            lambda progress: finetune_in_subprocess.estimate(data, settings, progress, environment.interpreter()),
+            self._estimated,
         )
 
     def _estimated(self, found) -> None:
@@ -238,14 +240,14 @@ class FineTuneWindow:
 
     def _train(self, resume) -> None:
         data, settings, name = self.data(), self.settings(), self.form.name.text.strip()
-        shelf.folder_name(name)
-        run = folders.data() / "trainings" / name
+        installed_models.folder_name(name)
+        run = paths.data() / "trainings" / name
         if resume:
             control.order(run, "resume")
         self._run, self._drawn, self.adapter = run, 0.0, ""
         self.form.warning.text = ""
         self.start(
-            lambda progress: aside.train(
+            lambda progress: finetune_in_subprocess.train(
                 data, run, settings, progress, name=name, resume=resume, interpreter=environment.interpreter()
             ),
             self._trained,
@@ -253,7 +255,7 @@ class FineTuneWindow:
 
     def _trained(self, card) -> None:
         self.adapter = card["shelf"]
-        self._draw(folders.data() / "trainings" / self.adapter / "steps.png")
+        self._draw(paths.data() / "trainings" / self.adapter / "steps.png")
         gained = card["results"]["table"]["all"]["difference"]
         reasons = "; ".join(card["verdict"]["reasons"])
         said = "It may be used." if card["verdict"]["offered"] else f"It is not offered for use: {reasons}."
@@ -277,12 +279,12 @@ class FineTuneWindow:
 
     @shown
     def on_card(self):
-        page = shelf.adapter_folder(self.adapter) / adapter_card.PAGE
+        page = installed_models.adapter_folder(self.adapter) / adapter_card.PAGE
         qt.QDesktopServices.openUrl(qt.QUrl.fromLocalFile(str(page)))
 
     @shown
     def on_use(self):
-        folder = shelf.adapter_folder(self.adapter)
+        folder = installed_models.adapter_folder(self.adapter)
         reasons = adapter_card.refusal(folder)
         if reasons:
             question = f"{self.adapter} is not offered for use:\n\n{reasons}\n\nUse it all the same?"

@@ -15,8 +15,8 @@ from MedFMLib.healthy.library import own
 from MedFMLib.scene import read_image
 from MedFMLib.scene.reading import hold_segmentation
 from MedFMLib.scene.writing import find
-from MedFMPanel.errand import Errand
-from MedFMPanel.slots import shown
+from MedFMPanel.background_task import Errand
+from MedFMPanel.error_display import shown
 
 BEST = "the one that fits best"
 LOOK_MS = 50

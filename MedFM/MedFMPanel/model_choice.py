@@ -6,12 +6,14 @@ from html import escape
 from pathlib import Path
 
 import slicer
-from MedFMLib import adapter_card, machine, registry, shelf
+from MedFMLib.storage import adapter_card, installed_models
+from MedFMLib.environment import hardware
+from MedFMLib.interfaces import registry
 from MedFMLib.endpoints import egress
 from MedFMLib.endpoints.settings import Endpoint
-from MedFMLib.model import ModelCard
-from MedFMLib.request import DEFAULT_MODEL
-from MedFMLib.store import listing
+from MedFMLib.interfaces.model import ModelCard
+from MedFMLib.core.request import DEFAULT_MODEL
+from MedFMLib.model_store import listing
 from MedFMPanel.finetune import FineTuneWindow
 from MedFMPanel.model_card import CardWindow
 from MedFMPanel.models_window import ModelsWindow
@@ -94,8 +96,8 @@ class ModelChoice:
     def _show_memory(self, *_) -> None:
         """What the weights take of the free memory, in the precision that is chosen."""
         bar, card = self._ui.memoryBar, self.cards.get(self._shown)
-        taken = machine.weight_bytes(card, self._ui.precisionSelector.currentText) if card is not None else None
-        free = machine.free_memory()
+        taken = hardware.weight_bytes(card, self._ui.precisionSelector.currentText) if card is not None else None
+        free = hardware.free_memory()
         if card is not None and card.endpoint:
             text = f"none here: runs at {Endpoint.of(card).host}"
         elif not taken:
@@ -110,12 +112,13 @@ class ModelChoice:
 
     def _own(self, card: ModelCard) -> list[str]:
         """The person's own adapters, without those that say they were made for another model that is listed."""
-        found = shelf.adapters() if "writes" in card.abilities else {}
+        found = installed_models.adapters() if "writes" in card.abilities else {}
         bases = {name: config.get("base_model_name_or_path") for name, config in found.items()}
         return [
             name
             for name, base in bases.items()
-            if (base == card.id or base not in self.cards) and not adapter_card.refusal(shelf.adapter_folder(name))
+            if (base == card.id or base not in self.cards)
+            and not adapter_card.refusal(installed_models.adapter_folder(name))
         ]
 
     def _mergeable(self, model: str) -> list[str]:

@@ -11,13 +11,15 @@ from html import escape
 
 import qt
 import slicer
-from MedFMLib import acceptance, registry, shelf, store
-from MedFMLib.store import listing
-from MedFMLib.store.files import gigabytes
+from MedFMLib.storage import licence_acceptance, installed_models
+from MedFMLib.interfaces import registry
+from MedFMLib import model_store
+from MedFMLib.model_store import listing
+from MedFMLib.model_store.files import gigabytes
 
 from .adapter_row import AdapterRow
-from .errand import Errand
-from .slots import shown
+from .background_task import Errand
+from .error_display import shown
 
 WIDTH, HEIGHT, TIMER_MS = 1000, 640, 100
 COLUMNS = ("Model", "Parameters", "Fits this machine", "State", "Licence")
@@ -240,12 +242,12 @@ class ModelsWindow:
     @shown
     def on_get(self):
         card = registry.card(self.chosen)
-        if not acceptance.accepted(card):
+        if not licence_acceptance.accepted(card):
             question = f"{card.title} is gated.\n\n{card.licence}\n{card.licence_url}\n\n{card.gate}"
             if not _confirm(f"{question}\n\nDid you read and accept these terms?", "Terms of the model"):
                 return self.say(f"The terms of {card.title} were not accepted; nothing was downloaded.")
-            acceptance.accept(card)
-        self.start(lambda progress: store.look(card, progress), lambda offer, _: self._offer(card, offer))
+            licence_acceptance.accept(card)
+        self.start(lambda progress: model_store.look(card, progress), lambda offer, _: self._offer(card, offer))
 
     def _offer(self, card, offer) -> None:
         left = f" ({gigabytes(offer.here)} are here from an earlier try)" if offer.here else ""
@@ -256,7 +258,7 @@ class ModelsWindow:
         if not _confirm(question, "Get a model"):
             return self.say("Nothing was downloaded.")
         said = f"{card.title} is here, checked against the hub's checksums."
-        self.start(lambda progress: store.get(card, progress, offer), self.came, said)
+        self.start(lambda progress: model_store.get(card, progress, offer), self.came, said)
 
     @shown
     def on_zip(self):
@@ -269,7 +271,7 @@ class ModelsWindow:
 
     def _import(self, path) -> None:
         if path:
-            self.start(lambda progress: store.import_model(path, "", progress), self._imported)
+            self.start(lambda progress: model_store.import_model(path, "", progress), self._imported)
 
     def _imported(self, card, _) -> None:
         self.came(card, f"{card.title} is on this computer.")
@@ -277,11 +279,11 @@ class ModelsWindow:
     @shown
     def on_export(self):
         card = registry.card(self.chosen)
-        name = f"{shelf.folder_name(card.id)}.zip"
+        name = f"{installed_models.folder_name(card.id)}.zip"
         path = qt.QFileDialog.getSaveFileName(self.dialog, "Export a model", name, "Exported model (*.zip)")
         if path:
             target = path if path.lower().endswith(".zip") else f"{path}.zip"
-            self.start(lambda progress: store.export_model(card, target, progress), self._exported)
+            self.start(lambda progress: model_store.export_model(card, target, progress), self._exported)
 
     def _exported(self, path, _) -> None:
         self.say(f"Wrote {path}.")
@@ -289,14 +291,14 @@ class ModelsWindow:
     @shown
     def on_delete(self):
         model = self.chosen
-        self.start(lambda progress: store.remove(model, dry=True), lambda freed, _: self._delete(model, freed))
+        self.start(lambda progress: model_store.remove(model, dry=True), lambda freed, _: self._delete(model, freed))
 
     def _delete(self, model, freed) -> None:
         title = registry.card(model).title
         question = f"Delete {title} from this computer?\n\n{gigabytes(freed)} become free, quantized copies included."
         if not _confirm(question, "Delete a model"):
             return self.say("Nothing was deleted.")
-        self.start(lambda progress: store.remove(model), self.came, f"{title} was deleted.")
+        self.start(lambda progress: model_store.remove(model), self.came, f"{title} was deleted.")
 
     def came(self, _, said) -> None:
         """Models came or went."""

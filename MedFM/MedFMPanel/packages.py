@@ -13,7 +13,7 @@ from pathlib import Path
 import qt
 from MedFMLib import environment
 from MedFMLib.errors import MedFMError
-from MedFMPanel.errand import Errand
+from MedFMPanel.background_task import Errand
 
 
 def requirements(path: Path) -> list[str]:

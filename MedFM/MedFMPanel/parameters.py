@@ -5,8 +5,8 @@ Typed access to a plain `vtkMRMLScriptedModuleNode`, which stores text and node 
 
 from __future__ import annotations
 
-from MedFMLib.image import Image
-from MedFMLib.request import CLINICIAN, Request, SliceChoice
+from MedFMLib.core.image import Image
+from MedFMLib.core.request import CLINICIAN, Request, SliceChoice
 
 
 class Text:

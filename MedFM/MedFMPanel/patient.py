@@ -11,7 +11,7 @@ from MedFMLib.errors import InputError, MedFMError
 from MedFMLib.guard import PatientLock
 
 from .kiosk import Kiosk
-from .slots import shown
+from .error_display import shown
 
 HIDDEN = "MedFMHiddenForPatient"
 KEPT = (

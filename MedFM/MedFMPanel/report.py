@@ -12,7 +12,7 @@ from MedFMLib.scene.nodes import find
 
 from .conversation import link_position
 from .report_window import ReportWindow
-from .slots import shown
+from .error_display import shown
 
 NO_REPORT = "No report has been drafted for this volume."
 

@@ -10,14 +10,15 @@ from pathlib import Path
 
 import qt
 import slicer
-from MedFMLib import environment, wire
-from MedFMLib.desk import Issue
-from MedFMLib.desk.aside import issue_aside
+from MedFMLib import environment
+from MedFMLib.execution import serialization
+from MedFMLib.reports.finalize import Issue
+from MedFMLib.reports.finalize_in_subprocess import issue_aside
 from MedFMLib.reports.revising import FIXED, SUFFIX, kept
 from MedFMLib.scene.reports import dicom_series, kept_report, replace_report
 
-from .errand import Errand
-from .slots import shown
+from .background_task import Errand
+from .error_display import shown
 
 WIDTH, HEIGHT, TIMER_MS = 720, 640, 100
 FORMS = (
@@ -99,7 +100,7 @@ class ReportWindow:
         """
         self._scene, self._volume, self._kept = scene, volume, kept_report(scene, volume)
         content = self._kept
-        self._start(lambda progress: wire.loads(content).report, self._fill, "Opening the report…")
+        self._start(lambda progress: serialization.loads(content).report, self._fill, "Opening the report…")
         self.dialog.show()
         self.dialog.raise_()
 

@@ -10,9 +10,9 @@ from collections.abc import Callable
 
 from MedFMLib import scene as medfm_scene
 from MedFMLib.errors import MedFMError
-from MedFMLib.image import Image
-from MedFMLib.request import Request
-from MedFMLib.runner import Event, Job, Runner
+from MedFMLib.core.image import Image
+from MedFMLib.core.request import Request
+from MedFMLib.interfaces.jobs import Event, Job, Runner
 
 
 class Session:

@@ -15,10 +15,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
+from ..core.image import MODALITIES, Image
 from ..errors import InputError
 from ..files import output_name, read_image
 from ..files.reading import VOLUME_SUFFIXES
-from ..image import MODALITIES, Image
 from .plan import Case, Names, Options, Step, step_from
 
 SCENES = (".mrb", ".mrml")

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from .. import machine, places, registry
+from ..environment import hardware
 from ..errors import InputError
-from ..runner import Runner
+from ..execution import backends
+from ..interfaces import registry
+from ..interfaces.jobs import Runner
 from .plan import Case
 
 Make = Callable[[], Runner]
@@ -18,7 +20,7 @@ def local(compute: str = "") -> Make:
     Args:
         compute: MODULE:FACTORY in place of the engine, for tests.
     """
-    from ..worker import ProcessRunner
+    from ..execution.worker import ProcessRunner
 
     arguments = ("--compute", compute) if compute else ()
     return lambda: ProcessRunner(arguments)
@@ -30,10 +32,10 @@ def server(url: str, certificates: str = "") -> Make:
     Raises:
         InputError: the address can't be used. ModelError: the yes or the key is missing.
     """
-    from ..remote import RemoteRunner
+    from ..execution.remote import RemoteRunner
 
-    places.check(url)
-    key = places.key(url)
+    backends.check(url)
+    key = backends.key(url)
     RemoteRunner(url, key, certificates).close()  # refuses an address that can't be used, before anything is read
     return lambda: RemoteRunner(url, key, certificates)
 
@@ -61,8 +63,8 @@ def memory(cases: list[Case], workers: int) -> str:
     sizes = []
     for model, precision in {(case.options.model, case.options.precision) for case in cases}:
         card = registry.card(model)
-        sizes.append(machine.weight_bytes(card, precision or card.precisions[0]) or 0)
-    size, free = max(sizes, default=0), machine.free_memory()
+        sizes.append(hardware.weight_bytes(card, precision or card.precisions[0]) or 0)
+    size, free = max(sizes, default=0), hardware.free_memory()
     if not size:
         return ""
     said = (

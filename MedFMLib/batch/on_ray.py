@@ -16,12 +16,12 @@ from contextlib import contextmanager, redirect_stdout
 
 import numpy as np
 
-from .. import wire
+from ..core.request import Request, Response
 from ..errors import Cancelled, InputError, MedFMError, ModelError
-from ..messages import error_as_json, error_from_json
-from ..parcel import Parcel, pack, unpack
-from ..request import Request, Response
-from ..runner import Job, LocalRunner, Progress, run_job
+from ..execution import serialization
+from ..execution.messages import error_as_json, error_from_json
+from ..execution.payload import Parcel, pack, unpack
+from ..interfaces.jobs import Job, LocalRunner, Progress, run_job
 
 LOOPBACK = "127.0.0.1"
 OBJECT_STORE = 512 << 20
@@ -117,7 +117,7 @@ class Worker:
         job = Job(unpack(Parcel(rest, memoryview(voxels))))
         run_job(job, getattr(self._compute, "run", self._compute))
         try:
-            return "done", wire.dumps(job.result(), compress=False)
+            return "done", serialization.dumps(job.result(), compress=False)
         except MedFMError as error:
             return "failed", json.dumps(error_as_json(error)).encode()
 
@@ -150,7 +150,7 @@ class RayRunner(LocalRunner):
             raise MedFMError(f"Ray failed ({type(error).__name__}: {_first_line(error)}).") from error
         if state == "failed":
             raise error_from_json(json.loads(data))
-        return wire.loads(data)
+        return serialization.loads(data)
 
 
 def _first_line(error: Exception) -> str:

@@ -7,9 +7,9 @@ import json
 import re
 from dataclasses import asdict, dataclass, field, replace
 
+from ..core.image import Image
+from ..core.request import DEFAULT_MODEL, Request, SliceChoice
 from ..errors import InputError
-from ..image import Image
-from ..request import DEFAULT_MODEL, Request, SliceChoice
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from .. import NOTICE
+from ..core.request import Response
 from ..errors import OutputError
 from ..files.writing import make_folder, write_segmentation, write_text
-from ..request import Response
 from .plan import Case, Step
 
 APART = ".partial"

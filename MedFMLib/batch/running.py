@@ -17,11 +17,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from .. import __version__
+from ..core.image import Image
 from ..errors import Cancelled, InputError, MedFMError, ModelError, OutputError
+from ..execution.remote.client import ConnectionLost
 from ..files.writing import make_folder
-from ..image import Image
-from ..remote.client import ConnectionLost
-from ..runner import Runner
+from ..interfaces.jobs import Runner
 from . import cases, results, summary
 from .lock import locked
 from .manifest import Manifest

@@ -10,8 +10,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from .. import scene as scenes
+from ..core.image import Image
 from ..errors import InputError
-from ..image import Image
 from .cases import Pick, Tell
 from .plan import Case, Names, Options, Step
 

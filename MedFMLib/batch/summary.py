@@ -9,10 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote
 
-from .. import NOTICE, resources
+from .. import NOTICE
+from ..core.findings import Measurement
 from ..errors import ModelError
 from ..files.writing import write_text
-from ..findings import Measurement
+from ..storage import resources
 from .manifest import Row
 
 PAGE, TABLE = "index.html", "summary.csv"

@@ -11,12 +11,14 @@ import typer
 from rich import box
 from rich.table import Table
 
-from .. import adapter_card, registry, shelf, store
+from .. import model_store
 from ..errors import InputError
-from ..store import adapters
-from ..store.files import gigabytes
+from ..interfaces import registry
+from ..model_store import adapters
+from ..model_store.files import gigabytes
+from ..storage import adapter_card, installed_models
+from .model_store import Json, Name, Source, Target, Yes, confirm, out, say, show_offer
 from .running import progress
-from .store import Json, Name, Source, Target, Yes, confirm, out, say, show_offer
 
 app = typer.Typer(no_args_is_help=True, help="LoRA adapters on this machine; --adapter NAME uses one.")
 AdapterName = Annotated[str, typer.Argument(metavar="NAME", help="Name of an adapter; see `medfm adapters list`.")]
@@ -25,9 +27,9 @@ AdapterName = Annotated[str, typer.Argument(metavar="NAME", help="Name of an ada
 def _rows(model: str) -> list[dict]:
     cards = [registry.card(model)] if model else registry.cards().values()
     rows = [_row(name, card.id, "", None, "comes with the model") for card in cards for name in card.adapters]
-    for name, config in shelf.adapters().items():
-        source = shelf.manifest(shelf.adapter_folder(name)).get("source", "")
-        refused = adapter_card.refusal(shelf.adapter_folder(name))
+    for name, config in installed_models.adapters().items():
+        source = installed_models.manifest(installed_models.adapter_folder(name)).get("source", "")
+        refused = adapter_card.refusal(installed_models.adapter_folder(name))
         rows.append(
             _row(name, "", config.get("base_model_name_or_path") or "", config.get("r"), source) | {"refused": refused}
         )
@@ -92,7 +94,7 @@ def accept_adapter(name: AdapterName, yes: Yes = False, as_json: Json = False) -
 @app.command("get")
 def get_adapter(name: AdapterName, yes: Yes = False, as_json: Json = False) -> None:
     """Download an adapter by its hub id, org/name, after showing its size and host."""
-    from ..store.download import look_adapter
+    from ..model_store.download import look_adapter
 
     with progress(as_json) as bar:
         offer = look_adapter(name, bar)
@@ -100,7 +102,7 @@ def get_adapter(name: AdapterName, yes: Yes = False, as_json: Json = False) -> N
         show_offer(offer)
     confirm("Download it?", yes, as_json)
     with progress(as_json) as bar:
-        folder = store.get_adapter(name, bar, offer)
+        folder = model_store.get_adapter(name, bar, offer)
     _done({"adapter": name, "folder": str(folder)}, f"Use it as --adapter {name}", as_json)
 
 
@@ -139,7 +141,7 @@ def merge_adapter(
 def remove_adapter(name: AdapterName, yes: Yes = False, as_json: Json = False) -> None:
     """Delete an adapter that was got or imported."""
     comes_with = [card.title for card in registry.cards().values() if name in card.adapters]
-    if comes_with and shelf.adapter_folder(name) is None:
+    if comes_with and installed_models.adapter_folder(name) is None:
         raise InputError(f"'{name}' comes with {comes_with[0]}; it can't be removed alone.")
     freed = adapters.remove_adapter(name, dry=True)
     confirm(f"Delete the adapter {name} and free {gigabytes(freed)}?", yes, as_json)

@@ -14,8 +14,8 @@ from typing import Annotated
 import typer
 
 from .. import NOTICE
+from ..environment.hardware import keep_memory
 from ..errors import InputError, MedFMError
-from ..machine import keep_memory
 from . import (
     adapters,
     asking,
@@ -28,9 +28,9 @@ from . import (
     guard,
     healthy,
     plan,
+    reliability,
     report,
     serve,
-    trust,
 )
 from .running import Json, Output, err, finish, folder_at, out, print_measurements, progress
 
@@ -49,7 +49,7 @@ for command in (
 app.command("eval")(finetune.evaluate)
 for name, room in {
     "models": plan, "adapters": adapters, "data": data, "endpoints": endpoints, "server": serve, "healthy": healthy,
-    "trust": trust, "guard": guard, "environment": environment,
+    "trust": reliability, "guard": guard, "environment": environment,
 }.items():  # fmt: skip
     app.add_typer(room.app, name=name)
 
@@ -61,7 +61,7 @@ def demo(
     as_json: Json = False,
 ) -> None:
     """Segment, ask and report on a real head scan that the package nilearn ships; writes scene, report, views."""
-    from ..demo import run_demo
+    from .demo import run_demo
 
     started = time.monotonic()
     with progress(as_json) as bar:
@@ -95,7 +95,7 @@ def bench_tiny(
     as_json: Json = False,
 ) -> None:
     """Measure the embedded model on images outside its training, beside baselines and a published rival."""
-    from ..training.bench_tiny import format_tables, run
+    from ..training.embedded.bench_tiny import format_tables, run
 
     if not data.is_dir():
         raise InputError(

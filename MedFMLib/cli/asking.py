@@ -9,9 +9,9 @@ from typing import Annotated
 
 import typer
 
-from ..request import DEFAULT_MODEL, Request, SliceChoice
-from . import healthy, marks, serve, trust
-from .running import (
+from ..core.request import DEFAULT_MODEL, Request, SliceChoice
+from . import healthy, reliability, serve, slice_prompts
+from .running import (  # fmt: skip
     Adapter,
     First,
     Frame,
@@ -33,7 +33,7 @@ from .running import (
     read,
     run,
     summary,
-)  # fmt: skip
+)
 
 
 def segment(
@@ -43,14 +43,14 @@ def segment(
     refine: Annotated[bool, typer.Option(help="Fit borders to the image in plane.")] = False,
     model: Model = DEFAULT_MODEL, adapter: Adapter = "", precision: Precision = "",
     plane: Plane = "", first: First = -1, last: Last = -1, step: Step = 0,
-    points: marks.PointTexts = None, boxes: marks.BoxTexts = None,
+    points: slice_prompts.PointTexts = None, boxes: slice_prompts.BoxTexts = None,
     modality: Modality = "", frame: Frame = -1, series: Series = "", server: serve.Url = "", as_json: Json = False,
 ) -> None:  # fmt: skip
     """Segment structures by name, or what is marked; writes NAME.seg.nrrd and NAME.measurements.json."""
     from ..files import output_name, write_segmentation, write_text
 
     folder, volume = folder_at(output), read(image, modality, frame, series)
-    marked = marks.read_marks(points or (), boxes or (), volume.geometry)
+    marked = slice_prompts.read_marks(points or (), boxes or (), volume.geometry)
     request = Request(
         "outline" if marked else "segment", volume, labels=tuple(labels or ()), refine=refine, model=model, prompts=marked,
         adapter=adapter, precision=precision, slices=SliceChoice(plane, first, last, step),
@@ -73,27 +73,27 @@ def ask(
     model: Model = DEFAULT_MODEL, adapter: Adapter = "", precision: Precision = "",
     plane: Plane = "", first: First = -1, last: Last = -1,
     max_tokens: Annotated[int, typer.Option(help="Longest answer.")] = 64,
-    agreement: trust.Samples = 0, threshold: trust.Threshold = -1.0,
-    blind_control: trust.Blind = False, other: trust.Other = None, saliency: trust.SaliencyFile = None,
+    agreement: reliability.Samples = 0, threshold: reliability.Threshold = -1.0,
+    blind_control: reliability.Blind = False, other: reliability.Other = None, saliency: reliability.SaliencyFile = None,
     modality: Modality = "", frame: Frame = -1, series: Series = "", server: serve.Url = "", as_json: Json = False,
 ) -> None:  # fmt: skip
     """Ask a question about the volume, a range of slices or one slice (--first N --last N)."""
     from ..files import output_name, write_text
 
     folder = folder_at(output) if output else None
-    trust.check_file(saliency)
-    choice = trust.choice(agreement, threshold, blind_control, other and read(other, modality, -1, ""))
+    reliability.check_file(saliency)
+    choice = reliability.choice(agreement, threshold, blind_control, other and read(other, modality, -1, ""))
     request = Request(
         "ask", read(image, modality, frame, series), question=question, model=model, adapter=adapter,
         precision=precision, slices=SliceChoice(plane, first, last), max_tokens=max_tokens, trust=choice,
     )  # fmt: skip
     if not as_json:
-        trust.tell_cost(choice)
+        reliability.tell_cost(choice)
     response, streamed = run(request, as_json, stream=True, server=server)
     files = []
     if saliency:
         explained, _ = run(replace(request, task="explain"), as_json, server=server)
-        files.append(trust.write(saliency, request.image, explained))
+        files.append(reliability.write(saliency, request.image, explained))
     if folder:
         path = folder / f"{output_name(image)}.answer.json"
         files.append(write_text(path, json.dumps(summary(response, [path]), indent=2)))
@@ -110,13 +110,13 @@ def explain(
     output: Annotated[Path, typer.Option("--output", "-o", help="File for the saliency: .nii.gz, .nrrd or .png.")] = Path(
         "saliency.png"
     ),
-    method: trust.Method = "attention",
+    method: reliability.Method = "attention",
     model: Model = DEFAULT_MODEL, adapter: Adapter = "", precision: Precision = "",
     plane: Plane = "", first: First = -1, last: Last = -1,
     modality: Modality = "", frame: Frame = -1, series: Series = "", server: serve.Url = "", as_json: Json = False,
 ) -> None:  # fmt: skip
     """Ask a question, and show which pixels the answer rests on."""
-    trust.check_file(output)
+    reliability.check_file(output)
     request = Request(
         "explain", read(image, modality, frame, series), question=question, model=model, adapter=adapter,
         precision=precision, slices=SliceChoice(plane, first, last), method=method,
@@ -124,7 +124,7 @@ def explain(
     response, _ = run(request, as_json, server=server)
     if not as_json:
         print(response.answers[0].text)
-    finish(response, [trust.write(output, request.image, response)], as_json)
+    finish(response, [reliability.write(output, request.image, response)], as_json)
 
 
 def compare(

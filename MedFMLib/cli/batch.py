@@ -15,8 +15,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from .. import NOTICE
+from ..core.request import DEFAULT_MODEL
 from ..errors import InputError
-from ..request import DEFAULT_MODEL
 
 out, err = Console(), Console(stderr=True)
 

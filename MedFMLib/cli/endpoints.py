@@ -17,9 +17,9 @@ from ..endpoints import book, egress, hot_load, keys
 from ..endpoints import probe as probing
 from ..endpoints.settings import Endpoint
 from ..errors import InputError, ModelError
-from ..model import ModelCard
+from ..interfaces.model import ModelCard
+from .model_store import Json, Yes, confirm, out, say
 from .running import progress
-from .store import Json, Yes, confirm, out, say
 
 app = typer.Typer(
     no_args_is_help=True, help="Models at OpenAI-compatible servers: Ollama, LM Studio, vLLM, llama.cpp, a hospital's."

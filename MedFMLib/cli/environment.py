@@ -105,7 +105,7 @@ def wheelhouse(
     ] = "",
 ) -> None:
     """Download everything for a machine without internet, with hashes that are compared there."""
-    from .. import resources
+    from ..storage import resources
 
     requirements = [*needed(), *resources.load_json("environment", "packages.json")["separate"]]
     wheels = make(folder, requirements, platform, python, index)

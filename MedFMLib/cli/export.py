@@ -78,9 +78,9 @@ def export(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, nothing else.")] = False,
 ) -> None:
     """Write a (corrected) segmentation and its measurements as DICOM SEG and SR (TID 1500) of the image's study."""
+    from ..core.request import Provenance, Response
     from ..exports import read_source, write_dicom
     from ..files import output_name
-    from ..request import Provenance, Response
 
     _, segments, measurements = _measured(image, segmentation, series, "")
     provenance = Provenance("export", "a person or program", revision="unknown")

@@ -11,11 +11,11 @@ import typer
 from rich import box
 from rich.table import Table
 
+from ..core.request import DEFAULT_MODEL
 from ..errors import InputError
-from ..request import DEFAULT_MODEL
+from .model_store import out, say
 from .models import Json
 from .running import progress
-from .store import out, say
 
 Data = Annotated[Path, typer.Argument(metavar="DATA", help="A data set, made by `medfm data build`.")]
 Run = Annotated[Path, typer.Option("--output", "-o", help="Folder of the training.")]
@@ -105,7 +105,7 @@ def finetune(
 def _on_paper(settings, as_json: bool) -> None:
     from dataclasses import asdict
 
-    from ..store.files import gigabytes
+    from ..model_store.files import gigabytes
     from ..training.finetune import estimate
 
     parts, weights = estimate.on_paper(settings.model, settings)
@@ -143,8 +143,9 @@ def evaluate(
     seed: Seed = 0, most: Most = 300, as_json: Json = False,
 ) -> None:  # fmt: skip
     """Ask held-out patients' questions of a base and its adapter: scores, safety, calibration, and whether it looks."""
-    from .. import adapter_card, registry
-    from ..models.parts.adapters import adapter_folder
+    from ..interfaces import registry
+    from ..models.runtime.adapters import adapter_folder
+    from ..storage import adapter_card
     from ..training.data.samples import SPLITS
     from ..training.finetune import judging, making, page
     from ..training.finetune.settings import Settings

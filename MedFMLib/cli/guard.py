@@ -76,7 +76,7 @@ def _guard(language: str, with_classifier: bool) -> Guard:
         return Guard(language)
     if classifier.chosen() is None:
         raise InputError("No classifier was chosen; see `medfm guard classifiers` and `medfm guard use NAME`.")
-    from ..models.parts.text_judge import TextJudge
+    from ..models.generation.text_judge import TextJudge
 
     return classifier.by_choice(TextJudge)
 

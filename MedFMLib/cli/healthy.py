@@ -139,9 +139,9 @@ def add(
 
 def _drawn(volume):
     """What the embedded model draws, the brain as a whole included."""
+    from ..core.findings import Segmentation
+    from ..core.request import Request
     from ..engine import Engine
-    from ..findings import Segmentation
-    from ..request import Request
 
     engine = Engine()
     found = engine.run(Request("segment", volume, adapter="automatic")).segmentation

@@ -16,13 +16,15 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from .. import acceptance, machine, registry
+from ..core.image import MODALITIES
+from ..core.request import DEFAULT_MODEL
+from ..environment import hardware
 from ..errors import InputError, ModelError
-from ..image import MODALITIES
-from ..model import ModelCard
-from ..models.parts import precision_cost
-from ..request import DEFAULT_MODEL
-from ..store.listing import facts, fits, matches, parameters, size, state
+from ..interfaces import registry
+from ..interfaces.model import ModelCard
+from ..model_store.listing import facts, fits, matches, parameters, size, state
+from ..models.runtime import precision_cost
+from ..storage import licence_acceptance
 
 app = typer.Typer(no_args_is_help=True, help="Models that MedFM knows: their cards, sizes and terms.")
 out = Console()
@@ -53,7 +55,7 @@ def list_models(
     if sort is Order.NAME:
         rows.sort(key=lambda row: row["id"].casefold())
     elif sort is Order.FITS:
-        places = {precision: place for place, precision in enumerate(machine.FROM_BEST)}
+        places = {precision: place for place, precision in enumerate(hardware.FROM_BEST)}
         rows.sort(key=lambda row: (places.get(row["fits"], len(places)), -row["parameters"] * bool(row["fits"])))
     if as_json:
         print(json.dumps(rows, indent=2))
@@ -61,7 +63,7 @@ def list_models(
     if not rows:
         out.print("No model of the zoo is like that; look at all with `medfm models list`.")
         return
-    caption = f"fits: weights alone, of {size(machine.free_memory())} free; pictures and text need more"
+    caption = f"fits: weights alone, of {size(hardware.free_memory())} free; pictures and text need more"
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), caption=caption)
     for title in ("id", "parameters", "fits", "for", "state", "licence"):
         table.add_column(title, overflow="fold", no_wrap=title in ("id", "parameters"))
@@ -148,17 +150,21 @@ def accept_terms(
     """Say that the terms of a gated model were read and accepted; MedFM loads it only then."""
     card = registry.card(model)
     if forget:
-        acceptance.forget(card)
-    elif not acceptance.accepted(card):
+        licence_acceptance.forget(card)
+    elif not licence_acceptance.accepted(card):
         if as_json and not yes:
             raise InputError("With --json nothing can be asked; add --yes if the terms were read and accepted.")
         if not as_json:
             out.print(f"{card.title}: {card.licence} {card.licence_url}\n{card.gate}", highlight=False, soft_wrap=True)
         if not yes and not typer.confirm("Did you read and accept these terms?"):
             raise ModelError(f"The terms of {card.title} were not accepted; nothing was changed.")
-        acceptance.accept(card)
+        licence_acceptance.accept(card)
     if as_json:
-        print(json.dumps({"model": card.id, "gated": bool(card.gate), "accepted": acceptance.accepted(card)}, indent=2))
+        print(
+            json.dumps(
+                {"model": card.id, "gated": bool(card.gate), "accepted": licence_acceptance.accepted(card)}, indent=2
+            )
+        )
     elif not card.gate:
         out.print(f"{card.title} has no gate; it can be loaded without accepting anything.", highlight=False)
     elif forget:
@@ -179,7 +185,7 @@ def model_stats(
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     card = registry.card(model)
     refuse_elsewhere(card)
-    if machine.config_folder(card) is None:
+    if hardware.config_folder(card) is None:
         raise ModelError(
             f"The sizes of {card.title} need its config.json, which doesn't come with MedFM; "
             "download the model, or give the path of a folder with it."

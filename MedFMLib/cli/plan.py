@@ -15,9 +15,10 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from .. import machine, registry
+from ..core.request import DEFAULT_MODEL
+from ..environment import hardware
 from ..errors import InputError, ModelError
-from ..request import DEFAULT_MODEL
+from ..interfaces import registry
 from .models import Json, ModelId, app, refuse_elsewhere
 
 out = Console()
@@ -53,13 +54,13 @@ def plan_model(
         )
     if training and not adapter_rank:
         raise InputError("Training is planned for an adapter; give its rank with --adapter-rank, for example 16.")
-    if machine.config_folder(card) is None:
+    if hardware.config_folder(card) is None:
         raise ModelError(
             f"The plan of {card.title} needs its config.json, which doesn't come with MedFM; download the model, or give the "
             "path of a folder with it."
         )
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    from ..models.parts import memory as plans
+    from ..models.runtime import memory as plans
 
     made = plans.plan_for(
         card, slices, precision, int(memory * 1e9), answer=answer, adapter_rank=adapter_rank, training=training
@@ -86,8 +87,8 @@ def bench_model(
 ) -> None:
     """Answers and next words of each precision beside bf16, with memory and time; kept for `medfm models show`."""
     from ..engine import load_model
-    from ..models.parts import precision_cost
-    from ..runner import Silent
+    from ..interfaces.jobs import Silent
+    from ..models.runtime import precision_cost
 
     card = registry.card(model)
     unknown = set(precision or ()) - set(card.precisions)

@@ -8,10 +8,10 @@ from typing import Annotated
 
 import typer
 
+from ..core.request import DEFAULT_MODEL, Request, SliceChoice
 from ..errors import InputError
-from ..request import DEFAULT_MODEL, Request, SliceChoice
-from . import healthy, serve, trust
-from .running import (
+from . import healthy, reliability, serve
+from .running import (  # fmt: skip
     Adapter,
     First,
     Frame,
@@ -30,7 +30,7 @@ from .running import (
     out,
     read,
     run,
-)  # fmt: skip
+)
 
 Kept = Annotated[Path, typer.Argument(metavar="REPORT", help="NAME.medfm-report, which `medfm report` wrote.")]
 Folder = Annotated[
@@ -52,7 +52,7 @@ def report(
     indication: Annotated[str, typer.Option(help="Why the image was made; what a DICOM header says of it if left out.")] = "",
     comparison: Annotated[str, typer.Option(help="Earlier images, in words.")] = "",
     for_patient: Annotated[bool, typer.Option("--patient", help="Also NAME.patient.html, in plain words.")] = False,
-    beside: healthy.Beside = False, reference: healthy.Case = "", question: trust.Explained = "",
+    beside: healthy.Beside = False, reference: healthy.Case = "", question: reliability.Explained = "",
 ) -> None:  # fmt: skip
     """Draft a report: NAME.report.html and .txt, NAME.seg.nrrd, and NAME.medfm-report to change and sign (`medfm sign`)."""
     from ..files import output_name, write_segmentation, write_text
@@ -105,7 +105,7 @@ def sign(
     as_json: Json = False,
 ) -> None:
     """Change sections of a drafted report, sign it, and write its page, text, PDF and, if asked, DICOM objects."""
-    from ..desk import Issue, issue
+    from ..reports.finalize import Issue, issue
     from ..reports.revising import SUFFIX
 
     forms = ("page", "text", "dicom") if series is not None else ("page", "text", "pdf")

@@ -19,8 +19,8 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from rich.table import Table
 
 from .. import NOTICE
+from ..core.request import Request, Response
 from ..errors import Cancelled
-from ..request import Request, Response
 from . import serve
 
 out, err = Console(), Console(stderr=True)

@@ -11,14 +11,14 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from .. import places
 from ..errors import InputError
+from ..execution import backends
 
 app = typer.Typer(no_args_is_help=True, help="Look at a MedFM server: its state, its models, its memory.")
 out = Console()
 
 Url = Annotated[
-    str, typer.Option("--server", envvar="MEDFM_SERVER", help=f"Address of a MedFM server; its key in {places.KEY}.")
+    str, typer.Option("--server", envvar="MEDFM_SERVER", help=f"Address of a MedFM server; its key in {backends.KEY}.")
 ]
 Certificates = Annotated[
     str, typer.Option("--certificates", envvar="MEDFM_SERVER_CA", help="PEM file of your site's authority.")
@@ -42,7 +42,7 @@ def serve(
     verbose: Annotated[bool, typer.Option(help="Log each request's route and status.")] = False,
 ) -> None:
     """Serve this machine's models to MedFM in Slicer and to any OpenAI client; for this machine alone unless told otherwise."""
-    from ..server.__main__ import main
+    from ..execution.server.__main__ import main
 
     arguments = ["--host", host, "--port", str(port), "--interpreter", interpreter]
     for name, value in (("--keys", keys), ("--certificate", certificate), ("--private-key", private_key)):
@@ -61,9 +61,9 @@ def client(url: str, certificates: str):
     Raises:
         InputError: there is no address or no key.
     """
-    from ..remote.client import Client
+    from ..execution.remote.client import Client
 
-    return Client(_given(url), places.key(url), certificates)
+    return Client(_given(url), backends.key(url), certificates)
 
 
 def asked_client(url: str, certificates: str):
@@ -72,7 +72,7 @@ def asked_client(url: str, certificates: str):
     Raises:
         ModelError: it was not given.
     """
-    places.check(_given(url))
+    backends.check(_given(url))
     return client(url, certificates)
 
 
@@ -85,7 +85,7 @@ def _given(url: str) -> str:
 @app.command()
 def state(url: Url = "", certificates: Certificates = "", as_json: Json = False) -> None:
     """What it does: jobs that run and wait, worker processes, memory."""
-    from ..remote.runner import state_from
+    from ..execution.remote.runner import state_from
 
     content = client(url, certificates).state()
     if as_json:
@@ -118,21 +118,21 @@ def allow(
 ) -> None:
     """Say yes, once, to sending volumes to a server elsewhere; shows what is sent."""
     if forget:
-        places.forget(_given(url))
-        print(f"Nothing is sent to {places.host(url)} any more.")
+        backends.forget(_given(url))
+        print(f"Nothing is sent to {backends.host(url)} any more.")
         return
-    print(places.says(_given(url)))
+    print(backends.says(_given(url)))
     if not yes and not typer.confirm("Allow this?"):
         raise InputError("It was not allowed; nothing is sent.")
-    places.allow(url)
+    backends.allow(url)
 
 
 @app.command("key")
 def key_command(url: Url = "") -> None:
     """Keep the server's key in the system's keyring; it is typed without being shown."""
-    places.store_key(_given(url), typer.prompt("Key", hide_input=True))
-    if places.KEY in os.environ:
-        raise InputError(f"This machine has no keyring for Python; run `pip install keyring`, or set {places.KEY}.")
+    backends.store_key(_given(url), typer.prompt("Key", hide_input=True))
+    if backends.KEY in os.environ:
+        raise InputError(f"This machine has no keyring for Python; run `pip install keyring`, or set {backends.KEY}.")
     print("The key is in the keyring.")
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from .. import registry, remembered, shelf
 from ..errors import InputError, ModelError
-from ..model import AUTOMATIC, ModelCard
+from ..interfaces import registry
+from ..interfaces.model import AUTOMATIC, ModelCard
+from ..storage import installed_models, user_settings
 from . import egress, keys
 from .settings import Endpoint
 
@@ -69,7 +70,7 @@ def add(name: str, endpoint: Endpoint, adapters: tuple[str, ...] = (), picture_s
     """
     if "/" in name:
         raise InputError(f"'{name}' can't be an endpoint's name; leave out the slash.")
-    shelf.folder_name(name)
+    installed_models.folder_name(name)
     known = registry.cards()
     if name in known and not (again and known[name].endpoint):
         hint = "give --again to replace it" if known[name].endpoint else "choose another name"
@@ -88,7 +89,11 @@ def save(made: ModelCard) -> None:
     Raises:
         OutputError: if it can't be written.
     """
-    remembered.write(shelf.models_root() / shelf.folder_name(made.id) / shelf.CARD, made.as_json(), "The endpoint")
+    user_settings.write(
+        installed_models.models_root() / installed_models.folder_name(made.id) / installed_models.CARD,
+        made.as_json(),
+        "The endpoint",
+    )
 
 
 def keep_found(made: ModelCard, found: dict[str, Any]) -> ModelCard:
@@ -108,9 +113,9 @@ def remove(name: str) -> None:
     gone = card(name)
     keys.forget(gone)
     egress.forget(gone)
-    folder = shelf.models_root() / shelf.folder_name(name)
+    folder = installed_models.models_root() / installed_models.folder_name(name)
     try:
-        (folder / shelf.CARD).unlink()
+        (folder / installed_models.CARD).unlink()
         folder.rmdir()
     except FileNotFoundError:
         pass

@@ -9,15 +9,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from .. import folders, remembered
 from ..errors import ModelError
-from ..model import ModelCard
+from ..interfaces.model import ModelCard
+from ..storage import paths, user_settings
 from .settings import Endpoint
 
 
 def file() -> Path:
     """Where it is remembered: in the person's folder for settings."""
-    return folders.settings() / "endpoints-allowed.json"
+    return paths.settings() / "endpoints-allowed.json"
 
 
 def needed(card: ModelCard) -> bool:
@@ -92,8 +92,8 @@ def sent(card: ModelCard, pictures: int, side: int, question: str, history: Sequ
     return f"{many}, {words}" + (f" and {len(history)} earlier turn{'s' * (len(history) != 1)}" if history else "")
 
 
-def _allowed() -> remembered.Permissions:
-    return remembered.Permissions(file())
+def _allowed() -> user_settings.Permissions:
+    return user_settings.Permissions(file())
 
 
 def _key(card: ModelCard) -> str:

@@ -13,7 +13,7 @@ import re
 from dataclasses import replace
 
 from ..errors import InputError, OutputError
-from ..model import AUTOMATIC, ModelCard
+from ..interfaces.model import AUTOMATIC, ModelCard
 from . import book, keys
 from .client import Client
 from .failures import EndpointError, words_of

@@ -11,7 +11,7 @@ import os
 import re
 
 from ..errors import InputError, ModelError
-from ..model import ModelCard
+from ..interfaces.model import ModelCard
 from .settings import Endpoint
 
 SERVICE = "MedFM endpoints"

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..model import ModelCard
+from ..interfaces.model import ModelCard
 from . import keys
 from .client import Client
 from .failures import EndpointError

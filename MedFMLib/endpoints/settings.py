@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ..errors import InputError, ModelError
-from ..model import ModelCard
+from ..interfaces.model import ModelCard
 
 FORMATS = ("png", "jpeg")
 CHAT = "/chat/completions"

@@ -14,7 +14,7 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .. import folders, resources
+from ..storage import paths, resources
 
 PROXIES = ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy")
 
@@ -70,7 +70,7 @@ def look(quick: bool = False) -> Facts:
         arguments,
         "" if quick else _gpu(system, _native(system, machine)),
         {d.metadata["Name"].lower(): d.version for d in importlib.metadata.distributions() if d.metadata["Name"]},
-        _free(folders.data()),
+        _free(paths.data()),
         any(os.environ.get(name) for name in PROXIES),
         shutil.which("uv") or "",
         {} if quick else _pythons(),

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from .. import folders, resources
 from ..errors import ModelError
+from ..storage import paths, resources
 from .looking import Facts, name_of, needed, satisfied
 
 OLDEST_PYTHON, NEWEST_PYTHON = (3, 11), (3, 13)
@@ -129,7 +129,7 @@ def _separate(facts: Facts, why: str, wheelhouse: Path | None) -> Plan:
             "or uv (docs.astral.sh/uv), and try again."
         )
     packages = _torch_first([*needed(), *resources.load_json("environment", "packages.json")["separate"]])
-    made = Plan("separate", why, tuple(packages), python, folders.data() / "environments" / "medfm")
+    made = Plan("separate", why, tuple(packages), python, paths.data() / "environments" / "medfm")
     return _checked(facts, _with_wheels(_sized(facts, made), wheelhouse))
 
 

@@ -18,9 +18,9 @@ import threading
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from .. import folders, remembered
 from ..errors import Cancelled, InputError, ModelError
-from ..runner import Progress
+from ..interfaces.jobs import Progress
+from ..storage import paths, user_settings
 from .looking import name_of
 from .planning import Plan
 from .wheelhouse import check_hashes
@@ -49,13 +49,13 @@ PROBLEMS = (
 
 def root() -> Path:
     """Where the separate environment lies, existing or not."""
-    return folders.data() / "environments" / "medfm"
+    return paths.data() / "environments" / "medfm"
 
 
 def interpreter(folder: Path | None = None) -> str:
     """The environment's Python, "" if there is none that passed its check."""
     folder = folder or root()
-    state = remembered.read(folder / "state.json")
+    state = user_settings.read(folder / "state.json")
     python = _python(folder)
     return str(python) if state.get("ready") and python.exists() else ""
 
@@ -72,7 +72,7 @@ def apply(plan: Plan, progress: Progress, folder: Path | None = None) -> str:
     folder = folder or plan.folder or root()
     folder.mkdir(parents=True, exist_ok=True)
     wanted = json.loads(json.dumps(asdict(replace(plan, folder=None, why="")), default=str))
-    state = remembered.read(folder / "state.json")
+    state = user_settings.read(folder / "state.json")
     if state.get("plan") != wanted:
         shutil.rmtree(folder / "venv", ignore_errors=True)  # of another plan
         state = {"plan": wanted, "done": [], "ready": False}
@@ -101,7 +101,7 @@ def undo(folder: Path | None = None) -> int:
     if not folder.exists():
         return 0
     size = sum(p.stat().st_size for p in folder.rglob("*") if p.is_file() and not p.is_symlink())
-    state = remembered.read(folder / "state.json")
+    state = user_settings.read(folder / "state.json")
     _remember(folder, {**state, "ready": False})  # whatever happens next, it is not taken for a whole one
     try:
         shutil.rmtree(folder)
@@ -221,4 +221,4 @@ def _python(folder: Path) -> Path:
 
 
 def _remember(folder: Path, state: dict) -> None:
-    remembered.write(folder / "state.json", state, "The state of the installation")
+    user_settings.write(folder / "state.json", state, "The state of the installation")

@@ -5,7 +5,7 @@ SCT is SNOMED CT, IBSI the Image Biomarker Standardisation Initiative (both as D
 
 from __future__ import annotations
 
-from ..findings import Code
+from ..core.findings import Code
 
 CODES: dict[str, Code] = {
     "volume": Code("118565006", "SCT", "Volume"),

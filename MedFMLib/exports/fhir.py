@@ -10,8 +10,8 @@ import base64
 from collections.abc import Sequence
 from typing import Any
 
-from ..findings import Code, Measurement, Report
-from ..request import Provenance
+from ..core.findings import Code, Measurement, Report
+from ..core.request import Provenance
 from .codes import CODES
 from .source import Source
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ..core.findings import Code, KeyImage
+from ..core.geometry import Geometry
 from ..errors import InputError
-from ..findings import Code, KeyImage
-from ..geometry import Geometry
 from .source import Source, concept, equipment_of_document, highdicom
 
 

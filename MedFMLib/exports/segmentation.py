@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from .. import __version__
-from ..findings import Code, Segment, Segmentation
-from ..geometry import lps_from_ras
-from ..request import Provenance
+from ..core.findings import Code, Segment, Segmentation
+from ..core.geometry import lps_from_ras
+from ..core.request import Provenance
 from .source import Source, concept, equipment, highdicom
 
 TISSUE = Code("85756007", "SCT", "Tissue")

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from .. import __version__
+from ..core.findings import Code
+from ..core.geometry import Geometry, lps_from_ras
 from ..errors import InputError, ModelError
-from ..findings import Code
-from ..geometry import Geometry, lps_from_ras
 
 MANUFACTURER, MODEL = "MedFM (research use only)", "MedFM"
 ROOT_SERIES = 9000

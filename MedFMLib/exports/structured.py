@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from .. import __version__
+from ..core.findings import Code, Measurement, Segmentation, SignOff
+from ..core.request import Provenance
 from ..errors import InputError
-from ..findings import Code, Measurement, Segmentation, SignOff
-from ..request import Provenance
 from .codes import CODES, UNITS
 from .segmentation import STRUCTURE
 from .source import MANUFACTURER, MODEL, Source, concept, equipment_of_document, highdicom

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from ..core.request import Response
 from ..files.writing import make_folder, replace_file, write_bytes, write_text
-from ..request import Response
 from .encapsulated import encapsulated_pdf
 from .fhir import diagnostic_report
 from .key_objects import key_objects

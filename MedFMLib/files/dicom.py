@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
+from ..core.geometry import Geometry, lps_from_ras
+from ..core.image import MODALITIES, Image
 from ..errors import InputError
-from ..geometry import Geometry, lps_from_ras
-from ..image import MODALITIES, Image
 from .reading import from_sitk, output_name
 
 GAP_TOLERANCE = 0.25

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
+from ..core.geometry import Geometry, lps_from_ras
+from ..core.image import MODALITIES, Image, guess_modality
 from ..errors import InputError
-from ..geometry import Geometry, lps_from_ras
-from ..image import MODALITIES, Image, guess_modality
 
 VOLUME_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif")

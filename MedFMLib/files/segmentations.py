@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
+from ..core.findings import Segment, Segmentation
+from ..core.geometry import Geometry
+from ..core.terminology import structure
 from ..errors import InputError
-from ..findings import Segment, Segmentation
-from ..geometry import Geometry
-from ..terminology import structure
 from .reading import geometry_of
 
 ALIGNED = 0.02

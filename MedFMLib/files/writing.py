@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
+from ..core.findings import Code, Segment, Segmentation
+from ..core.geometry import Geometry, lps_from_ras
+from ..core.request import Provenance
 from ..errors import OutputError
-from ..findings import Code, Segment, Segmentation
-from ..geometry import Geometry, lps_from_ras
-from ..request import Provenance
 
 
 def make_folder(folder: Path) -> Path:

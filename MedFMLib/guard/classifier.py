@@ -1,6 +1,6 @@
 """A model that judges texts beside the rules: its card, how its words become a verdict, and whether a clinic wants it.
 
-Knows words and cards; loads nothing (`models.parts.text_judge` does). Its verdict can only make that of the rules stricter, and
+Knows words and cards; loads nothing (`models.generation.text_judge` does). Its verdict can only make that of the rules stricter, and
 what can't be read counts as "withhold": a classifier that fails must not let anything through.
 """
 
@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
-from .. import folders, remembered, resources
 from ..errors import InputError, ModelError
+from ..storage import paths, resources, user_settings
 from .judging import Guard
 from .rules import VERDICTS
 
@@ -99,12 +99,12 @@ def choose(name: str, model: str = "") -> None:
     """
     if name and name not in classifiers():
         raise InputError(f"There is no classifier '{name}'; choose one of {', '.join(classifiers())}, or none.")
-    remembered.write(_file(), {"classifier": name, "model": model}, "The guard's choice")
+    user_settings.write(_file(), {"classifier": name, "model": model}, "The guard's choice")
 
 
 def chosen() -> ClassifierCard | None:
     """The card that was chosen, or None."""
-    kept = remembered.read(_file())
+    kept = user_settings.read(_file())
     card = classifiers().get(str(kept.get("classifier", "")))
     return replace(card, model=str(kept.get("model") or card.model)) if card is not None else None
 
@@ -123,4 +123,4 @@ def by_choice(load: Callable[[str, int], Write]) -> Guard:
 
 
 def _file() -> Path:
-    return folders.settings() / "guard.json"
+    return paths.settings() / "guard.json"

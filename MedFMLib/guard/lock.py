@@ -13,8 +13,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from .. import folders, remembered
 from ..errors import InputError
+from ..storage import paths, user_settings
 
 SHORTEST = 4
 FREE_TRIES = 3
@@ -33,7 +33,7 @@ class PatientLock:
     """
 
     def __init__(self, file: Path | None = None, clock: Callable[[], float] = time.time):
-        self.file, self._clock = file or folders.settings() / "patient-mode.json", clock
+        self.file, self._clock = file or paths.settings() / "patient-mode.json", clock
 
     @property
     def on(self) -> bool:
@@ -99,11 +99,11 @@ class PatientLock:
     def _state(self) -> dict:
         if not self.file.exists():
             return {}
-        state = remembered.read(self.file)
+        state = user_settings.read(self.file)
         return state if isinstance(state.get("hash"), str) and isinstance(state.get("salt"), str) else {"on": True}
 
     def _keep(self, state: dict) -> None:
-        remembered.write(self.file, state, WHAT)
+        user_settings.write(self.file, state, WHAT)
 
 
 def _hash(pin: str, salt: bytes) -> str:

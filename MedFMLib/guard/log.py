@@ -7,7 +7,7 @@ import logging
 from datetime import UTC, datetime
 from pathlib import Path
 
-from .. import folders
+from ..storage import paths
 from .judging import Verdict
 
 LARGEST = 2_000_000
@@ -22,7 +22,7 @@ class VerdictLog:
     """
 
     def __init__(self, file: Path | None = None):
-        self.file = file or folders.data() / "guard-log.jsonl"
+        self.file = file or paths.data() / "guard-log.jsonl"
 
     def add(self, kind: str, verdict: Verdict) -> None:
         """Write one down; a log that can't be written stops nobody from being told to call the staff.

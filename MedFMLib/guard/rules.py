@@ -6,8 +6,8 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 
-from .. import resources
 from ..errors import ModelError
+from ..storage import resources
 
 VERDICTS = ("allow", "rephrase", "withhold", "escalate")
 """From mild to strict."""

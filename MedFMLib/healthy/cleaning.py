@@ -11,12 +11,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from .. import burned_in
+from ..core.findings import Segmentation
+from ..core.geometry import Geometry
+from ..core.image import Image
+from ..core.view import make_view, window_for
 from ..errors import InputError
-from ..findings import Segmentation
-from ..geometry import Geometry
-from ..image import Image
-from ..view import make_view, window_for
+from ..imaging import burned_in_text
 
 KEPT_FACTS = ("SliceThickness", "MagneticFieldStrength", "KVP", "BodyPartExamined", "Contrast", "window")
 """Facts of an image that say how it was made and not of whom."""
@@ -80,7 +80,7 @@ def with_text(image: Image) -> list[int]:
     """Numbers of slices, as acquired, that may have text burned in."""
     plane, window = image.geometry.acquisition_plane, window_for(image)
     count = image.geometry.shape[image.geometry.index_axis(plane)]
-    return [n for n in range(count) if burned_in.find(make_view(image, plane, n, window).pixels)]
+    return [n for n in range(count) if burned_in_text.find(make_view(image, plane, n, window).pixels)]
 
 
 def is_head(image: Image, segmentation: Segmentation) -> bool:

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..findings import Difference, Measurement
-from ..request import Reference
+from ..core.findings import Difference, Measurement
+from ..core.request import Reference
 
 COMPARED = ("volume", "longest diameter", "mean intensity")
 LEAST = 3

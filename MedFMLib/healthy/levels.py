@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..findings import Segmentation
-from ..geometry import PLANES, Geometry
+from ..core.findings import Segmentation
+from ..core.geometry import PLANES, Geometry
 
 SLOPES = (0.5, 2.0)
 LEAST_APART_MM = 8.0

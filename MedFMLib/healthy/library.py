@@ -18,14 +18,14 @@ from pathlib import Path
 
 import numpy as np
 
-from .. import folders, resources
+from ..core.findings import Measurement, Segmentation
+from ..core.geometry import PLANES
+from ..core.image import MODALITIES, Image
+from ..core.request import Reference
 from ..errors import InputError, OutputError
-from ..findings import Measurement, Segmentation
-from ..geometry import PLANES
-from ..image import MODALITIES, Image
 from ..measure import measure_fully
-from ..remembered import write
-from ..request import Reference
+from ..storage import paths, resources
+from ..storage.user_settings import write
 from .cleaning import Consent, cleaned
 
 FORMAT = 1
@@ -204,7 +204,7 @@ class Library:
 
 def own() -> Library:
     """The person's or clinic's own library."""
-    return Library(folders.data() / "healthy")
+    return Library(paths.data() / "healthy")
 
 
 def shipped() -> Library:

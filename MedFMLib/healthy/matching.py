@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from ..core.image import Image
+from ..core.request import Reference
 from ..errors import InputError
-from ..image import Image
-from ..request import Reference
 from .library import Entry, Library, every
 
 SEQUENCES = re.compile(r"(?<![a-z0-9])(flair|t1|t2|pd|dwi|adc|swi)(?![0-9])", re.IGNORECASE)

@@ -6,9 +6,9 @@ import io
 
 import numpy as np
 
-from ..image import Image
+from ..core.image import Image
+from ..core.view import display_axes, make_view
 from ..reports.pictures import key_image
-from ..view import display_axes, make_view
 
 MARK = "GENERATED, NOT A PERSON"
 """Burned into every picture of a case that was computed."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from ..findings import Comparison
+from ..core.findings import Comparison
 from .differences import _plain, sentence
 
 COLUMNS = ("structure", "measurement", "this image", "references", "n", "smaller", "z")

@@ -9,9 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from ..findings import Measurement, Segment, Segmentation
-from ..geometry import Geometry, mask_box
-from ..image import Image
+from ..core.findings import Measurement, Segment, Segmentation
+from ..core.geometry import Geometry, mask_box
+from ..core.image import Image
 
 HU = "[hnsf'U]"
 MIDLINE_SHARE = 0.1

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..findings import Measurement, Segment, Segmentation
-from ..image import Image
+from ..core.findings import Measurement, Segment, Segmentation
+from ..core.image import Image
 from .basic import HU, body_span, measure
 from .position import METHOD, position_words
 from .shape import border_points, in_plane, longest_diameter, surface_area, touches_edge

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..findings import Segment
-from ..geometry import Geometry
+from ..core.findings import Segment
+from ..core.geometry import Geometry
 from .shape import border_points
 
 NEAREST_BLOCK = 2_000_000

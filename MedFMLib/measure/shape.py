@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..geometry import Geometry
+from ..core.geometry import Geometry
 
 DIRECTIONS = 600
 """Directions in which the outermost points are looked for; then the farthest pair is searched from them, exactly."""

@@ -10,9 +10,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, ClassVar
 
-from ..model import ModelCard
-from .parts import chat, model_folder
-from .parts.memory import Reading
+from ..interfaces.model import ModelCard
+from .generation import chat
+from .runtime import model_folder
+from .runtime.memory import Reading
 
 MODEL_TYPES = ("llava", "llava_next")
 

@@ -15,15 +15,15 @@ from typing import Any
 
 import numpy as np
 
-from .. import burned_in
+from ..core.view import View
 from ..endpoints import egress, keys
 from ..endpoints.client import Client
 from ..endpoints.failures import EndpointError
 from ..endpoints.settings import Endpoint
 from ..errors import Cancelled, InputError, ModelError
-from ..model import AUTOMATIC, LoadedFacts, ModelCard, Watch
-from ..view import View
-from .parts.chat import INSTRUCTION, REQUESTS, uniform
+from ..imaging import burned_in_text
+from ..interfaces.model import AUTOMATIC, LoadedFacts, ModelCard, Watch
+from .generation.chat import INSTRUCTION, REQUESTS, uniform
 
 MODEL_TYPES = ()
 """No folder with weights is one of these."""
@@ -160,9 +160,9 @@ class OpenAIModel:
         if not self.endpoint.mask_text:
             return view.square(side), 0
         if max(view.pixels.shape) > LARGE * side:
-            picture, areas = burned_in.mask(view.square(side), stop_if_cancelled)
+            picture, areas = burned_in_text.mask(view.square(side), stop_if_cancelled)
             return picture, len(areas)
-        pixels, areas = burned_in.mask(view.pixels, stop_if_cancelled)
+        pixels, areas = burned_in_text.mask(view.pixels, stop_if_cancelled)
         return replace(view, pixels=pixels).square(side), len(areas)
 
     def _body(

@@ -16,16 +16,16 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from .. import resources
+from ..core.view import View
 from ..errors import Cancelled, InputError, ModelError
-from ..model import AUTOMATIC, LoadedFacts, ModelCard, Watch
-from ..view import View
-from .parts import model_folder
-from .parts.adapters import Adapters
-from .parts.drawing import GREEDY, Drawn
-from .parts.loading import SMALL, input_place
-from .parts.location_tokens import JOINT
-from .parts.outlining import Outlines
+from ..interfaces.model import AUTOMATIC, LoadedFacts, ModelCard, Watch
+from ..storage import resources
+from .generation.token_sampling import GREEDY, Drawn
+from .masks.location_tokens import JOINT
+from .masks.named_structures import Outlines
+from .runtime import model_folder
+from .runtime.adapters import Adapters
+from .runtime.loading import SMALL, input_place
 
 MODEL_TYPES = ("paligemma",)
 
@@ -44,8 +44,8 @@ def load(card: ModelCard, adapter: str, precision: str, progress) -> PaliGemma:
     """
     from transformers import PaliGemmaForConditionalGeneration, PaliGemmaProcessor
 
-    from .parts import loading
-    from .parts.mask_codec import MaskCodec
+    from .masks.mask_codec import MaskCodec
+    from .runtime import loading
 
     folder = loading.base_folder(card)
     try:
@@ -62,7 +62,7 @@ def load(card: ModelCard, adapter: str, precision: str, progress) -> PaliGemma:
     revision = card.revision or loading.sha256_of(loading.check_folder(folder))
     head = None
     if (folder.parent / "mask_head").is_dir():
-        from .parts.mask_head import MaskHead
+        from .masks.mask_head import MaskHead
 
         head = MaskHead.load(folder.parent / "mask_head")
     made = PaliGemma(card, model, processor, codec, LoadedFacts(revision, held), head)
@@ -104,7 +104,7 @@ def memory(card: ModelCard, precision: str, slices: int, **more):
 
 def reads(config):
     """What a question to a PaliGemma amounts to, see `memory.Reading`."""
-    from .parts.memory import Reading
+    from .runtime.memory import Reading
 
     side = config.vision_config.image_size
     patches = (side // config.vision_config.patch_size) ** 2
@@ -250,7 +250,7 @@ class PaliGemma(Outlines):
         watch: Watch = Watch(),
     ) -> list[float]:
         """See `Explains.score`."""
-        from .parts.likelihood import mean_log_probability
+        from .generation.likelihood import mean_log_probability
 
         scores: list[float] = []
         for start in range(0, len(shown), self.batch):
@@ -271,7 +271,7 @@ class PaliGemma(Outlines):
         watch: Watch = Watch(),
     ) -> list[np.ndarray]:
         """See `Explains.attention`."""
-        from .parts.attention_rollout import look
+        from .generation.attention_rollout import look
 
         maps: list[np.ndarray] = []
         for view in views:

@@ -19,10 +19,11 @@ from math import ceil, isqrt, sqrt
 from pathlib import Path
 from typing import Any, ClassVar
 
-from ..model import ModelCard, SeenObject, Watch
-from ..view import View
-from .parts import chat, model_folder
-from .parts.memory import Reading
+from ..core.view import View
+from ..interfaces.model import ModelCard, SeenObject, Watch
+from .generation import chat
+from .runtime import model_folder
+from .runtime.memory import Reading
 
 MODEL_TYPES = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")
 

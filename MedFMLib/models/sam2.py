@@ -16,13 +16,13 @@ from typing import Any
 
 import numpy as np
 
+from ..core.image import Image
+from ..core.slice_prompts import Marks, SliceMarks
+from ..core.view import View, Window, display_slice, window_for
 from ..errors import Cancelled, ModelError
-from ..image import Image
-from ..marks import Marks, SliceMarks
-from ..model import AUTOMATIC, KeptPictures, LoadedFacts, ModelCard, Watch
-from ..view import View, Window, display_slice, window_for
-from .parts import model_folder
-from .parts.loading import multiplies_bfloat16
+from ..interfaces.model import AUTOMATIC, KeptPictures, LoadedFacts, ModelCard, Watch
+from .runtime import model_folder
+from .runtime.loading import multiplies_bfloat16
 
 MODEL_TYPES = ("sam2_video",)
 
@@ -46,7 +46,7 @@ def load(card: ModelCard, adapter: str, precision: str, progress) -> Sam2:
     """
     from transformers import Sam2VideoModel
 
-    from .parts import loading
+    from .runtime import loading
 
     if adapter not in ("", AUTOMATIC):
         raise ModelError(f"{card.title} takes no adapters; choose 'none' instead of '{adapter}'.")
@@ -92,7 +92,7 @@ class Sam2:
     """A loaded SAM 2. `Outlines`."""
 
     def __init__(self, card: ModelCard, model, folder: Path, half: bool, facts: LoadedFacts):
-        from .parts.sam2_frames import FrameFeatures, Preparation
+        from .masks.sam2_frames import FrameFeatures, Preparation
 
         self.card, self.model, self.facts, self.half = card, model, facts, half
         self.size = int(model.prompt_encoder.input_image_size)
@@ -106,7 +106,7 @@ class Sam2:
 
     def outline(self, image: Image, marks: Marks, *, watch: Watch = Watch()) -> dict[str, np.ndarray]:
         """See `Outlines.outline`."""
-        from .parts.sam2_frames import Frames
+        from .masks.sam2_frames import Frames
 
         window = window_of(image, marks)
         watch.on_prompt(f"{marks} (window {' and '.join(f'{low:g} to {high:g}' for low, high in window.ranges)})")
@@ -273,7 +273,7 @@ def _folder(card: ModelCard) -> Path:
     Raises:
         ModelError: if it is not there, not whole, or in its authors' format, which transformers can't read.
     """
-    from .parts import loading
+    from .runtime import loading
 
     try:
         return loading.base_folder(card)
@@ -284,5 +284,5 @@ def _folder(card: ModelCard) -> Path:
             raise
     raise ModelError(
         f"{card.title} comes in its authors' format ({', '.join(pickles)}); convert one of them with `python -m "
-        f"MedFMLib.models.parts.sam2_convert FILE FOLDER --size {card.image_size}`, and give that folder as the model."
+        f"MedFMLib.models.masks.sam2_convert FILE FOLDER --size {card.image_size}`, and give that folder as the model."
     )

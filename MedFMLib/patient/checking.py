@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ..core.findings import Measurement
+from ..core.terminology import normalize, split_side, structures_in
 from ..errors import ModelError
-from ..findings import Measurement
+from ..fact_check import check as check_statements
+from ..fact_check.quantities import sentences
 from ..guard import Guard
-from ..statements import check as check_statements
-from ..statements.quantities import sentences
-from ..terminology import normalize, split_side, structures_in
 from .glossary import Glossary
 
 HARDEST_GRADE = 8.0

@@ -6,9 +6,9 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 
-from .. import resources
+from ..core.terminology import normalize, split_side
 from ..errors import ModelError
-from ..terminology import normalize, split_side
+from ..storage import resources
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import date
 
-from .. import resources
+from ..core.findings import Answer, Report
+from ..core.request import Response
+from ..core.view import EDGE_LETTERS
 from ..errors import InputError
-from ..findings import Answer, Report
 from ..guard import Guard
 from ..reports.page import as_json, data, hex_color, script_hash, template
-from ..request import Response
-from ..view import EDGE_LETTERS
+from ..storage import resources
 from .checking import Checked, check
 from .glossary import Glossary, glossary
 from .pictures import most_telling, named

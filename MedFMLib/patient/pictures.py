@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from ..findings import StackSlice
+from ..core.findings import StackSlice
 
 LARGER = 2
 """How much larger than the stack's slices the pictures are, so that names can be read."""

@@ -11,14 +11,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from .. import registry
+from ..core.findings import Answer, Comparison, Finding, Segmentation
+from ..core.image import Image
+from ..core.request import PATIENT, Provenance, Request, Response
 from ..errors import InputError
-from ..findings import Answer, Comparison, Finding, Segmentation
 from ..guard import Guard, Verdict, VerdictLog
 from ..healthy import references
-from ..image import Image
-from ..request import PATIENT, Provenance, Request, Response
-from ..runner import Progress
+from ..interfaces import registry
+from ..interfaces.jobs import Progress
 from .glossary import Glossary, glossary
 
 TASKS = ("ask", "segment", "compare")

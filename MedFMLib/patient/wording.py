@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..findings import Measurement
-from ..terminology import split_side
+from ..core.findings import Measurement
+from ..core.terminology import split_side
 from .glossary import Glossary
 
 LITERS_FROM = 1000.0

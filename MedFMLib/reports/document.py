@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from .. import NOTICE
-from ..findings import Answer, KeyImage, Measurement, Report, Section, Segmentation, SliceReference, StackSlice
-from ..image import Image
+from ..core.findings import Answer, KeyImage, Measurement, Report, Section, Segmentation, SliceReference, StackSlice
+from ..core.image import Image
+from ..core.request import Provenance, Request
+from ..interfaces.model import ModelCard
 from ..measure import EVERYDAY, as_table
-from ..model import ModelCard
-from ..request import Provenance, Request
 from . import words
 from .page import page
 from .templates import Template

@@ -9,9 +9,10 @@ import base64
 import hashlib
 import json
 
-from .. import NOTICE, resources
-from ..findings import Link, Report, SliceReference
-from ..view import EDGE_LETTERS
+from .. import NOTICE
+from ..core.findings import Link, Report, SliceReference
+from ..core.view import EDGE_LETTERS
+from ..storage import resources
 
 QUIET = ("Provenance", "Limitations")
 

@@ -9,8 +9,8 @@ import io
 from collections.abc import Sequence
 
 from .. import NOTICE
+from ..core.findings import KeyImage, Measurement, Report
 from ..errors import ModelError
-from ..findings import KeyImage, Measurement, Report
 from ..measure import EVERYDAY, as_table
 from .pdf_text import OWN, draw, markup
 

@@ -13,7 +13,7 @@ import re
 import unicodedata
 from xml.sax.saxutils import escape
 
-from .. import resources
+from ..storage import resources
 
 OWN, SANS = "Helvetica", "MedFM-DejaVuSans"
 EAST = {"Hiragana": "HeiseiKakuGo-W5", "Katakana": "HeiseiKakuGo-W5", "Hangul": "HYSMyeongJo-Medium"}

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..findings import KeyImage, Segment, Segmentation
-from ..image import Image
-from ..slices import display_mask
-from ..task import reference
-from ..view import EDGE_LETTERS, Window, make_view, window_for
+from ..core.findings import KeyImage, Segment, Segmentation
+from ..core.image import Image
+from ..core.view import EDGE_LETTERS, Window, make_view, window_for
+from ..imaging.slices import display_mask
+from ..interfaces.task import reference
 
 DISPLAY_CT = Window(((-160.0, 240.0),))
 LUNG_CT = Window(((-1250.0, 250.0),))

@@ -7,11 +7,11 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from .. import wire
+from ..core.findings import Report, Section, SignOff
+from ..core.request import Response
 from ..errors import InputError
+from ..execution import serialization
 from ..files.writing import write_bytes
-from ..findings import Report, Section, SignOff
-from ..request import Response
 from .document import rendered
 
 FIXED = ("Limitations", "Provenance", "Questions and answers")
@@ -70,7 +70,7 @@ def keep(path: Path, response: Response) -> Path:
     """
     if response.report is None:
         raise InputError("There is no report to keep; draft one first.")
-    return write_bytes(path, wire.dumps(with_report(response, replace(response.report, kept=b""))))
+    return write_bytes(path, serialization.dumps(with_report(response, replace(response.report, kept=b""))))
 
 
 def kept(path: Path) -> Response:
@@ -80,7 +80,7 @@ def kept(path: Path) -> Response:
         InputError: if it is no such file, or damaged.
     """
     try:
-        response = wire.loads(path.read_bytes())
+        response = serialization.loads(path.read_bytes())
     except OSError as error:
         raise InputError(f"The report '{path.name}' can't be read ({error.strerror}); give a file {SUFFIX}.") from error
     if not isinstance(response, Response) or response.report is None:

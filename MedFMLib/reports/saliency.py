@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 
+from ..core.findings import KeyImage, Saliency
+from ..core.image import Image
+from ..core.view import display_slice
 from ..errors import InputError
-from ..findings import KeyImage, Saliency
-from ..image import Image
-from ..view import display_slice
 from .pictures import key_image, painted
 
 COLORS = ((0, 0, 4), (87, 16, 110), (188, 55, 84), (249, 142, 9), (252, 255, 164))

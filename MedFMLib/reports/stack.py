@@ -7,11 +7,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..findings import Segmentation, StackSlice
-from ..image import Image
-from ..slices import display_mask
-from ..task import reference
-from ..view import make_view
+from ..core.findings import Segmentation, StackSlice
+from ..core.image import Image
+from ..core.view import make_view
+from ..imaging.slices import display_mask
+from ..interfaces.task import reference
 from .pictures import display_window, resize
 
 MOST = 40

@@ -11,9 +11,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from .. import folders, resources
+from ..core.terminology import split_side
 from ..errors import InputError
-from ..terminology import split_side
+from ..storage import paths, resources
 
 SECTIONS = (
     "Indication", "Technique", "Comparison", "Findings", "Impression", "Questions and answers", "Limitations", "Provenance",
@@ -75,7 +75,7 @@ def templates() -> dict[str, Template]:
     Raises:
         InputError: a file is damaged or lacks something.
     """
-    own = folders.settings() / "report-templates"
+    own = paths.settings() / "report-templates"
     files = [*sorted(resources.path("reports", "templates").glob("*.json")), *(sorted(own.glob("*.json")))]
     return {found.id: found for found in map(_read, files)}
 

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 import numpy as np
 
 from .. import NOTICE
-from ..findings import Answer, Comparison, KeyImage, Link, Measurement, Section, Segmentation, SliceReference
-from ..geometry import Geometry
+from ..core.findings import Answer, Comparison, KeyImage, Link, Measurement, Section, Segmentation, SliceReference
+from ..core.geometry import Geometry
+from ..core.image import Image
+from ..core.request import Provenance
+from ..core.terminology import split_side
 from ..healthy.section import section
-from ..image import Image
+from ..interfaces.model import ModelCard
 from ..measure import plain
-from ..model import ModelCard
-from ..request import Provenance
-from ..terminology import split_side
 from .templates import Template
 
 NOT_STATED = "Not stated."

@@ -16,8 +16,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..core.image import Image
 from ..errors import InputError
-from ..image import Image
 from .reading import HeldSegmentation, hold_segmentation, read_image
 from .writing import CONVERSATION, find
 

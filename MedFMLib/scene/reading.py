@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..core.findings import Segment, Segmentation
+from ..core.geometry import BoxedMask, Geometry
+from ..core.image import MODALITIES, Image, guess_modality
+from ..core.prompts import Box, Points, Prompt, Region, Scribble
+from ..core.terminology import structure
 from ..errors import InputError
-from ..findings import Segment, Segmentation
-from ..geometry import BoxedMask, Geometry
-from ..image import MODALITIES, Image, guess_modality
-from ..prompts import Box, Points, Prompt, Region, Scribble
-from ..terminology import structure
 
 DICOM_MODALITY = "DICOM.Modality"
 """Subject hierarchy attribute that Slicer's DICOM browser sets."""

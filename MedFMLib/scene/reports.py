@@ -10,8 +10,8 @@ import base64
 from html import escape
 from pathlib import Path
 
+from ..core.findings import Report
 from ..errors import InputError, OutputError
-from ..findings import Report
 from .nodes import find
 
 KINDS = {

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from ..core.image import Image
 from ..errors import ModelError, OutputError
-from ..image import Image
 from .reading import DICOM_MODALITY, to_vtk
 
 

@@ -11,11 +11,11 @@ from dataclasses import asdict, dataclass, field
 
 import numpy as np
 
+from ..core.findings import Answer, Boxes, Comparison, Saliency, Segment, Segmentation
+from ..core.request import Response
 from ..errors import InputError, MedFMError, OutputError
 from ..files.writing import terminology_tag
-from ..findings import Answer, Boxes, Comparison, Saliency, Segment, Segmentation
 from ..measure import EVERYDAY, as_table
-from ..request import Response
 from .nodes import KIND, VOLUME_ROLE, find
 from .reading import DICOM_MODALITY, index_to_ras, to_vtk, world_from_parent
 from .reports import KINDS, texts_of

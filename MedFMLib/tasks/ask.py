@@ -10,18 +10,18 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 
+from ..core.findings import Answer, Finding, Segment, Segmentation
+from ..core.request import PATIENT, Request, SliceChoice
+from ..core.view import View, make_view, window_for
 from ..errors import InputError
-from ..findings import Answer, Finding, Segment, Segmentation
+from ..fact_check import REGION, Withheld, at_stake, check_answer, claims, structures_named
+from ..fact_check.quantities import quantities
+from ..imaging.region_views import near_view, outlined_view, region_mask, words_for
+from ..imaging.slices import choose_slices
+from ..interfaces.model import ChoosesSlices, ModelCard, Watch, WritesMany
+from ..interfaces.task import Work, reference
 from ..measure import measure_fully
-from ..model import ChoosesSlices, ModelCard, Watch, WritesMany
-from ..regions import near_view, outlined_view, region_mask, words_for
-from ..request import PATIENT, Request, SliceChoice
-from ..slices import choose_slices
-from ..statements import REGION, Withheld, at_stake, check_answer, claims, structures_named
-from ..statements.quantities import quantities
-from ..task import Work, reference
-from ..trust.asking import Given, look_into, shown
-from ..view import View, make_view, window_for
+from ..reliability.asking import Given, look_into, shown
 
 SLICES_PER_QUESTION = 3
 """Slices of a volume that a one-picture model is asked about: at a quarter, half and three quarters."""

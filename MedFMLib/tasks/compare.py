@@ -10,17 +10,17 @@ from dataclasses import replace
 
 import numpy as np
 
+from ..core.findings import Comparison, Finding, MatchedSlice, Measurement, Segmentation, SliceReference
+from ..core.request import PATIENT, Reference, Request
 from ..errors import InputError
-from ..findings import Comparison, Finding, MatchedSlice, Measurement, Segmentation, SliceReference
 from ..healthy import levels
 from ..healthy.differences import LEAST, differences
 from ..healthy.pictures import burned, side_by_side
+from ..imaging.slices import choose_slices
+from ..interfaces.model import ModelCard
+from ..interfaces.task import Work
 from ..measure import measure_fully
-from ..model import ModelCard
 from ..reports.pictures import choose_slices_to_show
-from ..request import PATIENT, Reference, Request
-from ..slices import choose_slices
-from ..task import Work
 from .segment import labels_for
 
 PAIRS = 3

@@ -12,13 +12,13 @@ from dataclasses import replace
 
 import numpy as np
 
+from ..core.findings import Answer, Finding, Saliency
+from ..core.request import Request
+from ..core.view import View
 from ..errors import InputError
-from ..findings import Answer, Finding, Saliency
-from ..model import Explains, ModelCard
-from ..request import Request
-from ..slices import choose_slices
-from ..task import Work
-from ..view import View
+from ..imaging.slices import choose_slices
+from ..interfaces.model import Explains, ModelCard
+from ..interfaces.task import Work
 from .ask import SLICES_PER_QUESTION, views_for
 
 METHODS = ("attention", "occlusion")

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..core.findings import Finding, Segment, Segmentation
+from ..core.request import Request
+from ..core.slice_prompts import Marks, place
+from ..core.terminology import structure
 from ..errors import InputError
-from ..findings import Finding, Segment, Segmentation
-from ..marks import Marks, place
+from ..imaging.slices import choose_slices, drop_islands, refine_slices
+from ..interfaces.model import ModelCard
+from ..interfaces.task import Work
 from ..measure import measure
-from ..model import ModelCard
-from ..request import Request
-from ..slices import choose_slices, drop_islands, refine_slices
-from ..task import Work
-from ..terminology import structure
 from .segment import announce
 
 

@@ -7,22 +7,22 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from .. import wire
+from ..core.findings import Answer, Finding, Measurement, Saliency, Segmentation
+from ..core.request import Request, Response
+from ..core.view import make_view, window_for
 from ..errors import InputError
-from ..findings import Answer, Finding, Measurement, Saliency, Segmentation
+from ..execution import serialization
+from ..fact_check import check, fill
+from ..imaging.slices import choose_slices
+from ..interfaces.model import ModelCard
+from ..interfaces.task import Work, reference
 from ..measure import measure_fully
-from ..model import ModelCard
 from ..reports import words
 from ..reports.document import Material, make_report
 from ..reports.pictures import choose_slices_to_show, key_image
 from ..reports.saliency import saliency_images
 from ..reports.stack import make_stack
 from ..reports.templates import choose_template
-from ..request import Request, Response
-from ..slices import choose_slices
-from ..statements import check, fill
-from ..task import Work, reference
-from ..view import make_view, window_for
 from .compare import check_references, compared
 from .segment import labels_for
 
@@ -94,7 +94,7 @@ class ReportTask:
         )  # fmt: skip
         report = make_report(material, template, request)
         beside = () if comparison is None else (comparison,)
-        whole = wire.dumps(Response((report, segmentation, *measurements), work.provenance()))
+        whole = serialization.dumps(Response((report, segmentation, *measurements), work.provenance()))
         report = replace(report, kept=whole)
         return (report, segmentation, *measurements, *beside, *answers_seen)
 

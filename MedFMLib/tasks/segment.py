@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..core.findings import Finding, Segment, Segmentation
+from ..core.request import Request
+from ..core.terminology import choose, normalize, structure
+from ..core.view import make_view, window_for
 from ..errors import InputError
-from ..findings import Finding, Segment, Segmentation
-from ..measure import measure
-from ..model import ModelCard, SegmentsVolumes
-from ..request import Request
-from ..slices import (
+from ..imaging.slices import (
     AUTOMATIC_STEP_MM,
     FINE_STEP_MM,
     choose_slices,
@@ -23,9 +23,9 @@ from ..slices import (
     slice_values,
     stack,
 )
-from ..task import Work
-from ..terminology import choose, normalize, structure
-from ..view import make_view, window_for
+from ..interfaces.model import ModelCard, SegmentsVolumes
+from ..interfaces.task import Work
+from ..measure import measure
 
 FAST_SECONDS = 0.2
 """Models that take less per slice are shown twice as many."""

@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 import pytest
-from batch_in_test import COMPUTE, COMPUTES, ROOT, kill_tree
+from support.batch_in_test import COMPUTE, COMPUTES, ROOT, kill_tree
 
 
 @pytest.fixture(autouse=True)

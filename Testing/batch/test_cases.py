@@ -6,17 +6,17 @@ import re
 
 import numpy as np
 import pytest
-from batch_in_test import write_volume
-from files.dicom_writer import write_series
-from phantoms import ct_phantom
 from pydicom.uid import generate_uid
+from support.batch_in_test import write_volume
+from support.dicom_writer import write_series
+from support.phantoms import ct_phantom
 
 from MedFMLib.batch import cases
 from MedFMLib.batch.cases import Pick
 from MedFMLib.batch.plan import Names, Options, Step, case_as_json, case_from_json, step_from
+from MedFMLib.core.geometry import Geometry
+from MedFMLib.core.image import Image
 from MedFMLib.errors import InputError
-from MedFMLib.geometry import Geometry
-from MedFMLib.image import Image
 
 SEGMENT = (Step("segment"),)
 

@@ -126,7 +126,7 @@ def test_ray_s_own_schema_takes_the_file():
 
 
 def test_the_model_has_a_card_and_its_pictures_fit_the_context():
-    from MedFMLib import registry
+    from MedFMLib.interfaces import registry
 
     content = read("vllm.yaml")
     assert any(content["model"].split("/")[1].split("-")[0] in name for name in registry.cards())

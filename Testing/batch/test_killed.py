@@ -12,7 +12,7 @@ from contextlib import closing
 
 import psutil
 import pytest
-from batch_in_test import COMPUTES, checksums, kill_tree, write_volume
+from support.batch_in_test import COMPUTES, checksums, kill_tree, write_volume
 
 CASES, KILLS = 200, 10
 
@@ -31,7 +31,7 @@ def uninterrupted(volumes, tmp_path_factory):
     """Result files of a batch that nobody disturbed, through the library in this process."""
     from MedFMLib.batch import cases, running
     from MedFMLib.batch.plan import Options, Step
-    from MedFMLib.runner import LocalRunner
+    from MedFMLib.interfaces.jobs import LocalRunner
 
     sys.path.insert(0, str(COMPUTES))
     from batch_examples import ByName

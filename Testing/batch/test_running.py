@@ -12,16 +12,16 @@ import time
 
 import pytest
 import SimpleITK as sitk
-from batch_in_test import checksums, write_volume
-from fake_runner import FakeRunner
-from phantoms import ct_phantom
-from server_in_test import TOKEN, ServerInTest
+from support.batch_in_test import checksums, write_volume
+from support.fake_runner import FakeRunner
+from support.phantoms import ct_phantom
+from support.server_in_test import TOKEN, ServerInTest
 
 from MedFMLib.batch import cases, running
 from MedFMLib.batch.plan import Options, Step
+from MedFMLib.core.findings import Answer
+from MedFMLib.core.request import Provenance, Response
 from MedFMLib.errors import InputError, OutputError
-from MedFMLib.findings import Answer
-from MedFMLib.request import Provenance, Response
 
 OTHER = "google/medgemma-1.5-4b-it"
 

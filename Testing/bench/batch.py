@@ -22,7 +22,7 @@ sys.path[:0] = [str(TESTING.parent), str(TESTING), str(TESTING / "batch" / "comp
 os.environ["PYTHONPATH"] = os.pathsep.join([str(TESTING / "batch" / "computes"), str(TESTING.parent)])
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from batch_in_test import write_volume
+from support.batch_in_test import write_volume
 
 from MedFMLib.batch import cases, engines, running
 from MedFMLib.batch.on_ray import ray_engine

@@ -19,8 +19,8 @@ from pathlib import Path
 sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parents[1]), str(Path(__file__).parent)]
 
 import SimpleITK as sitk
-from fake_endpoint import MODEL, FakeEndpoint
 from server import large_phantom
+from support.fake_endpoint import MODEL, FakeEndpoint
 
 
 def main() -> None:
@@ -35,11 +35,11 @@ def main() -> None:
 
 def measure(place: Path, fake: FakeEndpoint, rounds: int) -> None:
     """Time each part."""
+    from MedFMLib.core.request import Request
     from MedFMLib.endpoints import book
     from MedFMLib.endpoints.settings import Endpoint
     from MedFMLib.engine import Engine
     from MedFMLib.files import read_image
-    from MedFMLib.request import Request
 
     image = large_phantom()
     picture = sitk.GetImageFromArray(image.scalars.transpose(2, 1, 0).copy())

@@ -99,7 +99,8 @@ def engines(base, slow: bool) -> dict:
     """Name → model; the one from bitsandbytes last, since it repacks its weights when it first answers."""
     import copy
 
-    from MedFMLib.models.parts import cpu_engines, cpu_linears
+    from MedFMLib.models.cpu import engines as cpu_engines
+    from MedFMLib.models.cpu import linears as cpu_linears
 
     stored = {path: quantized(linear) for path, linear in linears(base).items()}
     models = {"bf16": base}
@@ -119,9 +120,9 @@ def engines(base, slow: bool) -> dict:
         for module in model.modules():
             if hasattr(module, "config"):
                 module.config = model.config
-        cpu_engines.cpu_attention.use(model)
+        cpu_engines.attention.use(model)
         if name == "packed":
-            cpu_engines.cpu_attention.alone(model)
+            cpu_engines.attention.alone(model)
     if slow:
         models["NF4 loaded, no AVX512-BF16"] = stand_in(base, copy.deepcopy(stored))
         for layer in linears(models["NF4 loaded, no AVX512-BF16"]).values():
@@ -135,7 +136,8 @@ def with_lora(model):
     import torch
     from peft import LoraConfig, get_peft_model
 
-    from MedFMLib.models.parts import cpu_adapters, cpu_engines
+    from MedFMLib.models.cpu import adapters
+    from MedFMLib.models.cpu import engines as cpu_engines
 
     shell = stand_in(model, linears(model) | {"lm_head": model.lm_head})
     shell.config = model.config
@@ -143,10 +145,10 @@ def with_lora(model):
         if hasattr(module, "config"):
             module.config = model.config
     if model._forward_pre_hooks:
-        cpu_engines.cpu_attention.alone(shell)
+        cpu_engines.attention.alone(shell)
     made = get_peft_model(shell, LoraConfig(r=16, lora_alpha=32, target_modules=PROJECTIONS, init_lora_weights=False))
     torch.manual_seed(1)
-    cpu_adapters.use(made)
+    adapters.use(made)
     return made.eval().requires_grad_(False)
 
 
@@ -225,11 +227,12 @@ def main() -> None:
     options = parser.parse_args()
     import functools
 
-    from MedFMLib.models.parts import cpu_kernels, loading
+    from MedFMLib.models.cpu import kernels
+    from MedFMLib.models.runtime import loading
 
     loading.quiet_bitsandbytes()
     if options.simulate:
-        cpu_kernels.load = functools.partial(cpu_kernels.load, options.simulate)
+        kernels.load = functools.partial(kernels.load, options.simulate)
     base = build(options.layers, outliers=False)
     models = engines(base, options.slow)
     models["NF4 packed + LoRA"] = with_lora(models["NF4 packed"])

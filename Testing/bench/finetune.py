@@ -25,7 +25,7 @@ import json, sys, time
 from pathlib import Path
 import torch
 model, data, run, options = sys.argv[1:]
-from MedFMLib.machine import keep_memory
+from MedFMLib.environment.hardware import keep_memory
 keep_memory()  # as the command does
 from MedFMLib.training.finetune import base, run as running
 from MedFMLib.training.finetune.settings import Settings
@@ -78,7 +78,7 @@ def large_model(folder: Path) -> Path:
     """A PaliGemma with 12 layers of SigLIP-B and 12 of a narrow Gemma, random, bf16."""
     import torch
 
-    from MedFMLib.training.tiny import Shape, make_model, make_processor, make_tokenizer
+    from MedFMLib.training.embedded.tiny import Shape, make_model, make_processor, make_tokenizer
 
     torch.manual_seed(0)
     shape = Shape(image=224, patch=14, vision_width=768, vision_layers=12, vision_mlp=3072, text_width=1024, text_layers=12,
@@ -154,7 +154,7 @@ def throughput_part(root: Path, data: Path, model: Path, steps: int, rounds: int
 
 
 def main() -> None:
-    import finetune_phantoms
+    from support import finetune_phantoms
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--part", choices=("estimate", "throughput"))

@@ -48,8 +48,7 @@ def compare(one: Path, other: Path) -> float:
 
 def run(kills: int, steps: int = 120, seed: int = 0, tell=print) -> dict:
     """→ largest differences, how often it was killed and where it had been."""
-    import finetune_phantoms
-    import random_tiny
+    from support import finetune_phantoms, random_tiny
 
     from MedFMLib.training.finetune import checkpoints, control
 

@@ -23,8 +23,8 @@ ROUNDS = 3
 
 def build(root: Path) -> Path:
     """The checkpoint."""
-    import random_families
     import torch
+    from support import random_families
     from transformers import Gemma3ForConditionalGeneration, Gemma3ImageProcessorPil, Gemma3Processor
 
     random_families.gemma3(root)
@@ -59,11 +59,11 @@ def main() -> None:
     options = parser.parse_args()
     import numpy as np
 
-    from MedFMLib import registry
+    from MedFMLib.core.geometry import Geometry
+    from MedFMLib.core.view import View
     from MedFMLib.engine import load_model
-    from MedFMLib.geometry import Geometry
-    from MedFMLib.runner import Silent
-    from MedFMLib.view import View
+    from MedFMLib.interfaces import registry
+    from MedFMLib.interfaces.jobs import Silent
 
     rng = np.random.default_rng(0)
     grid = Geometry((512, 512, 512), np.eye(4))

@@ -27,8 +27,8 @@ QUESTION, ANSWER = "Which organs are visible?", 24
 
 def build(kind: str, root: Path) -> Path:
     """A dense bfloat16 checkpoint of 0.3 to 0.4 billion random weights."""
-    import random_families
     import torch
+    from support import random_families
 
     torch.manual_seed(0)
     torch.set_default_dtype(torch.bfloat16)
@@ -49,10 +49,10 @@ def _paligemma(root: Path) -> Path:
     """PaliGemma as it is published, a sixth of its depth: 257,216 words, so that the table counts."""
     from transformers import PaliGemmaForConditionalGeneration
 
-    from MedFMLib.training.tiny import Shape, make_processor, make_tokenizer
+    from MedFMLib.training.embedded.tiny import Shape, make_processor, make_tokenizer
 
     shape, tokenizer = Shape(image=224, patch=14, vision_width=1152), make_tokenizer(300)
-    from MedFMLib import resources
+    from MedFMLib.storage import resources
 
     config = PaliGemmaForConditionalGeneration.config_class.from_pretrained(
         resources.path("zoo", "configs", "paligemma-3b-mix-224")
@@ -72,12 +72,12 @@ def measure(root: Path, precision: str, slices: int) -> dict:
     import torch
     import transformers  # noqa: F401
 
-    from MedFMLib import registry
+    from MedFMLib.core.geometry import Geometry
+    from MedFMLib.core.view import View
     from MedFMLib.engine import load_model
-    from MedFMLib.geometry import Geometry
-    from MedFMLib.models.parts import loading
-    from MedFMLib.runner import Silent
-    from MedFMLib.view import View
+    from MedFMLib.interfaces import registry
+    from MedFMLib.interfaces.jobs import Silent
+    from MedFMLib.models.runtime import loading
 
     loading.need_bitsandbytes("nf4")
     card = registry.card(str(root))
@@ -116,7 +116,7 @@ def main() -> None:
     if options.measure:
         print(json.dumps(measure(Path(options.measure[0]), options.measure[1], options.slices)))
         return
-    from MedFMLib import registry
+    from MedFMLib.interfaces import registry
 
     rows = []
     with tempfile.TemporaryDirectory() as made:

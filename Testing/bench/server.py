@@ -17,13 +17,13 @@ from pathlib import Path
 sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parents[1])]
 
 import numpy as np
-from phantoms import ct_phantom
+from support.phantoms import ct_phantom
 
-from MedFMLib.geometry import Geometry
-from MedFMLib.image import Image
-from MedFMLib.remote import ServerRunner
-from MedFMLib.request import Request
-from MedFMLib.runner import LocalRunner
+from MedFMLib.core.geometry import Geometry
+from MedFMLib.core.image import Image
+from MedFMLib.core.request import Request
+from MedFMLib.execution.remote import ServerRunner
+from MedFMLib.interfaces.jobs import LocalRunner
 
 SHAPE = (512, 512, 300)
 FIRST, SECOND = 1.15, 1.05

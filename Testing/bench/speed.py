@@ -15,14 +15,14 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolve().parents[2])]
 
-from phantoms import ct_phantom
+from support.phantoms import ct_phantom
 
-from MedFMLib import registry
+from MedFMLib.core.request import DEFAULT_MODEL
+from MedFMLib.core.view import make_view
 from MedFMLib.engine import load_model
-from MedFMLib.models.parts import loading
-from MedFMLib.request import DEFAULT_MODEL
-from MedFMLib.runner import Silent
-from MedFMLib.view import make_view
+from MedFMLib.interfaces import registry
+from MedFMLib.interfaces.jobs import Silent
+from MedFMLib.models.runtime import loading
 
 
 def load(card, packed: bool):

@@ -44,9 +44,9 @@ sys.path[:0] = [sys.argv[1] + "/Testing", sys.argv[1]]
 import numpy as np
 from phantoms import ct_phantom
 from MedFMLib.engine import Engine
-from MedFMLib.geometry import Geometry
-from MedFMLib.image import Image
-from MedFMLib.request import Request
+from MedFMLib.core.geometry import Geometry
+from MedFMLib.core.image import Image
+from MedFMLib.core.request import Request
 from MedFMLib import machine
 getattr(machine, "keep_memory", bool)()  # as workers and the command do, where the version has it
 small = ct_phantom()

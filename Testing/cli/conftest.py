@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from store_fixtures import hub, published, shelf_folder, zoo  # noqa: F401
+from support.store_fixtures import hub, published, shelf_folder, zoo  # noqa: F401
 
 from MedFMLib.cli import app as cli
 

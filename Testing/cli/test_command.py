@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from cli.conftest import ROOT, medfm_process
-from files.dicom_writer import write_series
-from phantoms import affine, ct_phantom, oblique_geometry
+from support.dicom_writer import write_series
+from support.phantoms import affine, ct_phantom, oblique_geometry
 
+from MedFMLib.core.geometry import Geometry, lps_from_ras
+from MedFMLib.core.image import Image
 from MedFMLib.files.reading import geometry_of, read_image
-from MedFMLib.geometry import Geometry, lps_from_ras
-from MedFMLib.image import Image
 
 
 def save(image: Image, path: Path) -> Path:

@@ -7,8 +7,8 @@ import types
 import pytest
 import SimpleITK as sitk
 import typer
-from fake_endpoint import MODEL, FakeEndpoint, refuse, says
-from phantoms import ct_phantom
+from support.fake_endpoint import MODEL, FakeEndpoint, refuse, says
+from support.phantoms import ct_phantom
 
 SECRET = "sk-verysecret0123456789"
 

@@ -2,8 +2,8 @@
 
 import json
 
-import finetune_phantoms
 import pytest
+from support import finetune_phantoms
 
 pytest.importorskip("accelerate", reason="fine-tuning needs the extra train")
 pytestmark = pytest.mark.usefixtures("shelf_folder", "one_thread")

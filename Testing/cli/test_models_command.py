@@ -5,8 +5,10 @@ import shutil
 
 import pytest
 
-from MedFMLib import acceptance, machine, registry
 from MedFMLib.cli import models as cli_models
+from MedFMLib.environment import hardware
+from MedFMLib.interfaces import registry
+from MedFMLib.storage import licence_acceptance
 
 GATED = "google/paligemma-3b-mix-224"
 
@@ -21,7 +23,7 @@ def free(monkeypatch):
     """A machine with so many bytes free."""
 
     def set_free(count):
-        monkeypatch.setattr(machine, "free_memory", lambda: count)
+        monkeypatch.setattr(hardware, "free_memory", lambda: count)
 
     set_free(12_000_000_000)
     return set_free
@@ -65,7 +67,7 @@ def test_the_list_can_be_sorted(medfm, free):
     sizes = [row["parameters"] for row in listed(medfm, "--sort", "size")]
     assert sizes == sorted(sizes)
     rows = listed(medfm, "--sort", "fits")
-    places = [machine.FROM_BEST.index(row["fits"]) if row["fits"] else 9 for row in rows]
+    places = [hardware.FROM_BEST.index(row["fits"]) if row["fits"] else 9 for row in rows]
     assert places == sorted(places)
     dense = [row["parameters"] for row in rows if row["fits"] == "bf16"]
     assert dense and dense == sorted(dense, reverse=True)
@@ -101,12 +103,12 @@ def test_terms_are_accepted_with_yes_or_when_asked(medfm, monkeypatch):
     done = medfm("models", "accept", GATED)
     assert card.gate in done.stdout
     assert done.returncode == 3 and "were not accepted; nothing was changed" in done.stderr
-    assert not acceptance.accepted(card)
+    assert not licence_acceptance.accepted(card)
     monkeypatch.setattr(cli_models.typer, "confirm", lambda _: True)
     assert medfm("models", "accept", GATED).returncode == 0
-    assert acceptance.accepted(card)
+    assert licence_acceptance.accepted(card)
     assert medfm("models", "accept", GATED, "--forget").returncode == 0
-    assert not acceptance.accepted(card)
+    assert not licence_acceptance.accepted(card)
     refused = medfm("models", "accept", GATED, "--json")
     assert refused.returncode == 2 and "add --yes" in refused.stderr
     done = medfm("models", "accept", GATED, "--json", "--yes")
@@ -118,7 +120,7 @@ def test_a_model_without_gate_needs_no_acceptance(medfm):
     done = medfm("models", "accept", "medfm-tiny")
     assert done.returncode == 0
     assert "has no gate" in done.stdout
-    assert not acceptance.file().exists()
+    assert not licence_acceptance.file().exists()
 
 
 def test_sizes_without_a_config_say_that_they_need_it(medfm, tmp_path):
@@ -133,9 +135,9 @@ def test_a_downloaded_model_is_found_in_the_cache(monkeypatch, tmp_path, tiny_fo
     copy = tmp_path / "snapshot"
     shutil.copytree(tiny_folder / "base", copy)
     card = registry.card("lingshu-medical-mllm/Lingshu-32B")
-    assert not machine.is_here(card)
+    assert not hardware.is_here(card)
     found = lambda repo, name, revision=None: str(copy / name) if repo == card.id else None  # noqa: E731
     monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", found)
-    assert machine.is_here(card)
-    assert machine.config_folder(card) == copy
-    assert machine.weight_bytes(card, "nf4")
+    assert hardware.is_here(card)
+    assert hardware.config_folder(card) == copy
+    assert hardware.weight_bytes(card, "nf4")

@@ -10,7 +10,7 @@ import pytest
 import SimpleITK as sitk
 from cli.conftest import medfm_process
 
-from MedFMLib.demo import find_scan
+from MedFMLib.cli.demo import find_scan
 from MedFMLib.errors import InputError
 from MedFMLib.files import read_image
 from MedFMLib.files.reading import geometry_of
@@ -73,8 +73,8 @@ def test_segment_ask_and_report_on_a_real_image(case, open_data, tmp_path):
 
 
 def test_the_brain_of_the_shipped_scan_is_found_where_it_is():
+    from MedFMLib.core.request import Request, SliceChoice
     from MedFMLib.engine import Engine
-    from MedFMLib.request import Request, SliceChoice
 
     image = read_image(shipped_scan(), modality="MR")
     response = Engine().run(Request("segment", image, ("brain",), slices=SliceChoice(step=16)))

@@ -3,8 +3,8 @@
 import json
 
 import pytest
-from phantoms import ct_phantom
 from reports.conftest import respond
+from support.phantoms import ct_phantom
 
 from MedFMLib.reports.revising import keep, kept
 
@@ -48,7 +48,7 @@ def test_the_patients_version_is_written_or_refused_with_its_reason(medfm, draft
 
 
 def test_a_report_is_drafted_beside_a_healthy_case_with_an_answer_explained(medfm, tmp_path):
-    from phantoms import torso
+    from support.phantoms import torso
 
     from MedFMLib.files.writing import write_segmentation, write_volume
 
@@ -69,7 +69,7 @@ def test_a_report_is_drafted_beside_a_healthy_case_with_an_answer_explained(medf
 
 
 def test_an_unknown_healthy_case_is_refused_before_anything_is_drawn(medfm, draft, tmp_path):
-    from phantoms import torso
+    from support.phantoms import torso
 
     from MedFMLib.files.writing import write_volume
 

@@ -4,10 +4,10 @@ import itertools
 
 import numpy as np
 import pytest
-from phantoms import affine, oblique_geometry, rotation
+from support.phantoms import affine, oblique_geometry, rotation
 
+from MedFMLib.core.geometry import Geometry, lps_from_ras
 from MedFMLib.errors import InputError
-from MedFMLib.geometry import Geometry, lps_from_ras
 
 
 def test_index_and_world_are_inverse_on_an_oblique_flipped_grid():
@@ -98,7 +98,7 @@ def test_lps_and_ras_differ_in_the_first_two_axes():
 
 
 def test_a_boxed_mask_is_the_mask_again():
-    from MedFMLib.geometry import BoxedMask
+    from MedFMLib.core.geometry import BoxedMask
 
     mask = np.zeros((9, 8, 7), bool)
     mask[2:5, 3, 1:6] = True
@@ -116,8 +116,8 @@ def test_a_boxed_mask_is_the_mask_again():
 def test_a_segment_of_a_boxed_mask_is_like_any_other():
     from dataclasses import replace
 
-    from MedFMLib.findings import Segment
-    from MedFMLib.geometry import BoxedMask
+    from MedFMLib.core.findings import Segment
+    from MedFMLib.core.geometry import BoxedMask
 
     mask = np.zeros((9, 8, 7), bool)
     mask[2:5, 3, 1:6] = True

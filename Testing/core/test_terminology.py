@@ -2,9 +2,9 @@
 
 import pytest
 
-from MedFMLib import resources
+from MedFMLib.core.terminology import choose, normalize, structure
 from MedFMLib.errors import InputError
-from MedFMLib.terminology import choose, normalize, structure
+from MedFMLib.storage import resources
 
 
 @pytest.mark.parametrize(

@@ -4,12 +4,12 @@ import itertools
 
 import numpy as np
 import pytest
-from phantoms import affine, ct_phantom, oblique_geometry
+from support.phantoms import affine, ct_phantom, oblique_geometry
 
+from MedFMLib.core.geometry import Geometry
+from MedFMLib.core.image import Image
+from MedFMLib.core.view import CT_WINDOWS, Window, display_slice, make_view, window_for
 from MedFMLib.errors import InputError
-from MedFMLib.geometry import Geometry
-from MedFMLib.image import Image
-from MedFMLib.view import CT_WINDOWS, Window, display_slice, make_view, window_for
 
 
 def oriented(order, signs, shape=(30, 40, 50), spacing=(1.0, 1.5, 2.0)):

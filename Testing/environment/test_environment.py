@@ -17,15 +17,15 @@ import numpy as np
 import pytest
 
 from MedFMLib import environment
+from MedFMLib.core.geometry import Geometry
+from MedFMLib.core.image import Image
+from MedFMLib.core.request import Request
 from MedFMLib.environment import looking, separate, wheelhouse
 from MedFMLib.environment.looking import Facts
 from MedFMLib.environment.planning import Plan, plan
 from MedFMLib.errors import Cancelled, InputError, ModelError
-from MedFMLib.geometry import Geometry
-from MedFMLib.image import Image
-from MedFMLib.request import Request
-from MedFMLib.runner import Silent
-from MedFMLib.worker import ProcessRunner
+from MedFMLib.execution.worker import ProcessRunner
+from MedFMLib.interfaces.jobs import Silent
 
 ALL = {"torch": "2.13.0", "transformers": "5.23.0", "peft": "0.21.2", "bitsandbytes": "0.50.2", "jinja2": "3.1.6"}
 LINUX = Facts("Linux", "x86_64", "x86_64", (3, 12), "5.12.3", "packaging", free=10**12,
@@ -342,7 +342,7 @@ def test_a_worker_runs_in_the_separate_environment(tmp_path):
     site = next((folder / "venv").rglob("site-packages"))
     (site / "outer.pth").write_text("\n".join(p for p in sys.path if p.endswith("site-packages")))
     (site / "where.py").write_text(
-        "import sys\nfrom MedFMLib.findings import Answer\nfrom MedFMLib.request import Provenance, Response\n"
+        "import sys\nfrom MedFMLib.core.findings import Answer\nfrom MedFMLib.core.request import Provenance, Response\n"
         "def make():\n    return lambda request, progress: Response((Answer('?', sys.prefix),), Provenance('ask', 'm'))\n"
     )
     python = str(folder / "venv" / ("Scripts/python.exe" if os.name == "nt" else "bin/python"))

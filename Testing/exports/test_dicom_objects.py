@@ -14,24 +14,24 @@ import numpy as np
 import pydicom
 import pytest
 import SimpleITK as sitk
-from files.dicom_writer import write_series
-from phantoms import affine, ct_phantom, rotation
+from support.dicom_writer import write_series
+from support.phantoms import affine, ct_phantom, rotation
 
-from MedFMLib import registry
+from MedFMLib.core.findings import Answer, Segment, Segmentation
+from MedFMLib.core.geometry import Geometry, lps_from_ras
+from MedFMLib.core.request import Provenance, Request, Response
+from MedFMLib.core.terminology import structure
 from MedFMLib.errors import InputError, OutputError
 from MedFMLib.exports import read_source, write_dicom
 from MedFMLib.exports.fhir import diagnostic_report
 from MedFMLib.files import read_image, write_segmentation
 from MedFMLib.files.segmentations import read_segmentation
-from MedFMLib.findings import Answer, Segment, Segmentation
-from MedFMLib.geometry import Geometry, lps_from_ras
+from MedFMLib.interfaces import registry
 from MedFMLib.measure import measure
 from MedFMLib.reports.document import Material, make_report
 from MedFMLib.reports.pictures import choose_slices_to_show, key_image
 from MedFMLib.reports.stack import make_stack
 from MedFMLib.reports.templates import choose_template
-from MedFMLib.request import Provenance, Request, Response
-from MedFMLib.terminology import structure
 
 KINDS = ("seg", "sr", "pdf", "kos")
 REAL = {"CT": ("dicom_seg", "ct"), "MR": ("dicom_mr_brain",)}

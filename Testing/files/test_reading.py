@@ -5,13 +5,13 @@ import shutil
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from files.dicom_writer import write_series
-from phantoms import ct_phantom, oblique_geometry
+from support.dicom_writer import write_series
+from support.phantoms import ct_phantom, oblique_geometry
 
+from MedFMLib.core.geometry import lps_from_ras
+from MedFMLib.core.image import Image
 from MedFMLib.errors import InputError
 from MedFMLib.files import output_name, read_image
-from MedFMLib.geometry import lps_from_ras
-from MedFMLib.image import Image
 
 
 @pytest.fixture

@@ -6,15 +6,15 @@ import os
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from phantoms import oblique_geometry, sphere
+from support.phantoms import oblique_geometry, sphere
 
+from MedFMLib.core.findings import Segment, Segmentation
+from MedFMLib.core.request import Provenance
+from MedFMLib.core.terminology import structure
 from MedFMLib.errors import OutputError
 from MedFMLib.files import write_segmentation, write_text
 from MedFMLib.files.reading import geometry_of
 from MedFMLib.files.writing import make_folder, pack_layers, replace_file
-from MedFMLib.findings import Segment, Segmentation
-from MedFMLib.request import Provenance
-from MedFMLib.terminology import structure
 
 
 @pytest.fixture

@@ -51,7 +51,7 @@ def test_an_answer_is_shown_to_it_as_an_answer():
 def tiny(tmp_path):
     """A folder with a very small Qwen 3 of the real class, random weights, a tokenizer and a chat template."""
     torch = pytest.importorskip("torch")
-    from random_families import tokenizer
+    from support.random_families import tokenizer
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
     words = tokenizer(["<|im_start|>", "<|im_end|>"], eos_token="<|im_end|>", pad_token="<|im_end|>")
@@ -71,7 +71,7 @@ def tiny(tmp_path):
 
 
 def test_a_real_model_is_asked_and_its_nonsense_lets_nothing_through(tiny):
-    from MedFMLib.models.parts.text_judge import TextJudge
+    from MedFMLib.models.generation.text_judge import TextJudge
 
     judge = TextJudge(str(tiny), 8)
     messages = [{"role": "user", "content": "What am I looking at?"}]
@@ -83,10 +83,10 @@ def test_a_real_model_is_asked_and_its_nonsense_lets_nothing_through(tiny):
 
 
 def test_a_clinics_choice_is_used_by_the_engine_and_a_missing_model_stops_patients_jobs(tiny, tmp_path, monkeypatch):
-    from phantoms import ct_phantom
+    from support.phantoms import ct_phantom
 
+    from MedFMLib.core.request import PATIENT, Request
     from MedFMLib.engine import Engine
-    from MedFMLib.request import PATIENT, Request
 
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))

@@ -6,19 +6,19 @@ import io
 
 import numpy as np
 import pytest
-from phantoms import TALL, torso
-from scripted_model import ScriptedModel, engine
+from support.phantoms import TALL, torso
+from support.scripted_model import ScriptedModel, engine
 
-from MedFMLib import wire
+from MedFMLib.core.findings import Segment, Segmentation
+from MedFMLib.core.geometry import PLANES, Geometry
+from MedFMLib.core.image import Image
+from MedFMLib.core.request import Request
 from MedFMLib.errors import InputError
-from MedFMLib.findings import Segment, Segmentation
-from MedFMLib.geometry import PLANES, Geometry
+from MedFMLib.execution import serialization
 from MedFMLib.healthy import Consent, Library, references
 from MedFMLib.healthy.library import shipped
 from MedFMLib.healthy.pictures import MARK, marked
 from MedFMLib.healthy.section import COLUMNS, section
-from MedFMLib.image import Image
-from MedFMLib.request import Request
 
 YELLOW = (255, 220, 0)
 
@@ -48,8 +48,10 @@ def compare(library, monkeypatch, **changes):
     image, masks = person()
     cases = [(library, entry) for entry in library.entries()]
     request = Request("compare", image, references=references(image, cases=cases), **changes)
-    response = engine(ScriptedModel(masks, image.geometry), monkeypatch).run(wire.loads(wire.dumps(request)))
-    return wire.loads(wire.dumps(response))
+    response = engine(ScriptedModel(masks, image.geometry), monkeypatch).run(
+        serialization.loads(serialization.dumps(request))
+    )
+    return serialization.loads(serialization.dumps(response))
 
 
 def picture(png):

@@ -8,18 +8,18 @@ import os
 
 import numpy as np
 import pytest
-from phantoms import affine, ct_phantom, rotation, torso
+from support.phantoms import affine, ct_phantom, rotation, torso
 
+from MedFMLib.core.findings import Measurement, Segment, Segmentation
+from MedFMLib.core.geometry import Geometry
+from MedFMLib.core.image import Image
+from MedFMLib.core.request import Reference
 from MedFMLib.errors import InputError, OutputError
-from MedFMLib.findings import Measurement, Segment, Segmentation
-from MedFMLib.geometry import Geometry
 from MedFMLib.healthy import Consent, Library, fitting, levels, references
 from MedFMLib.healthy.cleaning import with_text
 from MedFMLib.healthy.differences import differences, sentence
 from MedFMLib.healthy.library import Entry
 from MedFMLib.healthy.matching import sequence_of
-from MedFMLib.image import Image
-from MedFMLib.request import Reference
 
 
 def head(with_brain=True):

@@ -5,26 +5,37 @@ A new file in MedFMLib/models adds a builder of a small random checkpoint to `BU
 
 import numpy as np
 import pytest
-from phantoms import ct_phantom
+from support.phantoms import ct_phantom
 
 pytest.importorskip("torch")
 
-import random_families
-from fake_endpoint import folder_of_one
-from random_sam2 import sam2
-from random_tiny import build
+from support import random_families
+from support.fake_endpoint import folder_of_one
+from support.random_sam2 import sam2
+from support.random_tiny import build
 
-from MedFMLib import registry, wire
+from MedFMLib.core.prompts import Points
+from MedFMLib.core.request import Request, SliceChoice
+from MedFMLib.core.slice_prompts import place
+from MedFMLib.core.view import make_view
 from MedFMLib.engine import Engine
 from MedFMLib.errors import Cancelled
+from MedFMLib.execution import serialization
 from MedFMLib.healthy import references
 from MedFMLib.healthy.library import shipped
-from MedFMLib.marks import place
-from MedFMLib.model import ABILITIES, Explains, Locates, Outlines, Samples, Segments, Watch, Writes, WritesMany
-from MedFMLib.prompts import Points
-from MedFMLib.request import Request, SliceChoice
-from MedFMLib.runner import Silent
-from MedFMLib.view import make_view
+from MedFMLib.interfaces import registry
+from MedFMLib.interfaces.jobs import Silent
+from MedFMLib.interfaces.model import (
+    ABILITIES,
+    Explains,
+    Locates,
+    Outlines,
+    Samples,
+    Segments,
+    Watch,
+    Writes,
+    WritesMany,
+)
 
 BUILDERS = {
     "paligemma": lambda root: build(root, quantized=True),
@@ -161,11 +172,11 @@ def test_every_task_runs_and_its_response_travels(loaded, task):
         max_tokens=4,
         prompts=[Points([ct_phantom().geometry.to_world((48, 40, 6))])] if task == "outline" else (),
     )
-    response = engine.run(wire.loads(wire.dumps(request)))
+    response = engine.run(serialization.loads(serialization.dumps(request)))
     assert response.provenance.task == task
     assert response.provenance.prompts
     assert response.provenance.slices
-    assert wire.dumps(wire.loads(wire.dumps(response))) == wire.dumps(response)
+    assert serialization.dumps(serialization.loads(serialization.dumps(response))) == serialization.dumps(response)
 
 
 def test_samples_are_as_many_as_asked_for_and_leave_the_answer_as_it_was(loaded, views):

@@ -10,23 +10,23 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from phantoms import affine, ct_phantom
+from support.phantoms import affine, ct_phantom
 
 pytest.importorskip("torch")
 
-import random_families
+from support import random_families
 
-from MedFMLib import registry
+from MedFMLib.core.geometry import Geometry
+from MedFMLib.core.image import Image
+from MedFMLib.core.request import Request, SliceChoice
+from MedFMLib.core.view import make_view
 from MedFMLib.engine import Engine, load_model
 from MedFMLib.errors import Cancelled, InputError, ModelError
-from MedFMLib.geometry import Geometry
-from MedFMLib.image import Image
-from MedFMLib.model import ChoosesSlices, Locates, Segments, Watch, Writes
+from MedFMLib.interfaces import registry
+from MedFMLib.interfaces.jobs import Silent
+from MedFMLib.interfaces.model import ChoosesSlices, Locates, Segments, Watch, Writes
 from MedFMLib.models import qwen_vl
-from MedFMLib.models.parts import chat
-from MedFMLib.request import Request, SliceChoice
-from MedFMLib.runner import Silent
-from MedFMLib.view import make_view
+from MedFMLib.models.generation import chat
 
 BUILDERS = {
     "gemma3": random_families.gemma3,
@@ -494,7 +494,7 @@ import sys
 sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "Testing")!r}]
 from phantoms import ct_phantom
 from MedFMLib.engine import Engine
-from MedFMLib.request import Request, SliceChoice
+from MedFMLib.core.request import Request, SliceChoice
 for folder in {[str(folder) for folder in folders.values()]!r}:
     request = Request("ask", ct_phantom(), question="what?", slices=SliceChoice("axial", 3, 3), model=folder, max_tokens=2)
     print("answered", len(Engine().run(request).answers))

@@ -16,7 +16,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fake_endpoint import (
+from PIL import Image as Picture
+from PIL import ImageDraw, ImageFont
+from support.fake_endpoint import (
     MODEL,
     FakeEndpoint,
     breaks_after,
@@ -30,25 +32,23 @@ from fake_endpoint import (
     silent,
     whole,
 )
-from phantoms import ct_phantom
-from PIL import Image as Picture
-from PIL import ImageDraw, ImageFont
+from support.phantoms import ct_phantom
 
-from MedFMLib import registry
+from MedFMLib.core.geometry import Geometry
+from MedFMLib.core.image import Image as ImageOf
+from MedFMLib.core.request import Request, SliceChoice, TrustChoice
+from MedFMLib.core.view import make_view
 from MedFMLib.endpoints import book, client, egress, keys, probe
 from MedFMLib.endpoints.failures import EndpointError, Failures
 from MedFMLib.endpoints.settings import Endpoint
 from MedFMLib.engine import Engine
 from MedFMLib.errors import Cancelled, InputError, ModelError
-from MedFMLib.geometry import Geometry
-from MedFMLib.image import Image as ImageOf
-from MedFMLib.model import Watch
+from MedFMLib.execution.serialization import dumps
+from MedFMLib.interfaces import registry
+from MedFMLib.interfaces.jobs import LocalRunner, PartialText, Silent
+from MedFMLib.interfaces.model import Watch
+from MedFMLib.model_store import listing
 from MedFMLib.models import openai_api
-from MedFMLib.request import Request, SliceChoice, TrustChoice
-from MedFMLib.runner import LocalRunner, PartialText, Silent
-from MedFMLib.store import listing
-from MedFMLib.view import make_view
-from MedFMLib.wire import dumps
 
 SECRET = "sk-verysecret0123456789"
 
@@ -606,7 +606,7 @@ for name in ("torch", "transformers", "peft", "bitsandbytes", "safetensors", "hu
     sys.modules[name] = None  # as if it were not installed
 from phantoms import ct_phantom
 from MedFMLib.engine import Engine
-from MedFMLib.request import Request, SliceChoice, TrustChoice
+from MedFMLib.core.request import Request, SliceChoice, TrustChoice
 print(Engine().run(Request("ask", ct_phantom(), question="Which organ?", model="here")).answers[0].text)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)

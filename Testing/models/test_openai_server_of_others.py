@@ -7,24 +7,24 @@ import sys
 import time
 
 import pytest
-from phantoms import ct_phantom
+from support.phantoms import ct_phantom
 
 pytest.importorskip("torch")
 
-import random_families
 import requests
+from support import random_families
 
-from MedFMLib import registry
+from MedFMLib.core.request import Request
+from MedFMLib.core.view import make_view
 from MedFMLib.endpoints import book, probe
 from MedFMLib.endpoints.failures import EndpointError
 from MedFMLib.endpoints.settings import Endpoint
 from MedFMLib.engine import Engine
 from MedFMLib.errors import Cancelled
-from MedFMLib.model import Watch
+from MedFMLib.interfaces import registry
+from MedFMLib.interfaces.jobs import Silent
+from MedFMLib.interfaces.model import Watch
 from MedFMLib.models import openai_api
-from MedFMLib.request import Request
-from MedFMLib.runner import Silent
-from MedFMLib.view import make_view
 
 
 @pytest.fixture(scope="module")

@@ -9,16 +9,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from phantoms import ct_phantom
+from support.phantoms import ct_phantom
 
-from MedFMLib import acceptance, registry
+from MedFMLib.core.view import make_view
 from MedFMLib.engine import load_model
 from MedFMLib.errors import Cancelled, InputError, ModelError
-from MedFMLib.model import Locates, Segments, Watch, Writes
+from MedFMLib.interfaces import registry
+from MedFMLib.interfaces.jobs import Silent
+from MedFMLib.interfaces.model import Locates, Segments, Watch, Writes
 from MedFMLib.models.paligemma import PaliGemma
-from MedFMLib.models.parts.loading import train_guard_4bit
-from MedFMLib.runner import Silent
-from MedFMLib.view import make_view
+from MedFMLib.models.runtime.loading import train_guard_4bit
+from MedFMLib.storage import licence_acceptance
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -55,7 +56,7 @@ def test_provenance_knows_base_precision_and_adapter(model, tiny_folder):
 
 def test_unpacked_weights_are_the_4_bit_values(tiny_folder, monkeypatch):
     unpacked = load(tiny_folder)
-    monkeypatch.setattr("MedFMLib.models.parts.loading.SMALL", 0)  # as if it were a large model
+    monkeypatch.setattr("MedFMLib.models.runtime.loading.SMALL", 0)  # as if it were a large model
     packed = load(tiny_folder)
     names = [n for n, m in packed.model.named_modules() if type(m).__name__ == "Linear4bit"]
     assert any("vision_tower" in n for n in names)
@@ -82,7 +83,7 @@ def scores(model, view):
 def test_unpacked_and_packed_weights_score_alike(tiny_folder, views, monkeypatch):
     unpacked = scores(load(tiny_folder, "default"), views[0])
     bare = scores(load(tiny_folder), views[0])
-    monkeypatch.setattr("MedFMLib.models.parts.loading.SMALL", 0)
+    monkeypatch.setattr("MedFMLib.models.runtime.loading.SMALL", 0)
     packed = load(tiny_folder, "default")
     assert any(type(m).__name__ == "Linear4bit" for m in packed.model.modules())
     train_guard_4bit(packed.model)  # CPUs with AVX512-BF16 would compute packed layers in bfloat16
@@ -281,8 +282,8 @@ def test_adapters_switch_without_reloading_and_answer_like_freshly_loaded_ones(c
 
 
 def test_the_engine_switches_adapters_in_the_loaded_model(tiny_folder, monkeypatch):
-    from MedFMLib import registry
     from MedFMLib.engine import Engine, load_model
+    from MedFMLib.interfaces import registry
 
     loaded = []
 
@@ -305,8 +306,8 @@ def test_the_engine_switches_adapters_in_the_loaded_model(tiny_folder, monkeypat
 def test_automatic_takes_the_adapter_that_is_made_for_a_label(tiny_folder):
     from dataclasses import replace
 
-    from MedFMLib import registry
-    from MedFMLib.models.parts.adapters import Adapters
+    from MedFMLib.interfaces import registry
+    from MedFMLib.models.runtime.adapters import Adapters
 
     card = replace(registry.card(str(tiny_folder)), adapter_labels={"default": {"CT": ("liver",)}})
     chosen = Adapters(card, None, None).choose(["left lung", "liver", "right lung"], "CT")
@@ -357,7 +358,7 @@ def test_a_model_that_is_not_here_says_where_to_get_it(monkeypatch, tmp_path):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     card = registry.card("google/paligemma2-3b-mix-448")
-    acceptance.accept(card)
+    licence_acceptance.accept(card)
     with pytest.raises(ModelError, match="not on this machine.*gated.*medfm models get google/paligemma2-3b-mix-448"):
         load_model(card, "", "nf4", Silent())
 
@@ -393,7 +394,7 @@ import sys
 sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "Testing")!r}]
 from phantoms import ct_phantom
 from MedFMLib.engine import Engine
-from MedFMLib.request import Request, SliceChoice
+from MedFMLib.core.request import Request, SliceChoice
 slices = SliceChoice("axial", 3, 3)
 request = Request("ask", ct_phantom(), question="what?", slices=slices, model={str(tiny_folder)!r}, max_tokens=3)
 print("answered", len(Engine().run(request).answers))

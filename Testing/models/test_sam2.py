@@ -7,26 +7,26 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from phantoms import ct_phantom, oblique_geometry, sphere
+from support.phantoms import ct_phantom, oblique_geometry, sphere
 
 pytest.importorskip("torch")
 
 import torch
-from random_sam2 import SIZE, config, sam2
+from support.random_sam2 import SIZE, config, sam2
 from torch.nn import functional
 
-from MedFMLib import registry
+from MedFMLib.core.image import Image
+from MedFMLib.core.prompts import Box, Points
+from MedFMLib.core.request import Request, SliceChoice
+from MedFMLib.core.slice_prompts import place
+from MedFMLib.core.view import display_slice, make_view, window_for
 from MedFMLib.engine import Engine
 from MedFMLib.errors import Cancelled, InputError, MedFMError, ModelError
-from MedFMLib.image import Image
-from MedFMLib.marks import place
-from MedFMLib.model import Watch
+from MedFMLib.interfaces import registry
+from MedFMLib.interfaces.jobs import Silent
+from MedFMLib.interfaces.model import Watch
 from MedFMLib.models import sam2 as family
-from MedFMLib.models.parts import sam2_convert, sam2_frames
-from MedFMLib.prompts import Box, Points
-from MedFMLib.request import Request, SliceChoice
-from MedFMLib.runner import Silent
-from MedFMLib.view import display_slice, make_view, window_for
+from MedFMLib.models.masks import sam2_convert, sam2_frames
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -175,7 +175,7 @@ def test_other_marks_on_the_same_slices_encode_nothing_again(model, head):
 
 
 def test_what_is_kept_says_how_much_it_is_and_can_be_dropped(model, head):
-    from MedFMLib.model import Keeps
+    from MedFMLib.interfaces.model import Keeps
 
     assert isinstance(model, Keeps)
     assert model.kept.bytes == model.kept.reused == 0
@@ -388,7 +388,7 @@ def test_a_checkpoint_that_would_run_code_or_is_something_else_is_refused(model,
 def test_the_published_sizes_get_the_configs_that_their_cards_have(name, size):
     from transformers import AutoConfig
 
-    from MedFMLib import resources
+    from MedFMLib.storage import resources
 
     width, blocks = {"medsam2": (96, 12), "sam2.1-hiera-large": (144, 48)}[name]
     state = {f"image_encoder.trunk.blocks.{n}.norm1.weight": 0 for n in range(blocks)}

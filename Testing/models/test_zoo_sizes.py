@@ -4,7 +4,9 @@ import json
 
 import pytest
 
-from MedFMLib import machine, registry, resources
+from MedFMLib.environment import hardware
+from MedFMLib.interfaces import registry
+from MedFMLib.storage import resources
 
 CONFIGURED = [card for card in registry.cards().values() if card.config]
 
@@ -12,7 +14,7 @@ CONFIGURED = [card for card in registry.cards().values() if card.config]
 @pytest.mark.parametrize("card", CONFIGURED, ids=lambda card: card.id)
 def test_a_card_has_as_many_parameters_as_its_config(card):
     transformers = pytest.importorskip("transformers")
-    from MedFMLib.models.parts.sizes import sizes_from_config
+    from MedFMLib.models.runtime.sizes import sizes_from_config
 
     folder = resources.path(*card.config.split("/"))
     name = json.loads((folder / "config.json").read_text())["architectures"][0]
@@ -24,4 +26,4 @@ def test_the_quick_sizes_are_close_to_the_counted_ones(card):
     pytest.importorskip("transformers")
     for precision in [p for p in ("nf4", "int8") if p in card.precisions]:
         counted = registry.architecture(card.architecture).stats(card, precision).quantized_bytes
-        assert machine.weight_bytes(card, precision) == pytest.approx(counted, rel=0.02), precision
+        assert hardware.weight_bytes(card, precision) == pytest.approx(counted, rel=0.02), precision

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fake_runner import FakeRunner
 from host.fixtures import host, running_host  # noqa: F401  (fixtures)
+from support.fake_runner import FakeRunner
 
-from MedFMLib.findings import Answer, Measurement, Report, Section, Segment, Segmentation, SliceReference
-from MedFMLib.request import Provenance, Response
+from MedFMLib.core.findings import Answer, Measurement, Report, Section, Segment, Segmentation, SliceReference
+from MedFMLib.core.request import Provenance, Response
 
 ROOT = Path(__file__).parents[2]
 MODULE = ROOT / "MedFM" / "MedFM.py"

@@ -24,9 +24,9 @@ def sketch(request):
     """A response that looks like one, from thresholds."""
     import numpy as np
 
-    from MedFMLib.findings import Answer, Measurement, Report, Segment, Segmentation, SliceReference
-    from MedFMLib.request import Provenance, Response
-    from MedFMLib.terminology import structure
+    from MedFMLib.core.findings import Answer, Measurement, Report, Segment, Segmentation, SliceReference
+    from MedFMLib.core.request import Provenance, Response
+    from MedFMLib.core.terminology import structure
 
     image = request.image
     provenance = Provenance(request.task, request.model, seconds=12.3)
@@ -54,7 +54,7 @@ def sketch(request):
 
 def run(host, widget, task: str, name: Path, seconds: float) -> None:
     """Do one task in the panel and take its picture."""
-    from MedFMLib.demo import questions
+    from MedFMLib.cli.demo import questions
 
     widget.ui.taskTabs.setCurrentIndex(("segment", "ask", "report").index(task))
     for question in questions() if task == "ask" else ("",):
@@ -72,7 +72,7 @@ def run(host, widget, task: str, name: Path, seconds: float) -> None:
 
 def tune(host, widget, name: Path, seconds: float) -> None:
     """Train an adapter in the fine-tuning window and take its picture at the end."""
-    import finetune_phantoms
+    from support import finetune_phantoms
 
     with (
         tempfile.TemporaryDirectory() as folder,
@@ -112,9 +112,9 @@ def main() -> int:
 
     host = install()
     import slicer.util
-    from fake_runner import FakeRunner
+    from support.fake_runner import FakeRunner
 
-    from MedFMLib.demo import find_scan
+    from MedFMLib.cli.demo import find_scan
 
     volume = slicer.util.loadVolume(str(find_scan()), {"name": "MNI152 T1"})
     volume.SetAttribute("DICOM.Modality", "MR")

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import pytest
-from server_in_test import COMPUTES, ROOT, TOKEN, ServerInTest
+from support.server_in_test import COMPUTES, ROOT, TOKEN, ServerInTest
 
-from MedFMLib import places
-from MedFMLib.places import Place
-from MedFMLib.remote import RemoteRunner, ServerRunner
-from MedFMLib.runner import Fraction, LocalRunner, Stage, Waiting
-from MedFMLib.worker import ProcessRunner
+from MedFMLib.execution import backends
+from MedFMLib.execution.backends import Place
+from MedFMLib.execution.remote import RemoteRunner, ServerRunner
+from MedFMLib.execution.worker import ProcessRunner
+from MedFMLib.interfaces.jobs import Fraction, LocalRunner, Stage, Waiting
 
 
 @pytest.fixture(autouse=True)
 def _own_settings(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
-    monkeypatch.setenv(places.KEY, "")
-    monkeypatch.delenv(places.KEY)
+    monkeypatch.setenv(backends.KEY, "")
+    monkeypatch.delenv(backends.KEY)
     monkeypatch.setenv("PYTHONPATH", f"{COMPUTES}:{ROOT}")
 
 
@@ -41,7 +41,7 @@ def test_a_process_of_its_own_is_the_default_and_nothing_runs_yet(panel):
 def test_another_place_is_used_and_remembered(panel, choose, kind, runner):
     choose(kind)
     assert type(panel.session.runner) is runner
-    assert places.load().kind == kind
+    assert backends.load().kind == kind
 
 
 @pytest.mark.parametrize("kind", ["process", "server"])
@@ -86,7 +86,7 @@ def test_a_server_elsewhere_gets_volumes_only_after_a_yes_that_shows_what(panel,
     panel.ui.keyEdit.text = TOKEN
     panel.ui.testButton.click()
     assert type(panel.session.runner) is RemoteRunner
-    assert places.load() == Place("remote", "https://server.hospital:8765")
+    assert backends.load() == Place("remote", "https://server.hospital:8765")
     assert TOKEN not in panel.ui.logView.plainText
 
 
@@ -114,8 +114,8 @@ def test_a_bad_address_is_told_and_nothing_changes(panel, choose, url, sentence)
 
 
 def test_a_remembered_server_without_a_key_leaves_the_panel_usable(host):
-    places.save(Place("remote", "https://server.hospital:8765"))
-    places.allow("https://server.hospital:8765")
+    backends.save(Place("remote", "https://server.hospital:8765"))
+    backends.allow("https://server.hospital:8765")
     host.load_module(ROOT / "MedFM" / "MedFM.py")
     panel = host.select_module("MedFM")
     assert type(panel.session.runner) is ProcessRunner

@@ -138,8 +138,8 @@ from host import install
 host = install()
 host.load_module({str(installed / "MedFM.py")!r})
 widget = host.select_module("MedFM")
-import MedFMLib, MedFMLib.resources, MedFMPanel
-print(MedFMLib.__file__, MedFMPanel.__file__, MedFMLib.resources.root(), len(widget.models.cards), sep="\\n")
+import MedFMLib, MedFMLib.storage.resources, MedFMPanel
+print(MedFMLib.__file__, MedFMPanel.__file__, MedFMLib.storage.resources.root(), len(widget.models.cards), sep="\\n")
 print([name for name in ("torch", "transformers") if name in sys.modules])
 host.problems.check()
 host.close()

@@ -4,15 +4,15 @@ import functools
 import json
 from pathlib import Path
 
-import finetune_phantoms
 import numpy as np
 import pytest
 from host.heartbeat import Heartbeat
-from store_fixtures import shelf_folder  # noqa: F401  (fixture)
+from support import finetune_phantoms
+from support.store_fixtures import shelf_folder  # noqa: F401  (fixture)
 
-from MedFMLib import adapter_card, shelf
+from MedFMLib.storage import adapter_card, installed_models
 from MedFMLib.training.data import reading
-from MedFMLib.training.finetune import aside, control
+from MedFMLib.training.finetune import control, finetune_in_subprocess
 
 pytest.importorskip("accelerate", reason="fine-tuning needs the extra train")
 pytestmark = pytest.mark.usefixtures("shelf_folder")
@@ -34,7 +34,9 @@ def asked(monkeypatch):
 @pytest.fixture
 def window(host, panel, monkeypatch):
     """The window, opened by its link; what is asked afterwards is little."""
-    monkeypatch.setattr(aside, "train", functools.partial(aside.train, most=6, precisions=[]))
+    monkeypatch.setattr(
+        finetune_in_subprocess, "train", functools.partial(finetune_in_subprocess.train, most=6, precisions=[])
+    )
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     panel.initialize()
     panel.ui.modelSummaryLabel.linkActivated.emit("fine-tune")
@@ -132,7 +134,7 @@ def test_training_is_followed_paused_and_its_adapter_used_at_once(host, panel, r
         print(f"\nwhile it trained: {heart}; ours: {sorted(took, reverse=True)[:4]}")
     assert "squares:" in window.form.status.text and "on held-out patients" in window.form.status.text
     assert enabled(window) >= {"card", "use"} and not window.form.plot.pixmap.isNull()
-    folder = shelf.adapter_folder("squares")
+    folder = installed_models.adapter_folder("squares")
     assert adapter_card.read(folder)["results"]["pairs"] == 6
     asked.answer = True  # only asked if it is not offered
     window.form.buttons["use"].click()
@@ -153,12 +155,12 @@ def test_stop_keeps_what_was_learned_and_a_resumed_one_goes_on(host, ready, tmp_
     run = next((tmp_path / "xdg_data_home").rglob("settings.json")).parent
     stopped = control.state_of(run)
     assert stopped.state == "stopped" and 0 < stopped.step < 200
-    assert shelf.adapter_folder("squares") is not None, window.form.status.text
+    assert installed_models.adapter_folder("squares") is not None, window.form.status.text
     assert json.loads((run / "settings.json").read_text())["settings"]["steps"] == 200
 
 
 def test_an_adapter_that_is_not_offered_is_neither_listed_nor_used_without_a_yes(panel, window, asked):
-    folder = shelf.adapters_root() / "harm"
+    folder = installed_models.adapters_root() / "harm"
     folder.mkdir(parents=True)
     (folder / "adapter_config.json").write_text(
         '{"peft_type": "LORA", "base_model_name_or_path": "medfm-tiny", "r": 4}'

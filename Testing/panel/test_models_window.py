@@ -4,9 +4,11 @@ import shutil
 
 import pytest
 from host.heartbeat import Heartbeat
-from store_fixtures import hub, published, shelf_folder, zoo  # noqa: F401  (fixtures)
+from support.store_fixtures import hub, published, shelf_folder, zoo  # noqa: F401  (fixtures)
 
-from MedFMLib import acceptance, registry, shelf, store
+from MedFMLib import model_store
+from MedFMLib.interfaces import registry
+from MedFMLib.storage import installed_models, licence_acceptance
 
 ID = "acme/eyes-3b"
 pytestmark = pytest.mark.usefixtures("shelf_folder")
@@ -81,18 +83,18 @@ def test_a_model_is_got_after_two_questions_and_can_be_used(panel, window, settl
     assert "MedFM stores no token" in window.details.text
     asked.answers = [False]
     window.buttons["get"].click()
-    assert "were not accepted; nothing was downloaded" in window.status.text and not acceptance.accepted(card)
+    assert "were not accepted; nothing was downloaded" in window.status.text and not licence_acceptance.accepted(card)
     assert "Accept its terms." in asked[-1]
     asked.answers = [True, False]
     window.buttons["get"].click()
     settle()
-    assert window.status.text == "Nothing was downloaded." and shelf.model_folder(ID) is None
+    assert window.status.text == "Nothing was downloaded." and installed_models.model_folder(ID) is None
     assert "1.4 MB" in asked[-1] and hub.url in asked[-1] and "Some licence" in asked[-1]
     asked.answers = [True]
     window.buttons["get"].click()
     settle()
     assert "checked against the hub's checksums" in window.status.text
-    assert shelf.model_folder(ID) and listed(window)["Eyes"] == "here; gated, accepted"
+    assert installed_models.model_folder(ID) and listed(window)["Eyes"] == "here; gated, accepted"
     assert window.chosen == ID and "use" in enabled(window)
     window.buttons["use"].click()
     assert panel.parameters.model == ID
@@ -100,7 +102,7 @@ def test_a_model_is_got_after_two_questions_and_can_be_used(panel, window, settl
     window.buttons["delete"].click()
     settle()
     settle()
-    assert window.status.text == "Eyes was deleted." and shelf.model_folder(ID) is None
+    assert window.status.text == "Eyes was deleted." and installed_models.model_folder(ID) is None
     assert "become free" in asked[-1]
 
 
@@ -135,15 +137,15 @@ def test_a_download_blocks_the_window_less_than_50_ms_and_can_be_stopped(
         with capsys.disabled():
             print(f"\n[models window, download] {heart}", end="")
         assert "was stopped" in window.status.text or "cancelled" in window.status.text
-        assert shelf.model_folder(ID) is None
+        assert installed_models.model_folder(ID) is None
         if heart.longest_ms < 50:
             break
-        shutil.rmtree(shelf.models_root())
+        shutil.rmtree(installed_models.models_root())
     assert min(blocks) < 50
 
 
 def test_a_model_is_imported_and_exported_by_dialogs(host, panel, window, settle, tiny_folder, tmp_path):
-    zipped = store.export_model(registry.card(str(tiny_folder)), tmp_path / "tiny.zip")
+    zipped = model_store.export_model(registry.card(str(tiny_folder)), tmp_path / "tiny.zip")
     host.dialogs.answer_next("")
     window.buttons["zip"].click()
     assert not window.busy
@@ -186,7 +188,7 @@ def test_closing_the_module_stops_a_download(host, panel, window, hub):  # noqa:
 def test_ones_own_adapters_are_offered_but_not_those_for_another_model(panel, window, tiny_folder, tmp_path):
     import json
 
-    from MedFMLib.store import adapters
+    from MedFMLib.model_store import adapters
 
     for name, base in (("mine", "somewhere/else"), ("theirs", ID)):
         copy = shutil.copytree(tiny_folder / "adapters" / "default", tmp_path / name)
@@ -203,9 +205,9 @@ def offered(window):
 
 
 def test_an_adapter_is_imported_offered_and_merged(host, panel, window, settle, tiny_folder, tmp_path):
-    from MedFMLib.store import adapters
+    from MedFMLib.model_store import adapters
 
-    store.import_model(tiny_folder, "tiny")
+    model_store.import_model(tiny_folder, "tiny")
     copy = shutil.copytree(tiny_folder / "adapters" / "default", tmp_path / "lungs")
     (copy / "adapter_model.bin").write_bytes(b"pickle")
     window.came(None, "It came.")
@@ -223,7 +225,7 @@ def test_an_adapter_is_imported_offered_and_merged(host, panel, window, settle, 
     settle()
     print(heart)
     assert window.status.text.startswith("The adapter lungs is on this computer")
-    assert not (shelf.adapter_folder("lungs") / "adapter_model.bin").exists()
+    assert not (installed_models.adapter_folder("lungs") / "adapter_model.bin").exists()
     assert offered(window) == ["default", "lungs"]
     zipped = adapters.export_adapter("lungs", tmp_path / "more.zip")
     adapters.remove_adapter("lungs")
@@ -231,7 +233,7 @@ def test_an_adapter_is_imported_offered_and_merged(host, panel, window, settle, 
     window.adapters.buttons["zip"].click()
     settle()
     settle()
-    assert shelf.adapter_folder("lungs") is not None
+    assert installed_models.adapter_folder("lungs") is not None
     window.adapters.selector.setCurrentIndex(1)
     host.dialogs.answer_next(str(tmp_path))
     window.adapters.buttons["merge"].click()
@@ -261,12 +263,12 @@ def test_an_adapter_that_is_none_is_refused_in_one_sentence_and_leaves_nothing(
     window.adapters.buttons["folder"].click()
     settle(60)
     assert window.status.text.startswith("⚠ ") and "Traceback" not in window.status.text
-    assert shelf.adapters() == {} and not list(shelf.adapters_root().glob(".*"))
+    assert installed_models.adapters() == {} and not list(installed_models.adapters_root().glob(".*"))
     assert not window.adapters.buttons["merge"].isEnabled()  # no model is chosen
 
 
 def test_a_merge_can_be_stopped_and_leaves_nothing(host, window, settle, tiny_folder, tmp_path):
-    store.import_model(tiny_folder, "tiny")
+    model_store.import_model(tiny_folder, "tiny")
     window.came(None, "It came.")
     settle()
     window.choose("tiny")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from MedFMLib.model import ModelCard
+from MedFMLib.interfaces.model import ModelCard
 
 ROOT = Path(__file__).parents[2]
 MODULE = ROOT / "MedFM"
@@ -430,9 +430,9 @@ def test_the_model_card_opens_beside_the_panel_and_keeps_nothing_waiting(panel):
 
 
 def test_the_memory_that_a_model_takes_is_shown_for_its_precision(host, panel, monkeypatch):
-    from MedFMLib import machine
+    from MedFMLib.environment import hardware
 
-    monkeypatch.setattr(machine, "free_memory", lambda: 6_000_000_000)
+    monkeypatch.setattr(hardware, "free_memory", lambda: 6_000_000_000)
     selector = panel.ui.modelSelector
     selector.setCurrentIndex(selector.findData("google/paligemma-3b-mix-224"))
     seen = {}

@@ -7,7 +7,7 @@ import pytest
 
 from MedFMLib.engine import Engine
 from MedFMLib.errors import InputError
-from MedFMLib.runner import Fraction, LocalRunner, Note, PartialText, Stage
+from MedFMLib.interfaces.jobs import Fraction, LocalRunner, Note, PartialText, Stage
 
 
 def nodes(host, class_name):

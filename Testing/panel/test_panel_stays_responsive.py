@@ -13,12 +13,12 @@ import numpy as np
 import psutil
 import pytest
 from host.heartbeat import Heartbeat
-from server_in_test import COMPUTE, COMPUTES, ROOT
+from support.server_in_test import COMPUTE, COMPUTES, ROOT
 
-from MedFMLib import registry
-from MedFMLib.remote import ServerRunner
-from MedFMLib.request import DEFAULT_MODEL
-from MedFMLib.runner import Fraction, LocalRunner, PartialText, Stage
+from MedFMLib.core.request import DEFAULT_MODEL
+from MedFMLib.execution.remote import ServerRunner
+from MedFMLib.interfaces import registry
+from MedFMLib.interfaces.jobs import Fraction, LocalRunner, PartialText, Stage
 
 LIMIT_MS = 50
 TASKS = ("segment", "ask", "report")

@@ -8,10 +8,10 @@ import sys
 import numpy as np
 import pytest
 
+from MedFMLib.core.findings import Answer
+from MedFMLib.core.request import PATIENT, Provenance, Response
 from MedFMLib.errors import InputError
-from MedFMLib.findings import Answer
 from MedFMLib.guard import PatientLock
-from MedFMLib.request import PATIENT, Provenance, Response
 
 PIN = "2468"
 NAME = "MILLER^ANNA 1961"
@@ -118,9 +118,9 @@ def test_a_problem_of_the_computer_names_no_folder_when_the_pin_is_typed(handed_
 
 
 def test_a_healthy_one_comes_beside_without_a_name(handed_over, use_runner, host):
-    from phantoms import torso
+    from support.phantoms import torso
 
-    from MedFMLib.findings import Comparison, MatchedSlice, SliceReference
+    from MedFMLib.core.findings import Comparison, MatchedSlice, SliceReference
 
     image, _ = torso()
     where = SliceReference("axial", 3, (0.0, 0.0, 0.0))

@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pytest
 from host.heartbeat import Heartbeat
-from phantoms import ct_phantom
 from reports.conftest import respond
+from support.phantoms import ct_phantom
 
-from MedFMLib import wire
-from MedFMLib.findings import Report
+from MedFMLib.core.findings import Report
+from MedFMLib.execution import serialization
 from MedFMLib.reports.revising import with_report
 
 LONGEST_BLOCK_MS = 50
@@ -20,7 +20,7 @@ LONGEST_BLOCK_MS = 50
 def drafted():
     """A response with a report, as the task makes it."""
     response = respond(ct_phantom())
-    return with_report(response, replace(response.report, kept=wire.dumps(response)))
+    return with_report(response, replace(response.report, kept=serialization.dumps(response)))
 
 
 @pytest.fixture

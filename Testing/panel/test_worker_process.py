@@ -11,14 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from MedFMLib import parcel
+from MedFMLib.core.geometry import Geometry
+from MedFMLib.core.image import Image
+from MedFMLib.core.request import Request
 from MedFMLib.errors import Cancelled, MedFMError, ModelError
-from MedFMLib.geometry import Geometry
-from MedFMLib.image import Image
-from MedFMLib.request import Request
-from MedFMLib.runner import Done, Fraction, Note, PartialText, Stage
-from MedFMLib.worker import ProcessRunner
-from MedFMLib.worker import runner as worker_runner
+from MedFMLib.execution import payload
+from MedFMLib.execution.worker import ProcessRunner
+from MedFMLib.execution.worker import runner as worker_runner
+from MedFMLib.interfaces.jobs import Done, Fraction, Note, PartialText, Stage
 
 ROOT = Path(__file__).parents[2]
 
@@ -48,8 +48,8 @@ def runner(monkeypatch):
 
 def test_a_request_survives_being_split(image):
     request = Request("ask", image, question="why?", history=(("a", "b"),))
-    packed = parcel.pack(request)
-    joined = parcel.unpack(parcel.Parcel(packed.rest, bytes(packed.voxels)))
+    packed = payload.pack(request)
+    joined = payload.unpack(payload.Parcel(packed.rest, bytes(packed.voxels)))
     assert np.array_equal(joined.image.voxels, image.voxels)
     assert joined.image.voxels.dtype == image.voxels.dtype
     assert joined.image.geometry == image.geometry
@@ -137,11 +137,11 @@ def test_the_worker_ends_with_the_application(tmp_path):
 import os, sys
 sys.path[:0] = [{str(ROOT / "MedFM")!r}, {str(ROOT)!r}]
 import numpy as np
-from MedFMLib.geometry import Geometry
-from MedFMLib.image import Image
-from MedFMLib.request import Request
-from MedFMLib.runner import Fraction
-from MedFMLib.worker import ProcessRunner
+from MedFMLib.core.geometry import Geometry
+from MedFMLib.core.image import Image
+from MedFMLib.core.request import Request
+from MedFMLib.interfaces.jobs import Fraction
+from MedFMLib.execution.worker import ProcessRunner
 runner = ProcessRunner(("--compute", "worker_examples:endless"))
 job = runner.submit(Request("ask", Image(np.zeros((1, 2, 2, 2), np.int16), Geometry((2, 2, 2), np.eye(4)))))
 next(e for e in job.stream(30) if isinstance(e, Fraction))

@@ -5,18 +5,18 @@ import io
 
 import numpy as np
 import pytest
-from phantoms import ct_phantom
 from PIL import Image as Picture
 from reports.conftest import respond
+from support.phantoms import ct_phantom
 
-from MedFMLib import resources
+from MedFMLib.core.findings import Answer
 from MedFMLib.errors import InputError, ModelError
-from MedFMLib.findings import Answer
 from MedFMLib.guard import Guard
 from MedFMLib.patient import check, glossary, make_leaflet, plain_lines
 from MedFMLib.patient.checking import HARDEST_GRADE, grade
 from MedFMLib.patient.pictures import most_telling, named
 from MedFMLib.patient.wording import plain_volume
+from MedFMLib.storage import resources
 
 WORDS = glossary()
 
@@ -81,9 +81,9 @@ def test_what_is_changed_added_left_out_or_hard_is_caught(response, lines, chang
 
 @pytest.mark.parametrize("modality", ["CT", "MR"])
 def test_what_is_made_passes_for_every_structure_that_the_embedded_model_knows(modality):
-    from MedFMLib import registry
-    from MedFMLib.findings import Measurement
-    from MedFMLib.terminology import split_side
+    from MedFMLib.core.findings import Measurement
+    from MedFMLib.core.terminology import split_side
+    from MedFMLib.interfaces import registry
 
     labels = registry.card("medfm-tiny").labels[modality]
     for found, missing in ((labels, ()), (labels[:3], labels[3:]), (labels[-2:], labels[:-2]), (labels[:1], ())):
@@ -97,7 +97,7 @@ def test_what_is_made_passes_for_every_structure_that_the_embedded_model_knows(m
 
 
 def test_a_structure_across_the_midline_may_be_told_so(response):
-    from MedFMLib.findings import Measurement
+    from MedFMLib.core.findings import Measurement
 
     made = [Measurement("spine", "volume", 810.0, "mL"), Measurement("spine", "side", "midline")]
     text = "\n".join([*plain_lines(made, (), WORDS), WORDS.sentences["doctor"]])

@@ -3,17 +3,17 @@
 import json
 
 import pytest
-from phantoms import ct_phantom
-from scripted_model import ScriptedModel
+from support.phantoms import ct_phantom
+from support.scripted_model import ScriptedModel
 
+from MedFMLib.core.findings import Answer
+from MedFMLib.core.image import Image
+from MedFMLib.core.request import PATIENT, Provenance, Request, Response
 from MedFMLib.engine import Engine
 from MedFMLib.errors import InputError
-from MedFMLib.findings import Answer
 from MedFMLib.guard import VerdictLog
-from MedFMLib.image import Image
 from MedFMLib.patient.glossary import glossary
 from MedFMLib.patient.serving import run_for_patient
-from MedFMLib.request import PATIENT, Provenance, Request, Response
 
 WORDS = glossary()
 
@@ -152,7 +152,7 @@ def test_questions_that_need_no_language_model_are_known(question, kind):
 @pytest.fixture
 def engine(monkeypatch, tmp_path):
     """An engine on a scripted model that draws the phantom's liver."""
-    from MedFMLib import registry
+    from MedFMLib.interfaces import registry
 
     image = ct_phantom()
     model = ScriptedModel({"liver": image.scalars == 90}, image.geometry, {})
@@ -172,8 +172,8 @@ def test_what_is_in_the_picture_is_drawn_and_told_in_plain_words(engine):
 
 @pytest.mark.parametrize("modality", ["MR", "CT"])
 def test_everything_that_the_embedded_model_draws_may_be_told(modality):
-    from MedFMLib import registry
     from MedFMLib.guard import Guard
+    from MedFMLib.interfaces import registry
 
     labels = registry.card("medfm-tiny").labels[modality]
     for text in (WORDS.sentences["seen"].format(names=", ".join(map(WORDS.name, labels))), *map(WORDS.what, labels)):

@@ -2,17 +2,17 @@
 
 import numpy as np
 import pytest
-from phantoms import ct_phantom
+from support.phantoms import ct_phantom
 
-from MedFMLib import registry
-from MedFMLib.findings import Answer, Segment, Segmentation, SliceReference
+from MedFMLib.core.findings import Answer, Segment, Segmentation, SliceReference
+from MedFMLib.core.request import Provenance, Request, Response
+from MedFMLib.core.terminology import structure
+from MedFMLib.interfaces import registry
 from MedFMLib.measure import measure_fully
 from MedFMLib.reports.document import Material, make_report
 from MedFMLib.reports.pictures import choose_slices_to_show, key_image
 from MedFMLib.reports.stack import make_stack
 from MedFMLib.reports.templates import choose_template
-from MedFMLib.request import Provenance, Request, Response
-from MedFMLib.terminology import structure
 
 
 def respond(image, answers=(), template="", **request) -> Response:

@@ -10,15 +10,15 @@ import zlib
 
 import numpy as np
 import pytest
-from phantoms import ct_phantom
 from PIL import Image as Picture
+from support.phantoms import ct_phantom
 
-from MedFMLib import folders
+from MedFMLib.core.geometry import Geometry
 from MedFMLib.errors import InputError
-from MedFMLib.geometry import Geometry
 from MedFMLib.reports.pdf import as_pdf
 from MedFMLib.reports.revising import edit, keep, kept, sign, with_report
 from MedFMLib.reports.templates import choose_template, templates
+from MedFMLib.storage import paths
 
 from .conftest import respond
 
@@ -99,7 +99,7 @@ def test_every_shipped_template_makes_a_report():
 
 def test_a_clinics_own_template_is_used_and_a_wrong_one_is_named(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
-    folder = folders.settings() / "report-templates"
+    folder = paths.settings() / "report-templates"
     folder.mkdir(parents=True)
     own = {
         "id": "ours", "title": "Our report", "about": "x", "modalities": [], "groups": [["Lungs", ["lung"]]], "suits": [],

@@ -4,15 +4,15 @@ import io
 
 import numpy as np
 import pytest
-from phantoms import affine, rotation
 from PIL import Image as Picture
+from support.phantoms import affine, rotation
 
-from MedFMLib.findings import Segment, Segmentation
-from MedFMLib.geometry import PLANES, Geometry
-from MedFMLib.image import Image
+from MedFMLib.core.findings import Segment, Segmentation
+from MedFMLib.core.geometry import PLANES, Geometry
+from MedFMLib.core.image import Image
+from MedFMLib.core.view import EDGE_LETTERS
 from MedFMLib.reports.stack import make_stack
 from MedFMLib.reports.words import best_slices
-from MedFMLib.view import EDGE_LETTERS
 
 TOWARDS = np.array((18.0, 14.0, 12.0))
 """mm to the right, front and head of the patient's middle where the bright ball lies."""

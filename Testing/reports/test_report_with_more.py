@@ -7,20 +7,20 @@ from dataclasses import replace
 
 import pytest
 from healthy.test_compare import person
-from phantoms import torso
-from scripted_model import ScriptedModel, engine
-from tasks.test_trust_and_explain import Explaining
+from support.phantoms import torso
+from support.scripted_model import ScriptedModel, engine
+from tasks.test_reliability_and_explain import Explaining
 
-from MedFMLib import wire
+from MedFMLib.core.findings import KeyImage, SliceReference
+from MedFMLib.core.request import Request
 from MedFMLib.errors import InputError
-from MedFMLib.findings import KeyImage, SliceReference
+from MedFMLib.execution import serialization
 from MedFMLib.healthy import Library, references
 from MedFMLib.reports.document import rendered
 from MedFMLib.reports.page import as_json
 from MedFMLib.reports.pdf import as_pdf
 from MedFMLib.reports.pdf_text import SANS, markup, runs
 from MedFMLib.reports.templates import choose_template
-from MedFMLib.request import Request
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def beside(tmp_path, monkeypatch):
     found = references(image, cases=[(library, entry) for entry in library.entries()])
     request = Request("report", image, references=found)
     model = ScriptedModel(masks, image.geometry, {"describe": "an axial CT"})
-    return wire.loads(wire.dumps(engine(model, monkeypatch).run(request))), request
+    return serialization.loads(serialization.dumps(engine(model, monkeypatch).run(request))), request
 
 
 def test_a_report_beside_healthy_says_and_shows_it_before_the_impression(beside):
@@ -123,8 +123,8 @@ def test_a_question_needs_a_model_that_can_show_what_it_looked_at(monkeypatch):
 
 
 def test_the_provenance_counts_no_range_as_a_slice():
+    from MedFMLib.core.request import Provenance
     from MedFMLib.reports.words import provenance_lines
-    from MedFMLib.request import Provenance
 
     few = Provenance("report", "m", slices=("axial slices 0 to 167", "axial slice 92", "axial slice 42"))
     assert "Looked at axial slices 0 to 167, axial slice 92, axial slice 42" in provenance_lines(few)

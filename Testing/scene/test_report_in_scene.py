@@ -4,12 +4,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from phantoms import ct_phantom
 from reports.conftest import respond
+from support.phantoms import ct_phantom
 
 from MedFMLib import scene as medfm_scene
-from MedFMLib import wire
 from MedFMLib.errors import InputError, OutputError
+from MedFMLib.execution import serialization
 from MedFMLib.reports.revising import sign, with_report
 from MedFMLib.scene.nodes import find
 from MedFMLib.scene.reports import dicom_series, kept_report, replace_report
@@ -21,14 +21,14 @@ def written(scene, session):
     image = ct_phantom()
     node = session.add_volume(image)
     response = respond(image)
-    response = with_report(response, replace(response.report, kept=wire.dumps(response)))
+    response = with_report(response, replace(response.report, kept=serialization.dumps(response)))
     medfm_scene.write_response(scene, node, replace(response, findings=(response.report,)))
     return node, response
 
 
 def test_a_kept_report_comes_out_of_the_scene_as_it_went_in(scene, written):
     node, response = written
-    again = wire.loads(kept_report(scene, node))
+    again = serialization.loads(kept_report(scene, node))
     assert again.report.sections == response.report.sections and again.segmentation["liver"].mask.any()
     view = find(scene, node, "report-view").GetText()
     link = next(link for _, link in response.report.section("Findings").linked if link is not None)
@@ -39,11 +39,11 @@ def test_a_signed_report_takes_the_drafts_place(scene, written):
     node, response = written
     count = scene.GetNumberOfNodes()
     signed = sign(response.report, "A B")
-    replace_report(scene, node, signed, wire.dumps(with_report(response, signed)))
+    replace_report(scene, node, signed, serialization.dumps(with_report(response, signed)))
     assert scene.GetNumberOfNodes() == count
     for kind in ("report", "report-view", "report-html"):
         assert "Signed: A B" in find(scene, node, kind).GetText()
-    assert wire.loads(kept_report(scene, node)).report.signed.name == "A B"
+    assert serialization.loads(kept_report(scene, node)).report.signed.name == "A B"
 
 
 def test_a_report_that_was_deleted_meanwhile_is_not_half_replaced(scene, written):

@@ -4,10 +4,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from phantoms import affine, oblique_geometry, rotation, sphere
+from support.phantoms import affine, oblique_geometry, rotation, sphere
 
-from MedFMLib.errors import InputError, OutputError
-from MedFMLib.findings import (
+from MedFMLib.core.findings import (
     Answer,
     Boxes,
     Comparison,
@@ -21,14 +20,15 @@ from MedFMLib.findings import (
     Segmentation,
     SliceReference,
 )
-from MedFMLib.geometry import Geometry
-from MedFMLib.image import Image
+from MedFMLib.core.geometry import Geometry
+from MedFMLib.core.image import Image
+from MedFMLib.core.request import Provenance, Response
+from MedFMLib.core.terminology import structure
+from MedFMLib.errors import InputError, OutputError
 from MedFMLib.measure import measure
-from MedFMLib.request import Provenance, Response
 from MedFMLib.scene import read_image, read_prompts, write_response
 from MedFMLib.scene.reading import hold_segmentation, segment_mask, to_vtk, world_from_parent
 from MedFMLib.scene.writing import KIND, VOLUME_ROLE, find, subject_hierarchy
-from MedFMLib.terminology import structure
 
 
 def segment(label, mask):

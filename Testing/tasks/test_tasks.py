@@ -4,20 +4,20 @@ import re
 
 import numpy as np
 import pytest
-from phantoms import affine, ct_phantom, rotation
-from scripted_model import ScriptedModel, engine
+from support.phantoms import affine, ct_phantom, rotation
+from support.scripted_model import ScriptedModel, engine
 
-from MedFMLib import regions
+from MedFMLib.core.geometry import Geometry
+from MedFMLib.core.image import Image
+from MedFMLib.core.prompts import Box, Points, Region, Scribble
+from MedFMLib.core.request import Request, SliceChoice
+from MedFMLib.core.view import make_view
 from MedFMLib.errors import Cancelled, InputError
-from MedFMLib.geometry import Geometry
-from MedFMLib.image import Image
+from MedFMLib.imaging import region_views
+from MedFMLib.imaging.slices import display_mask
+from MedFMLib.interfaces.jobs import Job, LocalRunner, Note, PartialText
 from MedFMLib.measure import body_midline, plain
-from MedFMLib.prompts import Box, Points, Region, Scribble
-from MedFMLib.request import Request, SliceChoice
-from MedFMLib.runner import Job, LocalRunner, Note, PartialText
-from MedFMLib.slices import display_mask
 from MedFMLib.tasks.ask import combine, views_for
-from MedFMLib.view import make_view
 
 
 def truth_of(image: Image):
@@ -206,12 +206,12 @@ def test_a_model_of_many_pictures_sees_a_region_outlined_and_from_near_with_its_
     whole, near = views
     assert whole.number == near.number == 5
     assert whole.side > 1.5 * near.side
-    yellow = (whole.pixels == regions.OUTLINE).all(-1)
+    yellow = (whole.pixels == region_views.OUTLINE).all(-1)
     inside = display_mask(mask, image.geometry, "axial", 5)
     assert yellow.any()
     assert not (yellow & inside).any()
     assert np.abs(np.argwhere(yellow).mean(0) - np.argwhere(inside).mean(0)).max() < 1
-    assert not (near.pixels == regions.OUTLINE).all(-1).any()
+    assert not (near.pixels == region_views.OUTLINE).all(-1).any()
     size = sorted((10 * image.geometry.spacing[0], 16 * image.geometry.spacing[1]), reverse=True)
     assert f"{size[0]:.0f} × {size[1]:.0f} mm in this plane, {3 * image.geometry.spacing[2]:.0f} mm across it" in text
     x = image.geometry.to_world(np.argwhere(mask))[:, 0].mean()

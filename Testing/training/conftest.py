@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from MedFMLib.training import labels
-from MedFMLib.training.sources import Subject
+from MedFMLib.training.embedded import labels
+from MedFMLib.training.embedded.sources import Subject
 
 
 @pytest.fixture

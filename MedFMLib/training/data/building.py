@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import InputError, OutputError
-from ...runner import Progress, Silent
+from ...interfaces.jobs import Progress, Silent
 from . import splitting
 from .dataset import CARD, lines_digest
 from .pictures import digest, likeness

@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
+from ...core.view import View
 from ...errors import InputError
-from ...view import View
 from . import splitting
 from .pictures import digest, likeness, view_of
 from .samples import SPLITS, Sample, Shown

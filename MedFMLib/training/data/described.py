@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ...errors import InputError
-from ...runner import Progress, Silent
+from ...interfaces.jobs import Progress, Silent
 from .pictures import view_of
 from .samples import Found, Pair
 
@@ -19,9 +19,9 @@ def add(found: Found, model: str, progress: Progress | None = None) -> int:
     Raises:
         InputError: if it writes nothing. ModelError: if it can't be loaded.
     """
-    from ... import registry
     from ...engine import load_model
-    from ...model import Writes
+    from ...interfaces import registry
+    from ...interfaces.model import Writes
 
     progress = progress or Silent()
     card = registry.card(model)

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
+from ...core.geometry import Geometry
+from ...core.image import Image
+from ...core.view import View, display_axes, display_slice, make_view, window_for
 from ...errors import InputError
-from ...geometry import Geometry
-from ...image import Image
-from ...view import View, display_axes, display_slice, make_view, window_for
 from .samples import Shown
 
 LARGEST_SIDE = 1024

@@ -16,9 +16,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from ...core.geometry import PLANES
 from ...errors import InputError
 from ...files.reading import VOLUME_SUFFIXES
-from ...geometry import PLANES
 from .pictures import read_picture, read_volume, slice_loader
 from .samples import SPLITS, Found, Pair, Picture
 from .texts import clean, decoded, entries

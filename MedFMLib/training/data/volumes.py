@@ -16,10 +16,10 @@ from pathlib import Path
 
 import numpy as np
 
+from ...core.geometry import PLANES
+from ...core.view import display_axes, display_slice
 from ...errors import InputError
 from ...files.reading import VOLUME_SUFFIXES, output_name
-from ...geometry import PLANES
-from ...view import display_axes, display_slice
 from .pictures import read_volume, slice_loader, squared
 from .samples import Found, Pair, Picture, Placed
 

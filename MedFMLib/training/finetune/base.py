@@ -1,7 +1,7 @@
 """The model as it learns: loaded as for use, frozen, with a fresh LoRA beside it. Knows loading; no data.
 
 Two things that are right for answering are wrong for learning, and kept off here: quantized layers in CPU kernels without a
-way back (`cpu_engines`), and bitsandbytes' packing of 4-bit weights at the first answer, after which gradients are silently
+way back (`models.cpu.engines`), and bitsandbytes' packing of 4-bit weights at the first answer, after which gradients are silently
 wrong (`loading`). `dry_run` looks whether a gradient arrives before anything is trained.
 """
 
@@ -14,10 +14,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from ... import registry
 from ...errors import ModelError
-from ...models.parts import loading
-from ...runner import Progress
+from ...interfaces import registry
+from ...interfaces.jobs import Progress
+from ...models.runtime import loading
 from .settings import TARGETS, Settings
 
 

@@ -19,7 +19,7 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ...models.parts.memory import ROOM, gigabytes
+from ...models.runtime.memory import ROOM, gigabytes
 from .settings import TARGETS, Settings
 
 HOLES = 1.6
@@ -111,7 +111,7 @@ def resident_bytes() -> int:
 
 def free_bytes() -> int:
     """Free memory of the device that trains."""
-    from ...models.parts import loading, memory
+    from ...models.runtime import loading, memory
 
     return memory.free_bytes(loading.device())[0]
 
@@ -269,8 +269,9 @@ def on_paper(model: str, settings: Settings, answers: int = 16, question: int = 
     import torch
     from transformers import AutoConfig, AutoModelForImageTextToText
 
-    from ... import registry, resources
-    from ...models.parts import loading
+    from ...interfaces import registry
+    from ...models.runtime import loading
+    from ...storage import resources
 
     card = registry.card(model)
     folder = resources.path(*card.config.split("/")) if card.config else loading.base_folder(card)

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from ...runner import Progress, Silent
-from ...slices import paint
-from ...view import View, display_slice
+from ...core.view import View, display_slice
+from ...imaging.slices import paint
+from ...interfaces.jobs import Progress, Silent
 from ..data.dataset import Dataset
 from ..data.samples import Sample
 from . import scores

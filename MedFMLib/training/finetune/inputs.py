@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ...errors import InputError, ModelError
-from ...models.parts import location_tokens as tokens
+from ...models.masks import location_tokens as tokens
 from ..data.dataset import Dataset
 from ..data.samples import Sample, Shown
 

@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from ... import adapter_card, registry
 from ...engine import load_model, versions
 from ...errors import ModelError
-from ...models.parts.memory import give_back
-from ...runner import Progress, Silent
+from ...interfaces import registry
+from ...interfaces.jobs import Progress, Silent
+from ...models.runtime.memory import give_back
+from ...storage import adapter_card
 from ..data.dataset import Dataset
 from ..data.samples import Sample
 from . import evaluate, reliance, safety, scores

@@ -7,10 +7,10 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from ... import adapter_card, shelf
 from ...errors import InputError
-from ...models.parts.memory import give_back
-from ...runner import Progress, Silent
+from ...interfaces.jobs import Progress, Silent
+from ...models.runtime.memory import give_back
+from ...storage import adapter_card, installed_models
 from . import control, judging, monitor, page, run
 from .settings import MOST, Settings
 
@@ -33,7 +33,7 @@ def finetune(
         MedFMError: in one sentence with the next step.
     """
     progress, output = progress or Silent(), Path(output).expanduser()
-    if name and (shelf.adapters_root() / shelf.folder_name(name)).exists():
+    if name and (installed_models.adapters_root() / installed_models.folder_name(name)).exists():
         raise InputError(f"There is an adapter '{name}' on this machine already; remove it, or give another name.")
     trained = run.train(data, output, settings, progress, resume, tensorboard)
     give_back()
@@ -68,9 +68,9 @@ def write(adapter: Path, card: dict[str, Any], watch: monitor.Monitor | None = N
 
 def put(adapter: Path, name: str) -> Path:
     """Copy an adapter with its card to the shelf, so that panel, console and command list it."""
-    from ...store import files
+    from ...model_store import files
 
-    final = shelf.adapters_root() / shelf.folder_name(name)
+    final = installed_models.adapters_root() / installed_models.folder_name(name)
     with files.staged(final) as staging:
         for path in sorted(adapter.iterdir()):
             if path.is_file() and path.name[0] != ".":
@@ -78,7 +78,9 @@ def put(adapter: Path, name: str) -> Path:
         facts = {
             p: {"size": f.stat().st_size, "sha256": files.sha256(f)} for p, f in files.wanted_files(staging).items()
         }
-        files.write_json(staging / shelf.MANIFEST, files.make_manifest("adapter", name, name, facts, "trained here"))
+        files.write_json(
+            staging / installed_models.MANIFEST, files.make_manifest("adapter", name, name, facts, "trained here")
+        )
     return final
 
 

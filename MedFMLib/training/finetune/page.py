@@ -8,7 +8,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from ...models.parts.memory import gigabytes
+from ...models.runtime.memory import gigabytes
 from .monitor import Monitor
 from .plots import _figure, draw_steps
 

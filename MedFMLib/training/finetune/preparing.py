@@ -8,10 +8,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ... import machine
+from ...environment import hardware
 from ...errors import ModelError
-from ...models.parts import loading
-from ...runner import Progress
+from ...interfaces.jobs import Progress
+from ...models.runtime import loading
 from ..data.dataset import Dataset
 from ..data.samples import Sample
 from . import base, estimate, inputs
@@ -71,7 +71,7 @@ def prepare(
         raise ModelError(plan.says)
     settings = settings if fixed else plan.settings
     if settings.thrifty:
-        machine.return_memory()
+        hardware.return_memory()
     peft = base.add_lora(model.model, settings)
     bf16 = base.compute_in_bfloat16(settings, peft)
     collate = inputs.collator(model.processor.tokenizer.pad_token_id or 0)

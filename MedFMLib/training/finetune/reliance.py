@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ...trust import blind, meaning
+from ...reliability import blind, meaning
 from ..data.dataset import Dataset
 from ..data.samples import Sample
 from . import scores

@@ -17,7 +17,7 @@ from typing import Any
 
 from ...batch.lock import locked
 from ...errors import InputError, ModelError, OutputError
-from ...runner import Progress, Silent
+from ...interfaces.jobs import Progress, Silent
 from ..data.dataset import Dataset
 from ..data.samples import Sample
 from . import checkpoints, control, inputs, monitor
@@ -251,7 +251,7 @@ def _finish(
 
 def save(peft, settings: Settings, folder: Path, facts: dict[str, Any]) -> None:
     """The adapter as PEFT lays it out, for its base rather than a folder of this machine; in one step."""
-    from ... import registry
+    from ...interfaces import registry
 
     part = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)

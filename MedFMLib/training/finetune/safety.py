@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from ... import resources
+from ...core.view import View
 from ...guard import Guard
-from ...models.parts.precision_cost import pictures
-from ...view import View
+from ...models.runtime.precision_cost import pictures
+from ...storage import resources
 from . import scores
 from .evaluate import AT_ONCE, write
 

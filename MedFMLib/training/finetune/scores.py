@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ...errors import ModelError
-from ...trust.calibration import expected_error
+from ...reliability.calibration import expected_error
 
 DRAWS = 2000
 BINS = 10

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
+from MedFMLib.core.findings import Answer, Measurement, Segment, Segmentation
+from MedFMLib.core.request import Provenance, Response
 from MedFMLib.errors import InputError
-from MedFMLib.findings import Answer, Measurement, Segment, Segmentation
-from MedFMLib.request import Provenance, Response
 
 
 class ByName:

@@ -4,9 +4,9 @@ import os
 import sys
 import time
 
+from MedFMLib.core.findings import Answer, Segment, Segmentation
+from MedFMLib.core.request import Provenance, Response
 from MedFMLib.errors import Cancelled, ModelError
-from MedFMLib.findings import Answer, Segment, Segmentation
-from MedFMLib.request import Provenance, Response
 
 
 def answering():

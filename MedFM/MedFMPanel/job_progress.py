@@ -1,0 +1,90 @@
+"""What a person sees of a job on its way: its stage, its queue, how far it is and how long it will take, its words."""
+
+from __future__ import annotations
+
+import time
+
+from MedFMLib.interfaces.jobs import Fraction, Note, PartialText, Stage, Waiting
+
+SHORTEST = 3.0
+"""Seconds before the time left is worth telling."""
+
+
+RESTING = ("volumeSelector", "modelSelector", "adapterSelector", "precisionSelector", "folderButton", "installButton",
+           "labelList", "labelFilter", "clearLabelsButton", "freeLabelsEdit", "questionBox", "newConversationButton",
+           "advancedButton", "marksSelector", "placeSelector", "testButton", "stopButton")  # fmt: skip
+"""Widgets that rest while a job runs."""
+
+
+class TimeLeft:
+    """How long a job will still take, from how fast its fraction grew since its stage began.
+
+    Args:
+        clock: seconds that only grow.
+    """
+
+    def __init__(self, clock=time.monotonic):
+        self._clock = clock
+        self._start: tuple[float, float] | None = None
+
+    def begin(self) -> None:
+        """A stage begins; what was measured before says nothing of it."""
+        self._start = None
+
+    def at(self, value: float) -> str:
+        """In words at a fraction 0…1; "" while it can't be told."""
+        now = self._clock()
+        if self._start is None or value < self._start[1]:
+            self._start = (now, value)
+        passed, grown = now - self._start[0], value - self._start[1]
+        if passed < SHORTEST or grown <= 0 or value >= 1:
+            return ""
+        return f"about {in_words(passed * (1 - value) / grown)} left"
+
+
+def in_words(seconds: float) -> str:
+    """A rough duration: 5 s, 40 s, 3 min, 2 h."""
+    if seconds < 60:
+        return f"{max(5, 5 * round(seconds / 5))} s"
+    return f"{round(seconds / 60)} min" if seconds < 5400 else f"{round(seconds / 3600)} h"
+
+
+class Following:
+    """The part of the panel that follows a job.
+
+    Args:
+        ui: the panel's widgets by name. status: its status line. results: gets words of an answer.
+    """
+
+    def __init__(self, ui, status, results):
+        self._ui, self._status, self._results, self._left = ui, status, results, TimeLeft()
+
+    def begin(self) -> None:
+        """A job was started."""
+        self._left.begin()
+        self._ui.progressBar.setValue(0)
+        self._ui.progressBar.setFormat("%p%")
+
+    def rest(self, running: bool) -> None:
+        """Let widgets rest while a job runs, and wake them after it."""
+        self._ui.progressBar.visible = running
+        for name in RESTING:
+            getattr(self._ui, name).enabled = not running
+
+    def show(self, event, task: str) -> None:
+        """One event that is not the job's end."""
+        if isinstance(event, Stage):
+            self._left.begin()
+            self._status.say(f"{event.name}…", log=True)
+        elif isinstance(event, Waiting):
+            jobs = "job comes" if event.ahead == 1 else "jobs come"
+            self._status.say(f"Waiting: {event.ahead} {jobs} first…" if event.ahead else "Starting…", log=True)
+        elif isinstance(event, Fraction):
+            left = self._left.at(event.value)
+            self._ui.progressBar.setValue(round(100 * event.value))
+            self._ui.progressBar.setFormat(f"%p%, {left}" if left else "%p%")
+        elif isinstance(event, Note):
+            self._status.say(event.text, log=True)
+        elif isinstance(event, PartialText) and task == "ask":
+            self._results.conversation.write(event.text)
+            self._results.show_conversation()

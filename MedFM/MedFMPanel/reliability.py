@@ -1,0 +1,92 @@
+"""How far an answer is looked into, and which pixels it rests on: a part of the Ask tab. Knows its widgets and slice views."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import slicer
+from MedFMLib import reliability
+from MedFMLib.errors import InputError
+from MedFMLib.core.request import Request, TrustChoice
+from MedFMPanel.error_display import shown
+
+WAYS = {"demand": "Look into an answer on demand", "always": "Look into every answer", "off": "Don't look into answers"}
+METHODS = {"attention": "by attention (quick)", "occlusion": "by hiding parts (slow)"}
+CHOICE = TrustChoice(samples=10, blind=True)
+"""Ten samples, as the embedded model was calibrated with."""
+
+OPACITY = 0.6
+
+
+class TrustControls:
+    """The row.
+
+    Args:
+        ui: the panel's widgets by name. status: its status line.
+        start: starts a job, with a function that changes its request. conversation: the questions and answers so far.
+    """
+
+    def __init__(self, ui, status, start, conversation):
+        self._ui, self._status, self._start, self._conversation = ui, status, start, conversation
+        self._seconds, self._running = 0.0, False
+        for kind, title in WAYS.items():
+            ui.trustSelector.addItem(title, kind)
+        for kind, title in METHODS.items():
+            ui.methodSelector.addItem(title, kind)
+        ui.trustSelector.connect("currentIndexChanged(int)", self._chosen)
+        ui.checkButton.connect("clicked(bool)", self.look_into)
+        ui.explainButton.connect("clicked(bool)", self.explain)
+        self.show(False)
+
+    def apply(self, request: Request) -> Request:
+        """A request that looks into its answer if every answer is looked into."""
+        wanted = request.task == "ask" and self._ui.trustSelector.currentData == "always"
+        return replace(request, trust=CHOICE) if wanted else request
+
+    @shown
+    def look_into(self) -> None:
+        """Ask the last question again, and look into its answer."""
+        question, history = self._last()
+        self._start(lambda request: replace(request, task="ask", question=question, history=history, trust=CHOICE))
+
+    @shown
+    def explain(self) -> None:
+        """Show which pixels the last answer rests on."""
+        question, history = self._last()
+        method = self._ui.methodSelector.currentData
+        self._start(lambda request: replace(request, task="explain", question=question, history=history, method=method))
+
+    def take(self, written) -> None:
+        """A job has ended: how long an answer takes, and its saliency over the slices."""
+        response = written.response
+        if response.provenance.task == "ask" and response.answers:
+            looked = response.answers[0].trust
+            self._seconds = max(0.0, response.provenance.seconds - (looked.seconds if looked else 0.0))
+        for node, saliency in zip(written.saliencies, response.saliencies, strict=True):
+            slicer.util.setSliceViewerLayers(foreground=node, foregroundOpacity=OPACITY)
+            if saliency.evidence:
+                slicer.vtkMRMLSliceNode.JumpAllSlices(slicer.mrmlScene, *saliency.evidence[0].center)
+
+    def showError(self, text: str) -> None:
+        """See `slots.shown`."""
+        self._status.say(text, problem=True)
+
+    def show(self, running: bool) -> None:
+        """What can be pressed now, and what it takes."""
+        self._running = running
+        ui, way = self._ui, self._ui.trustSelector.currentData
+        answered = bool(self._conversation.history) and not running
+        ui.checkButton.visible = way == "demand"
+        ui.checkButton.enabled = ui.explainButton.enabled = answered
+        ui.trustSelector.enabled = ui.methodSelector.enabled = not running
+        cost = reliability.words(CHOICE, self._seconds)
+        ui.trustCostLabel.text = "" if way == "off" else f"Looking into an answer takes {cost}."
+
+    def _chosen(self, *_) -> None:
+        self.show(self._running)
+
+    def _last(self) -> tuple[str, tuple]:
+        history = self._conversation.history
+        if not history:
+            raise InputError("Nothing was answered yet; ask a question first.")
+        return history[-1][0], history[:-1]

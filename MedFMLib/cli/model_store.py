@@ -1,0 +1,146 @@
+"""`medfm models get|import|export|remove|disk`: models onto this machine, onto a stick, and away. Knows options and printing.
+
+Nothing is downloaded or deleted before a yes.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from .. import model_store
+from ..errors import Cancelled, InputError, ModelError
+from ..interfaces import registry
+from ..model_store.files import gigabytes
+from ..storage import licence_acceptance
+from .models import Json, ModelId, app
+from .running import progress
+
+out = Console()
+Yes = Annotated[bool, typer.Option("--yes", help="Don't ask.")]
+Name = Annotated[str, typer.Option(help="Name to give it here; that of the export or folder if left out.")]
+Target = Annotated[Path, typer.Argument(metavar="TARGET", help="A new .zip or folder, or a folder to put it into.")]
+Source = Annotated[Path, typer.Argument(metavar="PATH", help="A zip or folder that was exported, or a plain folder.")]
+
+
+def confirm(question: str, yes: bool, as_json: bool) -> None:
+    """Ask, unless it was said already.
+
+    Raises:
+        InputError: if nothing can be asked. Cancelled: if the answer is no.
+    """
+    if yes:
+        return
+    if as_json:
+        raise InputError("With --json nothing can be asked; add --yes if this is meant.")
+    if not typer.confirm(question):
+        raise Cancelled("Nothing was changed.")
+
+
+def say(text: str) -> None:
+    """Print a sentence as it is."""
+    out.print(text, highlight=False, soft_wrap=True, markup=False)
+
+
+def show_offer(offer: model_store.Offer) -> None:
+    """What would be downloaded, from where, under what terms, and to where."""
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    grid.add_column(style="bold", no_wrap=True)
+    grid.add_column(overflow="fold")
+    left = f", {gigabytes(offer.here)} of them here from an earlier try" if offer.here else ""
+    rows = {
+        "download": f"{offer.title}: {gigabytes(offer.total)} in {len(offer.files)} files{left}",
+        "from": f"{offer.host}/{offer.id}, revision {offer.commit[:12]}",
+        "licence": " ".join((offer.licence, offer.licence_url)).strip(),
+        "gate": offer.gate,
+        "to": offer.folder,
+    }
+    for name, text in rows.items():
+        if text:
+            grid.add_row(name, text)
+    out.print(grid, highlight=False)
+
+
+@app.command("get")
+def get_model(model: ModelId, yes: Yes = False, as_json: Json = False) -> None:
+    """Download a model, after showing its size, terms and host; a stopped download goes on where it was."""
+    card = registry.card(model)
+    if not licence_acceptance.accepted(card):
+        if yes or as_json:
+            licence_acceptance.check(card)
+        say(f"{card.title}: {card.licence} {card.licence_url}\n{card.gate}")
+        if not typer.confirm("Did you read and accept these terms?"):
+            raise ModelError(f"The terms of {card.title} were not accepted; nothing was changed.")
+        licence_acceptance.accept(card)
+    with progress(as_json) as bar:
+        offer = model_store.look(card, bar)
+    if not as_json:
+        show_offer(offer)
+    confirm("Download it?", yes, as_json)
+    with progress(as_json) as bar:
+        folder = model_store.get(card, bar, offer)
+    if as_json:
+        print(json.dumps(offer.as_dict() | {"model": card.id, "folder": str(folder)}, indent=2))
+    else:
+        say(f"{card.title} is on this machine, checked against the hub's checksums: {folder}")
+
+
+@app.command("import")
+def import_model(path: Source, name: Name = "", as_json: Json = False) -> None:
+    """Take a model from a zip or folder, checked against its checksums; pickles and code stay out."""
+    with progress(as_json) as bar:
+        card = model_store.import_model(path, name, bar)
+    if as_json:
+        print(json.dumps({"model": card.id, "title": card.title}, indent=2))
+    else:
+        say(f"{card.title} is on this machine; use it as --model {card.id}")
+
+
+@app.command("export")
+def export_model(model: ModelId, target: Target, as_json: Json = False) -> None:
+    """Write a model with its card and checksums to one zip or folder, for a machine without internet."""
+    card = registry.card(model)
+    with progress(as_json) as bar:
+        path = model_store.export_model(card, target, bar)
+    if as_json:
+        print(json.dumps({"model": card.id, "path": str(path)}, indent=2))
+    else:
+        say(f"Wrote {path}. Its licence goes with it: {card.licence}")
+
+
+@app.command("remove")
+def remove_model(model: ModelId, yes: Yes = False, as_json: Json = False) -> None:
+    """Delete a downloaded or imported model with its quantized copies; what MedFM didn't put there is never touched."""
+    freed = model_store.remove(model, dry=True)
+    confirm(f"Delete {model} from this machine and free {gigabytes(freed)}?", yes, as_json)
+    freed = model_store.remove(model)
+    if as_json:
+        print(json.dumps({"model": model, "freed_bytes": freed}, indent=2))
+    else:
+        say(f"{model} was deleted; {gigabytes(freed)} are free again.")
+
+
+@app.command("disk")
+def disk_use(as_json: Json = False) -> None:
+    """What models, quantized copies and adapters take on disk, the largest first."""
+    uses = model_store.disk_use()
+    if as_json:
+        print(json.dumps([use.as_dict() for use in uses], indent=2))
+        return
+    if not uses:
+        say("Nothing was downloaded or imported.")
+        return
+    table = Table(
+        box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), caption=f"{gigabytes(sum(use.bytes for use in uses))} in all"
+    )
+    for title in ("id", "what", "size", "where"):
+        table.add_column(title, justify="right" if title == "size" else "left", overflow="fold")
+    for use in uses:
+        table.add_row(use.id, use.kind, gigabytes(use.bytes), use.path)
+    out.print(table)

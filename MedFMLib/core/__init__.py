@@ -1,0 +1,1 @@
+"""Immutable values that every other package uses: geometry, images, views, prompts, findings, requests. numpy only."""

@@ -1,0 +1,246 @@
+"""Where voxels lie in the patient: `Geometry`. Knows numpy and nothing of images, files or MRML.
+
+Conventions, everywhere in MedFM:
+
+* index space is `(i, j, k)`, the order of the array axes, zero at the *centre* of the first voxel;
+* world space is RAS in millimetres: x grows to the patient's Right, y to Anterior, z to Superior;
+* an affine is 4×4, float64, index → world, and acts on column vectors.
+
+DICOM and ITK use LPS; `lps_from_ras` is the one place where the two meet.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from itertools import permutations
+
+import numpy as np
+
+from ..errors import InputError
+
+LPS_FROM_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+"""4×4 flip between RAS and LPS; its own inverse."""
+
+AFFINE_TOLERANCE_MM = 1e-3
+"""Two grids are the same when no corner of one lies farther than this from the other's."""
+
+PLANES = ("sagittal", "coronal", "axial")
+"""Anatomical planes, named by the RAS axis (0, 1, 2) that they are perpendicular to."""
+
+
+@dataclass(frozen=True, eq=False)
+class Geometry:
+    """A regular grid of voxels in the patient.
+
+    Args:
+        shape: number of voxels along (i, j, k), each at least 1.
+        affine: 4×4, index (i, j, k) → RAS mm. Columns 0–2 may be oblique, flipped and of any
+            length, but must be independent.
+        frame_of_reference: DICOM Frame of Reference UID, or "" if unknown.
+
+    Raises:
+        InputError: if the shape is empty or the affine is not an invertible, finite 4×4 affine.
+    """
+
+    shape: tuple[int, int, int]
+    affine: np.ndarray = field(repr=False)
+    frame_of_reference: str = ""
+
+    def __post_init__(self) -> None:
+        shape = tuple(int(n) for n in self.shape)
+        if len(shape) != 3 or min(shape) < 1:
+            raise InputError(f"A grid needs three sizes of at least 1, not {self.shape!r}.")
+        affine = np.array(self.affine, dtype=np.float64)
+        if affine.shape != (4, 4) or not np.isfinite(affine).all():
+            raise InputError(
+                f"An affine must be a finite 4×4 matrix; received shape {affine.shape}: {affine.tolist()}."
+            )
+        if not np.allclose(affine[3], (0, 0, 0, 1)):
+            raise InputError(f"The last row of an affine must be 0 0 0 1, not {affine[3].tolist()}.")
+        if abs(np.linalg.det(affine[:3, :3])) < 1e-12:
+            raise InputError(
+                "The voxel axes of this image are not independent (the affine can't be inverted); "
+                "check its direction and spacing."
+            )
+        affine.setflags(write=False)
+        object.__setattr__(self, "shape", shape)
+        object.__setattr__(self, "affine", affine)
+
+    # -- facts ---------------------------------------------------------------------------------
+
+    @property
+    def spacing(self) -> np.ndarray:
+        """(3,) distance in mm between voxel centres along i, j, k."""
+        return np.linalg.norm(self.affine[:3, :3], axis=0)
+
+    @property
+    def directions(self) -> np.ndarray:
+        """(3, 3) unit RAS vectors of the axes i, j, k, as columns."""
+        return self.affine[:3, :3] / self.spacing
+
+    @property
+    def origin(self) -> np.ndarray:
+        """(3,) RAS mm of the centre of voxel (0, 0, 0)."""
+        return self.affine[:3, 3].copy()
+
+    @property
+    def voxel_volume(self) -> float:
+        """mm³ of one voxel; right for sheared grids too."""
+        return float(abs(np.linalg.det(self.affine[:3, :3])))
+
+    @property
+    def center(self) -> np.ndarray:
+        """(3,) RAS mm of the middle of the grid."""
+        return self.to_world((np.array(self.shape) - 1) / 2)
+
+    @property
+    def axis_codes(self) -> str:
+        """Three letters, the anatomical direction in which i, j, k grow, e.g. 'RAS' or 'LPI'."""
+        letters = ("LR", "PA", "IS")
+        return "".join(letters[axis][int(self.affine[axis, column] > 0)] for column, axis in enumerate(self.world_axes))
+
+    @property
+    def world_axes(self) -> tuple[int, int, int]:
+        """For i, j, k: the RAS axis (0, 1, 2) each runs along most, each used once."""
+        weight = np.abs(self.directions)  # (world, index)
+        return max(permutations(range(3)), key=lambda p: sum(weight[p[c], c] for c in range(3)))
+
+    def index_axis(self, plane: str) -> int:
+        """Index axis (0, 1, 2) that steps from slice to slice of an anatomical plane.
+
+        Raises:
+            InputError: if the plane is none of sagittal, coronal, axial.
+        """
+        if plane not in PLANES:
+            raise InputError(f"Unknown plane {plane!r}; choose one of {', '.join(PLANES)}.")
+        return self.world_axes.index(PLANES.index(plane))
+
+    @property
+    def acquisition_plane(self) -> str:
+        """The plane with the thickest slices; axial for (nearly) isotropic voxels."""
+        spacing = self.spacing
+        thickest = int(np.argmax(spacing))
+        if spacing[thickest] < 1.2 * np.median(spacing):
+            return "axial"
+        return PLANES[self.world_axes[thickest]]
+
+    # -- points --------------------------------------------------------------------------------
+
+    def to_world(self, index) -> np.ndarray:
+        """(…, 3) continuous indices → (…, 3) RAS mm."""
+        return np.asarray(index, dtype=np.float64) @ self.affine[:3, :3].T + self.affine[:3, 3]
+
+    def to_index(self, world) -> np.ndarray:
+        """(…, 3) RAS mm → (…, 3) continuous indices."""
+        inverse = np.linalg.inv(self.affine)
+        return np.asarray(world, dtype=np.float64) @ inverse[:3, :3].T + inverse[:3, 3]
+
+    def contains(self, world) -> np.ndarray:
+        """(…,) bool: does the RAS point lie in some voxel (faces included)?"""
+        index = self.to_index(world)
+        return ((index >= -0.5) & (index <= np.array(self.shape) - 0.5)).all(axis=-1)
+
+    def corners(self) -> np.ndarray:
+        """(8, 3) RAS mm of the outer voxel *centres*."""
+        grid = np.array(np.meshgrid(*[(0, n - 1) for n in self.shape], indexing="ij"))
+        return self.to_world(grid.reshape(3, -1).T)
+
+    # -- new grids -----------------------------------------------------------------------------
+
+    def crop(self, start, stop) -> Geometry:
+        """The grid of `array[start[0]:stop[0], start[1]:stop[1], start[2]:stop[2]]`."""
+        affine = self.affine.copy()
+        affine[:3, 3] = self.to_world(start)
+        return Geometry(
+            tuple(int(b) - int(a) for a, b in zip(start, stop, strict=True)), affine, self.frame_of_reference
+        )
+
+    def slice(self, axis: int, number: int) -> Geometry:
+        """The one-voxel-thick grid of slice `number` along index axis `axis`."""
+        start, stop = [0, 0, 0], list(self.shape)
+        start[axis], stop[axis] = number, number + 1
+        return self.crop(start, stop)
+
+    def transformed(self, matrix) -> Geometry:
+        """The same voxels after a linear world transform, 4×4 RAS mm → RAS mm."""
+        return Geometry(self.shape, np.asarray(matrix, float) @ self.affine, self.frame_of_reference)
+
+    def matches(self, other: Geometry) -> bool:
+        """Same shape, and every corner within `AFFINE_TOLERANCE_MM`; frames must agree if both are known."""
+        if self.shape != other.shape:
+            return False
+        frames = {self.frame_of_reference, other.frame_of_reference} - {""}
+        return len(frames) < 2 and bool(np.abs(self.corners() - other.corners()).max() <= AFFINE_TOLERANCE_MM)
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, Geometry)
+            and self.shape == other.shape
+            and self.frame_of_reference == other.frame_of_reference
+            and np.array_equal(self.affine, other.affine)
+        )
+
+    def __hash__(self) -> int:
+        return hash((self.shape, self.affine.tobytes(), self.frame_of_reference))
+
+    def __str__(self) -> str:
+        size = "×".join(str(n) for n in self.shape)
+        spacing = "×".join(f"{s:.4g}" for s in self.spacing)
+        return f"{size} voxels of {spacing} mm, {self.axis_codes}"
+
+
+def lps_from_ras(affine) -> np.ndarray:
+    """4×4 index → RAS as index → LPS, or the other way round."""
+    return LPS_FROM_RAS @ np.asarray(affine, dtype=np.float64)
+
+
+def mask_box(mask: np.ndarray) -> tuple[slice, ...]:
+    """The box around the true voxels of an array, as slices; of one voxel at the origin if there is none."""
+    box = [slice(None)] * mask.ndim
+    # axes that lie farthest apart in memory first: what remains of the others is smaller
+    for axis in sorted(range(mask.ndim), key=lambda a: -abs(mask.strides[a])):
+        along = np.flatnonzero(mask[tuple(box)].any(axis=tuple(a for a in range(mask.ndim) if a != axis)))
+        if not len(along):
+            return (slice(0, 1),) * mask.ndim
+        box[axis] = slice(int(along[0]), int(along[-1]) + 1)
+    return tuple(box)
+
+
+class BoxedMask:
+    """A mask kept as the box around it: a hundred structures of a volume take no hundred volumes.
+
+    Args:
+        shape: (I, J, K) of the whole mask.
+        start: index of the box's first voxel.
+        inside: (i, j, k) bool, the mask in the box.
+    """
+
+    def __init__(self, shape, start, inside: np.ndarray):
+        self.shape: tuple[int, int, int] = tuple(int(n) for n in shape)
+        self.start: tuple[int, int, int] = tuple(int(n) for n in start)
+        self.inside = inside
+
+    @classmethod
+    def of(cls, mask: np.ndarray, shape=None, start=(0, 0, 0)) -> BoxedMask:
+        """The box around a bool array, which may itself be a part of a larger grid; one false voxel if all is false.
+
+        Args:
+            shape: of that grid; the array's own by default.
+            start: where in it the array begins.
+        """
+        box = mask_box(mask)
+        return cls(shape or mask.shape, [a + s.start for a, s in zip(start, box, strict=True)], mask[box])
+
+    @property
+    def box(self) -> tuple[slice, ...]:
+        """Where the box is, to index the whole with."""
+        return tuple(slice(a, a + n) for a, n in zip(self.start, self.inside.shape, strict=True))
+
+    def whole(self) -> np.ndarray:
+        """(I, J, K) bool, in the box's order of memory."""
+        mask = np.zeros(self.shape, bool, order="F" if self.inside.strides[0] < self.inside.strides[2] else "C")
+        mask[self.box] = self.inside
+        return mask
+
+    def __array__(self, dtype=None, copy=None) -> np.ndarray:
+        return self.whole() if dtype is None else self.whole().astype(dtype)

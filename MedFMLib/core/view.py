@@ -1,0 +1,194 @@
+"""What a model is shown of a slice, and the way back. Knows images and windows; nothing of models.
+
+A `View` is one slice as a square 8-bit RGB picture in the usual radiological orientation, whatever the
+order, flips and spacing of the voxel axes:
+
+=========  ===========================  =======================
+plane      rows (top → bottom)          columns (left → right)
+=========  ===========================  =======================
+axial      Anterior → Posterior         Right → Left
+coronal    Superior → Inferior          Right → Left
+sagittal   Superior → Inferior          Anterior → Posterior
+=========  ===========================  =======================
+
+Training, inference and evaluation all make their pictures here, so they can't drift apart. Positions in
+a view are (y, x) in 0…1 from the top-left corner; because the picture covers a square of the patient,
+the same number of millimetres in both directions, a box or mask in a view has one place in the volume.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ..errors import InputError
+from .geometry import PLANES, Geometry
+from .image import Image
+
+CT_WINDOWS = ((-1024.0, 1024.0), (-135.0, 215.0), (0.0, 80.0))
+"""HU ranges for red, green, blue: everything, soft tissue, brain. The ranges are those of the MedGemma 1.5
+CT notebook (Google-Health/medgemma, high_dimensional_ct_hugging_face.ipynb)."""
+
+MR_PERCENTILES = (1.0, 99.5)
+"""Black is this percentile of all voxels, white that of the voxels above background; our own choice, since
+no published recipe exists for arbitrary MR units."""
+
+EDGE_LETTERS = {"axial": ("A", "P", "R", "L"), "coronal": ("S", "I", "R", "L"), "sagittal": ("S", "I", "A", "P")}
+"""Top, bottom, left, right of a displayed slice."""
+
+_ROW_DIRECTION = {"axial": (1, -1), "coronal": (2, -1), "sagittal": (2, -1)}  # RAS axis, sign, going down
+_COLUMN_DIRECTION = {"axial": (0, -1), "coronal": (0, -1), "sagittal": (1, -1)}  # going right
+
+
+@dataclass(frozen=True)
+class Window:
+    """How values become grey or colour: one (low, high) range for grey, three for red, green, blue."""
+
+    ranges: tuple[tuple[float, float], ...]
+
+    def apply(self, values: np.ndarray) -> np.ndarray:
+        """(H, W) values → (H, W, 3) uint8, each range clipped and rounded to 0…255."""
+        values = np.asarray(values, dtype=np.float32)
+        channels = [
+            np.rint(np.clip((values - low) / max(high - low, 1e-6), 0, 1) * 255).astype(np.uint8)
+            for low, high in self.ranges
+        ]
+        return np.stack(channels * 3 if len(channels) == 1 else channels, axis=-1)
+
+
+def window_for(image: Image) -> Window:
+    """The window that models are trained with: fixed HU ranges for CT, volume percentiles otherwise.
+
+    A picture that was windowed by others says so: `facts["window"]` is then its "low high".
+    """
+    if image.modality == "CT":
+        return Window(CT_WINDOWS)
+    if "window" in image.facts:
+        low, high = map(float, image.facts["window"].split())
+        return Window(((low, high),))
+    values = image.scalars
+    step = max(1, round((values.size / 2e6) ** (1 / 3)))
+    sample = values[::step, ::step, ::step].astype(np.float32).ravel()
+    foreground = sample[sample > sample.min() + 0.02 * (np.percentile(sample, 99.5) - sample.min())]
+    low = np.percentile(sample, MR_PERCENTILES[0])
+    high = np.percentile(foreground if foreground.size > 50 else sample, MR_PERCENTILES[1])
+    return Window(((float(low), float(high)),))
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """One slice as a model sees it, with the arithmetic to take results back.
+
+    Args:
+        pixels: (H, W, 3) uint8, the slice in radiological orientation, at the slice's own in-plane
+            sampling, *not yet* square or resized.
+        geometry: the volume's grid.
+        plane: which plane, as in `PLANES`.
+        number: slice number along the index axis of that plane.
+    """
+
+    pixels: np.ndarray = field(repr=False)
+    geometry: Geometry
+    plane: str
+    number: int
+
+    @property
+    def axis(self) -> int:
+        """Index axis that steps through the slices."""
+        return self.geometry.index_axis(self.plane)
+
+    @property
+    def side(self) -> float:
+        """mm along each side of the square that the picture covers."""
+        return max(self._extent())
+
+    @property
+    def height_and_width(self) -> tuple[float, float]:
+        """mm down and across of the slice itself, inside the square."""
+        return self._extent()
+
+    def _extent(self) -> tuple[float, float]:
+        rows, columns = display_axes(self.geometry, self.plane)
+        spacing, shape = self.geometry.spacing, self.geometry.shape
+        return shape[rows[0]] * spacing[rows[0]], shape[columns[0]] * spacing[columns[0]]
+
+    def square(self, size: int) -> np.ndarray:
+        """(size, size, 3) uint8: the slice centred on black, equal mm in both directions, area-averaged
+        when shrinking and linearly interpolated when growing."""
+        from PIL import Image as Picture
+
+        height, width = self._extent()
+        rows = max(1, round(size * height / self.side))
+        columns = max(1, round(size * width / self.side))
+        resized = Picture.fromarray(self.pixels).resize((columns, rows), Picture.Resampling.BILINEAR)
+        canvas = np.zeros((size, size, 3), np.uint8)
+        top, left = (size - rows) // 2, (size - columns) // 2
+        canvas[top : top + rows, left : left + columns] = np.asarray(resized)
+        return canvas
+
+    def positions(self) -> tuple[np.ndarray, np.ndarray]:
+        """(H,) y and (W,) x, each 0…1 in the square, of the centres of the picture's rows and columns."""
+        height, width = self._extent()
+        n_rows, n_columns = self.pixels.shape[:2]
+        y = ((np.arange(n_rows) + 0.5) / n_rows - 0.5) * height / self.side + 0.5
+        x = ((np.arange(n_columns) + 0.5) / n_columns - 0.5) * width / self.side + 0.5
+        return y, x
+
+    def to_slice(self, picture: np.ndarray) -> np.ndarray:
+        """(H, W) in display orientation → 2D array in the order of the volume's remaining index axes."""
+        return _undisplay(picture, self.geometry, self.plane)
+
+    def to_world(self, y: float, x: float) -> np.ndarray:
+        """(3,) RAS mm of a position (y, x), 0…1 in the square."""
+        rows, columns = display_axes(self.geometry, self.plane)
+        height, width = self._extent()
+        index = np.zeros(3)
+        index[self.axis] = self.number
+        for (axis, flipped), fraction in (
+            (rows, ((y - 0.5) * self.side / height + 0.5)),
+            (columns, ((x - 0.5) * self.side / width + 0.5)),
+        ):
+            n = self.geometry.shape[axis]
+            along = fraction * n - 0.5
+            index[axis] = n - 1 - along if flipped else along
+        return self.geometry.to_world(index)
+
+
+def display_axes(geometry: Geometry, plane: str) -> tuple[tuple[int, bool], tuple[int, bool]]:
+    """((row axis, flipped), (column axis, flipped)): which index axis runs down and across, and whether backwards."""
+    if plane not in PLANES:
+        raise InputError(f"Unknown plane {plane!r}; choose one of {', '.join(PLANES)}.")
+    result = []
+    for world_axis, sign in (_ROW_DIRECTION[plane], _COLUMN_DIRECTION[plane]):
+        axis = geometry.world_axes.index(world_axis)
+        result.append((axis, bool(geometry.affine[world_axis, axis] * sign < 0)))
+    return result[0], result[1]
+
+
+def display_slice(volume: np.ndarray, geometry: Geometry, plane: str, number: int) -> np.ndarray:
+    """(H, W) slice `number` of an (I, J, K) array in radiological orientation.
+
+    Raises:
+        InputError: if the slice number is outside the volume.
+    """
+    axis = geometry.index_axis(plane)
+    if not 0 <= number < geometry.shape[axis]:
+        raise InputError(f"There is no {plane} slice {number}; this volume has slices 0 to {geometry.shape[axis] - 1}.")
+    (row_axis, row_flipped), (column_axis, column_flipped) = display_axes(geometry, plane)
+    picture = np.take(volume, number, axis=axis)
+    if row_axis > column_axis:
+        picture = picture.T
+    return picture[:: -1 if row_flipped else 1, :: -1 if column_flipped else 1]
+
+
+def _undisplay(picture: np.ndarray, geometry: Geometry, plane: str) -> np.ndarray:
+    (row_axis, row_flipped), (column_axis, column_flipped) = display_axes(geometry, plane)
+    picture = picture[:: -1 if row_flipped else 1, :: -1 if column_flipped else 1]
+    return picture.T if row_axis > column_axis else picture
+
+
+def make_view(image: Image, plane: str, number: int, window: Window | None = None) -> View:
+    """The picture of one slice of a scalar volume; compute `window_for(image)` once per volume and pass it."""
+    values = display_slice(image.scalars, image.geometry, plane, number)
+    return View((window or window_for(image)).apply(values), image.geometry, plane, number)

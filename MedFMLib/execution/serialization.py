@@ -1,0 +1,192 @@
+"""The byte form of values: lossless, without pickle. Knows the value classes; nothing of transport.
+
+Layout: `MEDFM1\\n`, the header's length (8 bytes, little endian), the header (UTF-8 JSON), then the arrays'
+raw bytes one after the other. In the header `{"$": "Image", …}` is a value, `{"$array": n}` the n-th array,
+`{"$bytes": n}` a byte string stored like one. JSON lists are tuples.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import struct
+import zlib
+from dataclasses import fields, is_dataclass
+
+import numpy as np
+
+from ..core import findings, geometry, image, prompts, request
+from ..errors import InputError
+
+MAGIC = b"MEDFM1\n"
+DTYPES = ("|b1", "|i1", "|u1", "<i2", "<u2", "<i4", "<u4", "<i8", "<u8", "<f2", "<f4", "<f8")
+VALUES = {
+    cls.__name__: cls
+    for module in (geometry, image, prompts, findings, request)
+    for cls in vars(module).values()
+    if isinstance(cls, type) and is_dataclass(cls) and cls.__module__ == module.__name__
+}
+"""Every class that may travel, by name; nothing else can be decoded."""
+
+
+def dumps(value, compress: bool = True) -> bytes:
+    """Any value of floors 1 as bytes.
+
+    Raises:
+        TypeError: if something in it is not a value (a defect of the caller).
+    """
+    blobs: list[bytes] = []
+    table: list[dict] = []
+
+    def blob(raw: bytes, **facts) -> int:
+        packed = zlib.compress(raw, 1) if compress and len(raw) > 256 else raw
+        table.append({**facts, "size": len(packed), "raw": len(raw), "deflated": packed is not raw})
+        blobs.append(packed)
+        return len(table) - 1
+
+    def encode(item):
+        if item is None or isinstance(item, str | bool | int):
+            return item
+        if isinstance(item, float):
+            return item if np.isfinite(item) else {"$float": repr(item)}
+        if isinstance(item, np.generic):
+            return encode(item.item())
+        if isinstance(item, np.ndarray):
+            # bool masks go as one bit a voxel
+            if item.dtype == bool:
+                return {"$mask": blob(np.packbits(item).tobytes(), shape=item.shape)}
+            array = np.ascontiguousarray(item, dtype=item.dtype.newbyteorder("<"))
+            return {"$array": blob(array.tobytes(), shape=item.shape, dtype=array.dtype.str)}
+        if isinstance(item, bytes):
+            return {"$bytes": blob(item)}
+        if isinstance(item, findings.Segment):  # its box alone: a structure fills a small part of a volume
+            start, box = item.cropped
+            bits = np.packbits(box.reshape(-1, order="F")).tobytes()
+            mask = {"$box": blob(bits, shape=item.shape, start=start, extent=box.shape)}
+            rest = {f.name: encode(getattr(item, f.name)) for f in fields(item) if f.name != "mask"}
+            return {"$": "Segment", "mask": mask, **rest}
+        if type(item).__name__ in VALUES:
+            return {"$": type(item).__name__, **{f.name: encode(getattr(item, f.name)) for f in fields(item)}}
+        if isinstance(item, tuple | list):
+            return [encode(part) for part in item]
+        if isinstance(item, dict):
+            return {"$dict": {str(key): encode(part) for key, part in item.items()}}
+        raise TypeError(f"{type(item).__name__} is not a MedFM value")
+
+    header = json.dumps({"value": encode(value), "table": table}).encode()
+    return b"".join([MAGIC, struct.pack("<Q", len(header)), header, *blobs])
+
+
+def loads(data: bytes, limit: int | None = None):
+    """The value that `dumps` wrote.
+
+    Args:
+        limit: most bytes that arrays may take once inflated, for messages from strangers.
+
+    Raises:
+        InputError: if the bytes are truncated, changed, too many or not of this form.
+    """
+    try:
+        return _loads(data, limit)
+    except InputError as error:
+        raise InputError(f"The message can't be read: {error}") from error
+    except (
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        struct.error,
+        zlib.error,
+        IndexError,
+        OverflowError,
+        RecursionError,
+        MemoryError,
+    ) as error:
+        raise InputError(
+            f"The message of {len(data)} bytes is damaged or of another version ({type(error).__name__}); send it again."
+        ) from error
+
+
+def _loads(data: bytes, limit: int | None):
+    if data[: len(MAGIC)] != MAGIC:
+        raise ValueError("magic")
+    start = len(MAGIC) + 8
+    (length,) = struct.unpack("<Q", data[len(MAGIC) : start])
+    header = json.loads(data[start : start + length].decode())
+    offset = start + length
+    if any(type(entry["raw"]) is not int or entry["raw"] < 0 for entry in header["table"]):
+        raise ValueError("raw")
+    if limit is not None and sum(entry["raw"] for entry in header["table"]) > limit:
+        raise ValueError("too large")
+    spent = 0
+    raws = []
+    for entry in header["table"]:
+        packed = data[offset : offset + entry["size"]]
+        if len(packed) != entry["size"]:
+            raise ValueError("truncated")
+        offset += entry["size"]
+        raws.append(_inflate(packed, entry["raw"]) if entry["deflated"] else packed)
+    if offset != len(data):
+        raise ValueError("trailing bytes")
+
+    def spend(count):
+        """An entry that is named many times counts as often; masks count as bits."""
+        nonlocal spent
+        spent += count
+        if limit is not None and spent > limit:
+            raise ValueError("too large")
+
+    def unbox(number):
+        """(whole mask, what `Segment.cropped` is) of a mask that came as its box."""
+        entry = header["table"][number]
+        shape, start, size = (tuple(map(int, entry[name])) for name in ("shape", "start", "extent"))
+        bits, count = np.frombuffer(raws[number], np.uint8), math.prod(size)
+        inside = all(a >= 0 and n > 0 and a + n <= whole for a, n, whole in zip(start, size, shape, strict=True))
+        if not inside or (count + 7) // 8 != len(bits) or (limit is not None and math.prod(shape) > limit):
+            raise ValueError("box")
+        spend(math.prod(shape) // 8)
+        box = np.unpackbits(bits, count=count).reshape(size, order="F")
+        mask = np.zeros(shape, bool)
+        mask[tuple(slice(a, a + n) for a, n in zip(start, size, strict=True))] = box
+        return mask, (start, box)
+
+    def decode(item):
+        if isinstance(item, list):
+            return tuple(decode(part) for part in item)
+        if not isinstance(item, dict):
+            return item
+        if item.get("$") == "Segment" and "$box" in item["mask"]:
+            rest = {key: decode(part) for key, part in item.items() if key not in ("$", "mask")}
+            mask, cropped = unbox(item["mask"]["$box"])
+            segment = findings.Segment(mask=mask, **rest)
+            vars(segment)["cropped"] = cropped  # known already
+            return segment
+        if "$" in item:
+            return VALUES[item["$"]](**{key: decode(part) for key, part in item.items() if key != "$"})
+        if "$dict" in item:
+            return {key: decode(part) for key, part in item["$dict"].items()}
+        if "$float" in item:
+            return float(item["$float"])
+        if "$bytes" in item:
+            return raws[item["$bytes"]]
+        if "$mask" in item:
+            shape = tuple(header["table"][item["$mask"]]["shape"])
+            bits = np.frombuffer(raws[item["$mask"]], np.uint8)
+            if (math.prod(shape) + 7) // 8 != len(bits):
+                raise ValueError("shape")
+            spend(len(bits))
+            return np.unpackbits(bits, count=int(np.prod(shape))).astype(bool).reshape(shape)
+        entry = header["table"][item["$array"]]
+        if entry["dtype"] not in DTYPES:
+            raise ValueError("dtype")
+        spend(len(raws[item["$array"]]))
+        return np.frombuffer(raws[item["$array"]], entry["dtype"]).reshape(entry["shape"]).copy()
+
+    return decode(header["value"])
+
+
+def _inflate(packed: bytes, size: int) -> bytes:
+    raw = zlib.decompressobj().decompress(packed, size + 1)
+    if len(raw) != size:
+        raise ValueError("size")
+    return raw

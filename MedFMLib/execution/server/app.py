@@ -1,0 +1,257 @@
+"""Our own wire over HTTP: volumes in pieces, jobs, their events, the server's state. Knows starlette; computes nothing.
+
+    GET    /health                              no key needed: {"status": "ok"}
+    GET    /metrics                             Prometheus
+    GET    /medfm/v1/state                      version, queue, worker processes
+    GET    /medfm/v1/models                     cards of what can be asked for
+    POST   /medfm/v1/models/load                {"model", "adapter", "precision"}: load ahead
+    POST   /medfm/v1/unload                     end idle worker processes, which gives their memory back
+    HEAD   /medfm/v1/volumes/{sha256}           Upload-Offset: bytes that are here; 200 if all, 202 if not
+    PATCH  /medfm/v1/volumes/{sha256}           a piece: Upload-Offset, Upload-Length, maybe Content-Encoding: deflate
+    PUT    /medfm/v1/jobs/{id}                  a request without its voxels (parcel.py); MedFM-Volume names them
+    GET    /medfm/v1/jobs/{id}/events?after=n   frames (execution/worker/frames.py): events after the n-th, pulses, response or error
+    DELETE /medfm/v1/jobs/{id}                  cancel it, forget its result
+
+A PUT may be sent again, an upload goes on where it stopped, events can be asked for again: a lost connection loses nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import logging
+import re
+
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from ... import __version__
+from ...core.request import Request as MedFMRequest
+from ...errors import InputError, MedFMError
+from ...interfaces import registry
+from ...storage import installed_models
+from .. import payload
+from ..messages import error_as_json
+from ..worker import frames
+from ..worker.runner import WorkerProcess
+from . import openai_api
+from .hardening import NotAllowed, NotFound, Shield, UnknownModel, VolumeMissing, error_answer
+from .jobs import Jobs, Record
+from .keys import Keys
+from .metrics import Metrics
+from .requests import body_of, cards, inflate, json_body, number_in, service_of
+from .settings import Limits
+from .volumes import DIGEST, Volumes
+
+log = logging.getLogger(__name__)
+
+JOB = re.compile(r"[0-9a-f]{32}")
+
+
+class Service:
+    """What the routes share.
+
+    Args:
+        limits: what clients may take. workers: what computes.
+    """
+
+    def __init__(self, limits: Limits, workers: list[WorkerProcess], volumes: Volumes):
+        self.limits, self.volumes, self.metrics = limits, volumes, Metrics()
+        self.jobs = Jobs(limits, volumes, self.metrics, workers)
+        self.workers = workers
+
+    def check(self, request: MedFMRequest) -> None:
+        """Refuse what a stranger may not ask for: other than listed models, more words than allowed.
+
+        Raises:
+            UnknownModel: see `check_names`.
+            InputError: the answer would be too long, or there is no such task.
+        """
+        registry.task(request.task)
+        self.check_names(request.model, request.adapter)
+        if request.max_tokens > self.limits.tokens:
+            raise InputError(f"An answer may be {self.limits.tokens} tokens long here, not {request.max_tokens}.")
+
+    def check_names(self, model: str, adapter: str) -> None:
+        """Refuse models and adapters that are not on the list; names of folders are never followed.
+
+        Raises:
+            UnknownModel: it is none of them.
+        """
+        card = cards().get(model)
+        if card is None:
+            raise UnknownModel(f"This server has no model '{model[:100]}'; it has {', '.join(cards())}.")
+        if adapter not in ("", "none", "automatic", *card.adapters, *installed_models.adapters()):
+            raise UnknownModel(f"This server has no adapter '{adapter[:100]}' for {card.title}.")
+
+
+def make_app(service: Service, keys: Keys, local: bool):
+    """The ASGI application."""
+    routes = [
+        Route("/health", health),
+        Route("/metrics", metrics),
+        Route("/medfm/v1/state", state),
+        Route("/medfm/v1/models", models),
+        Route("/medfm/v1/models/load", load, methods=["POST"]),
+        Route("/medfm/v1/unload", unload, methods=["POST"]),
+        Route("/medfm/v1/volumes/{digest}", volume, methods=["HEAD", "PATCH"]),
+        Route("/medfm/v1/jobs/{name}", job, methods=["PUT", "DELETE"]),
+        Route("/medfm/v1/jobs/{name}/events", events),
+        *openai_api.ROUTES,
+    ]
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app):
+        service.jobs.start()
+        tidying = asyncio.create_task(_tidy(service))
+        yield
+        tidying.cancel()
+        service.jobs.close()
+        service.volumes.close()
+
+    handlers = {HTTPException: _http_error, MedFMError: _tell}
+    app = Starlette(routes=routes, lifespan=lifespan, exception_handlers=handlers)
+    app.state.service = service
+    return Shield(app, keys, service.limits, service.metrics, local)
+
+
+async def _http_error(request: Request, error: HTTPException) -> Response:
+    kind = NotAllowed if error.status_code == 405 else NotFound
+    return await _tell(
+        request, kind(f"{request.method} is not answered at this address; docs/server.md lists what is.")
+    )
+
+
+async def _tell(request: Request, error: MedFMError) -> Response:
+    status, headers, body = error_answer(error)
+    return Response(body, status, headers)
+
+
+async def _tidy(service: Service) -> None:
+    while True:
+        await asyncio.sleep(1.0)
+        try:
+            await run_in_threadpool(service.jobs.tidy)
+        except Exception as error:  # the next second is another try; names of files stay out of the log
+            log.error("Tidying failed (%s)", type(error).__name__)
+
+
+async def health(request: Request) -> Response:
+    """Is it up?"""
+    return JSONResponse({"status": "draining" if service_of(request).jobs.draining else "ok"})
+
+
+async def metrics(request: Request) -> Response:
+    """Counters."""
+    return Response(service_of(request).metrics.text(), media_type="text/plain; version=0.0.4")
+
+
+async def state(request: Request) -> Response:
+    """What it does now."""
+    jobs = service_of(request).jobs
+    waiting, running = jobs.counts
+    workers = [vars(worker) for worker in await run_in_threadpool(jobs.states)]
+    return JSONResponse(
+        {"version": __version__, "waiting": waiting, "running": running, "draining": jobs.draining, "workers": workers}
+    )
+
+
+async def models(request: Request) -> Response:
+    """What can be asked for."""
+    return JSONResponse(
+        {
+            "models": [
+                {"id": card.id, "title": card.title, "abilities": list(card.abilities), "adapters": list(card.adapters)}
+                for card in cards().values()
+            ]
+        }
+    )
+
+
+async def load(request: Request) -> Response:
+    """Load a model ahead on every worker process that does nothing."""
+    content = await json_body(request)
+    wanted = {name: content.get(name, "") for name in ("model", "adapter", "precision")}
+    if not all(isinstance(value, str) for value in wanted.values()) or set(content) - set(wanted):
+        raise InputError("Send {'model': …, 'adapter': …, 'precision': …}, each a text.")
+    service = service_of(request)
+    service.check_names(wanted["model"], wanted["adapter"])
+    if service.jobs.counts == (0, 0):
+        for worker in service.workers:
+            await run_in_threadpool(functools.partial(worker.prepare, **wanted))
+    return JSONResponse({"loading": wanted["model"]}, status_code=202)
+
+
+async def unload(request: Request) -> Response:
+    """Give memory back."""
+    return JSONResponse({"ended": await run_in_threadpool(service_of(request).jobs.unload)})
+
+
+async def volume(request: Request) -> Response:
+    """How much is here, or a further piece."""
+    volumes, digest = service_of(request).volumes, request.path_params["digest"]
+    if not DIGEST.fullmatch(digest):
+        raise InputError("A volume is named by the SHA-256 of its voxels, 64 hexadecimal digits.")
+    client = request.state.client
+    if request.method == "HEAD":
+        offset = volumes.offset(client, digest)
+    else:
+        start, size = number_in(request, "upload-offset"), number_in(request, "upload-length")
+        piece = await body_of(request)
+        if request.headers.get("content-encoding") == "deflate":
+            piece = await run_in_threadpool(inflate, piece, service_of(request).limits.body)
+        offset = await run_in_threadpool(volumes.append, client, digest, size, start, piece)
+    if offset is None:
+        return Response(status_code=200)
+    return Response(status_code=202, headers={"Upload-Offset": str(offset)})
+
+
+async def job(request: Request) -> Response:
+    """Take a job, or cancel it."""
+    service, client, name = service_of(request), request.state.client, request.path_params["name"]
+    if not JOB.fullmatch(name):
+        raise InputError("A job is named by 32 hexadecimal digits, chosen at random by the client.")
+    if request.method == "DELETE":
+        service.jobs.forget(service.jobs.get(client, name))
+        return Response(status_code=204)
+    service.jobs.check_room(client, name)
+    rest = await body_of(request)
+    asked, shape, dtype = await run_in_threadpool(payload.look, rest, service.limits.body)
+    service.check(asked)
+    digest, size = request.headers.get("medfm-volume", ""), payload.size_of(shape, dtype)
+    try:
+        path = service.volumes.hold(digest, size)
+    except KeyError:
+        raise VolumeMissing("The voxels of this job are not here; send them first.") from None
+    try:
+        record = service.jobs.submit(client, name, asked, payload.Parcel(rest, path), digest)
+    except Exception:
+        service.volumes.release(digest)
+        raise
+    return JSONResponse({"ahead": service.jobs.ahead(record)}, status_code=202)
+
+
+async def events(request: Request) -> Response:
+    """What a job says, until its end."""
+    service = service_of(request)
+    try:
+        after = int(request.query_params.get("after", "0"))
+    except ValueError:
+        raise InputError("'after' must be the number of the last event that was heard.") from None
+    record = service.jobs.get(request.state.client, request.path_params["name"])
+    return StreamingResponse(_frames(record, max(after, 0), service.jobs), media_type="application/octet-stream")
+
+
+async def _frames(record: Record, after: int, jobs: Jobs):
+    async for event in record.follow(after, jobs.ahead):
+        yield frames.frame(frames.PULSE) if event is None else frames.json_frame(frames.EVENT, event)
+    if record.error is not None:
+        yield frames.json_frame(frames.ERROR, error_as_json(record.error))
+    else:
+        yield frames.HEADER.pack(frames.RESPONSE, len(record.result))
+        yield record.result

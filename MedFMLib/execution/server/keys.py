@@ -1,0 +1,75 @@
+"""Who may talk to a server: tokens by name, compared in constant time. Knows a file of keys; nothing of HTTP."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import re
+import secrets
+from pathlib import Path
+
+from ...errors import InputError
+
+SHORTEST = 20
+"""Characters that a key must have at least."""
+
+LINE = re.compile(r"([A-Za-z0-9._-]+)\s+(\S+)")
+
+
+def fresh_token() -> str:
+    """A new token, 256 random bits."""
+    return secrets.token_urlsafe(32)
+
+
+class Keys:
+    """Names by token. Only hashes are kept.
+
+    Args:
+        tokens: token → name of whom it belongs to.
+    """
+
+    def __init__(self, tokens: dict[str, str]):
+        self._names = {_hash(token): name for token, name in tokens.items()}
+
+    @classmethod
+    def from_file(cls, path: Path) -> Keys:
+        """Read lines "name key"; empty lines and those that begin with # are left out.
+
+        Raises:
+            InputError: a line can't be read, a key is short or used twice, or there is none; or others may read the file.
+        """
+        try:
+            text = Path(path).read_text(encoding="utf-8")
+            mode = Path(path).stat().st_mode
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"The file of keys '{path}' can't be read ({error}); give another.") from error
+        if os.name != "nt" and mode & 0o007:
+            raise InputError(
+                f"Everyone on this machine may read or change the file of keys '{path}'; chmod 600 it first."
+            )
+        tokens: dict[str, str] = {}
+        for number, line in enumerate(text.splitlines(), 1):
+            if not line.strip() or line.lstrip().startswith("#"):
+                continue
+            found = LINE.fullmatch(line.strip())
+            if not found or len(found[2]) < SHORTEST or found[2] in tokens:
+                raise InputError(
+                    f"Line {number} of the file of keys is not 'name key' with a new key of at least {SHORTEST} characters."
+                )
+            tokens[found[2]] = found[1]
+        if not tokens:
+            raise InputError(f"The file of keys '{path}' is empty; add a line 'name key' for each who may connect.")
+        return cls(tokens)
+
+    def name_of(self, token: str) -> str | None:
+        """Whose token it is, or None. Takes the same time whatever is given."""
+        given, found = _hash(token), None
+        for known, name in self._names.items():
+            if hmac.compare_digest(known, given):
+                found = name
+        return found
+
+
+def _hash(token: str) -> bytes:
+    return hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()

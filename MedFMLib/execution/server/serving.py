@@ -1,0 +1,134 @@
+"""Starts a server and ends it: socket, token, signals, the parent's end. Knows uvicorn and processes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import ssl
+import sys
+import threading
+import time
+from collections.abc import Callable
+
+import uvicorn
+
+from ...errors import InputError
+from ..worker.runner import WorkerProcess
+from .app import Service, make_app
+from .connections import impatient
+from .keys import Keys
+from .settings import Settings, is_loopback
+from .volumes import Volumes
+
+log = logging.getLogger(__name__)
+
+
+class DrainingServer(uvicorn.Server):
+    """uvicorn's server, but SIGTERM lets running jobs end and their clients hear of it."""
+
+    def __init__(self, config: uvicorn.Config, service: Service):
+        super().__init__(config)
+        self._service, self._deadline, self._at_once = service, 0.0, False
+
+    def handle_exit(self, sig: int, frame) -> None:
+        """A first signal drains, a second one ends at once."""
+        self.drain(at_once=self._service.jobs.draining)
+
+    def drain(self, at_once: bool = False) -> None:
+        """End as at a signal; from any thread."""
+        self._at_once = at_once
+        self._service.jobs.draining = self.should_exit = True
+
+    async def on_tick(self, counter: int) -> bool:
+        """Is it time to end?"""
+        if not await super().on_tick(counter):
+            return False
+        self._deadline = self._deadline or time.monotonic() + self._service.limits.drain
+        if not (self._at_once or self._service.jobs.quiet or time.monotonic() > self._deadline):
+            return False
+        self._service.jobs.close()  # whoever still listens hears of it
+        return True
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A socket to listen on.
+
+    Raises:
+        InputError: the port is taken, or the address is not one of this machine's.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family)
+    except OSError as error:
+        raise InputError(
+            f"The server can't listen on {host}, port {port} ({error.strerror}); choose another port, or 0 for any that is free."
+        ) from error
+
+
+def serve(settings: Settings, tokens: dict[str, str], announce: Callable[[int], None], until_stdin_ends: bool = False):
+    """Serve until a signal, or until stdin ends.
+
+    Args:
+        tokens: token → name, used if the settings name no file of keys.
+        announce: told the port once requests are answered.
+
+    Raises:
+        InputError: it can't listen there, or the keys can't be read.
+    """
+    keys = Keys.from_file(settings.keys) if settings.keys else Keys(tokens)
+    sock = bind(settings.host, settings.port)
+    volumes = Volumes(settings.limits.volume, settings.limits.cache)
+    worker = WorkerProcess((*settings.worker, "--clear", str(volumes.folder)), settings.interpreter)
+    service = Service(settings.limits, [worker], volumes)
+    local = is_loopback(settings.host)
+    config = uvicorn.Config(
+        make_app(service, keys, local),
+        http=impatient(settings.limits.header_seconds),
+        ws="none",
+        loop="asyncio",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        date_header=False,
+        limit_concurrency=settings.limits.connections,
+        timeout_keep_alive=30,
+        timeout_graceful_shutdown=5,
+        ssl_certfile=settings.certificate,
+        ssl_keyfile=settings.private_key,
+    )
+    server = DrainingServer(config, service)
+    if until_stdin_ends:
+        threading.Thread(target=_watch_parent, args=(server,), daemon=True).start()
+    port = sock.getsockname()[1]
+
+    async def run() -> None:
+        serving = asyncio.ensure_future(server.serve(sockets=[sock]))
+        while not server.started and not serving.done():
+            await asyncio.sleep(0.005)
+        if server.started:
+            announce(port)
+        await serving
+
+    try:
+        asyncio.run(run())
+    except ssl.SSLError as error:
+        raise InputError(
+            f"The certificate or its key can't be used ({error.reason or error}); give PEM files that belong together."
+        ) from error
+    finally:
+        service.jobs.close()
+        volumes.close()
+        sock.close()
+
+
+def _watch_parent(server: DrainingServer) -> None:
+    """When the parent has gone, nobody waits for anything any more."""
+    while os.read(sys.stdin.fileno(), 4096):
+        pass
+    server.drain(at_once=True)
+    time.sleep(10)
+    os.kill(os.getpid(), signal.SIGTERM if os.name == "nt" else signal.SIGKILL)

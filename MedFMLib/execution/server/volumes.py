@@ -1,0 +1,211 @@
+"""Uploaded voxels, each once, named by their SHA-256: resumable, checked, bounded, gone with the server. No HTTP here.
+
+    FOLDER/<digest>           whole and checked
+    FOLDER/<client>-<digest>  on its way; each client's own, so that none can spoil another's
+
+FOLDER is private to this user. File names come from hashes alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import tempfile
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ...errors import InputError, OutputError
+
+DIGEST = re.compile(r"[0-9a-f]{64}")
+PREFIX = "medfm-server-"
+OURS: set[Path] = set()
+"""Folders that this process made."""
+
+STALE_UPLOAD = 600.0
+"""Seconds after which an upload that stopped is dropped."""
+
+
+class Conflict(InputError):
+    """A piece does not begin where the last one ended."""
+
+    def __init__(self, offset: int):
+        super().__init__(f"The upload stands at byte {offset}; go on from there.")
+        self.offset = offset
+
+
+class TooLarge(InputError):
+    """A volume is larger than the server takes."""
+
+
+@dataclass
+class _Upload:
+    path: Path
+    size: int
+    sha: object = field(default_factory=hashlib.sha256)
+    offset: int = 0
+    touched: float = field(default_factory=time.monotonic)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
+class Volumes:
+    """The volumes of one server.
+
+    Args:
+        largest: most bytes of one volume. cache: most bytes of all, those in use not counted out.
+    """
+
+    def __init__(self, largest: int, cache: int, root: Path | None = None):
+        self._largest, self._cache = largest, cache
+        self._root = Path(root or tempfile.gettempdir())
+        sweep(self._root)
+        self.folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir=self._root))
+        OURS.add(self.folder)
+        self._sizes: dict[str, int] = {}  # whole ones, longest unused first
+        self._uploads: dict[tuple[str, str], _Upload] = {}
+        self._used: dict[str, int] = {}
+        self._lock = threading.Lock()
+
+    def offset(self, client: str, digest: str) -> int | None:
+        """Bytes that are here of a client's upload; None if the volume is whole."""
+        with self._lock:
+            if digest in self._sizes:
+                self._sizes[digest] = self._sizes.pop(digest)  # used last
+                return None
+            upload = self._uploads.get((client, digest))
+            return upload.offset if upload else 0
+
+    def append(self, client: str, digest: str, size: int, offset: int, piece: bytes) -> int | None:
+        """Add a piece; → bytes that are here, None once the volume is whole.
+
+        Raises:
+            TooLarge: the volume is, or the piece goes beyond its end.
+            Conflict: the piece begins elsewhere than the last one ended.
+            InputError: what came is not what its name says; it was dropped.
+            OutputError: the disk is full; the upload was dropped.
+        """
+        if not DIGEST.fullmatch(digest):
+            raise InputError("A volume is named by the SHA-256 of its voxels, 64 hexadecimal digits.")
+        if size > self._largest or offset + len(piece) > size:
+            raise TooLarge(f"A volume of {size} bytes was announced; this server takes {self._largest}.")
+        with self._lock:
+            if digest in self._sizes:
+                return None
+            upload = self._uploads.get((client, digest))
+            if upload is None:
+                self._make_room(size)
+                name = hashlib.sha256(client.encode()).hexdigest()[:16]
+                upload = self._uploads[client, digest] = _Upload(self.folder / f"{name}-{digest}", size)
+        with upload.lock:
+            if self._uploads.get((client, digest)) is not upload:  # it was dropped, or became whole, meanwhile
+                raise Conflict(self.offset(client, digest) or 0)
+            if upload.offset != offset or upload.size != size:
+                raise Conflict(upload.offset)
+            try:
+                with open(upload.path, "ab") as stream:
+                    stream.write(piece)
+            except OSError as error:
+                self._drop(client, digest)
+                raise OutputError(
+                    f"The server has no room for this volume ({error.strerror}); try later, or tell its keeper."
+                ) from error
+            upload.sha.update(piece)
+            upload.offset += len(piece)
+            upload.touched = time.monotonic()
+            if upload.offset < size:
+                return upload.offset
+            if upload.sha.hexdigest() != digest:
+                self._drop(client, digest)
+                raise InputError("The voxels arrived damaged (their hash differs); send them again.")
+            with self._lock:
+                self._uploads.pop((client, digest), None)
+                if digest in self._sizes:  # another client was faster, and a job may read its file
+                    upload.path.unlink()
+                else:
+                    upload.path.replace(self.folder / digest)
+                    self._sizes[digest] = size
+            return None
+
+    def hold(self, digest: str, size: int) -> Path:
+        """The file of a whole volume, which stays until `release`.
+
+        Raises:
+            KeyError: if it is not here, or has another size.
+        """
+        with self._lock:
+            if self._sizes.get(digest) != size:
+                raise KeyError(digest)
+            self._sizes[digest] = self._sizes.pop(digest)
+            self._used[digest] = self._used.get(digest, 0) + 1
+            return self.folder / digest
+
+    def release(self, digest: str) -> None:
+        """A job that held the volume has ended."""
+        with self._lock:
+            left = self._used.get(digest, 1) - 1
+            if left:
+                self._used[digest] = left
+            else:
+                self._used.pop(digest, None)
+
+    def tidy(self) -> None:
+        """Drop uploads that stopped long ago."""
+        now = time.monotonic()
+        for key, upload in list(self._uploads.items()):
+            if now - upload.touched > STALE_UPLOAD and upload.lock.acquire(blocking=False):
+                try:
+                    self._drop(*key)
+                finally:
+                    upload.lock.release()
+
+    @property
+    def bytes_held(self) -> int:
+        """Of whole volumes."""
+        with self._lock:
+            return sum(self._sizes.values())
+
+    def close(self) -> None:
+        """Delete everything."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _drop(self, client: str, digest: str) -> None:
+        with self._lock:
+            upload = self._uploads.pop((client, digest), None)
+        if upload is not None:
+            upload.path.unlink(missing_ok=True)
+
+    def _make_room(self, size: int) -> None:
+        """Delete the longest unused volumes until another fits; the lock is held."""
+        held = sum(self._sizes.values()) + sum(u.size for u in self._uploads.values())
+        for digest in list(self._sizes):
+            if held + size <= self._cache:
+                return
+            if digest not in self._used:
+                try:
+                    (self.folder / digest).unlink(missing_ok=True)
+                except OSError:
+                    continue  # Windows deletes no file that a worker has still mapped
+                held -= self._sizes.pop(digest)
+        if held + size > self._cache:
+            raise OutputError("The server holds as many volumes as it may; try again in a minute.")
+
+
+def sweep(root: Path) -> None:
+    """Delete what servers left that were killed: folders whose process is no more."""
+    for folder in root.glob(f"{PREFIX}*"):
+        pid = folder.name[len(PREFIX) :].partition("-")[0]
+        mine = pid == str(os.getpid())  # in a container, every server has the same number
+        if pid.isdigit() and (folder not in OURS if mine else not _alive(int(pid))):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        import psutil
+
+        return psutil.pid_exists(pid)
+    except ImportError:
+        return True

@@ -1,0 +1,87 @@
+"""The child's side of `child`: a program that does one task, told as a JSON line, and tells how it goes. Knows no task.
+
+A script has no more to say than what it does:
+
+    if __name__ == "__main__":
+        sys.path[:1] = [sys.argv[1]]  # the library's folder, instead of the script's
+        from MedFMLib.execution.subprocess_main import serve
+
+        serve(work, "Adapters need the Python package '{}', which is missing; install MedFM's packages.")
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from ..errors import Cancelled, MedFMError
+
+
+class Told:
+    """A `Progress` that tells the parent; each step ends the work with `Cancelled` after the parent has gone."""
+
+    def __init__(self, stream):
+        self._stream, self._lock, self._stop = stream, threading.Lock(), threading.Event()
+
+    def tell(self, **content) -> None:
+        """One line."""
+        with self._lock:
+            self._stream.write(json.dumps(content) + "\n")
+            self._stream.flush()
+
+    def stop(self) -> None:
+        """The parent has gone."""
+        self._stop.set()
+
+    def stage(self, name: str) -> None:
+        """See `Progress`."""
+        self._step(stage=name)
+
+    def fraction(self, value: float) -> None:
+        """See `Progress`."""
+        self._step(fraction=value)
+
+    def note(self, text: str) -> None:
+        """See `Progress`."""
+        self._step(note=text)
+
+    def partial(self, text: str) -> None:
+        """See `Progress`."""
+
+    def cancelled(self) -> bool:
+        """See `Progress`."""
+        return self._stop.is_set()
+
+    def _step(self, **content) -> None:
+        if self.cancelled():
+            raise Cancelled
+        self.tell(**content)
+
+
+def serve(
+    work: Callable[[dict, Told], Any], lacking: str, gone: Callable[[dict, Told], None] = lambda task, told: told.stop()
+) -> None:
+    """Do one task and end the process: {"result": …} or {"error": a sentence} is its last line.
+
+    Args:
+        work: does it; → what JSON can hold. lacking: the sentence if a package is missing, with {} for its name.
+        gone: called on a thread of its own when stdin ends: whoever asked has gone.
+    """
+    stdout = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # what libraries print goes to stderr
+    told, task = Told(stdout), json.loads(sys.stdin.readline())
+    threading.Thread(target=lambda: (sys.stdin.read(), gone(task, told)), daemon=True).start()
+    try:
+        told.tell(result=work(task, told))
+    except MedFMError as error:
+        told.tell(error=str(error))
+    except ImportError as error:
+        told.tell(error=lacking.format((error.name or str(error)).partition(".")[0]))
+    except Exception as error:
+        told.tell(error=f"It could not be done ({type(error).__name__}: {' '.join(str(error).split())[:300]}).")
+    finally:
+        os._exit(0)  # without waiting for the thread that reads

@@ -1,0 +1,169 @@
+"""The worker process: reads requests from stdin, runs them, tells events and the response on stdout.
+
+    python process.py LIBRARY_FOLDER [--compute MODULE:FACTORY] [--clear FOLDER]
+
+Ends when its stdin ends, so it can't outlive the application. Knows neither Qt nor MRML; this is where torch is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import logging
+import os
+import queue
+import shutil
+import sys
+import threading
+import time
+from pathlib import Path
+
+IDLE_SECONDS = 1.0
+"""Without a job for so long, memory is given back."""
+
+
+class Relay:
+    """The `Progress` of a job: tells the parent."""
+
+    def __init__(self, writer, cancel: threading.Event):
+        from MedFMLib.interfaces import jobs
+
+        self._writer, self._cancel, self._events = writer, cancel, jobs
+
+    def stage(self, name: str) -> None:
+        """See `Progress`."""
+        self._tell(self._events.Stage(name))
+
+    def fraction(self, value: float) -> None:
+        """See `Progress`."""
+        self._tell(self._events.Fraction(float(value)))
+
+    def partial(self, text: str) -> None:
+        """See `Progress`."""
+        self._tell(self._events.PartialText(text))
+
+    def note(self, text: str) -> None:
+        """See `Progress`."""
+        self._tell(self._events.Note(text))
+
+    def cancelled(self) -> bool:
+        """See `Progress`."""
+        return self._cancel.is_set()
+
+    def _tell(self, event) -> None:
+        from MedFMLib.errors import Cancelled
+        from MedFMLib.execution.messages import event_as_json
+        from MedFMLib.execution.worker import frames
+
+        if self._cancel.is_set():
+            raise Cancelled()
+        self._writer.write_json(frames.EVENT, event_as_json(event))
+
+
+def listen(stream, work: queue.SimpleQueue, cancel: threading.Event, clear: Path | None) -> None:
+    """Take frames from the parent as they come; when it goes, end this process whatever it does."""
+    from MedFMLib.execution.payload import Parcel
+    from MedFMLib.execution.worker import frames
+
+    parent = os.getppid()
+    try:
+        while True:
+            content = voxels = None  # not kept while nothing comes
+            kind, content = frames.read_frame(stream)
+            if kind == frames.REQUEST:
+                kind, voxels = frames.read_frame(stream)
+                cancel.clear()
+                work.put(Parcel(content, voxels if kind == frames.VOXELS else Path(os.fsdecode(voxels))))
+            elif kind == frames.LOAD:
+                work.put(json.loads(content))
+            elif kind == frames.CANCEL:
+                cancel.set()
+    except (EOFError, OSError):
+        if clear is not None and _orphaned(parent):
+            shutil.rmtree(clear, ignore_errors=True)  # a server that was killed can't do it
+        os._exit(0)
+
+
+def _orphaned(parent: int) -> bool:
+    """Did the parent end, rather than just this process's work? It takes a moment until the system says so."""
+    until = time.monotonic() + 0.5
+    while os.getppid() == parent and time.monotonic() < until:
+        time.sleep(0.01)
+    return os.getppid() != parent
+
+
+def serve(stdin, stdout, make_compute, clear: Path | None = None) -> None:
+    """Run requests one after the other, for ever."""
+    from MedFMLib.errors import MedFMError
+    from MedFMLib.execution import payload, serialization
+    from MedFMLib.execution.messages import error_as_json
+    from MedFMLib.execution.worker import frames
+
+    writer, work, cancel = frames.FrameWriter(stdout), queue.SimpleQueue(), threading.Event()
+    threading.Thread(target=listen, args=(stdin, work, cancel, clear), daemon=True).start()
+    compute = None
+    while True:
+        item = response = failure = None  # while nothing is asked, no voxels are held
+        item = _next(work)
+        try:
+            compute = compute or make_compute()
+            if isinstance(item, dict):
+                getattr(compute, "prepare", lambda **_: None)(**item)
+                continue
+            response = getattr(compute, "run", compute)(payload.unpack(item), Relay(writer, cancel))
+            writer.write(frames.RESPONSE, serialization.dumps(response, compress=False))
+            continue
+        except MedFMError as error:
+            failure = error
+        except MemoryError:
+            failure = MedFMError(
+                "The computer ran out of memory; choose a lower precision, fewer slices or a smaller model."
+            )
+        except Exception as error:
+            logging.exception("The job failed")
+            failure = MedFMError(
+                f"The job failed unexpectedly ({type(error).__name__}: {str(error)[:200]}); the scene is unchanged."
+            )
+        if isinstance(item, dict):
+            logging.warning("A model was not loaded ahead: %s", failure)
+        else:
+            writer.write_json(frames.ERROR, error_as_json(failure))
+
+
+def _next(work: queue.SimpleQueue):
+    """What is asked next; while nothing is, the system gets back what this process holds on to."""
+    from MedFMLib.environment.hardware import trim_memory
+
+    try:
+        return work.get(timeout=IDLE_SECONDS)
+    except queue.Empty:
+        trim_memory()
+        return work.get()
+
+
+def main() -> None:
+    """Keep stdout for frames: what libraries print goes to stderr."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("library", type=Path, help="folder that has MedFMLib")
+    parser.add_argument(
+        "--compute", default="MedFMLib.engine:Engine", help="class with `run`, or factory of a function"
+    )
+    parser.add_argument("--clear", type=Path, help="folder to delete if the parent was killed")
+    options = parser.parse_args()
+    sys.path[:1] = [str(options.library)]  # instead of this file's folder
+    stdout = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    if os.name == "nt":
+        import msvcrt
+
+        msvcrt.setmode(stdout.fileno(), os.O_BINARY)
+    from MedFMLib.environment.hardware import keep_memory
+
+    keep_memory()
+    module, _, name = options.compute.partition(":")
+    serve(sys.stdin.buffer, stdout, lambda: getattr(importlib.import_module(module), name)(), options.clear)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,125 @@
+"""Answers to questions, held against measurements. Knows what a question asks for; nothing of models or pictures.
+
+A long answer is checked like every text, with the structures that the question names. A short one needs the question: "left"
+to "on which side…?" is a side, "2" to "how many…?" a count, and neither names what it is about.
+
+* A side of the patient stays if what the question names lies there; else the measured side takes its place, or it goes.
+* A side of the *picture* ("upper left") tells where to look, no laterality. It stays, unless geometry says otherwise.
+* A count stays if there are so many or more such structures (a slice may show fewer), or if nobody counted; then that is said.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ..core.findings import Measurement
+from .checking import MARK, SIDES, Removed, base_of, check, named_on_both_sides, structures_named
+from .placeholders import fill
+from .quantities import NUMBER_WORD, SIDE, VAGUE, WORDS, quantities
+
+OF_THE_PICTURE = re.compile(r"\b(?:of|in|on)\s+(?:the|this)\s+(?:picture|image|slice|photo|screen)\b", re.IGNORECASE)
+POSITION = re.compile(
+    r"\b(?:where|which\s+(?:side|part|corner|quadrant)|on\s+the\s+left\s+or\s+right)\b", re.IGNORECASE
+)
+HOW_MANY = re.compile(r"\bhow\s+many\b", re.IGNORECASE)
+ONLY_SIDE = re.compile(
+    r"\W*(?:(?:on|to|in)\s+)?(?:the\s+)?(left|right|both|bilateral|midline)(?:\s+(?:sides?|one|hand side))?\W*",
+    re.IGNORECASE,
+)
+ONLY_COUNT = re.compile(
+    rf"\W*(?:there\s+(?:is|are)\s+)?(\d{{1,3}}|{'|'.join(w for w in WORDS if len(w) > 2)})\W*", re.IGNORECASE
+)
+MIRRORED = ("axial", "coronal")
+"""Planes whose pictures show the patient's right on their left."""
+
+REGION = "region"
+"""Label of what a person marked; a question that names nothing is about it."""
+
+OWN_COUNT = "The count is the model's own; nothing was counted in the image."
+OWN_PLACE = "The place in the picture is the model's own; it is no side of the patient."
+CLAIM = re.compile(rf"\d|\{{|{SIDE.pattern}|\bboth\b|{NUMBER_WORD.pattern}|{VAGUE.pattern}", re.IGNORECASE)
+"""What may have to go begins with one of these."""
+
+
+@dataclass(frozen=True)
+class CheckedAnswer:
+    """An answer that says only what was measured, what was taken out of it, and what a reader should know."""
+
+    text: str
+    removed: tuple[Removed, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def claims(text: str) -> bool:
+    """Does a text hold numbers, sides or placeholders at all?"""
+    return (
+        "{" in text or SIDE.search(text) is not None or ONLY_SIDE.fullmatch(text) is not None or bool(quantities(text))
+    )
+
+
+def at_stake(text: str) -> bool:
+    """Does a text hold anything that a measurement could bear out or not? Structures named on both sides tell no side."""
+    if "{" in text or quantities(text) or ONLY_SIDE.fullmatch(text) is not None:
+        return True
+    return any(not named_on_both_sides(match, text) for match in SIDE.finditer(text))
+
+
+def check_answer(
+    question: str, answer: str, measurements: Sequence[Measurement], allowed: Sequence[str] = (), plane: str = ""
+) -> CheckedAnswer:
+    """Hold an answer against measurements.
+
+    Args:
+        question: as it was asked. measurements: of all structures that were measured.
+        allowed: phrases with numbers that are facts of another kind, such as "axial slice 47".
+        plane: that the model looked at.
+    """
+    text, unfilled = fill(answer, measurements)
+    gone = tuple(Removed(name, answer, "nothing of that name was measured") for name in unfilled)
+    if not claims(text):
+        return CheckedAnswer(text, gone)
+    labels = tuple(dict.fromkeys(m.segment for m in measurements))
+    about = structures_named(question, labels) or [label for label in labels if label == REGION]
+    of_picture = OF_THE_PICTURE.search(question) is not None and POSITION.search(question) is not None
+    if (side := ONLY_SIDE.fullmatch(text)) is not None:
+        found = _side(side[1].lower(), text, _sides(about, measurements), of_picture, plane)
+        return CheckedAnswer(found.text, (*gone, *found.removed), found.notes)
+    if HOW_MANY.search(question) and (count := ONLY_COUNT.fullmatch(text)) is not None:
+        found = _count(count[1].lower(), text, question, about)
+        return CheckedAnswer(found.text, (*gone, *found.removed), found.notes)
+    sides = ("left", "right") if of_picture else ()
+    checked = check(text, measurements, allowed=(*allowed, *sides), about=about)
+    notes = (OWN_PLACE,) if of_picture and SIDE.search(text) else ()
+    return CheckedAnswer(checked.text, (*gone, *checked.removed), notes)
+
+
+def _sides(about: Sequence[str], measurements: Sequence[Measurement]) -> set[str]:
+    """Measured sides of structures, by geometry alone: a label's own word is no measurement."""
+    return {str(m.value).lower() for m in measurements if m.name == "side" and m.segment in about}
+
+
+def _side(said: str, text: str, measured: set[str], of_picture: bool, plane: str) -> CheckedAnswer:
+    said = "both" if said == "bilateral" else said
+    if of_picture:
+        if len(measured) != 1 or not measured <= set(SIDES) or plane not in MIRRORED or said not in SIDES:
+            return CheckedAnswer(text, notes=(OWN_PLACE,))
+        measured = {SIDES[1 - SIDES.index(next(iter(measured)))]}
+    if said in measured or (said == "both" and set(SIDES) <= measured):
+        return CheckedAnswer(text)
+    if not measured:
+        return CheckedAnswer(MARK, (Removed(text.strip(), text, "no side was measured of what is asked about"),))
+    true = "both" if set(SIDES) <= measured else next(iter(measured))
+    return CheckedAnswer(true, (Removed(text.strip(), text, f"by geometry it is {true}"),))
+
+
+def _count(said: str, text: str, question: str, about: Sequence[str]) -> CheckedAnswer:
+    value = int(said) if said.isdigit() else WORDS[said]
+    asked = re.search(r"how\s+many\s+(.*)", question, re.IGNORECASE)[1]
+    there = [label for label in about if re.match(rf"(?:\w+\s+){{0,2}}?{re.escape(base_of(label))}", asked.lower())]
+    if not there:
+        return CheckedAnswer(text, notes=(OWN_COUNT,))
+    if value <= len(there):
+        return CheckedAnswer(text)
+    return CheckedAnswer(MARK, (Removed(text.strip(), text, f"there are {len(there)} such structures"),))

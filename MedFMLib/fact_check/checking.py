@@ -1,0 +1,238 @@
+"""Takes out of a text what no measurement supports: numbers, units, counts and sides. Knows measurements and labels.
+
+A number stays if a measurement of the same kind, of a structure that its sentence names (of any, if it names none), rounds to
+it as precisely as it was given. A side stays if a structure that its sentence names lies there. What goes is replaced by a
+mark, so that a reader sees that something stood there, and is listed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ..core.findings import Measurement
+from ..core.terminology import is_known
+from .quantities import SIDE, Quantity, quantities, sentences
+
+MARK = "[not supported by a measurement]"
+
+KINDS = {"mm": "mm", "mL": "mL", "mm2": "mm2", "[hnsf'U]": "HU", "%": "%"}
+SIDES = ("left", "right")
+
+
+@dataclass(frozen=True)
+class Removed:
+    """Something that was taken out.
+
+    Args:
+        text: what stood there. sentence: where, as it stood. reason: why, in a few words.
+    """
+
+    text: str
+    sentence: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A text that only says what was measured, and what was taken out of it."""
+
+    text: str
+    removed: tuple[Removed, ...]
+
+
+def check(
+    text: str,
+    measurements: Sequence[Measurement],
+    labels: Sequence[str] = (),
+    allowed: Sequence[str] = (),
+    about: Sequence[str] = (),
+) -> Checked:
+    """Hold a text against measurements.
+
+    Args:
+        measurements: of all segments. labels: structures that are there without a measurement.
+        allowed: phrases with numbers that are facts of another kind, such as "axial slice 47" or "1.5 T"; they stay.
+        about: labels that a sentence is about which names none, such as those that its question names.
+    """
+    known = _Known(measurements, labels, about)
+    removed: list[Removed] = []
+    pieces: list[str] = []
+    end = 0
+    for start, stop in sentences(text):
+        pieces.append(text[end:start])
+        pieces.append(_check_sentence(text[start:stop], known, allowed, removed))
+        end = stop
+    pieces.append(text[end:])
+    return Checked("".join(pieces), tuple(removed))
+
+
+class _Known:
+    """What was measured, by structure."""
+
+    def __init__(self, measurements: Sequence[Measurement], labels: Sequence[str], about: Sequence[str] = ()):
+        self.measurements, self.about = measurements, list(about)
+        self.labels = tuple(dict.fromkeys((*(m.segment for m in measurements), *labels)))
+        self.sides = {m.segment: str(m.value).lower() for m in measurements if m.name == "side"}
+
+    def named_in(self, sentence: str) -> list[str]:
+        """Labels that a sentence names, with or without their side; with a side given, those of the other side don't count."""
+        low = sentence.lower()
+        found = [label for label in self.labels if _has(low, label.lower())]
+        bases = {base_of(label) for label in found}
+        for label in self.labels:
+            base = base_of(label)
+            if base != label.lower() and base not in bases and _has(low, base):
+                found.append(label)
+        return found or list(self.about)
+
+    def side(self, label: str) -> str:
+        """Where a structure lies: by its name, or as measured."""
+        first = label.lower().split()[0]
+        return first if first in SIDES else self.sides.get(label, "")
+
+
+def structures_named(text: str, labels: Sequence[str]) -> list[str]:
+    """Those of some labels that a text names, with or without their side."""
+    return _Known((), labels).named_in(text)
+
+
+def base_of(label: str) -> str:
+    """A label without its side, in small letters: "left kidney" → "kidney"."""
+    words = label.lower().split()
+    return " ".join(words[1:] if words and words[0] in SIDES and len(words) > 1 else words)
+
+
+def _has(sentence: str, name: str) -> bool:
+    """Does a sentence (small letters) have a name, in singular or plural?"""
+    return re.search(rf"\b{re.escape(name)}(?:e?s)?\b", sentence) is not None
+
+
+def _check_sentence(sentence: str, known: _Known, allowed: Sequence[str], removed: list[Removed]) -> str:
+    safe = [m.span() for phrase in allowed for m in re.finditer(re.escape(phrase), sentence, re.IGNORECASE)]
+
+    def is_safe(start: int, end: int) -> bool:
+        return any(a <= start and end <= b for a, b in safe)
+
+    cuts: list[tuple[int, int, str]] = []
+    for quantity in quantities(sentence):
+        if not is_safe(quantity.start, quantity.end) and (reason := _unsupported(quantity, sentence, known)):
+            cuts.append((quantity.start, quantity.end, reason))
+    for match in SIDE.finditer(sentence):
+        if not is_safe(*match.span()) and (reason := _wrong_side(match, sentence, known)):
+            cuts.append((*match.span(), reason))
+    text = sentence
+    for start, end, reason in sorted(cuts, reverse=True):
+        removed.append(Removed(sentence[start:end].strip(), sentence.strip(), reason))
+        text = text[:start] + MARK + text[end:]
+    return re.sub(rf"{re.escape(MARK)}(?:[\s,×x-]*{re.escape(MARK)})+", MARK, text)
+
+
+def _unsupported(quantity: Quantity, sentence: str, known: _Known) -> str:
+    """Why a number can't stay; "" if it can."""
+    named = _nearest(quantity.start, sentence, known) or known.about or list(known.labels)
+    if not quantity.unit:
+        return _unsupported_count(quantity, sentence, known)
+    kinds = [m for m in known.measurements if m.segment in named and not isinstance(m.value, str)]
+    values = [float(m.value) for m in kinds if KINDS.get(m.unit, m.unit) == quantity.unit]
+    if not values:
+        return f"nothing was measured in {quantity.unit}" + (f" of {', '.join(named)}" if known.measurements else "")
+    missing = [v for v in quantity.values if not any(abs(v - value) <= quantity.tolerance * 1.0001 for value in values)]
+    return (
+        f"the measured values are others ({', '.join(f'{v:.4g}' for v in values[:4])} {quantity.unit})"
+        if missing
+        else ""
+    )
+
+
+def _unsupported_count(quantity: Quantity, sentence: str, known: _Known) -> str:
+    """A bare number stays if it counts structures that are there."""
+    after = sentence[quantity.end :].lower()
+    for base in sorted({base_of(label) for label in known.labels}, key=len, reverse=True):
+        if re.match(rf"\s+(?:\w+\s+){{0,2}}?{re.escape(base)}(?:e?s)?\b", after):
+            count = sum(base_of(label) == base for label in known.labels)
+            return "" if quantity.values == (float(count),) else f"there are {count} such structures"
+    if re.match(r"\s+(?:segmented\s+|delineated\s+|measured\s+)?(?:structures|segments|organs)\b", after):
+        count = len(known.labels)
+        return "" if quantity.values == (float(count),) else f"there are {count} structures"
+    if quantity.values == (1.0,) and not sentence[quantity.start].isdigit():
+        return ""  # "one of", "one can see"
+    return "a bare number that counts nothing that was found"
+
+
+def _nearest(position: int, sentence: str, known: _Known) -> list[str]:
+    """Labels that a number in a sentence is about: those of the last name before it, else of the next one after it."""
+    places: list[tuple[int, int, str]] = []
+    low = sentence.lower()
+    for label in known.named_in(sentence):
+        for name in {label.lower(), base_of(label)}:
+            places += [(m.start(), m.end(), label) for m in re.finditer(rf"\b{re.escape(name)}(?:e?s)?\b", low)]
+    if not places:
+        return []
+    before = [place for place in places if place[1] <= position]
+    if before:
+        start = max(place[0] for place in before)
+        # the longest name that reaches there: "left kidney" rather than "kidney"
+        end = max(place[1] for place in before if place[0] <= start)
+        reach = [place for place in before if place[1] == end]
+    else:
+        first = min(place[1] for place in places)
+        reach = [place for place in places if place[1] == first]
+    begin = min(place[0] for place in reach)
+    bases = {base_of(place[2]) for place in reach}
+    if any(
+        low[place[0] : place[1]] not in (place[2].lower(), base_of(place[2])) for place in reach
+    ):  # a plural: all of them
+        return sorted(label for label in known.labels if base_of(label) in bases)
+    return sorted({place[2] for place in reach if place[0] == begin})
+
+
+def _wrong_side(match: re.Match, sentence: str, known: _Known) -> str:
+    """Why a side can't stay; "" if it can."""
+    word = re.sub(r"[\s-]sided", "", match[1].lower())
+    named = known.named_in(sentence)
+    if named and word.startswith(("bilateral", "both")):
+        pairs = {base_of(label) for label in named}
+        have = {(base_of(label), known.side(label)) for label in known.labels}
+        return "" if any({(b, "left"), (b, "right")} <= have for b in pairs) else "it was not found on both sides"
+    after = sentence[match.end() :].lower()
+    for base in sorted({base_of(label) for label in known.labels}, key=len, reverse=True):
+        if re.match(rf"(?:\s+and\s+(?:left|right))?\s+{re.escape(base)}(?:e?s)?\b", after):
+            there = [label for label in known.labels if base_of(label) == base and known.side(label) == word]
+            return "" if there else f"no {word} {base} was found"
+    if named_on_both_sides(match, sentence):
+        return ""  # named with its other side, it tells no side
+    if not named:
+        return "no structure that was found is named beside it"
+    if word in SIDES and (name := _noun_after(match, sentence)):
+        return f"the {word} {name} was not measured"
+    sides = {known.side(label) for label in _about(match.start(), sentence, known, named)}
+    return "" if word in sides else f"measured: {', '.join(sorted(filter(None, sides))) or 'no side'}"
+
+
+def named_on_both_sides(match: re.Match, text: str) -> bool:
+    """Is the known structure that a side (a match of `SIDE`) belongs to named with its other side, too?"""
+    word, name = match[1].lower(), _noun_after(match, text)
+    other = SIDES[1 - SIDES.index(word)] if word in SIDES else ""
+    return bool(name and other and re.search(rf"\b{other}\s+{re.escape(name)}\b", text, re.IGNORECASE))
+
+
+def _noun_after(match: re.Match, text: str) -> str:
+    """The known structure whose name follows a side; "" if none does."""
+    noun = re.match(r"\s+((?:[a-z]+[ -]?){1,3})", text[match.end() :].lower())
+    return _structure_in(noun[1]) if noun else ""
+
+
+def _structure_in(words: str) -> str:
+    """The longest name of a known structure that words begin with; "" if they begin with none."""
+    parts = words.replace("-", " ").split()
+    for count in range(len(parts), 0, -1):
+        name = " ".join(parts[:count])
+        if is_known(name):
+            return name
+    return ""
+
+
+def _about(position: int, sentence: str, known: _Known, named: list[str]) -> list[str]:
+    return _nearest(position, sentence, known) or named

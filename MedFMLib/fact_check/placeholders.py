@@ -1,0 +1,49 @@
+"""Placeholders that a language model may write in place of numbers: {liver.volume}, {left kidney.side}. Knows measurements.
+
+Names are those of measurements in small letters; spaces may be underscores. What can't be filled is told, never guessed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from ..core.findings import Measurement
+
+PLACEHOLDER = re.compile(r"\{\s*([^{}.]+?)\s*\.\s*([^{}]+?)\s*\}")
+UNKNOWN = "[not measured]"
+"""What stands where a placeholder could not be filled."""
+
+
+def names(measurements: Sequence[Measurement]) -> list[str]:
+    """Every placeholder that can be filled, as a model is told of them."""
+    return [f"{{{m.segment}.{m.name}}}" for m in measurements]
+
+
+def fill(text: str, measurements: Sequence[Measurement]) -> tuple[str, tuple[str, ...]]:
+    """(the text with every placeholder filled, those that could not be)."""
+    known = {(_plain(m.segment), _plain(m.name)): m for m in measurements}
+    unfilled: list[str] = []
+
+    def value(match: re.Match) -> str:
+        found = known.get((_plain(match[1]), _plain(match[2])))
+        if found is None:
+            unfilled.append(match[0])
+            return UNKNOWN
+        return phrase(found)
+
+    return PLACEHOLDER.sub(value, text), tuple(unfilled)
+
+
+def phrase(measurement: Measurement) -> str:
+    """A measurement's value as it stands in a sentence: "1450 mL", "left"."""
+    if isinstance(measurement.value, str):
+        return measurement.value
+    unit = "HU" if measurement.unit == "[hnsf'U]" else measurement.unit
+    value = measurement.value
+    number = f"{value:.0f}" if abs(value) >= 100 else f"{value:.1f}" if abs(value) >= 1 else f"{value:.3g}"
+    return f"{number} {unit}".rstrip()
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.replace("_", " ").lower().split())

@@ -1,0 +1,210 @@
+"""From slices back to a volume: choosing slices, painting what was seen, filling what lies between.
+
+Knows views and masks; nothing of models. All 2D arrays are in the order of the volume's remaining index axes
+unless said otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..core.geometry import Geometry, mask_box
+from ..core.image import Image
+from ..core.request import SliceChoice
+from ..core.view import View, display_slice
+from ..errors import InputError
+from ..interfaces.model import SeenObject
+
+AUTOMATIC_STEP_MM, FINE_STEP_MM = 4.0, 2.0
+"""Automatic slice step: at most this far apart, since larger structures change little over it; finer for fast models."""
+
+ISLAND_SHARE = 0.05
+"""3D islands smaller than this share of a structure's largest part are dropped."""
+
+
+def choose_slices(geometry: Geometry, choice: SliceChoice, step_mm: float = AUTOMATIC_STEP_MM) -> tuple[str, list[int]]:
+    """(plane, slice numbers), first and last of the range included.
+
+    Raises:
+        InputError: if the range lies outside the volume.
+    """
+    plane = choice.plane or geometry.acquisition_plane
+    axis = geometry.index_axis(plane)
+    n = geometry.shape[axis]
+    first = 0 if choice.first < 0 else choice.first
+    last = n - 1 if choice.last < 0 else choice.last
+    if first >= n or last >= n or first > last:
+        raise InputError(f"Slices {first} to {last} are not in this volume; its {plane} slices are 0 to {n - 1}.")
+    step = choice.step or max(1, int(step_mm / geometry.spacing[axis]))
+    numbers = list(range(first, last + 1, step))
+    if numbers[-1] != last:
+        numbers.append(last)
+    return plane, numbers
+
+
+def paint(view: View, seen: SeenObject) -> np.ndarray:
+    """2D bool: the object's mask at the slice's own voxels (bilinear in the box, cut at one half)."""
+    y, x = view.positions()
+    picture = np.zeros((len(y), len(x)), dtype=bool)
+    y0, x0, y1, x1 = seen.box
+    rows, columns = np.flatnonzero((y >= y0) & (y <= y1)), np.flatnonzero((x >= x0) & (x <= x1))
+    if rows.size and columns.size:
+        mask = np.ones((64, 64), np.float32) if seen.mask is None else np.asarray(seen.mask, np.float32)
+        v = (y[rows] - y0) / max(y1 - y0, 1e-9) * mask.shape[0] - 0.5
+        u = (x[columns] - x0) / max(x1 - x0, 1e-9) * mask.shape[1] - 0.5
+        picture[np.ix_(rows, columns)] = _bilinear(mask, v, u) > 0.5
+    return view.to_slice(picture)
+
+
+def _bilinear(mask: np.ndarray, v: np.ndarray, u: np.ndarray) -> np.ndarray:
+    """(len(v), len(u)) samples at all pairs of rows v and columns u, clamped to the border."""
+
+    def weights(position: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        position = np.clip(position, 0, n - 1)
+        low = np.minimum(position.astype(int), n - 2)
+        return low, low + 1, (position - low).astype(np.float32)
+
+    r0, r1, fr = weights(v, mask.shape[0])
+    c0, c1, fc = weights(u, mask.shape[1])
+    rows = mask[r0] * (1 - fr)[:, None] + mask[r1] * fr[:, None]
+    return rows[:, c0] * (1 - fc) + rows[:, c1] * fc
+
+
+def stack(geometry: Geometry, plane: str, numbers: Sequence[int], masks: Sequence[np.ndarray]) -> np.ndarray:
+    """(I, J, K) bool from 2D masks of some slices; slices between two of them are interpolated by shape.
+
+    Shape interpolation: the zero level of linearly blended signed distances (Raya and Udupa, IEEE TMI 1990).
+
+    Args:
+        numbers: ascending slice numbers.
+        masks: 2D bool, one for each number.
+    """
+    axis = geometry.index_axis(plane)
+    volume = np.zeros(geometry.shape, dtype=bool)
+    slices = np.moveaxis(volume, axis, 0)
+    spacing = np.delete(geometry.spacing, axis)
+    distances: dict[int, np.ndarray] = {}
+
+    def distance(position: int) -> np.ndarray:
+        if position not in distances:
+            distances[position] = signed_distance(masks[position], spacing)
+        return distances[position]
+
+    for position, number in enumerate(numbers):
+        slices[number] = masks[position]
+        if position == 0 or number - numbers[position - 1] < 2:
+            continue
+        before, previous = masks[position - 1], numbers[position - 1]
+        if not before.any() and not masks[position].any():
+            continue
+        if not before.any() or not masks[position].any():  # a structure's end: it tapers to the middle of the gap
+            filled, empty = (position, position - 1) if masks[position].any() else (position - 1, position)
+            for between in range(previous + 1, number):
+                away = abs(between - numbers[filled]) / abs(numbers[empty] - numbers[filled])
+                if away < 0.5:
+                    inside = distance(filled)
+                    slices[between] = inside < 2 * away * inside.min()
+            continue
+        for between in range(previous + 1, number):
+            t = (between - previous) / (number - previous)
+            slices[between] = (1 - t) * distance(position - 1) + t * distance(position) < 0
+    return volume
+
+
+def signed_distance(mask: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
+    """(H, W) float32 mm to the border, negative inside; `mask` needs a voxel of each kind to mean much."""
+    import SimpleITK as sitk
+
+    picture = sitk.GetImageFromArray(np.ascontiguousarray(mask, dtype=np.uint8))
+    picture.SetSpacing([float(spacing[1]), float(spacing[0])])
+    distance = sitk.SignedMaurerDistanceMap(picture, squaredDistance=False, useImageSpacing=True)
+    # ITK puts zero on the mask's own border pixels; the border lies half a pixel further out
+    return sitk.GetArrayFromImage(distance) - 0.5 * min(spacing)
+
+
+def drop_islands(mask: np.ndarray, share: float = ISLAND_SHARE) -> np.ndarray:
+    """(I, J, K) bool without 6-connected parts smaller than `share` of the largest."""
+    import SimpleITK as sitk
+
+    if not mask.any():
+        return mask
+    box = mask_box(mask)
+    inside = mask[box]
+    turned = inside.strides[0] < inside.strides[2]  # ITK's arrays are in C order
+    inside = (inside.T if turned else inside).copy()
+    find = sitk.ConnectedComponentImageFilter()
+    found = find.Execute(sitk.GetImageFromArray(inside.view(np.uint8)))  # outlives the view of its voxels
+    parts = sitk.GetArrayViewFromImage(found)
+    if find.GetObjectCount() == 1:
+        return mask
+    there = np.flatnonzero(inside)
+    numbers = parts.ravel()[there]
+    sizes = np.bincount(numbers)
+    inside.ravel()[there[sizes[numbers] < share * sizes.max()]] = False
+    kept = np.zeros_like(mask)
+    kept[box] = inside.T if turned else inside
+    return kept
+
+
+def refine_slice(mask: np.ndarray, values: np.ndarray, spacing: Sequence[float], band_mm: float = 3.0) -> np.ndarray:
+    """Move a 2D mask's border, at most `band_mm`, to where the image changes.
+
+    Inside and outside of the border band, a normal distribution of the values is estimated on either side near
+    the band; voxels of the band go to the likelier side, with a prior from their distance and a 3×3 median to
+    keep the border smooth. Where the two sides look alike the mask stays as it is.
+
+    Args:
+        mask: (H, W) bool.
+        values: (H, W) the image's values in the same order.
+        spacing: mm of rows and columns.
+    """
+    import SimpleITK as sitk
+
+    if mask.sum() < 30 or mask.all():
+        return mask
+    distance = signed_distance(mask, spacing)
+    band = np.abs(distance) < band_mm
+    inside = values[(distance <= -band_mm * 0.7) & (distance > -5 * band_mm)]
+    outside = values[(distance >= band_mm * 0.7) & (distance < 5 * band_mm)]
+    if inside.size < 20 or outside.size < 20:
+        return mask
+    mean_in, mean_out = float(np.mean(inside)), float(np.mean(outside))
+    sd_in, sd_out = float(np.std(inside)) + 1e-6, float(np.std(outside)) + 1e-6
+    if abs(mean_in - mean_out) < 0.75 * (sd_in + sd_out) / 2:
+        return mask
+    likelier_in = (
+        0.5 * ((values - mean_out) / sd_out) ** 2
+        + np.log(sd_out)
+        - 0.5 * ((values - mean_in) / sd_in) ** 2
+        - np.log(sd_in)
+    )
+    prior = -distance / band_mm * 2.0
+    refined = np.where(band, np.clip(likelier_in, -4, 4) + prior > 0, mask)
+    smooth = sitk.GetArrayFromImage(sitk.Median(sitk.GetImageFromArray(refined.astype(np.uint8)), (1, 1)))
+    return np.where(band, smooth.astype(bool), mask)
+
+
+def refine_slices(mask: np.ndarray, image: Image, plane: str) -> None:
+    """Fit the border of an (I, J, K) mask to the image in every slice of a plane, in place; see `refine_slice`."""
+    axis = image.geometry.index_axis(plane)
+    slices, spacing = np.moveaxis(mask, axis, 0), np.delete(image.geometry.spacing, axis)
+    for number in np.flatnonzero(slices.any(axis=(1, 2))):
+        slices[number] = refine_slice(slices[number], slice_values(image, plane, number).astype(np.float32), spacing)
+
+
+def slice_values(image: Image, plane: str, number: int) -> np.ndarray:
+    """2D values of a slice in the order of the remaining index axes."""
+    return np.take(image.scalars, number, axis=image.geometry.index_axis(plane))
+
+
+def largest_slice(mask: np.ndarray, geometry: Geometry, plane: str) -> int:
+    """Number of the slice with most of a mask."""
+    axis = geometry.index_axis(plane)
+    return int(mask.sum(axis=tuple(a for a in range(3) if a != axis)).argmax())
+
+
+def display_mask(mask: np.ndarray, geometry: Geometry, plane: str, number: int) -> np.ndarray:
+    """(H, W) bool slice of a mask in radiological orientation, for overlays."""
+    return display_slice(mask, geometry, plane, number)

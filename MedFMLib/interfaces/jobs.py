@@ -1,0 +1,394 @@
+"""Jobs that run elsewhere: `Job`, its events, `Runner` and `LocalRunner` (a worker thread).
+
+A runner takes a `Request` and gives a `Job` at once. The job's owner drains `events()` when it likes (a
+panel: from a timer on the GUI thread), may `cancel()`, and takes `result()`. Nothing of Qt, MRML or torch is
+known here: what computes is handed in as a function `(request, progress) -> Response`.
+
+Concurrency: one worker thread per `LocalRunner` runs its jobs one after the other (one loaded model, one
+user of it). Events travel through a `queue.SimpleQueue`; the only other shared state is the job's cancel flag
+and its outcome, which is written once before the last event is put.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from ..core.request import Request, Response
+from ..errors import Cancelled, MedFMError
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A new stage began, e.g. "Loading the model"."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Fraction:
+    """How far the job is, 0…1."""
+
+    value: float
+
+
+@dataclass(frozen=True)
+class PartialText:
+    """Text to append to the answer being written."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Note:
+    """Something that a person should know, e.g. that it will take long."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """The job waits for `ahead` others, those that run included."""
+
+    ahead: int
+
+
+@dataclass(frozen=True)
+class Done:
+    """The job ended well; `Job.result()` has the response."""
+
+
+@dataclass(frozen=True)
+class Failed:
+    """The job ended with an error, in one sentence."""
+
+    message: str
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """The job was cancelled; there is no result."""
+
+
+Event = Stage | Fraction | PartialText | Note | Waiting | Done | Failed | Stopped
+END = (Done, Failed, Stopped)
+"""A job's last event is one of these, and it has exactly one of them."""
+
+
+@runtime_checkable
+class Progress(Protocol):
+    """What running code tells its job; `Job` is one, `Silent` another."""
+
+    def stage(self, name: str) -> None:
+        """A stage begins. Raises `Cancelled` if the job was cancelled."""
+
+    def fraction(self, value: float) -> None:
+        """The job is `value` (0…1) done. Raises `Cancelled` if the job was cancelled."""
+
+    def partial(self, text: str) -> None:
+        """More text of the answer."""
+
+    def note(self, text: str) -> None:
+        """A person should know this."""
+
+    def cancelled(self) -> bool:
+        """Was the job cancelled? For inner loops that must end themselves."""
+
+
+class Silent:
+    """A `Progress` that nobody watches."""
+
+    def stage(self, name: str) -> None:
+        """Ignore."""
+
+    def fraction(self, value: float) -> None:
+        """Ignore."""
+
+    def partial(self, text: str) -> None:
+        """Ignore."""
+
+    def note(self, text: str) -> None:
+        """Ignore."""
+
+    def cancelled(self) -> bool:
+        """Never."""
+        return False
+
+
+class Job:
+    """One request on its way. Safe to use from the owner's thread while a worker feeds it.
+
+    A cancelled job ends at once for its owner, whatever the worker is deep in; what that still says is dropped.
+    """
+
+    def __init__(self, request: Request):
+        self.request = request
+        self._queue: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        self._cancel = threading.Event()
+        self._ended = threading.Event()
+        self._ending = threading.Lock()  # an end is the last event, and there is one
+        self._response: Response | None = None
+        self._error: MedFMError | None = None
+
+    # -- the owner's side ------------------------------------------------------------------------
+
+    def events(self) -> list[Event]:
+        """Everything new, oldest first; never waits."""
+        events = []
+        while True:
+            try:
+                events.append(self._queue.get_nowait())
+            except queue.Empty:
+                return events
+
+    def stream(self, timeout: float | None = None) -> Iterator[Event]:
+        """Events as they come, up to and including the last.
+
+        Raises:
+            TimeoutError: if the job says nothing for `timeout` seconds.
+        """
+        while True:
+            try:
+                event = self._queue.get(timeout=timeout)
+            except queue.Empty:
+                raise TimeoutError(f"The job said nothing for {timeout} s.") from None
+            yield event
+            if isinstance(event, END):
+                return
+
+    def cancel(self) -> None:
+        """Stop the job; it ends with `Stopped` at once, unless it was already done."""
+        self._cancel.set()
+        self.fail(Cancelled())
+
+    @property
+    def ended(self) -> bool:
+        """Has it come to its end, one way or another?"""
+        return self._ended.is_set()
+
+    def result(self, timeout: float | None = None) -> Response:
+        """Wait for the response.
+
+        Raises:
+            MedFMError: what went wrong; `Cancelled` if it was cancelled.
+            TimeoutError: if it is still running after `timeout` seconds.
+        """
+        if not self._ended.wait(timeout):
+            raise TimeoutError(f"The job is still running after {timeout} s.")
+        if self._error is not None:
+            raise self._error
+        assert self._response is not None
+        return self._response
+
+    # -- the worker's side (`Progress`) ------------------------------------------------------------
+
+    def stage(self, name: str) -> None:
+        """See `Progress`."""
+        self._raise_if_cancelled()
+        self._tell(Stage(name))
+
+    def fraction(self, value: float) -> None:
+        """See `Progress`."""
+        self._raise_if_cancelled()
+        self._tell(Fraction(min(max(float(value), 0.0), 1.0)))
+
+    def partial(self, text: str) -> None:
+        """See `Progress`."""
+        self._tell(PartialText(text))
+
+    def note(self, text: str) -> None:
+        """See `Progress`."""
+        self._tell(Note(text))
+
+    def waiting(self, ahead: int) -> None:
+        """A runner that has a queue says how many jobs come first."""
+        self._tell(Waiting(ahead))
+
+    def cancelled(self) -> bool:
+        """See `Progress`."""
+        return self._cancel.is_set()
+
+    def finish(self, response: Response) -> None:
+        """The worker is done."""
+        self._end(Done(), response=response)
+
+    def fail(self, error: MedFMError) -> None:
+        """The worker gives up, or a person does."""
+        self._end(Stopped() if isinstance(error, Cancelled) else Failed(str(error)), error=error)
+
+    def _tell(self, event: Event) -> None:
+        with self._ending:
+            if not self._ended.is_set():
+                self._put(event)
+
+    def _put(self, event: Event) -> None:
+        self._queue.put(event)
+
+    def _end(self, event: Event, response: Response | None = None, error: MedFMError | None = None) -> None:
+        with self._ending:
+            if not self._ended.is_set():
+                self._response, self._error = response, error
+                self._ended.set()
+                self._put(event)
+
+    def _raise_if_cancelled(self) -> None:
+        if self._cancel.is_set():
+            raise Cancelled()
+
+
+Compute = Callable[[Request, Progress], Response]
+
+
+@dataclass(frozen=True)
+class EngineState:
+    """What an engine is doing, for people.
+
+    Args:
+        doing: "stopped", "idle" or "working".
+        memory: bytes of main memory that it holds; 0 if unknown.
+        waiting: jobs that wait, of all clients.
+        model: id of the model that answered last; "" if none.
+        note: anything else worth knowing, e.g. that it crashed twice.
+    """
+
+    doing: str
+    memory: int = 0
+    waiting: int = 0
+    model: str = ""
+    note: str = ""
+
+
+class Runner(Protocol):
+    """Where jobs run."""
+
+    def submit(self, request: Request) -> Job:
+        """Start (or queue) the request; returns at once."""
+
+    def state(self) -> EngineState:
+        """What the engine does now. May take as long as its line does, so not for a GUI thread.
+
+        Raises:
+            MedFMError: it can't be reached.
+        """
+
+    def start(self) -> None:
+        """Get ready for the first job, where that takes time.
+
+        Raises:
+            MedFMError: the engine can't be started or reached.
+        """
+
+    def stop(self) -> None:
+        """Give the engine's memory back; the next job starts it again."""
+
+    def close(self) -> None:
+        """Cancel what runs and free the resources."""
+
+
+def run_job(job: Job, compute: Compute) -> None:
+    """Run `job` to its end in this thread; every outcome becomes an event, nothing is raised."""
+    try:
+        response = compute(job.request, job)
+        for segment in response.segmentation.segments if response.segmentation else ():
+            segment.cropped  # noqa: B018 - computed here, so that writing it does not block a GUI thread
+        job.finish(response)
+    except MedFMError as error:
+        job.fail(error)
+    except MemoryError:
+        job.fail(
+            MedFMError("The computer ran out of memory; choose a lower precision, fewer slices or a smaller model.")
+        )
+    except Exception as error:
+        # The traceback goes to the log for whoever maintains this; the user gets one sentence.
+        log.exception("A %s job failed", job.request.task)
+        job.fail(
+            MedFMError(
+                f"The job failed unexpectedly ({type(error).__name__}: {_first_line(error)}); "
+                "the scene is unchanged. Please report it with the log."
+            )
+        )
+
+
+def memory_of(pid: int) -> int:
+    """Bytes that a process holds in main memory; 0 if unknown."""
+    try:
+        import psutil
+
+        return int(psutil.Process(pid).memory_info().rss)
+    except Exception:  # psutil is missing, or the process has gone
+        return 0
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or ["no details"])[0][:200]
+
+
+class LocalRunner:
+    """Runs jobs on one worker thread of this process, in the order they were submitted.
+
+    Args:
+        compute: what to run; the default is the engine, imported when the first job starts.
+    """
+
+    def __init__(self, compute: Compute | None = None):
+        self._compute, self._own = compute, compute is None
+        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._open: list[Job] = []
+        self._lock = threading.Lock()  # guards _thread, _open and _closed
+        self._thread: threading.Thread | None = None
+        self._closed = False
+
+    def submit(self, request: Request) -> Job:
+        """Queue the request; returns at once.
+
+        Raises:
+            MedFMError: if the runner was closed.
+        """
+        job = Job(request)
+        with self._lock:
+            if self._closed:
+                raise MedFMError("This runner was closed; open the module again.")
+            self._open = [j for j in self._open if not j.ended] + [job]
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._work, name="MedFM worker", daemon=True)
+                self._thread.start()
+        self._jobs.put(job)
+        return job
+
+    def state(self) -> EngineState:
+        """See `Runner`; the memory is that of this process."""
+        with self._lock:
+            open_jobs = sum(not job.ended for job in self._open)
+        return EngineState("working" if open_jobs else "idle", memory_of(os.getpid()), max(open_jobs - 1, 0))
+
+    def start(self) -> None:
+        """See `Runner`; there is nothing to start."""
+
+    def stop(self) -> None:
+        """See `Runner`: the default engine is dropped, with its model."""
+        if self._own and self.state().doing != "working":
+            self._compute = None
+
+    def close(self) -> None:
+        """Cancel all jobs and let the thread end after the current step."""
+        with self._lock:
+            self._closed = True
+            for job in self._open:
+                job.cancel()
+        self._jobs.put(None)
+
+    def _work(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            if self._compute is None:
+                from ..engine import Engine
+
+                self._compute = Engine().run
+            if not job.ended:
+                run_job(job, self._compute)

@@ -1,0 +1,110 @@
+"""What a task is: `Task`, and what it is given to work with. Knows abilities, never an architecture."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+
+from ..core.findings import Finding, SliceReference
+from ..core.geometry import Geometry
+from ..core.request import Provenance, Request
+from ..core.view import View
+from .jobs import Progress
+from .model import ModelCard, Watch
+
+
+@dataclass
+class Work:
+    """What a task gets besides its request, and where it notes what belongs into the provenance.
+
+    Args:
+        model: an object with the abilities that the task needs.
+        card: the model's card.
+        progress: whom to tell.
+        run_task: run another task on the same model and progress, e.g. segment within report.
+        provenance: how the results so far came about, for tasks that write it into a document.
+        prompts, slices, notes: collected for the provenance, in order and each once.
+        tokens: read and written so far.
+    """
+
+    model: Any
+    card: ModelCard
+    progress: Progress
+    run_task: Callable[[str, Request], tuple[Finding, ...]]
+    provenance: Callable[[], Provenance]
+    prompts: list[str] = field(default_factory=list)
+    slices: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    tokens: tuple[int, int] = (0, 0)
+
+    def watch(self, start: float = 0.0, end: float = 1.0, stream: bool = False) -> Watch:
+        """What to hand to an ability: its 0…1 becomes the job's start…end; text is streamed if wanted."""
+        return Watch(
+            on_prompt=self._tell,
+            on_text=self.progress.partial if stream else Watch.on_text,
+            on_fraction=lambda value: self.progress.fraction(start + (end - start) * value),
+            on_note=self.note,
+            on_tokens=self._count,
+            cancelled=self.progress.cancelled,
+        )
+
+    def _count(self, read: int, written: int) -> None:
+        self.tokens = (self.tokens[0] + read, self.tokens[1] + written)
+
+    def _tell(self, prompt: str) -> None:
+        if prompt not in self.prompts:
+            self.prompts.append(prompt)
+
+    def looked_at(self, views: list[View]) -> tuple[SliceReference, ...]:
+        """Record the slices and return references to them."""
+        references = tuple(reference(view) for view in views)
+        self.slices += [str(r) for r in references if str(r) not in self.slices]
+        return references
+
+    def looked_through(self, geometry: Geometry, plane: str, numbers: Sequence[int]) -> tuple[SliceReference, ...]:
+        """Record a range of slices that were looked at together, and return references to its first, middle and last."""
+        axis = geometry.index_axis(plane)
+        chosen = sorted({numbers[0], numbers[len(numbers) // 2], numbers[-1]})
+        references = []
+        for number in chosen:
+            index = (np.array(geometry.shape) - 1) / 2
+            index[axis] = number
+            references.append(SliceReference(plane, int(number), tuple(float(c) for c in geometry.to_world(index))))
+        text = f"{plane} slices {numbers[0]} to {numbers[-1]}"
+        self.slices += [text] if text not in self.slices else []
+        return tuple(references)
+
+    def note(self, text: str) -> None:
+        """Tell a person now, and keep it in the provenance."""
+        if text not in self.notes:
+            self.notes.append(text)
+            self.progress.note(text)
+
+
+class Task(Protocol):
+    """One thing that MedFM can do; a file in MedFMLib/tasks with a module-level `TASK`."""
+
+    name: str
+    needs: tuple[str, ...]
+
+    def check(self, request: Request, card: ModelCard) -> None:
+        """Refuse what can't be done, before a model is loaded.
+
+        Raises:
+            InputError: what was asked for can't be done with this image or model.
+        """
+
+    def run(self, request: Request, work: Work) -> tuple[Finding, ...]:
+        """Do it.
+
+        Raises:
+            Cancelled: the job was stopped.
+        """
+
+
+def reference(view: View) -> SliceReference:
+    """Where a view is."""
+    return SliceReference(view.plane, view.number, tuple(float(c) for c in view.to_world(0.5, 0.5)))

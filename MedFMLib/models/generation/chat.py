@@ -1,0 +1,448 @@
+"""Models that are asked through a chat template: what their families share. Knows conversations; no family's layout.
+
+A family says how its pictures are made and how a question stands among them; this module loads, cards, switches
+adapters, renders the conversation with the template that came with the model, and writes the answer. Texts of people
+never act as a model's control tokens. Torch and transformers are imported when weights are loaded.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from ...core.view import View
+from ...errors import Cancelled, InputError, ModelError
+from ...interfaces.model import AUTOMATIC, LoadedFacts, ModelCard, Watch
+from ..runtime.adapters import Adapters
+from ..runtime.loading import input_place
+from ..runtime.model_folder import stored_precision
+from ..runtime.precision import PACKED
+from .prefix_cache import Kept, Prefix, digest, remember_features
+from .token_sampling import GREEDY, Drawn
+
+INSTRUCTION = (
+    "You are asked about medical images for research, not for diagnosis. "
+    "Answer from the images only, and say so when they do not show what is asked."
+)
+"""Opens every conversation."""
+
+REQUESTS = {
+    "caption": "Say in one short sentence what the images show.",
+    "describe": "Describe what the images show: the kind of scan, the part of the body, and the visible structures.",
+}
+"""What is asked for the kinds of text that come without a question."""
+
+VOCABULARIES = ("tokenizer.json", "tokenizer.model", "vocab.json")
+"""A tokenizer has one of these files."""
+
+QUANTIZED_LAYERS = ("Linear4bit", "Linear8bitLt")
+STAND_INS = ("PackedLinear", "DynamicLinear")
+"""What quantized layers become where that is faster (`models.cpu.engines`)."""
+LAYER = re.compile(r".*\.(layers|blocks)\.\d+")
+"""Names of the layers before which a cancel is heard, so that it is while many pictures are read in too."""
+
+
+def picture() -> dict[str, str]:
+    """The place of a picture in a turn."""
+    return {"type": "image"}
+
+
+def said(text: str) -> dict[str, str]:
+    """Text in a turn."""
+    return {"type": "text", "text": text}
+
+
+def uniform(count: int, most: int) -> list[int]:
+    """Which of `count` slices to show where at most `most` can be: all, or round(i / most · (count − 1)), i = 1…most.
+
+    This is the choice of the MedGemma 1.5 CT notebook (Google-Health/medgemma, high_dimensional_ct_hugging_face.ipynb),
+    which leaves out the first slice.
+    """
+    if count <= most:
+        return list(range(count))
+    return [round(i / most * (count - 1)) for i in range(1, most + 1)]
+
+
+class ChatModel:
+    """A loaded model that answers in a conversation. `Writes`, `Samples` and `Explains`; families derive from it.
+
+    Args:
+        card: what it was loaded for; its adapters can be switched to.
+        model: a transformers model that generates, in eval mode.
+        processor: its processor, with a chat template.
+        facts: for provenance.
+    """
+
+    max_views: int = 1
+    remembers = True
+    """Earlier turns are part of the conversation."""
+    vision: ClassVar[tuple[str, ...]] = ()
+    """Modules that are never quantized: few weights, and widths that 4-bit kernels don't take (1152 → 4304)."""
+
+    def __init__(self, card: ModelCard, model, processor, facts: LoadedFacts):
+        self.card, self.processor, self.facts = card, processor, facts
+        self._adapters = Adapters(card, model, None, facts.revision)
+        self.kept = Kept()
+        self._pictures = ""
+        self.shown = 0
+        """Pictures of the last question."""
+        remember_features(model.model, self.kept, self._features_key)
+        model.generation_config.update(do_sample=False, temperature=None, top_p=None, top_k=None)
+
+    @property
+    def model(self):
+        """The PEFT model if an adapter was ever attached, else the bare one."""
+        return self._adapters.model
+
+    def use_adapter(self, name: str) -> None:
+        """Switch; the base stays in memory.
+
+        Args:
+            name: of one of the card's adapters, or a folder; "" or `AUTOMATIC` for the bare base, since no adapter of
+                these families says what it is made for.
+
+        Raises:
+            ModelError: if there is no such adapter, or it doesn't fit.
+        """
+        name = "" if name == AUTOMATIC else name
+        self._adapters.activate(name)
+        self.facts = replace(self.facts, **self._adapters.facts)
+
+    # -- what a family says ----------------------------------------------------------------------
+
+    def side(self, count: int) -> int:
+        """Pixels along the side of each of `count` pictures."""
+        raise NotImplementedError
+
+    def first_turn(self, count: int, question: str) -> list[dict[str, str]]:
+        """How `count` pictures and the first question stand together."""
+        raise NotImplementedError
+
+    def pictures(self, views: Sequence[View]) -> list[np.ndarray]:
+        """(S, S, 3) uint8 for each view."""
+        return [view.square(self.side(len(views))) for view in views]
+
+    # -- abilities -------------------------------------------------------------------------------
+
+    def write(
+        self,
+        views: Sequence[View],
+        text: str = "",
+        *,
+        kind: str = "answer",
+        history: Sequence[tuple[str, str]] = (),
+        max_tokens: int = 64,
+        watch: Watch = Watch(),
+    ) -> str:
+        """See `Writes.write`; the pictures stand in the first of all turns.
+
+        Raises:
+            InputError: for no views, more than `max_views`, or a conversation longer than the model reads.
+        """
+        if not 1 <= len(views) <= self.max_views:
+            raise InputError(
+                f"{self.card.title} looks at 1 to {self.max_views} pictures per question, not {len(views)}."
+            )
+        question = text if kind == "answer" else REQUESTS[kind]
+        return self._say(self.conversation(len(views), question, history), views, max_tokens, watch, watch.on_text)
+
+    def sample(
+        self,
+        views: Sequence[View],
+        text: str,
+        count: int,
+        *,
+        temperature: float = 1.0,
+        history: Sequence[tuple[str, str]] = (),
+        max_tokens: int = 64,
+        watch: Watch = Watch(),
+    ) -> list[str]:
+        """See `Samples.sample`; what was kept of the pictures is used again."""
+        turns, answers = self.conversation(len(views), text, history), []
+        for number in range(count):
+            answers.append(self._say(turns, views, max_tokens, watch, drawn=Drawn(temperature, number)))
+            watch.on_fraction((number + 1) / count)
+        return answers
+
+    def score(
+        self,
+        shown: Sequence[Sequence[View]],
+        text: str,
+        answer: str,
+        *,
+        history: Sequence[tuple[str, str]] = (),
+        watch: Watch = Watch(),
+    ) -> list[float]:
+        """See `Explains.score`."""
+        from .likelihood import mean_log_probability
+
+        scores: list[float] = []
+        for views in shown:
+            if watch.cancelled():
+                raise Cancelled
+            scores += mean_log_probability(self.model, *self._answered(views, text, answer, history))
+            watch.on_fraction(len(scores) / len(shown))
+        return scores
+
+    def attention(
+        self,
+        views: Sequence[View],
+        text: str,
+        answer: str,
+        *,
+        history: Sequence[tuple[str, str]] = (),
+        watch: Watch = Watch(),
+    ) -> list[np.ndarray]:
+        """See `Explains.attention`."""
+        from .attention_rollout import look
+
+        if watch.cancelled():
+            raise Cancelled
+        return look(self.model, *self._answered(views, text, answer, history), len(views))
+
+    def _answered(self, views: Sequence[View], text: str, answer: str, history) -> tuple[dict[str, Any], int]:
+        """(tensors of a conversation with its last answer, place of that answer's first token)."""
+        prompt, tokenizer = self._render(self.conversation(len(views), text, history)), self.processor.tokenizer
+        answer = self._harmless(answer) or " "
+        self._pictures = ""  # nothing is kept of it
+        inputs = self._inputs(prompt + answer, self.pictures(views))
+        more = len(tokenizer(prompt + answer)["input_ids"]) - len(tokenizer(prompt)["input_ids"])
+        return inputs, inputs["input_ids"].shape[1] - max(1, more)
+
+    def conversation(self, count: int, question: str, history: Sequence[tuple[str, str]] = ()) -> list[dict[str, Any]]:
+        """Turns for the chat template: instruction, earlier questions and answers, the question."""
+        turns = [{"role": "system", "content": [said(INSTRUCTION)]}]
+        for number, (asked, answer) in enumerate([*history, (question, None)]):
+            asked = self._harmless(asked)
+            turns.append({"role": "user", "content": [said(asked)] if number else self.first_turn(count, asked)})
+            if answer is not None:
+                turns.append({"role": "assistant", "content": [said(self._harmless(answer))]})
+        return turns
+
+    # -- how -------------------------------------------------------------------------------------
+
+    def _harmless(self, text: str) -> str:
+        """Text without the model's control tokens, which would end a turn or claim a picture."""
+        for token in self.processor.tokenizer.added_tokens_decoder.values():
+            if token.special and token.content in text:
+                text = text.replace(token.content, " ")
+        return text
+
+    def _render(self, turns: list[dict[str, Any]], ask: bool = True) -> str:
+        """The conversation as the model reads it, pictures as their placeholders; `ask` ends it where the answer begins."""
+        from jinja2.exceptions import TemplateError
+
+        template = _template(self.processor)
+        try:
+            return self.processor.apply_chat_template(
+                turns, chat_template=template, tokenize=False, add_generation_prompt=ask
+            )
+        except TemplateError:  # templates that know no system turn say so
+            (system, first, *rest) = turns
+            first = {"role": "user", "content": [*system["content"], *first["content"]]}
+            return self.processor.apply_chat_template(
+                [first, *rest], chat_template=template, tokenize=False, add_generation_prompt=ask
+            )
+
+    def inputs_for(self, view: View, question: str) -> dict[str, Any]:
+        """Tensors for `generate` of a question about one picture."""
+        self._pictures = ""  # nothing is kept of it
+        return self._inputs(self._render(self.conversation(1, question)), self.pictures([view]))
+
+    answer_fill: ClassVar[dict[str, int]] = {}
+
+    def answer_part(self, question: str, answer: str) -> str:
+        """What follows the prompt when an answer is written: it and its end, as the template has them."""
+        prompt, said_so = self._render(self.conversation(1, question)), self._harmless(answer)
+        turns = [*self.conversation(1, question), {"role": "assistant", "content": [said(said_so)]}]
+        whole = self._render(turns, False)
+        part = whole[len(prompt) :] if whole.startswith(prompt) else said_so
+        tokenizer = self.processor.tokenizer
+        ends = [t.content for t in tokenizer.added_tokens_decoder.values() if t.special and t.content in part]
+        if ends:  # what the template writes after the end is never asked for
+            first = min(part.index(end) + len(end) for end in ends)
+            return part[:first]
+        return part.rstrip() + (tokenizer.eos_token or "")
+
+    def _inputs(self, prompt: str, pictures: Sequence[np.ndarray]):
+        """Tensors for one prompt, on the model's device and in its dtype."""
+        start = self.processor.tokenizer.bos_token
+        inputs = self.processor(
+            images=list(pictures),
+            text=[prompt],
+            return_tensors="pt",
+            add_special_tokens=not (start and prompt.startswith(start)),  # not twice
+        )
+        place, dtype = input_place(self.model)
+        return {k: v.to(place, dtype if v.is_floating_point() else None) for k, v in inputs.items()}
+
+    def _features_key(self):
+        """What the tower makes of pictures depends on: them, and an adapter if it touches the tower."""
+        if not self._pictures:
+            return None
+        return "features", self._pictures, self._adapters.active if self._adapters.touches(self.vision) else ""
+
+    def _after_pictures(self, inputs: dict) -> dict:
+        """Inputs for `generate` that begin after the last picture; what lies before it is looked up, or read and kept."""
+        from transformers import DynamicCache
+
+        core = self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
+        numbers = inputs["input_ids"]
+        tokens = int((numbers[0] == core.config.image_token_id).nonzero().max()) + 1
+        key = (
+            "prefix",
+            self._pictures,
+            self._adapters.active,
+            tokens,
+            hash(bytes(numbers[0, :tokens].numpy(force=True))),
+        )
+        prefix = self.kept.get(key)
+        if prefix is None:
+            past = DynamicCache(config=core.config.get_text_config())
+            first = {k: v[:, :tokens] if v.shape[:2] == numbers.shape else v for k, v in inputs.items()}
+            self.model(**first, past_key_values=past, use_cache=True, logits_to_keep=1)
+            prefix = Prefix(tokens, past, getattr(core.model, "rope_deltas", None))
+            self.kept.put(key, prefix)
+        if prefix.position_shift is not None:
+            core.model.rope_deltas = prefix.position_shift
+        rest = {k: v for k, v in inputs.items() if v.shape[:2] == numbers.shape}
+        return rest | {"past_key_values": prefix.fresh()}
+
+    def _say(
+        self, turns, views: Sequence[View], max_tokens: int, watch: Watch, on_text=None, drawn: Drawn = GREEDY
+    ) -> str:
+        """The answer to a conversation about views, the likeliest or a drawn one."""
+        import torch
+        from transformers import StoppingCriteria, StoppingCriteriaList, TextStreamer
+
+        def stop_if_cancelled(*_) -> None:
+            if watch.cancelled():
+                raise Cancelled
+
+        class StopWhenCancelled(StoppingCriteria):
+            def __call__(self, input_ids, scores, **_):
+                stop_if_cancelled()
+                return torch.zeros(input_ids.shape[0], dtype=torch.bool, device=input_ids.device)
+
+        class Pieces(TextStreamer):
+            def on_finalized_text(self, text: str, stream_end: bool = False):
+                if text:
+                    on_text(text)
+
+        self.shown = len(views)
+        prompt, pictures = self._render(turns), self.pictures(views)
+        watch.on_prompt(prompt)
+        stop_if_cancelled()
+        inputs = self._inputs(prompt, pictures)
+        self._pictures = digest(pictures)
+        length, tokenizer = inputs["input_ids"].shape[1], self.processor.tokenizer
+        most = self.model.config.get_text_config().max_position_embeddings
+        if length + max_tokens > most:
+            raise InputError(
+                f"{self.card.title} reads at most {most} tokens, and this conversation has {length} with "
+                f"{max_tokens} for the answer; choose fewer slices or start a new conversation."
+            )
+        streamer = Pieces(tokenizer, skip_prompt=True, skip_special_tokens=True) if on_text else None
+        layers = [module for name, module in self.model.named_modules() if LAYER.fullmatch(name)]
+        hooks = [layer.register_forward_pre_hook(stop_if_cancelled) for layer in layers]
+        try:
+            with torch.inference_mode(), drawn.seeded():
+                output = self.model.generate(
+                    **self._after_pictures(inputs),
+                    **drawn.options,
+                    max_new_tokens=max_tokens,
+                    num_beams=1,
+                    pad_token_id=tokenizer.pad_token_id,
+                    streamer=streamer,
+                    stopping_criteria=StoppingCriteriaList([StopWhenCancelled()]),
+                )
+        finally:
+            for hook in hooks:
+                hook.remove()
+        watch.on_tokens(length, output.shape[1] - length)
+        return tokenizer.decode(output[0, length:], skip_special_tokens=True).strip()
+
+
+# -- from a folder to a model ------------------------------------------------------------------------
+
+
+def load(
+    family: type[ChatModel], card: ModelCard, adapter: str, precision: str, progress, model_class, processor_class
+):
+    """Load a base, check what was quantized, and attach an adapter.
+
+    Args:
+        family: class of the result. card, adapter, precision, progress: as for every architecture's `load`.
+        model_class, processor_class: of transformers.
+
+    Raises:
+        ModelError: if something is missing or doesn't fit.
+    """
+    from ..runtime import loading
+
+    folder = loading.base_folder(card)
+    if not any((folder / name).is_file() for name in VOCABULARIES):  # some tokenizers would come up empty instead
+        raise ModelError(f"The tokenizer of {card.title} is missing; copy the whole model again.")
+    try:
+        processor = processor_class.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ModelError(
+            f"The tokenizer or image processor of {card.title} is missing or damaged "
+            f"({loading.short(error)}); copy the whole model again."
+        ) from error
+    if not _template(processor):
+        raise ModelError(f"{card.title} came without a chat template; copy its chat_template.jinja too.")
+    model, held = loading.load_weights(model_class, folder, precision, card.parameters, family.vision, progress)
+    if precision in PACKED and not stored_precision(json.loads((folder / "config.json").read_text(encoding="utf-8"))):
+        check_quantized(model, [*family.vision, "lm_head"])
+    revision = card.revision or loading.sha256_of(loading.check_folder(folder))
+    made = family(card, model, processor, LoadedFacts(revision, held))
+    check_template(made)
+    if adapter not in ("", AUTOMATIC):
+        progress.stage(f"Attaching adapter {Path(adapter).name}")
+    made.use_adapter(adapter)
+    return made
+
+
+def check_template(model: ChatModel) -> None:
+    """Make sure that a picture has its place in a conversation.
+
+    Raises:
+        ModelError: if the chat template is for text alone, or broken.
+    """
+    from jinja2.exceptions import TemplateError
+
+    try:
+        places = model._render(model.conversation(1, "?")).count(model.processor.image_token)
+    except (TemplateError, TypeError, ValueError):
+        places = 0
+    if places != 1:
+        raise ModelError(
+            f"The chat template of {model.card.title} has no place for a picture; copy chat_template.jinja from where "
+            "the model was published."
+        )
+
+
+def check_quantized(model, skip: Sequence[str]) -> None:
+    """Make sure that layers were quantized, and none of those under `skip`.
+
+    Raises:
+        ModelError: if the library did otherwise, as it does when it renames modules.
+    """
+    kinds = {name: type(module).__name__ for name, module in model.named_modules()}
+    names = [name for name, kind in kinds.items() if kind in (*QUANTIZED_LAYERS, *STAND_INS)]
+    wrong = [name for name in names if name.startswith(tuple(skip)) and kinds[name] in QUANTIZED_LAYERS]
+    if wrong or not names:
+        what = f"{len(wrong)} layers that must not be, such as {wrong[0]}, were" if wrong else "no layer was"
+        raise ModelError(f"The model was not quantized as planned: {what}; choose bf16, and report this.")
+
+
+def _template(processor) -> str:
+    """The chat template: the processor's, or the tokenizer's as older folders have it."""
+    return getattr(processor, "chat_template", None) or getattr(processor.tokenizer, "chat_template", None) or ""

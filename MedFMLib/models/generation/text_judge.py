@@ -1,0 +1,65 @@
+"""A causal language model that judges texts, for the guard. Knows transformers; nothing of rules or patients."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ...errors import ModelError
+from ...storage import installed_models, offline
+from ..runtime.loading import check_folder, compute_dtype, device, short, whole_model
+
+
+class TextJudge:
+    """Writes what a guard model says of a conversation, without chance.
+
+    Args:
+        model: hub id of a model on this machine, or a folder. max_tokens: longest output.
+
+    Raises:
+        ModelError: if it is not here, or can't be loaded.
+    """
+
+    def __init__(self, model: str, max_tokens: int = 64):
+        import transformers
+
+        offline.while_loading()
+        folder = _folder(model)
+        check_folder(folder)
+        try:
+            self._tokenizer = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+            target = device()
+            made = whole_model(transformers.AutoModelForCausalLM, folder, dtype=compute_dtype(target, 10**9))
+        except (OSError, ValueError, RuntimeError, KeyError) as error:
+            raise ModelError(f"The guard's model '{model}' can't be loaded ({short(error)}); get it again.") from error
+        self._model, self._max_tokens = made.to(target).eval(), max_tokens
+
+    def __call__(self, messages: Sequence[dict[str, str]]) -> str:
+        """The output for a conversation, as the model's own chat template shows it."""
+        import torch
+
+        asked = self._tokenizer.apply_chat_template(
+            list(messages), add_generation_prompt=True, return_tensors="pt", return_dict=True
+        )
+        asked = asked.to(self._model.device)
+        with torch.inference_mode():
+            made = self._model.generate(**asked, max_new_tokens=self._max_tokens, do_sample=False)
+        return self._tokenizer.decode(made[0, asked["input_ids"].shape[1] :], skip_special_tokens=True)
+
+
+def _folder(model: str) -> Path:
+    if Path(model).is_dir():
+        return Path(model)
+    found = installed_models.model_folder(model)
+    if found is not None:
+        return found
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(model, local_files_only=True))
+    except (LocalEntryNotFoundError, OSError) as error:
+        raise ModelError(
+            f"The guard's model '{model}' is not on this machine; get it with `hf download {model}`, name its folder with "
+            "`medfm guard use NAME --model FOLDER`, or turn it off with `medfm guard use none`."
+        ) from error

@@ -1,0 +1,241 @@
+"""Structures by name in a picture or a volume, by a model that has a mask head or writes places and masks as tokens.
+
+A mask head draws over whole pictures, or a volume from three sides; without one, `segment a ; b` and `detect a ; b` are asked,
+and the sixteen codes of each mask decoded. Knows masks and adapters; no prompts about words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import numpy as np
+
+from ...core.geometry import BoxedMask
+from ...core.image import Image
+from ...core.view import View
+from ...errors import Cancelled, ModelError
+from ...interfaces.model import LoadedFacts, SeenObject, Watch
+from ..runtime.adapters import Adapters
+from ..runtime.loading import multiplies_bfloat16
+
+LABELS_PER_PROMPT = 6
+"""Structures asked for at once; at 20 tokens each, more makes answers long and worse."""
+
+LABELS_AT_A_TIME = 2
+"""Structures of a volume that are cut out at once; numpy and ITK work on each with one core."""
+
+TOKENS_PER_OBJECT = {"segment": 4 + 16, "detect": 4}
+NAME_TOKENS = 8
+
+
+class Outlines:
+    """`Segments`, `SegmentsVolumes` and `Locates` of a model; the model derives from it and has what is listed here, with
+    `_activate(adapter)` and `_generate(prompts, views, max_tokens, watch)` → answers."""
+
+    processor: object
+    codec: object | None
+    """Turns 16 codes into a mask; None if the model has no masks."""
+    head: object | None
+    """Draws masks from the vision tower and the picture; None to write them as tokens."""
+    facts: LoadedFacts
+    image_size: int
+    batch: int
+    _adapters: Adapters
+    _automatic: bool
+    """Is the adapter chosen by what is asked?"""
+
+    def segment(
+        self, views: Sequence[View], labels: Sequence[str], *, watch: Watch = Watch()
+    ) -> list[list[SeenObject]]:
+        """See `Segments.segment`.
+
+        Raises:
+            ModelError: if the model came without a mask codec.
+        """
+        if self._automatic and views:
+            found: list[list[SeenObject]] = [[] for _ in views]
+            groups = self._adapters.choose(labels, _modality(views))
+            for name, some in groups.items():
+                self._activate(name)
+                for seen, more in zip(found, self._segment(views, some, watch), strict=True):
+                    seen += more
+            self._name_used(groups)
+            return found
+        return self._segment(views, labels, watch)
+
+    def segment_volume(self, image: Image, labels: Sequence[str], *, watch: Watch = Watch()) -> dict[str, BoxedMask]:
+        """See `SegmentsVolumes.segment_volume`.
+
+        Raises:
+            ModelError: if the model has no mask head, or it has not learned a label.
+        """
+        groups = self._adapters.choose(labels, image.modality) if self._automatic else {None: list(labels)}
+        masks: dict[str, BoxedMask] = {}
+        for number, (name, some) in enumerate(groups.items()):
+            if name is not None:
+                self._activate(name)
+            masks |= self._draw_volume(image, some, watch, number, len(groups))
+        if self._automatic:
+            self._name_used(groups)
+        return {label: masks[label] for label in labels if label in masks}
+
+    def _name_used(self, groups) -> None:
+        used = [name for name in groups if name]
+        if len(used) > 1:
+            self.facts = replace(self.facts, adapter=", ".join(used))
+
+    def _segment(self, views: Sequence[View], labels: Sequence[str], watch: Watch) -> list[list[SeenObject]]:
+        if self.head is not None:
+            return self._draw(views, labels, watch)
+        if self.codec is None:
+            raise ModelError(
+                "This model has no mask codec; convert the published vae-oid.npz with "
+                "`python -m MedFMLib.models.masks.mask_codec vae-oid.npz FOLDER/mask_codec`."
+            )
+        return self._see("segment", views, labels, watch)
+
+    def locate(self, views: Sequence[View], labels: Sequence[str], *, watch: Watch = Watch()) -> list[list[SeenObject]]:
+        """See `Locates.locate`."""
+        return self._see("detect", views, labels, watch)
+
+    @property
+    def draws_volumes(self) -> bool:
+        """See `SegmentsVolumes`: with a mask head only."""
+        return self.head is not None
+
+    # -- how -------------------------------------------------------------------------------------
+
+    def _chances(self, pictures: Sequence[np.ndarray], rows: slice = slice(None), columns: slice = slice(None)):
+        """(B, S, S, 3) uint8 pictures → (B, parts, rows, columns) chances of every part at every pixel there."""
+        import torch
+
+        from ..generation.pixels import normalized
+
+        core = self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
+        pixels = normalized(self.processor.image_processor, pictures).to(core.device, core.dtype)
+        network = self.head.network
+        if next(network.parameters()).device != core.device:
+            network.to(core.device)
+        # where the CPU multiplies bfloat16 by itself, it takes half the time and draws the same (docs/decisions/0006)
+        half = core.device.type == "cpu" and core.dtype == torch.float32 and multiplies_bfloat16()
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=half):
+            features = core.model.vision_tower(pixels).last_hidden_state
+            pixels = pixels.to(next(network.parameters()).dtype)
+            chances = self.head.probabilities(pixels, features.float(), rows, columns)
+        return chances.cpu()
+
+    def _draw(self, views: Sequence[View], labels: Sequence[str], watch: Watch) -> list[list[SeenObject]]:
+        """Masks over whole pictures, a batch of slices in one pass."""
+        watch.on_prompt(f"mask head: {' ; '.join(labels)}")
+        self.head.check(labels)
+        seen: list[list[SeenObject]] = []
+        for start in range(0, len(views), self.batch):
+            if watch.cancelled():
+                raise Cancelled
+            some = views[start : start + self.batch]
+            found = self.head.masks(self._chances([view.square(self.image_size) for view in some]), labels)
+            seen += [[SeenObject(name, (0.0, 0.0, 1.0, 1.0), mask) for name, mask in masks.items()] for masks in found]
+            watch.on_fraction(len(seen) / len(views))
+        return seen
+
+    def _draw_volume(self, image: Image, labels: Sequence[str], watch: Watch, number: int, of: int) -> dict:
+        """Masks on the volume's grid with the adapter that is active."""
+        from ...imaging.slices import drop_islands
+        from .volume_masks import name_voxels
+
+        if self.head is None:
+            raise ModelError("This model draws slice by slice; it has no mask head for whole volumes.")
+        self.head.check(labels)
+        watch.on_prompt(f"mask head: {' ; '.join(labels)}")
+
+        def on_fraction(fraction: float) -> None:
+            if watch.cancelled():
+                raise Cancelled
+            watch.on_fraction((number + fraction) / of)
+
+        inside = self.head.facts.get("inside")
+        if inside and longest_edge(image) > inside["largest_mm"]:
+            return self._draw_inside(image, labels, inside, watch, number, of)
+        parts = {label: self.head.structures[label] for label in labels}
+        wanted = {part for some in parts.values() for part in some}
+        named = name_voxels(image, self._chances, self.image_size, self.head, wanted, on_fraction)
+
+        def draw(numbers) -> BoxedMask | None:
+            found = named.structure(numbers)
+            if found is None or not found[1].any():
+                return None
+            box, inside = found
+            return BoxedMask.of(drop_islands(inside), image.geometry.shape, [s.start for s in box])
+
+        with ThreadPoolExecutor(LABELS_AT_A_TIME) as pool:
+            masks = dict(zip(parts, pool.map(draw, parts.values()), strict=True))
+        return {label: mask for label, mask in masks.items() if mask is not None}
+
+    def _draw_inside(self, image: Image, labels, inside: dict, watch: Watch, number: int, of: int) -> dict:
+        """Find the places that a head is made for with another adapter, and draw in a crop around each.
+
+        Args:
+            inside: {"adapter", "labels", "margin_mm", "largest_mm"}: who finds what, how much to leave around it, and the
+                largest volume that the head can look at as it is.
+        """
+        name, half = self._adapters.active, of * 2
+        self._activate(inside["adapter"])
+        places = self._draw_volume(image, inside["labels"], watch, number * 2, half)
+        self._activate(name)
+        masks: dict[str, np.ndarray] = {}
+        for nth, place in enumerate(places.values()):
+            start, stop = margin_box(place, image.geometry.spacing, inside["margin_mm"])
+            box = tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
+            crop = Image(
+                image.voxels[(slice(None), *box)], image.geometry.crop(start, stop), image.modality, image.name
+            )
+            part = (number * 2 + 1) * len(places) + nth
+            for label, mask in self._draw_volume(crop, labels, watch, part, half * len(places)).items():
+                masks.setdefault(label, np.zeros(image.geometry.shape, bool))[box] |= mask.whole()
+        return {label: BoxedMask.of(mask) for label, mask in masks.items()}
+
+    def _see(self, verb: str, views: Sequence[View], labels: Sequence[str], watch: Watch) -> list[list[SeenObject]]:
+        from .location_tokens import parse_objects
+
+        seen: list[list[SeenObject]] = [[] for _ in views]
+        chunks = [labels[i : i + LABELS_PER_PROMPT] for i in range(0, len(labels), LABELS_PER_PROMPT)]
+        batches = [range(i, min(i + self.batch, len(views))) for i in range(0, len(views), self.batch)]
+        done, total = 0, max(1, len(chunks) * len(batches))
+        for chunk in chunks:
+            prompt = f"{verb} {' ; '.join(chunk)}"
+            watch.on_prompt(prompt)
+            longest = len(chunk) * (TOKENS_PER_OBJECT[verb] + NAME_TOKENS)
+            for batch in batches:
+                texts = self._generate([prompt] * len(batch), [views[n] for n in batch], longest, watch)
+                for number, text in zip(batch, texts, strict=True):
+                    seen[number] += self._decode(parse_objects(text), chunk, verb == "segment")
+                done += 1
+                watch.on_fraction(done / total)
+        return seen
+
+    def _decode(self, objects, labels: Sequence[str], masks: bool) -> list[SeenObject]:
+        """Parsed objects of the asked labels; a structure without valid mask codes is dropped when masks are asked for."""
+        found = [o for o in objects if o.name in labels and (o.codes is not None or not masks)]
+        if not masks or not found:
+            return [SeenObject(o.name, o.box) for o in found]
+        pictures = self.codec.decode([o.codes for o in found]).numpy()
+        return [SeenObject(o.name, o.box, mask) for o, mask in zip(found, pictures, strict=True)]
+
+
+def longest_edge(image: Image) -> float:
+    """mm along the longest edge of a volume."""
+    return float((np.array(image.geometry.shape) * image.geometry.spacing).max())
+
+
+def margin_box(mask: BoxedMask, spacing, margin_mm: float) -> tuple[np.ndarray, np.ndarray]:
+    """(start, stop) indices of a mask's box with a margin, inside the grid."""
+    margin = np.ceil(margin_mm / np.asarray(spacing)).astype(int)
+    start = np.maximum(mask.start - margin, 0)
+    return start, np.minimum([s.stop for s in mask.box] + margin, mask.shape)
+
+
+def _modality(views: Sequence[View]) -> str:
+    """ "CT" for pictures made with CT windows, else "MR"."""
+    return "CT" if any((v.pixels[..., 0] != v.pixels[..., 1]).any() for v in views) else "MR"

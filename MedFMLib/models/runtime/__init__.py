@@ -1,0 +1,1 @@
+"""Loading of models: devices, checkpoints, precision, memory plans, quantized copies, adapters."""

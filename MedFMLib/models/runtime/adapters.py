@@ -1,0 +1,273 @@
+"""LoRA adapters of one base: found, checked, attached, switched without reloading. Knows no architecture.
+
+Only safetensors are read. Torch and PEFT are imported when an adapter is attached; the packing trap of 4-bit layers that
+is kept off here is explained in `loading`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ...errors import ModelError
+from ...interfaces.model import ModelCard
+from ...storage import adapter_card, installed_models, resources
+from .loading import quiet_bitsandbytes, sha256_of, tensor_names
+
+
+class Adapters:
+    """The adapters of one base: attached when first used, merged where that is faster, switched without reloading.
+
+    Args:
+        card: names them. model: the bare base. head: the base's mask head, or None.
+        revision: of the base; an adapter whose card names another is refused.
+    """
+
+    def __init__(self, card: ModelCard, model, head, revision: str = ""):
+        self.card, self.model, self.base_head, self.revision = card, model, head, revision
+        self.head, self.hash, self.active = head, "", ""
+        self.notes: tuple[str, ...] = ()
+        self._known: dict[str, tuple[object, str, tuple[str, ...]]] = {}
+
+    def activate(self, name: str) -> None:
+        """Make `name` the active one; "" for the bare base.
+
+        Raises:
+            ModelError: if there is no such adapter, or it doesn't fit.
+        """
+        if name == self.active:
+            return
+        if name and name not in self._known:
+            folder = adapter_folder(self.card, name)
+            adapter_card.check(folder, self.revision)
+            head = None if "masks" in adapter_card.read(folder).get("tokens", ()) else self.base_head
+            if (folder / "mask_head.json").is_file():
+                from ..masks.mask_head import MaskHead
+
+                head = MaskHead.load(folder)
+            self.model = attach_adapter(self.model, folder, _key(name))
+            sha = sha256_of([folder / "adapter_model.safetensors"])
+            self._known[name] = (head, sha, other_base(self.card, folder))
+        switch_adapter(self.model, _key(name) if name else "")
+        self.head, self.hash, self.notes = self._known[name] if name else (self.base_head, "", ())
+        self.active = name
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """The active adapter's part of `LoadedFacts`."""
+        folder = Path(self.active).is_dir()
+        name = Path(self.active).name if folder else self.active
+        return {"adapter": name, "adapter_hash": self.hash, "notes": self.notes}
+
+    def touches(self, modules: Sequence[str]) -> bool:
+        """Does the active adapter change something under one of these paths?"""
+        if not self.active:
+            return False
+        names = (
+            name for name, _ in self.model.get_base_model().named_modules() if f".lora_A.{_key(self.active)}" in name
+        )
+        return any(name.startswith(tuple(modules)) for name in names)
+
+    def choose(self, labels: Sequence[str], modality: str) -> dict[str, list[str]]:
+        """Adapter → labels: each label to the first of the card's adapters that lists it for this modality, else to the base."""
+        groups: dict[str, list[str]] = {}
+        for label in labels:
+            adapters = (n for n in self.card.adapters if label in self.card.adapter_labels.get(n, {}).get(modality, ()))
+            groups.setdefault(next(adapters, ""), []).append(label)
+        return groups
+
+
+def adapter_folder(card: ModelCard, adapter: str) -> Path:
+    """Folder of an adapter: one that comes with the model, one on the person's shelf, a path, or a hub id that was downloaded.
+
+    Nothing is fetched here.
+
+    Raises:
+        ModelError: if it is none of these, or unsafe.
+    """
+    root = (
+        resources.path(*card.weights.split("/"))
+        if card.weights
+        else installed_models.model_folder(card.id) or Path(card.id)
+    )
+    places = [
+        root / "adapters" / adapter,
+        installed_models.adapter_folder(adapter),
+        Path(adapter).expanduser(),
+        _cached(adapter),
+    ]
+    folder = next((place for place in places if place is not None and place.is_dir()), None)
+    if folder is None:
+        known = ", ".join(dict.fromkeys((*card.adapters, *installed_models.adapters()))) or "none"
+        get = f"get it with `medfm adapters get {adapter}`, or " if adapter.count("/") == 1 else ""
+        raise ModelError(
+            f"{card.title} has no adapter '{adapter}'; there is {known}. Otherwise {get}give the path of a PEFT adapter folder."
+        )
+    if not (folder / "adapter_config.json").is_file():
+        raise ModelError(
+            f"'{folder.name}' has no adapter_config.json, so it is no PEFT adapter; choose the folder that has."
+        )
+    if not (folder / "adapter_model.safetensors").is_file():
+        raise ModelError(
+            f"The adapter '{folder.name}' has no adapter_model.safetensors (pickled adapters are refused); "
+            "save it as safetensors."
+        )
+    return folder
+
+
+def _cached(adapter: str) -> Path | None:
+    """The snapshot of a hub id in huggingface_hub's cache, or None."""
+    if not installed_models.NAME.fullmatch(adapter) or adapter.count("/") != 1:
+        return None
+    try:
+        from huggingface_hub import try_to_load_from_cache
+
+        found = try_to_load_from_cache(adapter, "adapter_config.json")
+    except (ImportError, ValueError):
+        return None
+    return Path(found).parent if isinstance(found, str) else None
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """An adapter's adapter_config.json.
+
+    Raises:
+        ModelError: if it is damaged.
+    """
+    try:
+        content = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+        return dict(content)
+    except (OSError, ValueError, TypeError) as error:
+        raise ModelError(f"The adapter_config.json of '{folder.name}' is damaged; copy the adapter again.") from error
+
+
+def other_base(card: ModelCard, folder: Path) -> tuple[str, ...]:
+    """A note if an adapter says that it was made for another base, or another revision of it, than the card's.
+
+    Its layers fit all the same, or `attach_adapter` refuses it; a path says nothing, since it is one of where it was trained.
+    """
+    config = read_config(folder)
+    base, revision = str(config.get("base_model_name_or_path") or ""), str(config.get("revision") or "")
+    ours = (
+        installed_models.manifest(installed_models.model_folder(card.id) or Path()).get("revision", "") or card.revision
+    )
+    own = {card.id, f"{Path(card.id).name}/base"}
+    if installed_models.NAME.fullmatch(base) and base.count("/") == 1 and card.id.count("/") == 1 and base not in own:
+        return (f"The adapter {folder.name} was made for {base} and is used with {card.id}; expect worse answers.",)
+    if base == card.id and ours and len(revision) == 40 and revision != ours:
+        return (f"The adapter {folder.name} was made for revision {revision[:8]} of {base}, this one is {ours[:8]}.",)
+    return ()
+
+
+def read_tensors(folder: Path) -> dict[str, Any]:
+    """An adapter's tensors as numpy arrays, bfloat16 as float32.
+
+    Raises:
+        ModelError: if the file is damaged, or a value is NaN or infinite.
+    """
+    import numpy as np
+    from safetensors.numpy import load_file
+
+    path = folder / "adapter_model.safetensors"
+    tensor_names(path)
+    try:
+        tensors = load_file(path)
+    except (TypeError, KeyError):  # bfloat16, which numpy lacks
+        from safetensors.torch import load_file as load_torch
+
+        tensors = {name: value.float().numpy() for name, value in load_torch(path).items()}
+    for name, value in tensors.items():
+        if not np.isfinite(value.astype(np.float32)).all():
+            raise ModelError(
+                f"The adapter '{folder.name}' has values that are NaN or infinite in {name}; train it again."
+            )
+    return tensors
+
+
+def attach_adapter(model, folder: Path, known_as: str = "default"):
+    """The model with a LoRA adapter beside its (frozen) weights; not active until `switch_adapter`.
+
+    Args:
+        model: bare, or a PEFT model with other adapters.
+        known_as: the name under which it can be switched to.
+
+    Raises:
+        ModelError: if the adapter was made for another base, or has broken values.
+    """
+    from ..cpu import adapters as cpu_adapters
+
+    quiet_bitsandbytes()  # PEFT imports it
+    from peft import PeftModel
+
+    tensors = read_tensors(folder)
+    core = model.get_base_model() if hasattr(model, "get_base_model") else model
+    sizes = {
+        module_name.replace(".base_layer", ""): (module.in_features, module.out_features)
+        for module_name, module in core.named_modules()
+        if hasattr(module, "in_features") and ".lora_" not in module_name
+    }
+    for name, value in tensors.items():
+        layer, _, half = name.removeprefix("base_model.model.").rpartition(".lora_")
+        if not layer:
+            continue
+        if layer not in sizes:
+            raise ModelError(f"The adapter '{folder.name}' was made for another base: this one has no layer {layer}.")
+        width = sizes[layer][0] if half.startswith("A") else sizes[layer][1]
+        if value.shape[1 if half.startswith("A") else 0] != width:
+            raise ModelError(
+                f"The adapter '{folder.name}' was made for another base: {layer} has width {width} here, {value.shape} in it."
+            )
+    with _kept_packed(model):
+        if hasattr(model, "peft_config"):
+            switch_adapter(model, "")
+            model.load_adapter(str(folder), adapter_name=known_as, is_trainable=False)
+        else:
+            model = PeftModel.from_pretrained(model, str(folder), adapter_name=known_as, is_trainable=False)
+    cpu_adapters.use(model)
+    return model.eval()
+
+
+@contextmanager
+def _kept_packed(model):
+    """Nothing that asks for the model's state packs its 4-bit weights back (see the module's docstring)."""
+    layers = [module for module in model.modules() if type(module).__name__ == "Linear4bit"]
+    states = [getattr(getattr(layer, "base_layer", layer).weight, "quant_state", None) for layer in layers]
+    packed = [state for state in states if getattr(state, "packing_format_for_cpu", False)]
+    for state in packed:
+        state.packing_format_for_cpu = False
+    try:
+        yield
+    finally:
+        for state in packed:
+            state.packing_format_for_cpu = True
+
+
+def switch_adapter(model, name: str) -> None:
+    """Make one attached adapter the active one; "" for the bare base.
+
+    Into float32 weights it is merged, which can be undone and saves a third of the time of small models; from bf16 ones
+    it could not be taken out again without a trace.
+    """
+    import torch
+
+    if not hasattr(model, "peft_config"):
+        return
+    mergeable = all(p.dtype == torch.float32 for name, p in model.named_parameters() if ".lora_" not in name)
+    if mergeable and any(getattr(module, "merged", False) for module in model.modules()):
+        model.unmerge_adapter()
+    if not name:
+        model.base_model.disable_adapter_layers()
+        return
+    model.base_model.enable_adapter_layers()
+    model.set_adapter(name)
+    model.requires_grad_(False)
+    if mergeable:
+        model.merge_adapter([name])
+
+
+def _key(name: str) -> str:
+    """A name that PEFT takes as part of module names."""
+    return name.replace("/", "__").replace("\\", "__").replace(".", "_")

@@ -1,0 +1,276 @@
+"""How much memory a model will take, from its config alone, and what to choose so that it fits. Knows no architecture.
+
+What is counted, in bytes; T: tokens of the conversation, pictures and answer included; B, n: pictures seen by the vision
+tower at a time, and patches of each; d: bytes of a number in the dtype that is computed in:
+
+* weights, as `sizes` counts them;
+* KV cache: 2 · layers · key-value heads · head width · T · d; layers with a sliding window keep at most the window;
+* activations: the larger of the vision tower's (residual, queries, keys, values, feed-forward: B · n · (6 h + 2 m) · d) and
+  of reading the conversation (T · (6 h + 3 m) · d and masks of T² bytes), one layer at a time, since nothing is kept for
+  gradients; pictures and their patches as float32; one 4-bit layer made dense, while many tokens are read;
+* 45 MB for what libraries load and keep when a model first computes (measured, `Testing/bench/memory.py`);
+* an adapter: r · (in + out) of every layer that it touches, float32;
+* for training besides: gradients and two moments of AdamW in float32 for every trained weight, and the residual of every
+  layer kept for the way back (activation checkpointing).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ...errors import ModelError
+from ...interfaces.model import ModelCard
+from .sizes import BYTES, sizes_from_config
+
+LIBRARIES = 45_000_000
+
+RANK = 16
+"""Of a LoRA adapter, where none is at hand to be measured."""
+
+ANSWER_TOKENS, QUESTION_TOKENS = 256, 128
+
+ROOM = 0.92
+"""Share of the free memory that a plan may fill: allocators and other programs need the rest."""
+
+BEST_FIRST = ("bf16", "int8", "nf4")
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Bytes, part by part."""
+
+    weights: int
+    cache: int
+    activations: int
+    adapter: int = 0
+    optimizer: int = 0
+
+    @property
+    def total(self) -> int:
+        """All parts together."""
+        return sum(asdict(self).values())
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """What to choose, and what it takes.
+
+    Args:
+        precision: of the weights. slices: pictures per question. place: "device", "device and main memory" or
+            "device, main memory and disk", where the weights lie.
+        parts: bytes. free: bytes of the device. fits: may it be tried? says: one sentence for people.
+    """
+
+    precision: str
+    slices: int
+    place: str
+    parts: Parts
+    free: int
+    fits: bool
+    says: str
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What one question to a model amounts to; families say so (`reads` in each of their files).
+
+    Args:
+        image_tokens: of one picture. patches: of one picture in the vision tower. pixels: of one picture.
+        tower_batch: pictures in the tower at a time. square_mask: are masks of T × T made?
+    """
+
+    image_tokens: int
+    patches: int
+    pixels: int
+    tower_batch: int
+    square_mask: bool = True
+
+
+def parts(model_class, folder: Path, precision: str, reads: Callable[[Any], Reading], slices: int, *, keep: Sequence[str] = (),
+          answer: int = ANSWER_TOKENS, question: int = QUESTION_TOKENS, adapter_rank: int = 0,
+          training: bool = False, compute: str = "bf16") -> Parts:  # fmt: skip
+    """Bytes for one question about `slices` pictures, or for training with them.
+
+    Args:
+        model_class, folder: class and folder with config.json. keep: see `precision.plan`.
+        reads: config → `Reading`.
+        answer, question: tokens. adapter_rank: of a LoRA on all linear layers of the text model; 0: none.
+        compute: "bf16", "fp16" or "fp32".
+    """
+    from transformers import AutoConfig
+
+    sizes = sizes_from_config(model_class, folder, precision, "fp32" if precision == "fp32" else "bf16", tuple(keep))
+    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    reading, text, vision = reads(config), config.get_text_config(), config.vision_config
+    d = BYTES[compute]
+    tokens = slices * reading.image_tokens + question + answer
+    width, inner = text.hidden_size, text.intermediate_size
+    head = getattr(text, "head_dim", None) or width // text.num_attention_heads
+    kinds = getattr(text, "layer_types", None) or ["full_attention"] * text.num_hidden_layers
+    window = getattr(text, "sliding_window", None) or tokens
+    kept = sum(min(tokens, window) if "sliding" in kind else tokens for kind in kinds)
+    cache = 2 * text.num_key_value_heads * head * kept * d
+    deep = getattr(vision, "hidden_size", None) or vision.embed_dim
+    wide = getattr(vision, "intermediate_size", None) or int(deep * getattr(vision, "mlp_ratio", 4))
+    at_once = min(slices, reading.tower_batch)
+    seeing = at_once * reading.patches * (6 * deep + 2 * wide) * d
+    prompt = tokens - answer
+    reading_text = prompt * (6 * width + 3 * inner) * d + (2 * prompt * prompt if reading.square_mask else 0)
+    pictures = slices * reading.pixels * 3 * 4 * 2
+    adapter = 0
+    if adapter_rank:
+        linears = [
+            layer
+            for layer in sizes.layers
+            if len(layer.shape) == 2 and "language_model" in layer.name and ".layers." in layer.name
+        ]
+        adapter = sum(layer.count * adapter_rank * sum(layer.shape) * 4 for layer in linears)
+    optimizer = 3 * adapter if training else 0
+    unpacked = max((math.prod(layer.shape) for layer in sizes.layers if layer.held == "nf4"), default=0) * d
+    activations = max(seeing, reading_text) + pictures + unpacked + LIBRARIES
+    if training:
+        activations += tokens * width * d * text.num_hidden_layers + tokens * text.vocab_size * 4
+        cache = 0
+    weights = sizes.quantized_bytes if precision in ("nf4", "int8") else sizes.dense_bytes
+    return Parts(weights, cache, activations, adapter, optimizer)
+
+
+def choose(card: ModelCard, estimate, free: int, slices: int, precision: str = "", other_memory: int = 0,
+           disk: int = 0) -> MemoryPlan:  # fmt: skip
+    """The best precision and number of slices that fit.
+
+    First less exact weights, since 4 bits cost little; then fewer slices; then, on a GPU, weights in main memory or on disk,
+    in bf16 since 4-bit layers can't be taken from there; else the plan says what would fit.
+
+    Args:
+        estimate: (precision, slices) → `Parts`. free: bytes of the device that computes.
+        slices: wished for. precision: "" for any of the card's.
+        other_memory: bytes of main memory, if the device is a GPU. disk: free bytes there.
+    """
+    room = int(free * ROOM)
+    ways = [precision] if precision else [p for p in BEST_FIRST if p in card.precisions] or [card.precisions[0]]
+    counts = [slices]
+    while counts[-1] > 1:
+        counts.append(counts[-1] // 2)
+    for count in counts:
+        for way in ways:
+            found = estimate(way, count)
+            if found.total <= room:
+                fewer = f" with {count} of {slices} slices" if count < slices else ""
+                says = f"{card.title} fits in {way}{fewer}: {gigabytes(found.total)} of {gigabytes(free)} free."
+                return MemoryPlan(way, count, "device", found, free, True, says)
+    if other_memory and "bf16" in card.precisions and precision in ("", "bf16"):
+        found = estimate("bf16", 1)
+        beside = found.total - found.weights
+        for place, more in (
+            ("device and main memory", other_memory),
+            ("device, main memory and disk", other_memory + disk),
+        ):
+            if beside <= room and found.total <= room + int(more * ROOM):
+                says = (f"{card.title} fits in bf16 with its weights spread over {place}, one slice a question; expect it to "
+                        "be many times slower.")  # fmt: skip
+                return MemoryPlan("bf16", 1, place, found, free, True, says)
+    least = ways[-1]
+    found = estimate(least, 1)
+    says = (f"{card.title} does not fit: even in {least} with one slice it takes {gigabytes(found.total)}, and "
+            f"{gigabytes(free)} are free; close other programs, choose a smaller model, or run it on a server.")  # fmt: skip
+    return MemoryPlan(least, 1, "device", found, free, False, says)
+
+
+def free_bytes(target) -> tuple[int, int, int]:
+    """(free bytes of the device that computes, of main memory if that is another, of the disk with the cache).
+
+    Args:
+        target: `torch.device`.
+    """
+    import shutil
+
+    import torch
+
+    from ...environment.hardware import free_memory
+    from ...storage import paths
+
+    place = paths.cache()
+    while not place.exists():
+        place = place.parent
+    disk = shutil.disk_usage(place).free
+    if target.type == "cuda":
+        return torch.cuda.mem_get_info(target)[0], free_memory(), disk
+    return free_memory(), 0, disk  # Apple's GPU shares main memory
+
+
+def plan_for(card: ModelCard, slices: int, precision: str = "", free: int = 0, **more) -> MemoryPlan:
+    """What to choose on this machine for questions about so many slices.
+
+    Args:
+        precision: "" for any of the card's. free: bytes to count with, 0 for what is free now. more: see `parts`.
+
+    Raises:
+        ModelError: if the model's config is not at hand, or its family makes no plans.
+    """
+    from ...interfaces import registry
+    from . import loading
+
+    architecture = registry.architecture(card.architecture)
+    if not hasattr(architecture, "memory"):
+        raise ModelError(f"{card.title} needs little memory beside its weights; there is no plan to make.")
+    target = loading.device()
+    here, other, disk = free_bytes(target)
+    compute = str(loading.compute_dtype(target, card.parameters)).removeprefix("torch.")
+    names = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}
+    known: dict[tuple[str, int], Parts] = {}
+
+    def estimate(way: str, count: int) -> Parts:
+        if (way, count) not in known:
+            known[way, count] = architecture.memory(card, way, count, **{"compute": names[compute], **more})
+        return known[way, count]
+
+    return choose(card, estimate, free or here, max(1, slices), precision, other, disk)
+
+
+def placement(target, needed: int) -> dict[str, Any]:
+    """Where `from_pretrained` puts dense weights of `needed` bytes: the device if they fit, else spread by accelerate over it,
+    main memory and the cache's disk.
+
+    Args:
+        target: `torch.device`.
+    """
+    from ...storage import paths
+
+    free, other, _ = free_bytes(target)
+    room = int(free * ROOM)
+    if needed <= room or not free:
+        return {"device_map": {"": target}}
+    limits = {target.index or 0: room, "cpu": int(other * ROOM)} if target.type == "cuda" else {"cpu": room}
+    return {"device_map": "auto", "max_memory": limits, "offload_folder": str(paths.cache() / "offload")}
+
+
+def gigabytes(count: int) -> str:
+    """Bytes for people, in GB of 10⁹."""
+    return f"{count / 1e9:.1f} GB" if count >= 1e8 else f"{count / 1e6:.0f} MB"
+
+
+def give_back() -> None:
+    """Free what nobody holds any more, on the device too."""
+    import gc
+
+    import torch
+
+    from ...environment import hardware
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    hardware.trim_memory()
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Did the device or the machine run out of memory?"""
+    text = str(error).lower()
+    return isinstance(error, MemoryError) or any(
+        words in text for words in ("out of memory", "can't allocate memory", "not enough memory", "bad_alloc")
+    )

@@ -1,0 +1,102 @@
+"""What a folder with weights says of itself before they are loaded: its kind, its sizes, a card. Loads nothing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...errors import ModelError
+from ...interfaces.model import ModelCard
+from ...storage import resources
+
+
+def config_of(card: ModelCard) -> tuple[Path, dict[str, Any]]:
+    """(folder, content) of the config.json that a card names or that came with its weights.
+
+    Raises:
+        ModelError: if there is none.
+    """
+    from . import loading
+
+    folder = resources.path(*card.config.split("/")) if card.config else loading.base_folder(card)
+    try:
+        return folder, json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"The config.json of {card.title} is damaged ({error}); copy the model again.") from error
+
+
+def kind_of(card: ModelCard, known: Sequence[str]) -> str:
+    """The config's model type.
+
+    Raises:
+        ModelError: if it is none of those `known`.
+    """
+    kind = str(config_of(card)[1].get("model_type", ""))
+    if kind not in known:
+        raise ModelError(
+            f"{card.title} is a model of type '{kind}', not {' or '.join(known)}; correct 'architecture' in its card."
+        )
+    return kind
+
+
+def sizes(card: ModelCard, model_class, precision: str, vision: Sequence[str]):
+    """Sizes from the config alone; see `parts.sizes`."""
+    from .sizes import sizes_from_config
+
+    return sizes_from_config(model_class, config_of(card)[0], precision, skip=tuple(vision))
+
+
+def memory(card: ModelCard, model_class, vision: Sequence[str], reads, precision: str, slices: int, **more):
+    """Bytes that a question takes, from the config alone; see `parts.memory.parts`."""
+    from .memory import parts
+
+    return parts(model_class, config_of(card)[0], precision, reads, slices, keep=tuple(vision), **more)
+
+
+def card_for_folder(folder: Path, config: dict[str, Any], **facts) -> ModelCard:
+    """A card for a folder with weights.
+
+    Args:
+        facts: what the family says: architecture, summary, image_size, abilities.
+    """
+    stored = stored_precision(config)
+    return ModelCard(
+        id=str(folder),
+        title=folder.name,
+        licence="see the folder",
+        parameters=count_parameters(folder),
+        precisions=(stored, "bf16", "fp32") if stored else ("nf4", "int8", "bf16", "fp32"),
+        adapters=tuple(sorted(p.name for p in (folder / "adapters").glob("*") if p.is_dir())),
+        **facts,
+    )
+
+
+def count_parameters(folder: Path) -> int:
+    """Number of weights by the headers of a folder's safetensors files, 4-bit ones unpacked; 0 if they can't be read."""
+    from safetensors import SafetensorError, safe_open
+
+    total = 0
+    try:
+        for path in sorted(folder.glob("*.safetensors")):
+            with safe_open(path, framework="np") as file:
+                names = set(file.keys())
+                packed = {name.partition(".quant_state.")[0] for name in names if ".quant_state." in name}
+                for name in names:
+                    if ".weight." not in name and not name.endswith(".SCB"):
+                        numbers = int(np.prod(file.get_slice(name).get_shape()))
+                        total += 2 * numbers if name in packed else numbers
+    except (SafetensorError, OSError):
+        return 0
+    return total
+
+
+def stored_precision(config: dict[str, Any]) -> str:
+    """In which a folder's weights lie quantized already, "" if they don't."""
+    quantization = config.get("quantization_config") or {}
+    if quantization.get("load_in_8bit"):
+        return "int8"
+    return str(quantization.get("bnb_4bit_quant_type", "nf4")) if quantization else ""

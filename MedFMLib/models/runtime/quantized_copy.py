@@ -1,0 +1,404 @@
+"""A model is quantized once; the copy is kept, and loaded without the full model ever being in memory.
+
+Knows plans (`precision`), safetensors and bitsandbytes; no architecture. A copy is a folder in the person's cache:
+
+    copy.json                what it was made from, how, and of which versions
+    config.json              of the model, and generation_config.json if it has one
+    model-00001.safetensors  tensors under the names of the model's modules; packed ones as bitsandbytes names them
+
+It is written beside its final name and moved in one step; a second process that wants the same one is told to wait.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import shutil
+import tempfile
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from ...errors import ModelError, OutputError
+from ...storage import paths
+from .precision import PACKED, Held, plan
+
+FORMAT = 1
+SHARD_BYTES = 250_000_000
+PIECE_BYTES = 8_000_000
+FACTS = "copy.json"
+
+
+def folder_for(source: Path, fingerprint: str, precision: str) -> Path:
+    """Where the copy of a model in a precision lies, or would lie.
+
+    Args:
+        source: folder of the dense model, for its name. fingerprint: of its weights, see `loading.fingerprint`.
+    """
+    return paths.cache() / "quantized" / f"{source.name}-{fingerprint[:16]}-{precision}"
+
+
+def is_whole(copy: Path, model_class) -> bool:
+    """Is there a copy that this version of everything can read?"""
+    try:
+        facts = json.loads((copy / FACTS).read_text(encoding="utf-8"))
+        sizes = {name: (copy / name).stat().st_size for name in facts["files"]}
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    return facts.get("format") == FORMAT and facts.get("class") == model_class.__name__ and sizes == facts["files"]
+
+
+def make(
+    model_class, source: Path, copy: Path, precision: str, keep: tuple[str, ...], on_fraction=lambda _: None
+) -> None:
+    """Quantize a checked dense folder layer by layer into `copy`.
+
+    Weights are read from the file as they are needed; only the copy's own shard is held.
+
+    Args:
+        keep: see `precision.plan`. on_fraction: told 0…1; may raise to end the work.
+
+    Raises:
+        ModelError: if the model can't be read, or another process is making the same copy.
+        OutputError: if the copy can't be written.
+    """
+    import torch
+
+    from .loading import whole_model
+
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    with _alone(copy):
+        # as stored: its pages come from the file when they are read
+        model = whole_model(model_class, source, dtype="auto").requires_grad_(False)
+        held = plan(model, precision, keep)
+        staged = Path(tempfile.mkdtemp(prefix=f".{copy.name}.", dir=copy.parent))
+        try:
+            with torch.inference_mode():
+                files = _write_shards(model, held, staged, on_fraction)
+            for name in ("config.json", "generation_config.json"):
+                if (source / name).is_file():
+                    shutil.copyfile(source / name, staged / name)
+            facts = {"format": FORMAT, "class": model_class.__name__, "precision": precision, "files": files,
+                     "held": {path: [h.kind, h.precision] for path, h in held.items()}}  # fmt: skip
+            (staged / FACTS).write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+            shutil.rmtree(copy, ignore_errors=True)
+            staged.rename(copy)
+        except OSError as error:
+            raise OutputError(
+                f"The quantized copy of {source.name} can't be written to {copy.parent}: {error.strerror or error}; make "
+                "room there, or choose bf16."
+            ) from error
+        finally:
+            shutil.rmtree(staged, ignore_errors=True)
+
+
+def load(model_class, copy: Path, target, dtype, settle_below: int = 0):
+    """The model in eval mode, built from a copy tensor by tensor.
+
+    Args:
+        target: `torch.device`. dtype: what dense weights are held and everything is computed in.
+        settle_below: in models with fewer weights, let each 4-bit layer take the form in which it computes at once, while
+            there is little else in memory; otherwise all of them do at the first question, side by side with what they were.
+            Such a model can't be trained, and its layers can't be exchanged (`models.cpu.engines`).
+
+    Raises:
+        ModelError: if the copy doesn't fit the model, or is damaged; it is deleted, so that the next try makes it again.
+    """
+    import torch
+    import transformers
+    from accelerate import init_empty_weights
+    from safetensors import SafetensorError
+
+    facts = json.loads((copy / FACTS).read_text(encoding="utf-8"))
+    config = transformers.AutoConfig.from_pretrained(copy, local_files_only=True, trust_remote_code=False)
+    with init_empty_weights(include_buffers=False):
+        model = model_class(config)
+    model.tie_weights()
+    settle = sum(p.numel() for p in model.parameters()) < settle_below
+    held = {path: Held(path, kind, precision) for path, (kind, precision) in facts["held"].items()}
+    try:
+        tensors: dict[str, torch.Tensor] = {}
+        with _memory_given_back():
+            for name in sorted(facts["files"]):
+                tensors |= _read(copy / name, target)
+            _fill(model, held, tensors, target, dtype, settle)
+    except (SafetensorError, OSError, KeyError, ValueError, RuntimeError, AttributeError) as error:
+        shutil.rmtree(copy, ignore_errors=True)
+        from .loading import short
+
+        raise ModelError(
+            f"The quantized copy in {copy.name} was damaged and is deleted ({short(error)}); load the model again to make it "
+            "anew."
+        ) from error
+    if (copy / "generation_config.json").is_file():
+        model.generation_config = transformers.GenerationConfig.from_pretrained(copy, local_files_only=True)
+    model.is_loaded_in_4bit, model.is_loaded_in_8bit = (facts["precision"] == p for p in PACKED)  # what PEFT asks for
+    model.is_quantized = True
+    return model.eval()
+
+
+# -- writing -------------------------------------------------------------------------------------
+
+
+def _write_shards(model, held: dict[str, Held], folder: Path, on_fraction) -> dict[str, int]:
+    """Pack module after module; returns file name → bytes."""
+    from safetensors.torch import save_file
+
+    modules, total = dict(model.named_modules()), sum(p.numel() for p in model.parameters())
+    files: dict[str, int] = {}
+    shard: dict = {}
+    seen: set[int] = set()
+    done = 0
+
+    def flush() -> None:
+        name = f"model-{len(files) + 1:05}.safetensors"
+        save_file(shard, folder / name)
+        files[name] = (folder / name).stat().st_size
+        shard.clear()
+
+    for path, how in held.items():
+        module = modules[path]
+        for name, weight in module.named_parameters(recurse=False):
+            if id(weight) in seen:
+                continue
+            seen.add(id(weight))
+            shard |= _packed(f"{path}.{name}", weight, how.precision if name == "weight" else "dense")
+            done += weight.numel()
+            on_fraction(done / total)
+            if sum(t.nbytes for t in shard.values()) > SHARD_BYTES:
+                flush()
+    for name, buffer in model.named_buffers():
+        owner, _, last = name.rpartition(".")
+        if last not in modules[owner]._non_persistent_buffers_set:
+            shard[name] = buffer.detach().clone()
+    flush()
+    return files
+
+
+def _packed(name: str, weight, precision: str) -> dict:
+    """Tensors, by name in the file, that hold one parameter."""
+    import torch
+
+    weight = weight.detach()
+    if precision == "nf4":
+        from bitsandbytes.functional import quantize_4bit
+
+        codes, state = quantize_4bit(weight.contiguous(), blocksize=64, compress_statistics=True, quant_type="nf4")
+        return {name: codes, **{f"{name}.{key}": value for key, value in state.as_dict(packed=True).items()}}
+    if precision == "int8":
+        from bitsandbytes.functional import int8_vectorwise_quant
+
+        codes, scales, _ = int8_vectorwise_quant(weight.to(torch.float16).contiguous())
+        return {name: codes, f"{name}.SCB": scales}
+    if precision == "int8 rows":
+        from .int8_rows import pack_rows
+
+        codes, scales = pack_rows(weight)
+        return {name: codes, f"{name}.scale": scales}
+    return {name: weight.to(torch.bfloat16 if weight.is_floating_point() else weight.dtype).clone().contiguous()}
+
+
+@contextmanager
+def _alone(copy: Path):
+    """Nobody else makes this copy meanwhile; a lock left by a process that is gone counts for nothing.
+
+    Raises:
+        ModelError: if somebody does.
+    """
+    lock = copy.parent / f".{copy.name}.lock"
+    with suppress(OSError, ValueError):
+        if not _runs(int(lock.read_text())):
+            lock.unlink()
+    try:
+        handle = os.open(lock, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
+    except FileExistsError as error:
+        raise ModelError(
+            f"Another process is quantizing this model right now; wait until it is done (or delete {lock.name} in "
+            f"{lock.parent} if none is), then load it again."
+        ) from error
+    except OSError as error:
+        raise OutputError(f"{lock.parent} can't be written to: {error.strerror or error}; choose bf16.") from error
+    try:
+        os.write(handle, str(os.getpid()).encode())
+        os.close(handle)
+        yield
+    finally:
+        lock.unlink(missing_ok=True)
+
+
+def _runs(number: int) -> bool:
+    """Is there a process of that number?"""
+    try:
+        import psutil
+
+        return psutil.pid_exists(number)
+    except ImportError:
+        return True
+
+
+@contextmanager
+def _memory_given_back():
+    """What is freed meanwhile goes back to the system at once. Without it, glibc keeps up to half a model's size for later.
+
+    Only where the C library is glibc; mallopt(M_MMAP_THRESHOLD), see its manual.
+    """
+    set_option = getattr(_c_library(), "mallopt", None)
+    if set_option is None:
+        yield
+        return
+    set_option(-3, 1 << 16)
+    try:
+        yield
+    finally:
+        set_option(-3, 1 << 22)  # small blocks are quicker from the heap
+        _trim()
+
+
+def _trim() -> None:
+    """Give freed memory back to the system, where that can be asked for."""
+    trim = getattr(_c_library(), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
+
+
+def _c_library():
+    try:
+        return ctypes.CDLL(None)
+    except (OSError, TypeError):
+        return None
+
+
+# -- reading -------------------------------------------------------------------------------------
+
+
+def _read(path: Path, target) -> dict:
+    """All tensors of a file, on `target`.
+
+    Opened anew for every piece: else pages of the file stay in memory beside what is made of them.
+    """
+    import torch
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as file:
+        names = list(file.keys())
+    tensors = {}
+    for name in names:
+        with safe_open(path, framework="pt") as file:
+            shape = file.get_slice(name).get_shape()
+            first = file.get_slice(name)[:1] if shape and shape[0] else file.get_tensor(name)
+        tensors[name] = torch.empty(shape, dtype=first.dtype, device=target)
+        step = max(1, PIECE_BYTES // max(1, first.nbytes)) if shape else 1
+        for start in range(0, shape[0] if shape else 1, step):
+            with safe_open(path, framework="pt") as file:
+                piece = file.get_slice(name)[start : start + step] if shape else file.get_tensor(name)
+                (tensors[name][start : start + step] if shape else tensors[name]).copy_(piece)
+                del piece
+    return tensors
+
+
+def _fill(model, held: dict[str, Held], tensors: dict, target, dtype, settle: bool) -> None:
+    """Put layers and tensors in their places.
+
+    Raises:
+        KeyError, ValueError: if something is missing.
+    """
+    import torch
+
+    modules = dict(model.named_modules())
+    for path, how in held.items():
+        module = modules[path]
+        if how.precision == "dense":
+            continue
+        weight = f"{path}.weight"
+        if how.kind == "tied head":
+            continue
+        if how.precision == "int8 rows":
+            new = _row_module(module, tensors.pop(weight), tensors.pop(f"{weight}.scale"), dtype)
+        else:
+            new = _packed_linear(module, path, how.precision, tensors, target, dtype)
+            if settle and how.precision == "nf4":
+                _settle(new, tensors.get(f"{path}.bias"), target, dtype)
+        _put(modules, model, path, new)
+    for path, how in held.items():
+        if how.kind == "tied head" and how.precision != "dense":
+            from .int8_rows import Int8Head
+
+            table = model.get_input_embeddings()
+            head = Int8Head(table.weight.data, table.scale.data)
+            head.weight, head.scale = table.weight, table.scale
+            _put(modules, model, path, head)
+    for name, value in tensors.items():
+        owner, _, last = name.rpartition(".")
+        module = model.get_submodule(owner)
+        value = value.to(dtype) if value.is_floating_point() else value
+        if last in module._parameters:
+            module._parameters[last] = torch.nn.Parameter(value, requires_grad=False)
+        elif last in module._buffers:
+            module._buffers[last] = value
+        else:
+            raise ValueError(f"the model has no place for {name}")
+    model.tie_weights()
+    left = [name for name, p in model.named_parameters() if p.is_meta]
+    if left:
+        raise ValueError(f"{left[0]} is missing")
+    for module in model.modules():
+        for name, buffer in module._buffers.items():
+            if buffer is not None:
+                module._buffers[name] = buffer.to(target)
+
+
+def _row_module(module, packed, scale, dtype):
+    import torch
+
+    from .int8_rows import Int8Embedding, Int8Head
+
+    if isinstance(module, torch.nn.Linear):
+        return Int8Head(packed, scale)
+    factor = getattr(module, "scalar_embed_scale", None) or getattr(module, "embed_scale", 1.0)
+    return Int8Embedding(packed, scale, dtype, float(factor))
+
+
+def _packed_linear(module, path: str, precision: str, tensors: dict, target, dtype):
+    """A bitsandbytes layer around tensors that are packed already."""
+    import bitsandbytes as bnb
+    import torch
+
+    weight, bias = f"{path}.weight", module.bias is not None
+    with torch.device("meta"):
+        if precision == "nf4":
+            new = bnb.nn.Linear4bit(
+                module.in_features, module.out_features, bias, compute_dtype=dtype, quant_type="nf4"
+            )
+        else:
+            new = bnb.nn.Linear8bitLt(
+                module.in_features, module.out_features, bias, has_fp16_weights=False, threshold=6.0
+            )
+    packed = tensors.pop(weight)
+    if precision == "nf4":
+        stats = {name: tensors.pop(name) for name in [n for n in tensors if n.startswith(f"{weight}.")]}
+        new.weight = bnb.nn.Params4bit.from_prequantized(packed, stats, device=target, module=new)
+        new.quant_state.dtype = dtype
+    else:
+        new.weight = bnb.nn.Int8Params(packed, requires_grad=False, has_fp16_weights=False)
+        new.weight.CB, new.weight.SCB = packed, tensors.pop(f"{weight}.SCB")
+    return new
+
+
+def _settle(layer, bias, target, dtype) -> None:
+    """Let a layer compute once."""
+    import torch
+
+    from .loading import guard_4bit
+
+    guard_4bit(layer)
+    if bias is not None:
+        layer.bias = torch.nn.Parameter(bias.to(dtype), requires_grad=False)
+    with torch.inference_mode():
+        layer.eval()(torch.zeros((1, layer.in_features), dtype=dtype, device=target))
+    _trim()
+
+
+def _put(modules: dict, model, path: str, new) -> None:
+    owner, _, last = path.rpartition(".")
+    setattr(model.get_submodule(owner), last, new)
+    modules[path] = new

@@ -1,0 +1,131 @@
+"""Looks into an answer with the model that gave it: draws more answers, and asks without the image. Knows abilities only."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ..core.findings import Trust
+from ..core.request import Request
+from ..core.view import View
+from ..errors import MedFMError
+from ..interfaces.model import Explains, Samples, WritesMany
+from ..interfaces.task import Work
+from . import agreement, blind, calibration, cost
+from .meaning import is_refusal
+
+ABSTAINS = "The model is not sure enough of its answer to this; ask your radiologist."
+UNCALIBRATED = 0.5
+"""Least agreement of a model that nobody calibrated."""
+
+
+@dataclass(frozen=True, eq=False)
+class Given:
+    """One answer, with the pictures and the words that it is an answer to."""
+
+    views: Sequence[View]
+    asked: str
+    said: str
+
+
+def look_into(request: Request, work: Work, said: str, given: Sequence[Given], seconds: float) -> Trust:
+    """What is found out about an answer.
+
+    Args:
+        request: with what is wanted. said: the whole answer. given: its parts, one for each time the model was asked.
+        seconds: that the answer took.
+    """
+    choice, started = request.trust, time.monotonic()
+    work.progress.stage(f"Looking into the answer: {cost.words(choice, seconds)}")
+    notes: list[str] = []
+    samples, share, confidence, least = (), None, None, 0.0
+    if choice.samples:
+        samples, share, confidence, least = _agreement(request, work, given, notes)
+    verdict, without = _blind(request, work, given, notes) if choice.blind else ("", ())
+    sure = share if confidence is None else confidence
+    abstained = sure is not None and sure < least - 1e-9 and not is_refusal(said)
+    if verdict == "stands":
+        notes.append(blind.STANDS)
+    return Trust(said, samples, share, confidence, least, abstained, verdict, without,
+                 round(time.monotonic() - started, 2), tuple(notes))  # fmt: skip
+
+
+def shown(trust: Trust, text: str) -> str:
+    """An answer's text as it is shown after it was looked into."""
+    if trust.abstained:
+        return ABSTAINS
+    return f"{text.rstrip()}\n{blind.STANDS}" if trust.blind == "stands" else text
+
+
+def _agreement(request: Request, work: Work, given: Sequence[Given], notes: list[str]):
+    """(samples, share, confidence, threshold)."""
+    choice = request.trust
+    if not isinstance(work.model, Samples):
+        notes.append(f"{work.card.title} always answers the same, so no agreement can be told.")
+        return (), None, None, 0.0
+    known = _known(work, notes)
+    temperature = choice.temperature or (known.temperature if known else 1.0)
+    samples: list[str] = []
+    shares = []
+    for number, one in enumerate(given):
+        watch = work.watch(number / len(given), (number + 1) / len(given))
+        drawn = work.model.sample(
+            one.views, one.asked, choice.samples, temperature=temperature, history=request.history,
+            max_tokens=request.max_tokens, watch=watch,
+        )  # fmt: skip
+        shares.append(agreement.agree(one.said, drawn).share)
+        samples += drawn
+    share = sum(shares) / len(shares)
+    if known is None:
+        least = UNCALIBRATED if choice.threshold < 0 else choice.threshold
+        notes.append(f"{share:.0%} of {len(samples)} further answers agree; nobody calibrated what that is worth.")
+        return tuple(samples), share, None, least
+    confidence = known.confidence(share)
+    notes.append(
+        f"{share:.0%} of {len(samples)} further answers agree; of such answers about {confidence:.0%} were right "
+        f"({known.questions} questions, {known.date})."
+    )
+    return tuple(samples), share, confidence, known.threshold if choice.threshold < 0 else choice.threshold
+
+
+def _known(work: Work, notes: list[str]):
+    try:
+        return calibration.known(work.card.id)
+    except MedFMError as error:
+        notes.append(str(error))
+        return None
+
+
+def _blind(request: Request, work: Work, given: Sequence[Given], notes: list[str]) -> tuple[str, tuple[str, ...]]:
+    """("stands" if every part of the answer stands without the image, else "changed" or "refused", the other answers)."""
+    verdicts, others = [], []
+    for one in given:
+        hidden = blind.controls(one.views, request.trust.other)
+        without = [_write(request, work, views, one.asked) for views in hidden.values()] if len(one.views) > 1 else (
+            _write_each(request, work, [views[0] for views in hidden.values()], one.asked)
+        )  # fmt: skip
+        lost = []
+        if isinstance(work.model, Explains):
+            first, *rest = work.model.score(
+                [one.views, *hidden.values()], one.asked, one.said, history=request.history, watch=work.watch()
+            )
+            lost = [first - score for score in rest]
+        verdicts.append(blind.stands(one.said, without, lost))
+        others += [answer for answer in dict.fromkeys(without) if answer not in others]
+    meant = [verdict for verdict in verdicts if verdict != "refused"]
+    if not meant:
+        return "refused", tuple(others)
+    return ("stands" if all(verdict == "stands" for verdict in meant) else "changed"), tuple(others)
+
+
+def _write_each(request: Request, work: Work, views: list[View], asked: str) -> list[str]:
+    if isinstance(work.model, WritesMany):
+        return work.model.write_many(views, [asked] * len(views), max_tokens=request.max_tokens, watch=work.watch())
+    return [_write(request, work, [view], asked) for view in views]
+
+
+def _write(request: Request, work: Work, views: Sequence[View], asked: str) -> str:
+    return work.model.write(
+        views, asked, kind="answer", history=request.history, max_tokens=request.max_tokens, watch=work.watch()
+    )

@@ -1,0 +1,1 @@
+"""Train, measure and package the embedded model."""

@@ -1,0 +1,127 @@
+"""The embedded model as people get it, for the bench: loaded, its adapters switched, its files weighed.
+
+Knows folders and the shipped runtime (`models.paligemma`), so that what is measured is what people get; nothing of images.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from ...storage import resources
+
+BARE = ""
+"""In place of an adapter's name: none."""
+
+
+class Model:
+    """A loaded model.
+
+    Args:
+        runtime: has `write`, `segment`, `segment_volume` and `use_adapter`.
+        adapters: names that `use_adapter` takes.
+        seconds: that loading took.
+    """
+
+    def __init__(self, runtime, adapters: Sequence[str], seconds: float = 0.0):
+        self.runtime, self.adapters, self.seconds = runtime, tuple(adapters), seconds
+        self._active = BARE
+
+    def ways(self, adapter: str) -> tuple[str, ...]:
+        """The adapter if there is one, then the bare base: what a task is measured with."""
+        return (adapter, BARE) if adapter in self.adapters else (BARE,)
+
+    def use(self, adapter: str) -> None:
+        """Switch to an adapter, or to the bare base."""
+        if adapter != self._active:
+            self.runtime.use_adapter(adapter)
+            self._active = adapter
+
+    def drawable(self, names: Sequence[str]) -> list[str]:
+        """Those of some structures that the model can draw now; all if it doesn't tell."""
+        known = getattr(getattr(self.runtime, "head", None), "structures", None)
+        return [name for name in names if known is None or name in known]
+
+
+def way_name(adapter: str) -> str:
+    """How tables call a way."""
+    return adapter or "bare base"
+
+
+def shipped() -> Path:
+    """The folder of the embedded model."""
+    return resources.path("models", "medfm-tiny")
+
+
+def open_model(folder: Path, precision: str = "nf4") -> Model:
+    """Load a model's folder as the product does.
+
+    Raises:
+        ModelError: if it isn't whole.
+    """
+    from ...models import paligemma
+
+    config = json.loads((folder / "base" / "config.json").read_text())
+    if precision == "nf4" and "quantization_config" not in config:
+        precision = "fp32"
+    card = paligemma.card_for_folder(folder, config)
+    start = time.time()
+    runtime = paligemma.load(card, BARE, precision, _Quiet())
+    return Model(runtime, card.adapters, time.time() - start)
+
+
+@contextmanager
+def with_other_base(folder: Path, base: Path):
+    """A passing folder like `folder`, adapters and heads included, but with the base of another one."""
+    base = base / "base" if (base / "base").is_dir() else base
+    with tempfile.TemporaryDirectory() as made:
+        for path in folder.iterdir():
+            if path.name != "base":
+                (Path(made) / path.name).symlink_to(path.resolve())
+        (Path(made) / "base").symlink_to(base.resolve())
+        yield Path(made)
+
+
+class _Quiet:
+    """Progress that nobody watches."""
+
+    def stage(self, *_, **__) -> None: ...
+
+    def fraction(self, *_, **__) -> None: ...
+
+
+def switch_milliseconds(model: Model) -> dict[str, float]:
+    """Adapter → ms to switch to it from the bare base once it was attached; the first time, files are read."""
+    took = {}
+    for name in model.adapters:
+        model.use(name)  # attached
+        model.use(BARE)
+        start = time.perf_counter()
+        model.use(name)
+        took[name] = 1000 * (time.perf_counter() - start)
+        model.use(BARE)
+    return took
+
+
+def file_sizes(folder: Path) -> dict[str, float]:
+    """What lies in the folder → megabytes (10⁶ bytes)."""
+
+    def size(path: Path) -> float:
+        return sum(p.stat().st_size for p in path.rglob("*") if p.is_file()) / 1e6
+
+    sizes = {}
+    for path in sorted(p for p in folder.iterdir() if p.is_dir() and p.name != "adapters"):
+        sizes[path.name.replace("_", " ")] = size(path)
+    tokenizer = sum(p.stat().st_size for p in (folder / "base").glob("tokenizer*")) / 1e6
+    if "base" in sizes:
+        sizes["base"] -= tokenizer
+        sizes["tokenizer"] = tokenizer
+    for path in sorted((folder / "adapters").glob("*")):
+        if path.is_dir():
+            sizes[f"adapter {path.name}"] = size(path)
+    sizes["total"] = size(folder)
+    return sizes

@@ -1,0 +1,239 @@
+"""The embedded model's shape: configuration, tokenizer, processor, and the dense head that helps its eyes to learn.
+
+Knows torch and transformers, imported when a function is called; nothing of data. Sizes are small on purpose, and every
+linear layer has a multiple of 64 inputs and of 32 outputs, which the 4-bit kernels for CPUs ask for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+from .labels import PARTS
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Sizes of the model; lengths in tokens or features, `image` and `patch` in pixels."""
+
+    image: int = 160
+    patch: int = 16
+    vision_width: int = 256
+    vision_layers: int = 6
+    vision_mlp: int = 768
+    text_width: int = 192
+    text_layers: int = 5
+    text_mlp: int = 640
+    heads: int = 4
+    text_heads: int = 3
+    key_value_heads: int = 1
+    head_dim: int = 64
+    fine: int = 4
+    """The dense head answers for fine × fine cells in each patch."""
+
+    @property
+    def image_tokens(self) -> int:
+        """Patches of a picture."""
+        return (self.image // self.patch) ** 2
+
+    def as_dict(self) -> dict[str, int]:
+        """Names and numbers, for logs."""
+        return asdict(self)
+
+
+def vision_config(shape: Shape):
+    """SigLIP's configuration at our size."""
+    from transformers import SiglipVisionConfig
+
+    return SiglipVisionConfig(
+        hidden_size=shape.vision_width,
+        intermediate_size=shape.vision_mlp,
+        num_hidden_layers=shape.vision_layers,
+        num_attention_heads=shape.heads,
+        image_size=shape.image,
+        patch_size=shape.patch,
+        projection_dim=shape.text_width,
+        vision_use_head=False,
+    )
+
+
+def vision_tower(shape: Shape):
+    """A SigLIP vision tower as PaliGemma makes it, with random weights."""
+    from transformers import AutoModel
+
+    return AutoModel.from_config(vision_config(shape))
+
+
+def dense_head(shape: Shape):
+    """Linear layer: patch feature → part scores of the fine × fine cells of the patch."""
+    from torch import nn
+
+    return nn.Linear(shape.vision_width, shape.fine * shape.fine * len(PARTS))
+
+
+def fact_head(shape: Shape):
+    """Linear layer: mean patch feature → scores of plane, modality and region. Used in training only."""
+    from torch import nn
+
+    from .train_vision_tower import FACT_SIZES
+
+    return nn.Linear(shape.vision_width, sum(FACT_SIZES))
+
+
+def mask_network(shape: Shape, parts: int = len(PARTS)):
+    """The network that draws masks, with random weights."""
+    import torch
+
+    from ...models.masks.mask_head import MaskNetwork
+
+    return MaskNetwork(shape.vision_width, parts).to(memory_format=torch.channels_last)
+
+
+def place_head(shape: Shape):
+    """Linear layer: patch feature → scores of its row and of its column. Used in training only.
+
+    The dense head needs no absolute position, so the tower forgets it (measured: rows and columns could be read back only
+    to 1.7 patches), and then a text model can't say where anything is.
+    """
+    from torch import nn
+
+    return nn.Linear(shape.vision_width, 2 * (shape.image // shape.patch))
+
+
+READING_LAYER = 3
+"""After this many text layers, the name of a structure in the prompt should know where the structure is."""
+
+
+def reading_head(shape: Shape):
+    """Linear layer: hidden state of an asked name → seen, box, coarse mask (1 + 4 + 64). Used in training only."""
+    from torch import nn
+
+    return nn.Sequential(nn.LayerNorm(shape.text_width), nn.Linear(shape.text_width, 1 + 4 + 64))
+
+
+def training_heads(shape: Shape):
+    """{"dense", "reader", "place", "facts"}: what tells the model, during training, where things are; none is shipped."""
+    from torch import nn
+
+    return nn.ModuleDict({"dense": dense_head(shape), "reader": reading_head(shape), "place": place_head(shape),
+                          "facts": fact_head(shape)})  # fmt: skip
+
+
+def cell_parts(parts, shape: Shape):
+    """(B, S, S) part numbers → (B, patches, fine²): the part at the middle of every cell."""
+    cell = shape.patch // shape.fine
+    n = shape.image // shape.patch
+    cells = parts[:, cell // 2 :: cell, cell // 2 :: cell]
+    cells = cells.reshape(-1, n, shape.fine, n, shape.fine).transpose(2, 3)
+    return cells.reshape(-1, n * n, shape.fine * shape.fine)
+
+
+def normalise(pixels):
+    """(B, S, S, 3) uint8 tensor → (B, 3, S, S) float32, −1…1, as `SiglipImageProcessor` does."""
+    return pixels.permute(0, 3, 1, 2).float() / 127.5 - 1.0
+
+
+def make_tokenizer(vocabulary: int = 800):
+    """A byte-level BPE tokenizer trained on our own prompts and answers, with PaliGemma's location and mask tokens.
+
+    Args:
+        vocabulary: text tokens, bytes included; special, location and mask tokens come on top.
+    """
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    from ...models.masks.location_tokens import LOCATION_TOKENS, MASK_TOKENS
+    from .questions import corpus
+
+    special = ["<pad>", "<eos>", "<bos>", "<unk>", "<image>"]
+    tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary + len(special),
+        special_tokens=special,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(corpus(), trainer)
+    tokenizer.add_special_tokens([*LOCATION_TOKENS, *MASK_TOKENS])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token="<pad>",
+        eos_token="<eos>",
+        bos_token="<bos>",
+        unk_token="<unk>",
+        extra_special_tokens={"image_token": "<image>"},
+        padding_side="left",
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def make_processor(shape: Shape, tokenizer=None):
+    """PaliGemma's processor around our tokenizer and SigLIP's normalisation at our picture size."""
+    from transformers import PaliGemmaProcessor, SiglipImageProcessor
+
+    images = SiglipImageProcessor(size={"height": shape.image, "width": shape.image})
+    images.image_seq_length = shape.image_tokens
+    return PaliGemmaProcessor(image_processor=images, tokenizer=tokenizer or make_tokenizer())
+
+
+def make_model(shape: Shape, tokenizer, codebook=None):
+    """A PaliGemma of our size with random weights, location and mask tokens starting out in their natural order.
+
+    Neighbouring positions get neighbouring embeddings (random Fourier features of the position), and mask codes get
+    embeddings as near to each other as their codebook vectors are; with tied embeddings the output starts smooth too.
+
+    Args:
+        codebook: (128, D) of the mask codec, or None to leave the mask tokens random.
+    """
+    import torch
+    from transformers import GemmaConfig, PaliGemmaConfig, PaliGemmaForConditionalGeneration
+
+    special = {
+        name: tokenizer.convert_tokens_to_ids(f"<{name}>")
+        for name in ("pad", "bos", "eos", "image", "loc0000", "seg000")
+    }
+    size = -(-len(tokenizer) // 64) * 64
+    text = GemmaConfig(
+        vocab_size=size,
+        hidden_size=shape.text_width,
+        intermediate_size=shape.text_mlp,
+        num_hidden_layers=shape.text_layers,
+        num_attention_heads=shape.text_heads,
+        num_key_value_heads=shape.key_value_heads,
+        head_dim=shape.head_dim,
+        max_position_embeddings=1024,
+        pad_token_id=special["pad"],
+        bos_token_id=special["bos"],
+        eos_token_id=special["eos"],
+    )
+    config = PaliGemmaConfig(
+        vision_config=vision_config(shape),
+        text_config=text,
+        image_token_id=special["image"],
+        projection_dim=shape.text_width,
+        pad_token_id=special["pad"],
+        bos_token_id=special["bos"],
+        eos_token_id=special["eos"],
+        tie_word_embeddings=True,
+    )
+    model = PaliGemmaForConditionalGeneration(config)
+    model.generation_config.pad_token_id = special["pad"]
+    model.generation_config.bos_token_id = special["bos"]
+    model.generation_config.eos_token_id = special["eos"]
+    with torch.no_grad():
+        table = model.get_input_embeddings().weight
+        deviation = float(table.std())
+        places = torch.linspace(0, 1, 1024)[:, None]
+        frequencies = torch.exp(torch.randn(1, shape.text_width // 2) * 0.8) * 4
+        phases = torch.rand(1, shape.text_width // 2) * 6.283
+        waves = torch.cat([torch.cos(frequencies * places + phases), torch.sin(frequencies * places + phases)], 1)
+        waves = (waves - waves.mean(0)) / waves.std()
+        first = special["loc0000"]
+        table[first : first + 1024] = deviation * waves
+        if codebook is not None:
+            spread = codebook.float() @ torch.randn(codebook.shape[1], shape.text_width)
+            spread = (spread - spread.mean(0)) / spread.std()
+            first = special["seg000"]
+            table[first : first + len(codebook)] = deviation * (0.8 * spread + 0.6 * torch.randn_like(spread))
+    return model

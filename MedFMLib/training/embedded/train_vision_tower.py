@@ -1,0 +1,182 @@
+"""Stage 1: the vision tower learns where everything is, and a mask network learns to draw it.
+
+    python -m MedFMLib.training.embedded.train_vision_tower --data DIR --work DIR --minutes 35 --processes 2
+
+Knows pictures and parts; nothing of text. Token cross-entropy alone takes many times longer to teach a tower of this size
+to see. Beside the masks three linear layers look at the tower alone, so that it, and not only the mask network, knows parts,
+places and planes: the text model will see nothing else. Resumable: run it again with the same work folder. Logs to
+`eyes.jsonl`, keeps `eyes.pt`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import time
+from functools import partial
+from pathlib import Path
+
+from .labels import PAIRS, PARTS
+from .mask_losses import dice_sums, mask_loss, part_weights, without_sides
+from .optimizing import (
+    Log,
+    MovingAverage,
+    Team,
+    learning_rate,
+    make_optimizers,
+    run_team,
+    save_checkpoint,
+    set_learning_rate,
+)
+from .samples import FACTS, Background, picture_batches
+from .tiny import Shape, cell_parts, mask_network, normalise, training_heads, vision_tower
+
+SAGITTAL = FACTS["plane"].index("sagittal")
+FACT_SIZES = (3, 2, 2)
+"""Values of plane, modality and region that whole pictures have (crops are for adapters)."""
+
+
+def eye_losses(tower, masks, heads, batch: dict, shape: Shape, weights, phase: tuple[int, int],
+               pairs=PAIRS) -> tuple[dict, object]:  # fmt: skip
+    """(losses with their `total`, (parts, 2) Dice sums) of a batch of `picture_batches`.
+
+    Args:
+        heads: of `tiny.training_heads`, or None to train masks alone.
+        phase: which pixel of each 2 × 2 is scored.
+        pairs: (left, right) part numbers.
+    """
+    import torch
+    import torch.nn.functional as F
+
+    pixels = normalise(torch.from_numpy(batch["pixels"]))
+    parts, facts = torch.from_numpy(batch["parts"]), torch.from_numpy(batch["facts"])
+    sagittal = facts[:, 0] == SAGITTAL
+    with torch.autocast("cpu", torch.bfloat16):
+        seen = tower(pixels).last_hidden_state
+        scores = masks.quarter_scores(masks.hidden(pixels, seen), *phase)
+        if heads is not None:
+            rough, places = heads["dense"](seen), place_loss(heads["place"](seen))
+            told = heads["facts"](seen.mean(1)).float()
+    scores, drawn = without_sides(scores.float(), parts[:, phase[0] :: 2, phase[1] :: 2], sagittal, pairs)
+    found = {"masks": mask_loss(scores, drawn, weights)}
+    total = found["masks"]
+    if heads is not None:
+        cells = cell_parts(parts, shape)
+        rough = rough.float().reshape(*cells.shape, len(PARTS)).permute(0, 3, 1, 2)
+        found["dense"] = mask_loss(*without_sides(rough, cells, sagittal), weights)
+        found["place"], found["facts"] = places, 0.0
+        for column, (one, values) in enumerate(zip(told.split(FACT_SIZES, 1), FACTS, strict=True)):
+            found["facts"] = found["facts"] + F.cross_entropy(one, facts[:, column])
+            found[values] = (one.argmax(1) == facts[:, column]).float().mean()
+        total = total + 0.7 * found["dense"] + 0.2 * found["place"] + 0.2 * found["facts"]
+    found["total"] = total
+    return {n: v if n == "total" else v.detach() for n, v in found.items()}, dice_sums(scores.detach(), drawn)
+
+
+def place_loss(scores):
+    """Mean cross-entropy of (B, n × n, 2 × n) scores against the row and the column of every patch."""
+    import torch
+    import torch.nn.functional as F
+
+    n = scores.shape[-1] // 2
+    rows, columns = (
+        a.flatten().expand(len(scores), -1) for a in torch.meshgrid(torch.arange(n), torch.arange(n), indexing="ij")
+    )
+    scores = scores.float()
+    by_row = F.cross_entropy(scores[..., :n].flatten(0, 1), rows.flatten())
+    return by_row + F.cross_entropy(scores[..., n:].flatten(0, 1), columns.flatten())
+
+
+def train(data: Path, work: Path, minutes: float, batch: int, top: float, seed: int, start_from: Path | None,
+          rank: int = 0, processes: int = 1) -> None:  # fmt: skip
+    """Train for `minutes`; `eyes.pt` holds the state and its moving average.
+
+    Args:
+        batch: pictures per step and process.
+        start_from: a checkpoint whose vision tower is taken at the very start.
+    """
+    import torch
+    from torch import nn
+
+    torch.set_num_threads(1 if processes > 1 else 2)
+    torch.manual_seed(seed)
+    shape = Shape()
+    tower = vision_tower(shape)
+    tower.set_attn_implementation("eager")  # half the time of the fused one, forward and backward, on a CPU
+    modules = nn.ModuleDict({"tower": tower, "masks": mask_network(shape), "heads": training_heads(shape)})
+    del modules["heads"]["reader"]
+    optimizers = make_optimizers(list(modules.named_parameters()))
+    checkpoint, step = work / "eyes.pt", 0
+    if checkpoint.exists():
+        state = torch.load(checkpoint, weights_only=True)
+        modules.load_state_dict(state["now"])
+        for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
+        step = state["step"]
+    elif start_from is not None:
+        state = torch.load(start_from, weights_only=True)["average"]
+        prefix = "model.vision_tower."
+        tower.load_state_dict({n.removeprefix(prefix): v for n, v in state.items() if n.startswith(prefix)})
+    average = MovingAverage(modules)
+    if checkpoint.exists():
+        average.state = state["average"]
+    weights = part_weights()
+    batches = Background(partial(picture_batches, data, shape.image, batch, seed * 100 + rank, step * batch), ahead=4)
+    parameters = [p for p in modules.parameters() if p.requires_grad]
+    team, log = Team(work, rank, processes), Log(work / "eyes.jsonl", 25, step, batch * processes)
+    choose, began, fraction, sums = random.Random(seed + step), time.time(), 0.0, 0.0
+
+    def save() -> None:
+        state = {"now": modules.state_dict(), "average": average.state, "step": step,
+                 "optimizers": [o.state_dict() for o in optimizers]}  # fmt: skip
+        save_checkpoint(checkpoint, state)
+
+    def dice() -> dict:
+        nonlocal sums
+        if step % 100:
+            return {}
+        table = {n: round(float(a / b), 3) for n, (a, b) in zip(PARTS, sums, strict=True) if b > 0}
+        sums = 0.0
+        return {"dice": table}
+
+    while fraction < 1:
+        phase = (choose.randrange(2), choose.randrange(2))
+        found, overlap = eye_losses(tower, modules["masks"], modules["heads"], next(batches), shape, weights, phase)
+        found["total"].backward()
+        fraction = team.average(parameters, (time.time() - began) / (60 * minutes))
+        set_learning_rate(optimizers, learning_rate(fraction, 0.03, top))
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        step += 1
+        if rank > 0:
+            continue
+        average.update()
+        sums = sums + overlap
+        log.add(step, found, dice)
+        if step % 100 == 0:
+            save()
+    if rank == 0:
+        save()
+    batches.close()
+
+
+def main() -> None:
+    """Read the command line and run."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--minutes", type=float, default=35)
+    parser.add_argument("--batch", type=int, default=16, help="pictures per step and process")
+    parser.add_argument("--rate", type=float, default=2e-3)
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--start-from", type=Path, help="a base.pt of an earlier training, for its vision tower")
+    o = parser.parse_args()
+    o.work.mkdir(parents=True, exist_ok=True)
+    run_team(train, o.work, o.processes, o.data, o.work, o.minutes, o.batch, o.rate, o.seed, o.start_from)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,65 @@
+"""The process that builds data sets and trains, so that a program with a window needs no torch and does not freeze.
+
+    python child.py LIBRARY_FOLDER
+
+One JSON line on stdin: {"do": "data" | "estimate" | "train", …}; see `aside` for the arguments and `execution.subprocess_task` for the rest.
+When its stdin ends, a training stops after its step and keeps what it learned; other work just ends.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+LACKING = "Fine-tuning needs the Python package '{}', which is missing: pip install medfm[train]."
+
+
+def work(task: dict, told):
+    """Do what is told; → what `aside` returns."""
+    from pathlib import Path
+
+    from MedFMLib.storage import offline
+    from MedFMLib.training.data import building, reading
+    from MedFMLib.training.data.dataset import Dataset
+    from MedFMLib.training.finetune.settings import Settings
+
+    offline.while_loading()
+    if task["do"] == "data":
+        found = reading.read(Path(task["path"]))
+        checked = building.check(found, progress=told)
+        if not task["skip"]:
+            building.refuse_problems(checked, ())
+        return building.build(checked, Path(task["output"]), task["licence"], told)
+    settings = Settings.from_json(task["settings"])
+    if task["do"] == "estimate":
+        from MedFMLib.training.finetune import run
+
+        return run.estimated(Dataset.load(Path(task["data"])), settings, told)
+    from MedFMLib.training.finetune import making
+
+    return making.finetune(Path(task["data"]), Path(task["run"]), settings, name=task["name"], resume=task["resume"],
+                           most=task["most"], precisions=task["precisions"], progress=told)  # fmt: skip
+
+
+def gone(task: dict, told) -> None:
+    """Whoever asked has gone: a training stops after its step; other work writes everything in one step and just ends."""
+    from pathlib import Path
+
+    from MedFMLib.errors import MedFMError
+    from MedFMLib.training.finetune import control
+
+    if task["do"] != "train":
+        os._exit(0)
+    try:
+        control.order(Path(task["run"]), "stop")
+    except MedFMError:
+        os._exit(0)  # it has not begun
+
+
+if __name__ == "__main__":
+    sys.path[:1] = [sys.argv[1]]  # the library's folder, instead of this file's
+    from MedFMLib.environment.hardware import keep_memory
+    from MedFMLib.execution.subprocess_main import serve
+
+    keep_memory()
+    serve(work, LACKING, gone)

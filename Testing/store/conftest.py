@@ -1,3 +1,0 @@
-"""A person's own folders and a hub on this machine."""
-
-from store_fixtures import card, hub, published, shelf_folder, zoo  # noqa: F401
