@@ -40,17 +40,17 @@ from MedFMLib.core.geometry import PLANES  # noqa: E402
 from MedFMLib.interfaces.jobs import Done, Failed, Stopped  # noqa: E402
 from MedFMLib.core.request import CLINICIAN, PATIENT  # noqa: E402
 from MedFMLib.scene import read_prompts  # noqa: E402
-from MedFMPanel.panel_extensions import Beside  # noqa: E402
+from MedFMPanel.panel_extensions import PanelExtensions  # noqa: E402
 from MedFMPanel.bindings import Bindings  # noqa: E402
 from MedFMPanel.engine import EngineControls  # noqa: E402
-from MedFMPanel.job_progress import Following  # noqa: E402
+from MedFMPanel.job_progress import JobProgress  # noqa: E402
 from MedFMPanel.model_choice import ModelChoice, fill  # noqa: E402
 from MedFMPanel.packages import PackageNotice  # noqa: E402
 from MedFMPanel.parameters import Parameters  # noqa: E402
 from MedFMPanel.patient import PatientMode, come_up_locked  # noqa: E402
 from MedFMPanel.report import ReportTools  # noqa: E402
 from MedFMPanel.results import Results, summary  # noqa: E402
-from MedFMPanel.session import Session, modality_of  # noqa: E402
+from MedFMPanel.session import JobSession, modality_of  # noqa: E402
 from MedFMPanel.error_display import shown  # noqa: E402
 from MedFMPanel.status import Status  # noqa: E402
 from MedFMPanel.structures import StructureList  # noqa: E402
@@ -82,7 +82,7 @@ class MedFMWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def __init__(self, parent=None, runner=None):
         ScriptedLoadableModuleWidget.__init__(self, parent)
         VTKObservationMixin.__init__(self)
-        self.session = Session(runner)
+        self.session = JobSession(runner)
         self.parameters = None
         self.modality = ""
 
@@ -100,8 +100,8 @@ class MedFMWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.structures = StructureList(self.ui, self.onStructuresTicked)
         self.results = Results(self.ui)
         self.status = Status(self.ui)
-        self.following = Following(self.ui, self.status, self.results)
-        self.beside = Beside(self)
+        self.following = JobProgress(self.ui, self.status, self.results)
+        self.extensions = PanelExtensions(self)
         self.engine = EngineControls(self.ui, self.status, self.session.use, lambda: self.session.runner)
         self.session.use(self.session.runner or self.engine.make_runner())
         self.packages = PackageNotice(
@@ -146,7 +146,7 @@ class MedFMWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.models.close()
         self.engine.close()
         self.packages.close()
-        self.beside.close()
+        self.extensions.close()
         self.session.close()
         self.removeObservers()
         self.bindings.parameters = None
@@ -247,17 +247,17 @@ class MedFMWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.ui.applyButton.enabled = False
             self.session.cancel()
         else:
-            self.beside.begin()
+            self.extensions.begin()
 
     @shown
     def onReturnPressed(self):
         if not self.session.running:
-            self.beside.begin()
+            self.extensions.begin()
 
     def start(self, change=lambda request: request):
         p = self.parameters
         self.models.allow(p.model, may_ask=not self.patient.on)
-        self.session.start(p.volume, lambda image: change(self.beside.apply(self.makeRequest(image))))
+        self.session.start(p.volume, lambda image: change(self.extensions.apply(self.makeRequest(image))))
         request = self.session.request
         self.status.log(f"{request.task}: {p.volume.GetName()}, {p.model} {p.adapter} {p.precision}")
         if request.task == "ask":
@@ -290,7 +290,7 @@ class MedFMWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         except MedFMError as error:
             return self.endJob(str(error), failed=True)
         self.results.hide_older(slicer.mrmlScene, volume, written.segmentation)
-        self.beside.take(volume, written)
+        self.extensions.take(volume, written)
         who = "" if self.patient.on else written.response.provenance.title
         if self.results.conversation.take(written.response.answers, who or "MedFM"):
             self.parameters.question = ""  # ready for the next
@@ -345,7 +345,7 @@ class MedFMWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.ui.applyButton.text = _("Cancel") if running else TASKS[self.parameters.task]
         self.ui.applyButton.enabled = running or self.parameters.volume is not None
         self.following.rest(running)
-        self.beside.show(running)
+        self.extensions.show(running)
         self.patient.keep()
         no_volume = not running and self.parameters.volume is None
         self.status.hint(_("Load a CT or MR volume, then choose it above.") if no_volume else "")

@@ -5,7 +5,7 @@
     print(medfm.ask("ct.nii.gz", "Which organs are visible?").answers[0].text)
 
 Not a medical device; for research and education. Importing this loads no torch and nothing of Slicer; the
-functions of the console (`MedFMLib.api`) come in when they are first used.
+functions of `MedFMLib.api` are imported when they are first used.
 """
 
 from __future__ import annotations
@@ -15,18 +15,42 @@ __version__ = "0.1.0"
 NOTICE = "Research and education only. MedFM is not a medical device and must not be used for clinical decisions."
 
 _CONSOLE = (
-    "add_healthy", "ask", "batch_scene", "compare", "explain", "export_model", "forget", "get_model", "import_model", "kept",
-    "remove_model", "report", "segment",
-)  # fmt: skip
+    "add_healthy",
+    "ask",
+    "batch_scene",
+    "compare",
+    "explain",
+    "export_model",
+    "clear_cache",
+    "get_model",
+    "import_model",
+    "cache_bytes",
+    "remove_model",
+    "report",
+    "segment",
+)
 __all__ = [
-    "NOTICE", "__version__", "add_healthy", "ask", "batch_scene", "compare", "explain", "export_model", "forget", "get_model",
-    "import_model", "kept", "remove_model", "report", "segment",
+    "NOTICE",
+    "__version__",
+    "add_healthy",
+    "ask",
+    "batch_scene",
+    "cache_bytes",
+    "clear_cache",
+    "compare",
+    "explain",
+    "export_model",
+    "get_model",
+    "import_model",
+    "remove_model",
+    "report",
+    "segment",
 ]  # fmt: skip
 
 
 def __getattr__(name: str):
-    if name in _CONSOLE:
+    if name in _API:
         import importlib
 
-        return getattr(importlib.import_module(".console", __name__), name)
+        return getattr(importlib.import_module(".api", __name__), name)
     raise AttributeError(f"module 'MedFMLib' has no attribute '{name}'")

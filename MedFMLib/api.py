@@ -59,8 +59,8 @@ def _prompts(marked) -> tuple[Prompt, ...]:
 
 
 def ask(volume, question: str, *, progress: Progress | None = None, **options: Any):
-    """Ask about a volume; `history` takes earlier (question, answer) pairs, `prompts` ROIs, points or regions, `trust` a
-    `TrustChoice` (how far the answer is looked into), `measurements` what it is held against.
+    """Ask about a volume; `history` takes earlier (question, answer) pairs, `prompts` ROIs, points or regions, `reliability` a
+    `ReliabilityChoice` (how far the answer is looked into), `measurements` what it is held against.
 
     Other arguments, result and errors: see `segment`.
     """
@@ -118,9 +118,9 @@ def add_healthy(
 
     image = _image(volume)
     if hasattr(segmentation, "IsA"):
-        from .scene.reading import hold_segmentation
+        from .scene.reading import copy_segmentation
 
-        segmentation = hold_segmentation(segmentation).on(image.geometry)
+        segmentation = copy_segmentation(segmentation).on(image.geometry)
     if segmentation is None:
         segmentation = run(Request("segment", image, adapter=AUTOMATIC)).segmentation
     return own().add(image, segmentation, title, consent=Consent(text_checked, keep_face), **facts)
@@ -150,20 +150,20 @@ def batch_scene(nodes, output: str | Path, tasks: str | Sequence[str] = ("segmen
         MedFMError: in one sentence with the next step.
     """
     from .batch import cases, engines, running, scenes
-    from .batch.plan import Options, step_from
+    from .batch.plan import CaseOptions, step_from
 
     limits = {key: options.pop(key) for key in ("workers", "seconds", "retries") if key in options}
     again = options.pop("again", False)
-    pick = cases.Pick(modality=options.pop("modality", ""), frame=options.pop("frame", -1))
+    pick = cases.SeriesChoice(modality=options.pop("modality", ""), frame=options.pop("frame", -1))
     if "labels" in options:
         options["labels"] = (options["labels"],) if isinstance(options["labels"], str) else tuple(options["labels"])
     steps = tuple(step_from(text) for text in ((tasks,) if isinstance(tasks, str) else tasks))
     if hasattr(nodes, "GetNumberOfNodesByClass"):
         nodes = scenes.volume_nodes(nodes)
-    found, images = scenes.from_nodes(nodes, steps, Options(**options), pick)
+    found, images = scenes.from_nodes(nodes, steps, CaseOptions(**options), pick)
     engines.check(found)
     return running.run(
-        Path(output).expanduser().absolute(), found, engines.local(), running.Limits(**limits), lambda case: images[case.id],
+        Path(output).expanduser().absolute(), found, engines.local(), running.RunLimits(**limits), lambda case: images[case.id],
         again=again,
     )  # fmt: skip
 
@@ -222,14 +222,14 @@ def remove_model(model: str, *, yes: bool = False) -> int:
     return model_store.remove(model)
 
 
-def kept() -> int:
+def cache_bytes() -> int:
     """Bytes that the model in this process keeps of pictures, so that the next question about them is answered sooner."""
-    return _engine.kept() if _engine else 0
+    return _engine.cache_bytes() if _engine else 0
 
 
-def forget() -> int:
+def clear_cache() -> int:
     """Drop what the model in this process keeps of pictures; → bytes that are free again. The model stays loaded."""
-    return _engine.forget() if _engine else 0
+    return _engine.clear_cache() if _engine else 0
 
 
 def run(request: Request, progress: Progress | None = None) -> Response:

@@ -26,9 +26,9 @@ from .environment import hardware
 from .errors import InputError, ModelError
 from .guard import Guard, classifier
 from .interfaces import registry
-from .interfaces.jobs import Progress, Silent
-from .interfaces.model import Keeps, LoadedFacts, ModelCard
-from .interfaces.task import Work
+from .interfaces.jobs import NoProgress, Progress
+from .interfaces.model import CachesImages, LoadedFacts, ModelCard
+from .interfaces.task import TaskContext
 from .models.runtime import loading
 from .models.runtime.memory import gigabytes, give_back, is_out_of_memory
 from .patient.serving import is_for_patient, run_for_patient
@@ -63,7 +63,7 @@ class Engine:
         Raises:
             MedFMError: in one sentence with the next step.
         """
-        progress = progress or Silent()
+        progress = progress or NoProgress()
         if is_for_patient(request):
             return run_for_patient(request, progress, self._run, self._guarded())
         return self._run(request, progress)
@@ -83,17 +83,17 @@ class Engine:
         card = registry.card(request.model)
         self._check(request, card, task.needs)
         task.check(request, card)
-        with ThreadPoolExecutor(1) as aside:
-            digest = aside.submit(request.image.digest).result  # ready long before the provenance needs it
+        with ThreadPoolExecutor(1) as background:
+            digest = background.submit(request.image.digest).result  # ready long before the provenance needs it
             try:
-                work, findings = self._work(request, card, task, progress, started, clock, digest)
+                context, findings = self._work(request, card, task, progress, started, clock, digest)
             except Exception as error:
                 if not is_out_of_memory(error):
                     raise
                 del error  # its frames hold what filled the memory
                 request, less = self._step_down(request, card)
                 try:
-                    work, findings = self._work(request, card, task, progress, started, clock, digest, less)
+                    context, findings = self._work(request, card, task, progress, started, clock, digest, less)
                 except Exception as again:
                     if not is_out_of_memory(again):
                         raise
@@ -102,7 +102,7 @@ class Engine:
                     ) from None
             progress.fraction(1.0)
             seconds = time.monotonic() - clock
-            return Response(findings, self._provenance(request, card, work, started, seconds, digest))
+            return Response(findings, self._provenance(request, card, context, started, seconds, digest))
 
     def prepare(self, model: str, adapter: str = "", precision: str = "", progress: Progress | None = None) -> None:
         """Load a model before it is asked anything.
@@ -110,17 +110,17 @@ class Engine:
         Raises:
             ModelError: if it can't be loaded.
         """
-        self.model(registry.card(model), adapter, precision, progress or Silent())
+        self.model(registry.card(model), adapter, precision, progress or NoProgress())
 
-    def kept(self) -> int:
+    def cache_bytes(self) -> int:
         """Bytes that the loaded model keeps of pictures, for the next question about them."""
-        return self._model.kept.bytes if isinstance(self._model, Keeps) else 0
+        return self._model.image_cache.bytes if isinstance(self._model, CachesImages) else 0
 
-    def forget(self) -> int:
+    def clear_cache(self) -> int:
         """Drop what the loaded model keeps of pictures; → bytes that are free again. The model stays loaded."""
-        freed = self.kept()
+        freed = self.cache_bytes()
         if freed:
-            self._model.kept.drop()
+            self._model.image_cache.drop()
             give_back()
         return freed
 
@@ -129,27 +129,27 @@ class Engine:
         model = self.model(card, request.adapter, request.precision, progress)
 
         def run_task(name: str, changed: Request) -> tuple[Finding, ...]:
-            return registry.task(name).run(replace(changed, task=name), work)
+            return registry.task(name).run(replace(changed, task=name), context)
 
         def provenance() -> Provenance:
-            return self._provenance(request, card, work, started, time.monotonic() - clock, digest)
+            return self._provenance(request, card, context, started, time.monotonic() - clock, digest)
 
-        work = Work(model, card, progress, run_task, provenance)
-        self._reused = model.kept.reused if isinstance(model, Keeps) else 0
+        context = TaskContext(model, card, progress, run_task, provenance)
+        self._reused = model.image_cache.reused if isinstance(model, CachesImages) else 0
         if card.modalities and request.image.modality not in card.modalities:
-            work.note(
+            context.note(
                 f"{card.title} was trained on {' and '.join(card.modalities)} images; "
                 f"this one is {request.image.modality}, so expect errors."
             )
         if request.image.facts.get("modality_guessed"):
-            work.note(
+            context.note(
                 f"The file does not say its modality; {request.image.modality} was guessed from the voxel values."
             )
 
         for text in (note, *model.facts.notes):
             if text:
-                work.note(text)
-        return work, task.run(request, work)
+                context.note(text)
+        return context, task.run(request, context)
 
     def _step_down(self, request: Request, card: ModelCard) -> tuple[Request, str]:
         """(a request that takes less memory, what is less in a sentence), after memory ran out.
@@ -158,8 +158,8 @@ class Engine:
             ModelError: if there is nothing to give up.
         """
         shown = getattr(self._model, "shown", 1)
-        if isinstance(self._model, Keeps):
-            self._model.kept.drop()
+        if isinstance(self._model, CachesImages):
+            self._model.image_cache.drop()
         if shown > 1:
             self._model.max_views = shown // 2
             give_back()
@@ -217,12 +217,12 @@ class Engine:
         self,
         request: Request,
         card: ModelCard,
-        work: Work,
+        context: TaskContext,
         started: datetime,
         seconds: float,
         digest: Callable[[], str],
     ) -> Provenance:
-        facts: LoadedFacts = work.model.facts
+        facts: LoadedFacts = context.model.facts
         return Provenance(
             task=request.task,
             model=card.id,
@@ -232,14 +232,14 @@ class Engine:
             adapter=facts.adapter,
             adapter_hash=facts.adapter_hash,
             image=digest(),
-            prompts=tuple(work.prompts),
-            slices=tuple(work.slices),
+            prompts=tuple(context.prompts),
+            slices=tuple(context.slices),
             versions=dict(versions()),
             started=started.isoformat(timespec="seconds"),
             seconds=round(seconds, 2),
-            notes=tuple(work.notes),
-            tokens=work.tokens,
-            reused=work.model.kept.reused - self._reused if isinstance(work.model, Keeps) else 0,
+            notes=tuple(context.notes),
+            tokens=context.tokens,
+            reused=context.model.image_cache.reused - self._reused if isinstance(context.model, CachesImages) else 0,
         )
 
 

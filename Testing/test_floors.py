@@ -40,7 +40,7 @@ FLOORS = (
         "burned_in",
         "statements",
         "guard",
-        "trust",
+        "reliability",
         "healthy",
         "patient",
     ),

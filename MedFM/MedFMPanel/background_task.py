@@ -8,7 +8,7 @@ import threading
 from MedFMLib.errors import Cancelled, MedFMError
 
 
-class Errand:
+class BackgroundTask:
     """Starts at once; a `Progress` for the work, and what came of it for whoever looks.
 
     Args:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 
 
-class Kind:
+class WidgetKind:
     """How one kind of widget is read, written and listened to."""
 
     def __init__(self, signal: str, read, write):
@@ -26,12 +26,12 @@ def _set_edit_text(combo, value) -> None:
         combo.setEditText(value)
 
 
-NODE = Kind("currentNodeChanged(vtkMRMLNode*)", lambda w: w.currentNode(), lambda w, v: w.setCurrentNode(v))
-CHOICE = Kind("currentIndexChanged(int)", lambda w: w.currentData or "", _choose_data)
-NUMBER = Kind("valueChanged(int)", lambda w: int(w.value), lambda w, v: w.setValue(v))
-FLAG = Kind("toggled(bool)", lambda w: bool(w.checked), lambda w, v: w.setChecked(v))
-LINE = Kind("textChanged(QString)", lambda w: w.text, _set_text)
-EDITABLE = Kind("editTextChanged(QString)", lambda w: w.currentText, _set_edit_text)
+NODE = WidgetKind("currentNodeChanged(vtkMRMLNode*)", lambda w: w.currentNode(), lambda w, v: w.setCurrentNode(v))
+CHOICE = WidgetKind("currentIndexChanged(int)", lambda w: w.currentData or "", _choose_data)
+NUMBER = WidgetKind("valueChanged(int)", lambda w: int(w.value), lambda w, v: w.setValue(v))
+FLAG = WidgetKind("toggled(bool)", lambda w: bool(w.checked), lambda w, v: w.setChecked(v))
+LINE = WidgetKind("textChanged(QString)", lambda w: w.text, _set_text)
+EDITABLE = WidgetKind("editTextChanged(QString)", lambda w: w.currentText, _set_edit_text)
 
 
 BOUND = {
@@ -46,7 +46,7 @@ BOUND = {
     "template": ("templateSelector", CHOICE),
     "indication": ("indicationEdit", LINE),
     "comparison": ("comparisonEdit", LINE),
-    "beside": ("besideCheck", FLAG),
+    "with_healthy": ("withHealthyCheck", FLAG),
     "freeLabels": ("freeLabelsEdit", LINE),
     "question": ("questionBox", EDITABLE),
     "firstSlice": ("firstSlice", NUMBER),
@@ -54,7 +54,7 @@ BOUND = {
     "sliceStep": ("sliceStep", NUMBER),
     "maxTokens": ("maxTokens", NUMBER),
     "refine": ("refineCheck", FLAG),
-    "trust": ("trustSelector", CHOICE),
+    "reliability": ("reliabilitySelector", CHOICE),
 }
 """Parameter → its widget's name and kind. The task and the ticked structures are handled where they are shown."""
 

@@ -77,8 +77,8 @@ def _turn_html(turn: Turn) -> str:
     parts = [f"<p><b>You</b><br>{escape(turn.question)}</p><p><b>{escape(turn.who)}</b><br>"]
     if turn.answer is not None:
         parts.append(escape(turn.answer.text or "(no words)").replace("\n", "<br>"))
-        if turn.answer.trust is not None:
-            notes = "<br>".join(escape(note) for note in turn.answer.trust.notes)
+        if turn.answer.reliability is not None:
+            notes = "<br>".join(escape(note) for note in turn.answer.reliability.notes)
             parts.append(f'<br><span style="color: gray">{notes}</span>')
         if turn.answer.evidence:
             parts.append(f'<br><span style="color: gray">seen on {_links(turn.answer.evidence)}</span>')

@@ -7,9 +7,9 @@ import slicer
 from MedFMLib import environment
 from MedFMLib.execution import backends
 from MedFMLib.errors import MedFMError
-from MedFMLib.execution.backends import Place
+from MedFMLib.execution.backends import Backend
 from MedFMLib.model_store import listing
-from MedFMPanel.background_task import Errand
+from MedFMPanel.background_task import BackgroundTask
 
 TITLES = {
     "process": "This computer, a process of its own",
@@ -33,7 +33,7 @@ class EngineControls:
     def __init__(self, ui, status, use, current, interpreter=lambda: environment.interpreter()):
         self._ui, self._status, self._use, self._current, self._interpreter = ui, status, use, current, interpreter
         self._place = backends.load()
-        self._errand: Errand | None = None
+        self._task: BackgroundTask | None = None
         self._then = lambda state: None
         for kind, title in TITLES.items():
             ui.placeSelector.addItem(title, kind)
@@ -58,7 +58,7 @@ class EngineControls:
             return backends.make_runner(self._place, self._interpreter())
         except MedFMError as error:
             self._status.say(f"{error} Until then, jobs run on this computer.", problem=True)
-            return backends.make_runner(Place(), self._interpreter())
+            return backends.make_runner(Backend(), self._interpreter())
 
     def close(self) -> None:
         """Stop looking."""
@@ -98,7 +98,7 @@ class EngineControls:
 
     def _apply(self) -> bool:
         """Use what is chosen; → is it in use now?"""
-        place = Place(
+        place = Backend(
             self._ui.placeSelector.currentData, self._ui.serverEdit.text.strip(), self._ui.authorityEdit.text.strip()
         )
         key, self._ui.keyEdit.text = self._ui.keyEdit.text, ""
@@ -122,9 +122,9 @@ class EngineControls:
 
     def _allow(self, url: str, key: str) -> None:
         """Keep the key, and ask once whether volumes may go there."""
-        from MedFMLib.execution.remote.client import Client
+        from MedFMLib.execution.remote.client import ServerClient
 
-        Client(url, key)  # refuses addresses that leak
+        ServerClient(url, key)  # refuses addresses that leak
         if key:
             backends.store_key(url, key)
         if backends.needed(url) and slicer.util.confirmOkCancelDisplay(
@@ -138,23 +138,23 @@ class EngineControls:
         return runner.state()
 
     def _look(self) -> None:
-        if self._errand is None:
+        if self._task is None:
             self._ask(lambda progress: self._current().state(), self._show)
 
     def _ask(self, work, then) -> None:
-        self._then, self._errand = then, Errand(work)
+        self._then, self._task = then, BackgroundTask(work)
         self._waiting.start()
 
     def _answered(self) -> None:
-        errand = self._errand
-        if errand is None or not errand.ended:
+        task = self._task
+        if task is None or not task.ended:
             return
         self._waiting.stop()
-        self._errand = None
-        if errand.error:
-            self._ui.engineLabel.text = errand.error
+        self._task = None
+        if task.error:
+            self._ui.engineLabel.text = task.error
         else:
-            self._then(errand.result)
+            self._then(task.result)
 
     def _tested(self, state) -> None:
         self._show(state)

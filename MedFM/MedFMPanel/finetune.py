@@ -1,6 +1,6 @@
 """The fine-tuning window: data → plan → train → card. Knows its own widgets and the library's process; no torch, no model.
 
-What takes time runs in a process of its own, through an `Errand`; while it trains, a timer reads the small files that it
+What takes time runs in a process of its own, through an `BackgroundTask`; while it trains, a timer reads the small files that it
 writes (`training.finetune.control`). The GUI thread never waits.
 """
 
@@ -14,12 +14,12 @@ import slicer
 from MedFMLib.storage import adapter_card, paths, installed_models
 from MedFMLib import environment
 from MedFMLib.errors import InputError
-from MedFMLib.scene.collecting import hold_case
+from MedFMLib.scene.collecting import copy_case
 from MedFMLib.training.finetune import finetune_in_subprocess, control
-from MedFMLib.training.finetune.settings import Settings
+from MedFMLib.training.finetune.settings import TrainingSettings
 
-from .background_task import Errand
-from .finetune_form import Form
+from .background_task import BackgroundTask
+from .finetune_form import FineTuneForm
 from .error_display import shown
 
 TIMER_MS = 250
@@ -36,9 +36,9 @@ class FineTuneWindow:
 
     def __init__(self, parent, model, case, use, changed):
         self._model, self._case, self._use_adapter, self._changed = model, case, use, changed
-        self._errand, self._then, self._run, self._drawn = None, None, None, 0.0
+        self._task, self._then, self._run, self._drawn = None, None, None, 0.0
         self.adapter = ""
-        self.form = Form(parent)
+        self.form = FineTuneForm(parent)
         self.dialog = self.form.dialog
         for name, button in self.form.buttons.items():
             button.connect("clicked(bool)", getattr(self, f"on_{name}"))
@@ -53,7 +53,7 @@ class FineTuneWindow:
     @property
     def busy(self) -> bool:
         """Is something on its way?"""
-        return self._errand is not None
+        return self._task is not None
 
     @property
     def training(self) -> bool:
@@ -69,8 +69,8 @@ class FineTuneWindow:
         """A training stops after its step and keeps what it learned."""
         if self.training:
             self.on_stop()
-        elif self._errand is not None:
-            self._errand.cancel()
+        elif self._task is not None:
+            self._task.cancel()
         self._timer.stop()
         self.dialog.close()
 
@@ -97,37 +97,37 @@ class FineTuneWindow:
 
     def start(self, work, then) -> None:
         """Do `work` on a thread, then `then(result)` here."""
-        self._errand, self._then = Errand(work), then
+        self._task, self._then = BackgroundTask(work), then
         self.form.bar.value = 0
         self._timer.start()
         self.refresh()
 
     @shown
     def on_timer(self):
-        errand = self._errand
-        if errand is None:
+        task = self._task
+        if task is None:
             return self._timer.stop()
         if self.training:
             self._follow()
-        elif errand.name:
-            self.say(f"{errand.name}…")
-        self.form.bar.value = round(100 * errand.value)
-        if errand.ended:
-            self._end(errand)
+        elif task.name:
+            self.say(f"{task.name}…")
+        self.form.bar.value = round(100 * task.value)
+        if task.ended:
+            self._end(task)
         self.refresh()
 
-    def _end(self, errand) -> None:
+    def _end(self, task) -> None:
         self._timer.stop()
-        self._errand, run = None, self._run
+        self._task, run = None, self._run
         self._run = None
-        if errand.error:
+        if task.error:
             again = (
                 " “Resume” goes on from the last checkpoint."
                 if run is not None and (run / "settings.json").is_file()
                 else ""
             )
-            return self.showError(f"{errand.error}{again}")
-        self._then(errand.result)
+            return self.showError(f"{task.error}{again}")
+        self._then(task.result)
 
     def _follow(self) -> None:
         """What a training says of itself, and its plot."""
@@ -135,7 +135,7 @@ class FineTuneWindow:
         if state is None:
             return
         texts = (
-            [self._errand.name or state.state] if state.state != "training" else [f"Step {state.step} of {state.steps}"]
+            [self._task.name or state.state] if state.state != "training" else [f"Step {state.step} of {state.steps}"]
         )
         if state.state == "paused":
             texts = [f"Paused at step {state.step} of {state.steps}"]
@@ -192,7 +192,7 @@ class FineTuneWindow:
         volume, segmentation = self._case()
         if volume is None:
             raise InputError("No volume is chosen in the panel; choose the one to collect.")
-        held, patient = hold_case(slicer.mrmlScene, volume, segmentation), self.form.patient.text
+        held, patient = copy_case(slicer.mrmlScene, volume, segmentation), self.form.patient.text
         folder = Path(self.form.cases.text.strip() or paths.data() / "cases")
         self.form.cases.text = str(folder)
         self.start(lambda progress: held.write(folder, patient), lambda name: self._collected(name, folder))
@@ -200,7 +200,7 @@ class FineTuneWindow:
     def _collected(self, name, folder) -> None:
         self.say(f"{name} lies in {folder}; “Build from a folder…” makes a data set of all that were collected there.")
 
-    def settings(self) -> Settings:
+    def settings(self) -> TrainingSettings:
         """What the form says.
 
         Raises:
@@ -274,7 +274,7 @@ class FineTuneWindow:
         try:
             control.order(self._run, "stop")
         except InputError:
-            self._errand.cancel()  # it has not begun
+            self._task.cancel()  # it has not begun
         self.say("Stopping after this step; what was learned is kept and judged.")
 
     @shown

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import qt
 from MedFMLib.errors import InputError
-from MedFMLib.training.finetune.settings import Settings
+from MedFMLib.training.finetune.settings import TrainingSettings
 
 WIDTH, HEIGHT = 760, 760
 BUTTONS = (
@@ -21,7 +21,7 @@ BUTTONS = (
 )
 
 
-class Form:
+class FineTuneForm:
     """The window and what is in it.
 
     Args:
@@ -101,7 +101,7 @@ class Form:
         spin.value = value
         return spin
 
-    def settings(self, model: str) -> Settings:
+    def settings(self, model: str) -> TrainingSettings:
         """What the widgets say, for a model.
 
         Raises:
@@ -114,6 +114,6 @@ class Form:
                 numbers[name] = float(text)
             except ValueError:
                 raise InputError(f"'{text}' is no number; correct the {name}.") from None
-        return Settings(model=model, rank=self.rank.value, alpha=4 * self.rank.value, batch=self.batch.value,
+        return TrainingSettings(model=model, rank=self.rank.value, alpha=4 * self.rank.value, batch=self.batch.value,
                         accumulation=self.accumulation.value, steps=self.steps.value,
                         targets=self.targets.itemData(self.targets.currentIndex), **numbers)  # fmt: skip

@@ -13,9 +13,9 @@ from MedFMLib import healthy
 from MedFMLib.errors import InputError
 from MedFMLib.healthy.library import own
 from MedFMLib.scene import read_image
-from MedFMLib.scene.reading import hold_segmentation
+from MedFMLib.scene.reading import copy_segmentation
 from MedFMLib.scene.writing import find
-from MedFMPanel.background_task import Errand
+from MedFMPanel.background_task import BackgroundTask
 from MedFMPanel.error_display import shown
 
 BEST = "the one that fits best"
@@ -35,7 +35,7 @@ class HealthyControls:
 
     def __init__(self, ui, status, start, volume, labels):
         self._ui, self._status, self._start, self._volume, self._labels = ui, status, start, volume, labels
-        self._errand, self._then = None, None
+        self._task, self._then = None, None
         self._timer = qt.QTimer()
         self._timer.setInterval(LOOK_MS)
         self._timer.connect("timeout()", self._look)
@@ -77,7 +77,7 @@ class HealthyControls:
             raise InputError(
                 "Nothing is segmented in this volume, so that nothing could be compared; segment it first."
             )
-        held, title = hold_segmentation(node), self._ui.caseTitleEdit.text
+        held, title = copy_segmentation(node), self._ui.caseTitleEdit.text
         consent = healthy.Consent(bool(self._ui.textCheck.checked), bool(self._ui.faceCheck.checked))
         self._status.say("Adding the healthy case…")
         library = own()
@@ -86,9 +86,9 @@ class HealthyControls:
     def take(self, volume, written) -> None:
         """A job has ended: if it compared, show both volumes side by side, linked, at the same level."""
         if written.response.comparison is not None:  # after what was written is shown: each takes its time
-            qt.QTimer.singleShot(0, lambda: self._show_beside(volume, written))
+            qt.QTimer.singleShot(0, lambda: self._show_next_to(volume, written))
 
-    def _show_beside(self, volume, written) -> None:
+    def _show_next_to(self, volume, written) -> None:
         comparison = written.response.comparison
         if written.reference.GetScene() is None or volume.GetScene() is None:  # closed meanwhile
             return
@@ -112,7 +112,7 @@ class HealthyControls:
 
     def show(self, running: bool) -> None:
         """What can be pressed now."""
-        free = not running and self._volume() is not None and self._errand is None
+        free = not running and self._volume() is not None and self._task is None
         self._ui.compareButton.enabled = self._ui.addCaseButton.enabled = free
 
     # -- inside ----------------------------------------------------------------------------------------
@@ -120,7 +120,7 @@ class HealthyControls:
     def _image(self, volume):
         if volume is None:
             raise InputError("There is no volume; load a CT or MR volume, then choose it above.")
-        if self._errand is not None:
+        if self._task is not None:
             raise InputError("A healthy case is still being read; wait for its end.")
         return read_image(volume)
 
@@ -138,22 +138,22 @@ class HealthyControls:
         selector.setCurrentIndex(max(0, selector.findData(chosen)))
 
     def _begin(self, work, then) -> None:
-        self._errand, self._then = Errand(work), then
+        self._task, self._then = BackgroundTask(work), then
         self._ui.compareButton.enabled = self._ui.addCaseButton.enabled = False
         self._timer.start()
 
     @shown
     def _look(self) -> None:
-        errand = self._errand
-        if errand is None or not errand.ended:
+        task = self._task
+        if task is None or not task.ended:
             return
         self._timer.stop()
-        self._errand = None
+        self._task = None
         self._ui.compareButton.enabled = self._ui.addCaseButton.enabled = True
-        if errand.error:
-            self._status.say(errand.error, problem=True)
+        if task.error:
+            self._status.say(task.error, problem=True)
         else:
-            self._then(errand.result)
+            self._then(task.result)
 
     def _compare(self, references) -> None:
         self._start(

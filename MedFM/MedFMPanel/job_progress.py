@@ -49,7 +49,7 @@ def in_words(seconds: float) -> str:
     return f"{round(seconds / 60)} min" if seconds < 5400 else f"{round(seconds / 3600)} h"
 
 
-class Following:
+class JobProgress:
     """The part of the panel that follows a job.
 
     Args:

@@ -51,7 +51,7 @@ class Kiosk:
         self._quiet_views(volume)
         self._hide_others(volume)
         if self._filter is None:
-            self._filter = Filter()
+            self._filter = KioskEventFilter()
             slicer.app.installEventFilter(self._filter)
 
     def open_doors(self) -> None:
@@ -119,7 +119,7 @@ class Kiosk:
                 node.SetVisibility(False)
 
 
-class Filter(qt.QObject):
+class KioskEventFilter(qt.QObject):
     """Swallows what would open a door: shortcuts, context menus, drops, closing the window."""
 
     def eventFilter(self, watched, event):

@@ -1,6 +1,6 @@
 """The window with all models: find, get, import, export, delete. Knows its own widgets and the store; no scene.
 
-Everything that takes time runs on an `Errand`; downloads in a process besides. Nothing is fetched or deleted before a
+Everything that takes time runs on an `BackgroundTask`; downloads in a process besides. Nothing is fetched or deleted before a
 question was answered with OK.
 """
 
@@ -18,7 +18,7 @@ from MedFMLib.model_store import listing
 from MedFMLib.model_store.files import gigabytes
 
 from .adapter_row import AdapterRow
-from .background_task import Errand
+from .background_task import BackgroundTask
 from .error_display import shown
 
 WIDTH, HEIGHT, TIMER_MS = 1000, 640, 100
@@ -45,7 +45,7 @@ class ModelsWindow:
 
     def __init__(self, parent, use, changed, adapters=lambda model: []):
         self._use, self._changed = use, changed
-        self._errand, self._then, self._rows = None, None, []
+        self._task, self._then, self._rows = None, None, []
         self.dialog = qt.QDialog(parent)
         self.dialog.setWindowTitle("Models")
         self.dialog.resize(WIDTH, HEIGHT)
@@ -116,14 +116,14 @@ class ModelsWindow:
     @property
     def busy(self) -> bool:
         """Is something on its way?"""
-        return self._errand is not None
+        return self._task is not None
 
     def close(self) -> None:
         """Stop everything and close."""
-        if self._errand is not None:
-            self._errand.cancel()
+        if self._task is not None:
+            self._task.cancel()
         self._timer.stop()
-        self._errand = None
+        self._task = None
         self.dialog.hide()
 
     def refresh(self, said: str = GET_HINT) -> None:
@@ -198,37 +198,37 @@ class ModelsWindow:
 
     def start(self, work, then, said="") -> None:
         """Do `work` on a thread, then `then(result, said)` here."""
-        self._errand, self._then = Errand(work), lambda result: then(result, said)
+        self._task, self._then = BackgroundTask(work), lambda result: then(result, said)
         self.bar.value = 0
         self._timer.start()
         self.on_select()
 
     @shown
     def on_timer(self):
-        errand = self._errand
-        self.bar.visible = self.cancel.visible = bool(errand.name) and not errand.ended
-        self.bar.value = round(100 * errand.value)
-        if errand.name and not errand.cancelled():
-            self.say(f"{errand.name}…")
-        if errand.ended:
-            self._end(errand)
+        task = self._task
+        self.bar.visible = self.cancel.visible = bool(task.name) and not task.ended
+        self.bar.value = round(100 * task.value)
+        if task.name and not task.cancelled():
+            self.say(f"{task.name}…")
+        if task.ended:
+            self._end(task)
 
-    def _end(self, errand) -> None:
+    def _end(self, task) -> None:
         self._timer.stop()
-        self._errand = None
+        self._task = None
         self.cancel.enabled = True
         self.on_select()
-        if errand.error:
-            self.showError(errand.error)
+        if task.error:
+            self.showError(task.error)
         else:
-            self._then(errand.result)
-            if errand.notes:
-                self.say(" ".join([self.status.text, *errand.notes]))
+            self._then(task.result)
+            if task.notes:
+                self.say(" ".join([self.status.text, *task.notes]))
 
     @shown
     def on_cancel(self):
-        if self._errand is not None:
-            self._errand.cancel()
+        if self._task is not None:
+            self._task.cancel()
             self.cancel.enabled = False
             self.say("Stopping…")
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import qt
 from MedFMLib import environment
 from MedFMLib.errors import MedFMError
-from MedFMPanel.background_task import Errand
+from MedFMPanel.background_task import BackgroundTask
 
 
 def requirements(path: Path) -> list[str]:
@@ -51,7 +51,7 @@ class PackageNotice:
 
     def __init__(self, ui, path, say=lambda text, **_: None, ready=lambda: None):
         self._ui, self._path, self._say, self._ready = ui, path, say, ready
-        self._errand: Errand | None = None
+        self._task: BackgroundTask | None = None
         self._then = lambda result: None
         self._timer = qt.QTimer()
         self._timer.setInterval(100)
@@ -70,8 +70,8 @@ class PackageNotice:
         Raises:
             MedFMError: if nothing was installed, with the reason.
         """
-        if self._errand is not None:
-            self._errand.cancel()
+        if self._task is not None:
+            self._task.cancel()
             return
         if not environment.fits_slicer(environment.look(quick=True)):
             self._ui.packagesLabel.text = "Looking at this computer…"
@@ -87,8 +87,8 @@ class PackageNotice:
     def close(self) -> None:
         """Stop what is on its way."""
         self._timer.stop()
-        if self._errand is not None:
-            self._errand.cancel()
+        if self._task is not None:
+            self._task.cancel()
 
     def _planned(self, plan) -> None:
         """Ask whether a separate environment may be made."""
@@ -109,25 +109,25 @@ class PackageNotice:
         self._say("The packages are installed apart from Slicer's; jobs run there from now on.", log=True)
 
     def _send(self, work, then) -> None:
-        self._then, self._errand = then, Errand(work)
+        self._then, self._task = then, BackgroundTask(work)
         self._timer.start()
 
     def _look(self) -> None:
-        errand = self._errand
-        if errand is None:
+        task = self._task
+        if task is None:
             return
-        last = errand.notes[-1:] or [""]
-        self._ui.packagesLabel.text = f"{errand.name}… {last[0]}" if errand.name else self._ui.packagesLabel.text
-        if not errand.ended:
+        last = task.notes[-1:] or [""]
+        self._ui.packagesLabel.text = f"{task.name}… {last[0]}" if task.name else self._ui.packagesLabel.text
+        if not task.ended:
             return
         self._timer.stop()
-        self._errand = None
+        self._task = None
         self._ui.installButton.text = "Install the packages…"
-        if errand.error:
+        if task.error:
             self.show()
-            self._say(errand.error, problem=True)
+            self._say(task.error, problem=True)
         else:
-            self._then(errand.result)
+            self._then(task.result)
 
 
 def install(lines: list[str]) -> None:

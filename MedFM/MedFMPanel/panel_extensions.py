@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from MedFMPanel.healthy import HealthyControls
-from MedFMPanel.reliability import TrustControls
+from MedFMPanel.reliability import ReliabilityControls
 
 
-class Beside:
+class PanelExtensions:
     """Both parts, as the panel's widget sees them.
 
     Args:
@@ -17,7 +17,7 @@ class Beside:
 
     def __init__(self, widget):
         self._widget, self._measured = widget, (None, ())
-        self._trust = TrustControls(widget.ui, widget.status, widget.start, widget.results.conversation)
+        self._trust = ReliabilityControls(widget.ui, widget.status, widget.start, widget.results.conversation)
         self._healthy = HealthyControls(
             widget.ui, widget.status, widget.start, lambda: widget.parameters.volume,
             lambda image: widget.models.labels(widget.parameters.model, image.modality),
@@ -30,7 +30,7 @@ class Beside:
             MedFMError: in one sentence with the next step.
         """
         chosen = self._widget.parameters
-        if chosen.task == "report" and chosen.beside:
+        if chosen.task == "report" and chosen.with_healthy:
             self._healthy.report()
         else:
             self._widget.start()

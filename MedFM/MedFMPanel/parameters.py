@@ -9,7 +9,7 @@ from MedFMLib.core.image import Image
 from MedFMLib.core.request import CLINICIAN, Request, SliceChoice
 
 
-class Text:
+class TextParameter:
     """A text parameter; numbers and lists build on it.
 
     Args:
@@ -40,7 +40,7 @@ class Text:
         return "" if value is None else str(value)
 
 
-class Number(Text):
+class NumberParameter(TextParameter):
     """A whole number; what is no number reads as the default."""
 
     def parse(self, text: str) -> int:
@@ -50,7 +50,7 @@ class Number(Text):
             return self.default
 
 
-class Flag(Text):
+class FlagParameter(TextParameter):
     """Yes or no."""
 
     def parse(self, text: str) -> bool:
@@ -60,7 +60,7 @@ class Flag(Text):
         return "true" if value else "false"
 
 
-class Names(Text):
+class NamesParameter(TextParameter):
     """Some names, in order."""
 
     def parse(self, text: str) -> tuple[str, ...]:
@@ -70,7 +70,7 @@ class Names(Text):
         return "\n".join(value)
 
 
-class Node(Text):
+class NodeParameter(TextParameter):
     """A reference to a node of the scene, or None."""
 
     def __init__(self):
@@ -92,28 +92,28 @@ class Parameters:
         node: the module's parameter node.
     """
 
-    volume = Node()
-    region = Node()
-    marks = Node()
-    target = Node()
-    model = Text()
-    adapter = Text()
-    precision = Text()
-    task = Text("segment")
-    labels = Names(())
-    freeLabels = Text()
-    template = Text()
-    indication = Text()
-    comparison = Text()
-    beside = Flag(False)
-    question = Text()
-    plane = Text()
-    firstSlice = Number(-1)
-    lastSlice = Number(-1)
-    sliceStep = Number(0)
-    refine = Flag(False)
-    maxTokens = Number(64)
-    trust = Text("demand")
+    volume = NodeParameter()
+    region = NodeParameter()
+    marks = NodeParameter()
+    target = NodeParameter()
+    model = TextParameter()
+    adapter = TextParameter()
+    precision = TextParameter()
+    task = TextParameter("segment")
+    labels = NamesParameter(())
+    freeLabels = TextParameter()
+    template = TextParameter()
+    indication = TextParameter()
+    comparison = TextParameter()
+    with_healthy = FlagParameter(False)
+    question = TextParameter()
+    plane = TextParameter()
+    firstSlice = NumberParameter(-1)
+    lastSlice = NumberParameter(-1)
+    sliceStep = NumberParameter(0)
+    refine = FlagParameter(False)
+    maxTokens = NumberParameter(64)
+    reliability = TextParameter("demand")
 
     def __init__(self, node):
         self.node = node

@@ -69,7 +69,7 @@ class PatientMode:
     def choose_pin(self) -> None:
         """Keep a new PIN."""
         self.lock.choose_pin(self._ui.newPinEdit.text, self._ui.oldPinEdit.text)
-        self._forget_pins()
+        self._clear_pins()
         self.show()
         self._status.say("The PIN was chosen.")
 
@@ -81,7 +81,7 @@ class PatientMode:
             raise InputError("Choose the patient's volume first.")
         self.lock.enter()
         self._widget.session.cancel()
-        self._forget_pins()
+        self._clear_pins()
         self._ui.logView.clear()
         self._begin_anew()
         self.show(volume)
@@ -91,7 +91,7 @@ class PatientMode:
     def leave(self) -> None:
         """End the mode with the PIN that was typed."""
         pin = self._ui.pinEdit.text
-        self._forget_pins()
+        self._clear_pins()
         try:
             self.lock.leave(pin)
         except MedFMError as error:
@@ -156,7 +156,7 @@ class PatientMode:
             box.addItem(question, question)
         box.setEditText(typed)
 
-    def _forget_pins(self) -> None:
+    def _clear_pins(self) -> None:
         for edit in (self._ui.pinEdit, self._ui.newPinEdit, self._ui.oldPinEdit):
             edit.text = ""
 

@@ -7,18 +7,18 @@ from dataclasses import replace
 import slicer
 from MedFMLib import reliability
 from MedFMLib.errors import InputError
-from MedFMLib.core.request import Request, TrustChoice
+from MedFMLib.core.request import Request, ReliabilityChoice
 from MedFMPanel.error_display import shown
 
 WAYS = {"demand": "Look into an answer on demand", "always": "Look into every answer", "off": "Don't look into answers"}
 METHODS = {"attention": "by attention (quick)", "occlusion": "by hiding parts (slow)"}
-CHOICE = TrustChoice(samples=10, blind=True)
+CHOICE = ReliabilityChoice(samples=10, blind=True)
 """Ten samples, as the embedded model was calibrated with."""
 
 OPACITY = 0.6
 
 
-class TrustControls:
+class ReliabilityControls:
     """The row.
 
     Args:
@@ -30,24 +30,26 @@ class TrustControls:
         self._ui, self._status, self._start, self._conversation = ui, status, start, conversation
         self._seconds, self._running = 0.0, False
         for kind, title in WAYS.items():
-            ui.trustSelector.addItem(title, kind)
+            ui.reliabilitySelector.addItem(title, kind)
         for kind, title in METHODS.items():
             ui.methodSelector.addItem(title, kind)
-        ui.trustSelector.connect("currentIndexChanged(int)", self._chosen)
-        ui.checkButton.connect("clicked(bool)", self.look_into)
+        ui.reliabilitySelector.connect("currentIndexChanged(int)", self._chosen)
+        ui.checkButton.connect("clicked(bool)", self.assess_answer)
         ui.explainButton.connect("clicked(bool)", self.explain)
         self.show(False)
 
     def apply(self, request: Request) -> Request:
         """A request that looks into its answer if every answer is looked into."""
-        wanted = request.task == "ask" and self._ui.trustSelector.currentData == "always"
-        return replace(request, trust=CHOICE) if wanted else request
+        wanted = request.task == "ask" and self._ui.reliabilitySelector.currentData == "always"
+        return replace(request, reliability=CHOICE) if wanted else request
 
     @shown
-    def look_into(self) -> None:
+    def assess_answer(self) -> None:
         """Ask the last question again, and look into its answer."""
         question, history = self._last()
-        self._start(lambda request: replace(request, task="ask", question=question, history=history, trust=CHOICE))
+        self._start(
+            lambda request: replace(request, task="ask", question=question, history=history, reliability=CHOICE)
+        )
 
     @shown
     def explain(self) -> None:
@@ -60,7 +62,7 @@ class TrustControls:
         """A job has ended: how long an answer takes, and its saliency over the slices."""
         response = written.response
         if response.provenance.task == "ask" and response.answers:
-            looked = response.answers[0].trust
+            looked = response.answers[0].reliability
             self._seconds = max(0.0, response.provenance.seconds - (looked.seconds if looked else 0.0))
         for node, saliency in zip(written.saliencies, response.saliencies, strict=True):
             slicer.util.setSliceViewerLayers(foreground=node, foregroundOpacity=OPACITY)
@@ -74,13 +76,13 @@ class TrustControls:
     def show(self, running: bool) -> None:
         """What can be pressed now, and what it takes."""
         self._running = running
-        ui, way = self._ui, self._ui.trustSelector.currentData
+        ui, way = self._ui, self._ui.reliabilitySelector.currentData
         answered = bool(self._conversation.history) and not running
         ui.checkButton.visible = way == "demand"
         ui.checkButton.enabled = ui.explainButton.enabled = answered
-        ui.trustSelector.enabled = ui.methodSelector.enabled = not running
+        ui.reliabilitySelector.enabled = ui.methodSelector.enabled = not running
         cost = reliability.words(CHOICE, self._seconds)
-        ui.trustCostLabel.text = "" if way == "off" else f"Looking into an answer takes {cost}."
+        ui.reliabilityCostLabel.text = "" if way == "off" else f"Looking into an answer takes {cost}."
 
     def _chosen(self, *_) -> None:
         self.show(self._running)

@@ -1,6 +1,6 @@
 """The window in which a clinician changes a drafted report, signs it and exports it. Knows its own widgets and the desk.
 
-Writing files and pages happens in a process of its own, on an `Errand`; the scene gets the changed report when that has ended.
+Writing files and pages happens in a process of its own, on an `BackgroundTask`; the scene gets the changed report when that has ended.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ import qt
 import slicer
 from MedFMLib import environment
 from MedFMLib.execution import serialization
-from MedFMLib.reports.finalize import Issue
-from MedFMLib.reports.finalize_in_subprocess import issue_aside
-from MedFMLib.reports.revising import FIXED, SUFFIX, kept
-from MedFMLib.scene.reports import dicom_series, kept_report, replace_report
+from MedFMLib.reports.finalize import FinalizeRequest
+from MedFMLib.reports.finalize_in_subprocess import finalize_in_subprocess
+from MedFMLib.reports.revising import FIXED, SUFFIX, read_editable_report
+from MedFMLib.scene.reports import dicom_series, stored_report, replace_report
 
-from .background_task import Errand
+from .background_task import BackgroundTask
 from .error_display import shown
 
 WIDTH, HEIGHT, TIMER_MS = 720, 640, 100
@@ -40,7 +40,7 @@ class ReportWindow:
     """
 
     def __init__(self, parent, changed):
-        self._told, self._errand, self._then = changed, None, None
+        self._told, self._task, self._then = changed, None, None
         self._scene = self._volume = self._report = None
         self._words: dict[str, str] = {}
         self._study: tuple[Path, str] | None = None
@@ -98,7 +98,7 @@ class ReportWindow:
         Raises:
             InputError: if there is none.
         """
-        self._scene, self._volume, self._kept = scene, volume, kept_report(scene, volume)
+        self._scene, self._volume, self._kept = scene, volume, stored_report(scene, volume)
         content = self._kept
         self._start(lambda progress: serialization.loads(content).report, self._fill, "Opening the report…")
         self.dialog.show()
@@ -156,7 +156,7 @@ class ReportWindow:
         self.hint.text = f"Changed, not saved: {names}." if names else f"{', '.join(FIXED)} can't be changed."
 
     def _show_busy(self) -> None:
-        busy = self._errand is not None
+        busy = self._task is not None
         for widget in (self.sign, self.save, self.export, self.section, self.text, self.name):
             widget.enabled = not busy
 
@@ -179,9 +179,9 @@ class ReportWindow:
             with tempfile.TemporaryDirectory() as folder:
                 path = Path(folder) / f"{NAME}{SUFFIX}"
                 path.write_bytes(content)
-                task = Issue(path, Path(folder), NAME, changes, by, ())
-                file = issue_aside(task, progress, environment.interpreter())[0]
-                return file.read_bytes(), kept(file).report
+                task = FinalizeRequest(path, Path(folder), NAME, changes, by, ())
+                file = finalize_in_subprocess(task, progress, environment.interpreter())[0]
+                return file.read_bytes(), read_editable_report(file).report
 
         self._start(work, self._saved, "Saving…")
 
@@ -208,8 +208,8 @@ class ReportWindow:
             with tempfile.TemporaryDirectory() as source:
                 path = Path(source) / f"{NAME}{SUFFIX}"
                 path.write_bytes(content)
-                task = Issue(path, Path(folder), NAME, {}, "", forms, study, series)
-                return issue_aside(task, progress, environment.interpreter())
+                task = FinalizeRequest(path, Path(folder), NAME, {}, "", forms, study, series)
+                return finalize_in_subprocess(task, progress, environment.interpreter())
 
         self._start(work, self._exported, "Writing…")
 
@@ -218,7 +218,7 @@ class ReportWindow:
         self._told(f"{len(files)} files of the report were written to {files[0].parent}.")
 
     def _start(self, work, then, words: str) -> None:
-        self._errand, self._then = Errand(work), then
+        self._task, self._then = BackgroundTask(work), then
         self.say(words)
         self._show_busy()
         self._timer.start()
@@ -226,21 +226,21 @@ class ReportWindow:
     @shown
     def on_timer(self) -> None:
         """Look whether the errand has ended."""
-        if self._errand is None or not self._errand.ended:
+        if self._task is None or not self._task.ended:
             return
-        errand, self._errand = self._errand, None
+        task, self._task = self._task, None
         self._timer.stop()
         self._show_busy()
-        if errand.error:
-            self.showError(errand.error)
+        if task.error:
+            self.showError(task.error)
         else:
-            self._then(errand.result)
+            self._then(task.result)
 
     def close(self) -> None:
         """Stop everything and close."""
         self._timer.stop()
-        if self._errand is not None:
-            self._errand.cancel()
+        if self._task is not None:
+            self._task.cancel()
         self.dialog.close()
 
 

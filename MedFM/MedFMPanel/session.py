@@ -15,7 +15,7 @@ from MedFMLib.core.request import Request
 from MedFMLib.interfaces.jobs import Event, Job, Runner
 
 
-class Session:
+class JobSession:
     """The job that the panel follows.
 
     Args:

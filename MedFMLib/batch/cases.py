@@ -19,7 +19,7 @@ from ..core.image import MODALITIES, Image
 from ..errors import InputError
 from ..files import output_name, read_image
 from ..files.reading import VOLUME_SUFFIXES
-from .plan import Case, Names, Options, Step, step_from
+from .plan import BatchCase, CaseIds, CaseOptions, TaskStep, step_from
 
 SCENES = (".mrb", ".mrml")
 LARGEST, ALL = "largest", "all"
@@ -45,7 +45,7 @@ Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Pick:
+class SeriesChoice:
     """Which series of DICOM studies, and how volumes are read.
 
     Args:
@@ -66,7 +66,9 @@ class Pick:
             raise InputError(f"Unknown modality '{self.modality}'; choose one of {', '.join(MODALITIES)}.")
 
 
-def find(path: Path, steps: tuple[Step, ...], options: Options, pick: Pick, tell: Tell = print) -> list[Case]:
+def find(
+    path: Path, steps: tuple[TaskStep, ...], options: CaseOptions, pick: SeriesChoice, tell: Tell = print
+) -> list[BatchCase]:
     """Cases of a folder, a CSV or one file, in a fixed order.
 
     Args:
@@ -82,9 +84,9 @@ def find(path: Path, steps: tuple[Step, ...], options: Options, pick: Pick, tell
         return from_csv(path, steps, options, pick)
     if not steps:
         raise InputError("What should be done? Give --task segment, --task report or --task 'ask:QUESTION'.")
-    plain = Case("", "", steps, options, modality=pick.modality, frame=pick.frame)
+    plain = BatchCase("", "", steps, options, modality=pick.modality, frame=pick.frame)
     if path.is_file():
-        return [replace(plain, id=Names().give(output_name(path), path.name), source=str(path))]
+        return [replace(plain, id=CaseIds().give(output_name(path), path.name), source=str(path))]
     cases = from_folder(path, plain, pick, tell)
     if not cases:
         raise InputError(
@@ -93,7 +95,7 @@ def find(path: Path, steps: tuple[Step, ...], options: Options, pick: Pick, tell
     return cases
 
 
-def from_folder(folder: Path, plain: Case, pick: Pick, tell: Tell) -> list[Case]:
+def from_folder(folder: Path, plain: BatchCase, pick: SeriesChoice, tell: Tell) -> list[BatchCase]:
     """Each volume file, then each chosen DICOM series, of a folder with its subfolders."""
     volumes, others, left = [], [], 0
     for path in sorted(folder.rglob("*")):
@@ -109,7 +111,7 @@ def from_folder(folder: Path, plain: Case, pick: Pick, tell: Tell) -> list[Case]
             others.append(path)
     if left:
         tell(f"{left} segmentations (.seg.nrrd) were left out.")
-    names = Names()
+    names = CaseIds()
     cases = []
     for path in volumes:
         inside = path.relative_to(folder)
@@ -120,7 +122,7 @@ def from_folder(folder: Path, plain: Case, pick: Pick, tell: Tell) -> list[Case]
 # -- DICOM -------------------------------------------------------------------------------------------------
 
 
-def from_dicom(files: list[Path], names: Names, plain: Case, pick: Pick, tell: Tell) -> list[Case]:
+def from_dicom(files: list[Path], names: CaseIds, plain: BatchCase, pick: SeriesChoice, tell: Tell) -> list[BatchCase]:
     """One case a chosen series, of files in whatever folders."""
     import pydicom
     from pydicom.errors import InvalidDicomError
@@ -158,7 +160,7 @@ def from_dicom(files: list[Path], names: Names, plain: Case, pick: Pick, tell: T
     return cases
 
 
-def _chosen(series: dict[str, list], pick: Pick) -> list[tuple[str, list]]:
+def _chosen(series: dict[str, list], pick: SeriesChoice) -> list[tuple[str, list]]:
     """(UID, members) of what is wanted of one study."""
 
     def said(members, tag: str) -> str:
@@ -175,14 +177,14 @@ def _chosen(series: dict[str, list], pick: Pick) -> list[tuple[str, list]]:
 
 # -- CSV ---------------------------------------------------------------------------------------------------
 
-COLUMNS = ("case", "image", "task", "question", "modality", "frame", "series", *(f.name for f in fields(Options)))
+COLUMNS = ("case", "image", "task", "question", "modality", "frame", "series", *(f.name for f in fields(CaseOptions)))
 
 
-def from_csv(path: Path, steps: tuple[Step, ...], options: Options, pick: Pick) -> list[Case]:
+def from_csv(path: Path, steps: tuple[TaskStep, ...], options: CaseOptions, pick: SeriesChoice) -> list[BatchCase]:
     """One case a row; rows of the same case and image are further tasks of it.
 
     Columns: `image` (relative to the CSV), and if wanted `case`, `task`, `question`, `modality`, `frame`, `series` (a number or
-    UID, for a DICOM folder) and any of `Options`; several labels are parted by semicolons. What a row leaves out is what the
+    UID, for a DICOM folder) and any of `CaseOptions`; several labels are parted by semicolons. What a row leaves out is what the
     command says.
 
     Raises:
@@ -205,7 +207,7 @@ def from_csv(path: Path, steps: tuple[Step, ...], options: Options, pick: Pick) 
         )
     if "image" not in columns:
         raise InputError(f"'{path.name}' has no column 'image'; its first line must name the columns.")
-    names, cases = Names(), {}
+    names, cases = CaseIds(), {}
     try:
         for row in reader:
             line = reader.line_num
@@ -227,7 +229,7 @@ def from_csv(path: Path, steps: tuple[Step, ...], options: Options, pick: Pick) 
     return list(cases.values())
 
 
-def _add(cases: dict, names: Names, row: dict, path: Path, steps, options: Options, pick: Pick) -> None:
+def _add(cases: dict, names: CaseIds, row: dict, path: Path, steps, options: CaseOptions, pick: SeriesChoice) -> None:
     if not row["image"]:
         raise InputError("there is no image.")
     source = os.path.abspath(path.parent / Path(row["image"]).expanduser())
@@ -236,11 +238,11 @@ def _add(cases: dict, names: Names, row: dict, path: Path, steps, options: Optio
     mine = (step_from(asked),) if asked else steps
     if not mine:
         raise InputError("there is no task; add a column 'task', or give --task.")
-    given = {f.name: _typed(f.type, row[f.name]) for f in fields(Options) if row.get(f.name)}
+    given = {f.name: _typed(f.type, row[f.name]) for f in fields(CaseOptions) if row.get(f.name)}
     frame = int(row["frame"]) if row.get("frame") else pick.frame
-    modality = Pick(modality=row.get("modality", "").upper()).modality or pick.modality
+    modality = SeriesChoice(modality=row.get("modality", "").upper()).modality or pick.modality
     series = row.get("series", "") or (pick.series if pick.series not in (LARGEST, ALL) else "")
-    case = Case("", source, mine, replace(options, **given), modality=modality, frame=frame, series=series)
+    case = BatchCase("", source, mine, replace(options, **given), modality=modality, frame=frame, series=series)
     key = (row.get("case", ""), source, series)
     if key not in cases:
         unique = f"{key[0]} {row['image']} {series}"
@@ -254,7 +256,7 @@ def _add(cases: dict, names: Names, row: dict, path: Path, steps, options: Optio
 
 
 def _typed(kind: str, text: str):
-    """A cell as the type that `Options` has there."""
+    """A cell as the type that `CaseOptions` has there."""
     if kind == "bool":
         if text.casefold() not in ("yes", "no", "true", "false", "1", "0"):
             raise InputError(f"'{text}' is neither yes nor no.")
@@ -269,7 +271,7 @@ def _typed(kind: str, text: str):
 # -- reading -------------------------------------------------------------------------------------------------
 
 
-def read(case: Case) -> Image:
+def read(case: BatchCase) -> Image:
     """The volume of a case.
 
     Raises:
@@ -286,7 +288,7 @@ def read(case: Case) -> Image:
         raise InputError(str(error).replace(f"'{path.name}'", f"'{case.id}'")) from error
 
 
-def stamp(case: Case) -> str:
+def stamp(case: BatchCase) -> str:
     """Changes when a file of the case changes: a hash of names, sizes and times, cheap to compute; "" if one is missing."""
     if not case.source:
         return ""  # of a scene in memory

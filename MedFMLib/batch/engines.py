@@ -9,7 +9,7 @@ from ..errors import InputError
 from ..execution import backends
 from ..interfaces import registry
 from ..interfaces.jobs import Runner
-from .plan import Case
+from .plan import BatchCase
 
 Make = Callable[[], Runner]
 
@@ -40,7 +40,7 @@ def server(url: str, certificates: str = "") -> Make:
     return lambda: RemoteRunner(url, key, certificates)
 
 
-def check(cases: list[Case]) -> None:
+def check(cases: list[BatchCase]) -> None:
     """Refuse what no case could do, before anything is read.
 
     Raises:
@@ -58,7 +58,7 @@ def check(cases: list[Case]) -> None:
             )
 
 
-def memory(cases: list[Case], workers: int) -> str:
+def memory(cases: list[BatchCase], workers: int) -> str:
     """What `workers` models take, as a sentence; "" if it can't be said."""
     sizes = []
     for model, precision in {(case.options.model, case.options.precision) for case in cases}:

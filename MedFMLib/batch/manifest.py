@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import InputError, OutputError
-from .plan import Case, Step, case_as_json, case_from_json
+from .plan import BatchCase, TaskStep, case_as_json, case_from_json
 
 VERSION = 1
 SCHEMA = f"""
@@ -38,7 +38,7 @@ SAFE = re.compile(r"\w[\w.+-]*")
 
 
 @dataclass(frozen=True)
-class Row:
+class ManifestRow:
     """One case and task as it stands.
 
     Args:
@@ -47,7 +47,7 @@ class Row:
     """
 
     case_id: str
-    step: Step
+    step: TaskStep
     state: str
     attempts: int
     seconds: float
@@ -93,12 +93,12 @@ class Manifest:
 
     # -- before a run --------------------------------------------------------------------------------------
 
-    def cases(self) -> list[Case]:
+    def cases(self) -> list[BatchCase]:
         """All cases, in their order."""
         rows = self._base.execute("SELECT content FROM cases ORDER BY number").fetchall()
         return [case_from_json(row["content"]) for row in rows]
 
-    def take(self, cases: list[Case]) -> None:
+    def take(self, cases: list[BatchCase]) -> None:
         """Make it a manifest of these cases; new ones are added, and what is done stays.
 
         Raises:
@@ -158,35 +158,37 @@ class Manifest:
 
     # -- while it runs -------------------------------------------------------------------------------------
 
-    def waiting(self) -> list[tuple[Case, list[Step]]]:
+    def waiting(self) -> list[tuple[BatchCase, list[TaskStep]]]:
         """Cases with what is left of them; those that were tried least come first."""
         rows = self._base.execute(
             "SELECT case_id, asked, content FROM jobs JOIN cases ON id = case_id WHERE state = 'waiting' "
             "ORDER BY (SELECT max(attempts) FROM jobs AS other WHERE other.case_id = id), cases.number, jobs.number"
         ).fetchall()
-        found: dict[str, tuple[Case, list[Step]]] = {}
+        found: dict[str, tuple[BatchCase, list[TaskStep]]] = {}
         for row in rows:
             case = found[row["case_id"]][0] if row["case_id"] in found else case_from_json(row["content"])
             found.setdefault(row["case_id"], (case, []))[1].append(_step(row["asked"]))
         return list(found.values())
 
-    def begin(self, case: Case, step: Step) -> None:
+    def begin(self, case: BatchCase, step: TaskStep) -> None:
         """A step is tried (again)."""
         self._set(case, step, "state = 'running', attempts = attempts + 1")
 
-    def leave(self, case: Case, step: Step) -> None:
+    def leave(self, case: BatchCase, step: TaskStep) -> None:
         """A step was stopped by a person; it waits again."""
         self._set(case, step, "state = 'waiting'")
 
-    def fail(self, case: Case, step: Step, error: str, seconds: float, finished: str) -> None:
+    def fail(self, case: BatchCase, step: TaskStep, error: str, seconds: float, finished: str) -> None:
         """A step is given up, with one sentence."""
         self._set(case, step, "state = 'failed', error = ?, seconds = ?, finished = ?", error, seconds, finished)
 
-    def finish(self, case: Case, step: Step, files, provenance, found: dict, seconds: float, finished: str) -> None:
+    def finish(
+        self, case: BatchCase, step: TaskStep, files, provenance, found: dict, seconds: float, finished: str
+    ) -> None:
         """The files of a step are in their places.
 
         Args:
-            files: (name, SHA-256) of each. provenance: `Provenance` of the response. found: see `Row`.
+            files: (name, SHA-256) of each. provenance: `Provenance` of the response. found: see `ManifestRow`.
         """
         p = provenance
         self._set(
@@ -198,13 +200,13 @@ class Manifest:
 
     # -- what is there ---------------------------------------------------------------------------------------
 
-    def rows(self) -> list[Row]:
+    def rows(self) -> list[ManifestRow]:
         """All rows, in the order of cases and tasks."""
         rows = self._base.execute(
             "SELECT jobs.* FROM jobs JOIN cases ON id = case_id ORDER BY cases.number, cases.id, jobs.number"
         ).fetchall()
         return [
-            Row(
+            ManifestRow(
                 row["case_id"], _step(row["asked"]), row["state"], row["attempts"], row["seconds"],
                 row["error"], tuple((name, sha) for name, sha in json.loads(row["files"])), row["model"], row["revision"],
                 row["precision"], row["adapter"], json.loads(row["found"]),
@@ -219,7 +221,7 @@ class Manifest:
 
     # -- inside ------------------------------------------------------------------------------------------------
 
-    def _set(self, case: Case, step: Step, what: str, *values) -> None:
+    def _set(self, case: BatchCase, step: TaskStep, what: str, *values) -> None:
         with self._transaction():
             self._base.execute(f"UPDATE jobs SET {what} WHERE case_id = ? AND step = ?", (*values, case.id, step.key))
 
@@ -240,9 +242,9 @@ class Manifest:
                 raise
 
 
-def _step(asked: str) -> Step:
+def _step(asked: str) -> TaskStep:
     content = json.loads(asked)
-    return Step(content["task"], content["question"])
+    return TaskStep(content["task"], content["question"])
 
 
 def _difference(before: dict[str, str], now: dict[str, str]) -> str:

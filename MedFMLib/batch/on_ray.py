@@ -20,7 +20,7 @@ from ..core.request import Request, Response
 from ..errors import Cancelled, InputError, MedFMError, ModelError
 from ..execution import serialization
 from ..execution.messages import error_as_json, error_from_json
-from ..execution.payload import Parcel, pack, unpack
+from ..execution.payload import Payload, pack, unpack
 from ..interfaces.jobs import Job, LocalRunner, Progress, run_job
 
 LOOPBACK = "127.0.0.1"
@@ -114,7 +114,7 @@ class Worker:
         Args:
             rest: of a parcel. voxels: their bytes, uint8; shared with the object store, not copied.
         """
-        job = Job(unpack(Parcel(rest, memoryview(voxels))))
+        job = Job(unpack(Payload(rest, memoryview(voxels))))
         run_job(job, getattr(self._compute, "run", self._compute))
         try:
             return "done", serialization.dumps(job.result(), compress=False)
@@ -135,9 +135,9 @@ class RayRunner(LocalRunner):
         self._ray.kill(self._actor)
 
     def _run(self, request: Request, progress: Progress) -> Response:
-        parcel = pack(request)
-        voxels = self._ray.put(np.frombuffer(parcel.voxels, np.uint8))
-        waiting = [self._actor.run.remote(parcel.rest, voxels)]
+        payload = pack(request)
+        voxels = self._ray.put(np.frombuffer(payload.voxels, np.uint8))
+        waiting = [self._actor.run.remote(payload.rest, voxels)]
         while waiting:
             if progress.cancelled():
                 raise Cancelled()

@@ -1,4 +1,4 @@
-"""What is asked of each case: `Case`, `Step`, and a case with its step as a `Request`. Values only."""
+"""What is asked of each case: `BatchCase`, `TaskStep`, and a case with its step as a `Request`. Values only."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..errors import InputError
 
 
 @dataclass(frozen=True)
-class Step:
+class TaskStep:
     """One task of a case.
 
     Args:
@@ -40,7 +40,7 @@ class Step:
         return f"{self.task}-{hashlib.sha256(self.question.encode()).hexdigest()[:8]}"
 
 
-def step_from(text: str) -> Step:
+def step_from(text: str) -> TaskStep:
     """ "segment", "report" or "ask:QUESTION" → Step.
 
     Raises:
@@ -49,11 +49,11 @@ def step_from(text: str) -> Step:
     name, _, question = text.partition(":")
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name.strip()):
         raise InputError(f"'{text}' is no task; write segment, report or 'ask:QUESTION'.")
-    return Step(name.strip(), question.strip())
+    return TaskStep(name.strip(), question.strip())
 
 
 @dataclass(frozen=True)
-class Options:
+class CaseOptions:
     """How each case is done. The fields are those of `Request` and `SliceChoice`."""
 
     model: str = DEFAULT_MODEL
@@ -69,7 +69,7 @@ class Options:
 
 
 @dataclass(frozen=True)
-class Case:
+class BatchCase:
     """One volume and what is asked of it.
 
     Args:
@@ -84,20 +84,20 @@ class Case:
 
     id: str
     source: str
-    steps: tuple[Step, ...]
-    options: Options = Options()
+    steps: tuple[TaskStep, ...]
+    options: CaseOptions = CaseOptions()
     files: tuple[str, ...] = ()
     modality: str = ""
     frame: int = -1
     series: str = ""
     node: str = ""
 
-    def asked(self, step: Step) -> dict:
+    def asked(self, step: TaskStep) -> dict:
         """Everything that the result of a step hangs on, but for the voxels; JSON."""
         place = {"modality": self.modality, "frame": self.frame, "series": self.series}
         return {**asdict(step), **place, **asdict(self.options)}
 
-    def request(self, step: Step, image: Image) -> Request:
+    def request(self, step: TaskStep, image: Image) -> Request:
         """The job.
 
         Raises:
@@ -111,21 +111,21 @@ class Case:
         )  # fmt: skip
 
 
-def case_as_json(case: Case) -> str:
+def case_as_json(case: BatchCase) -> str:
     """For the manifest."""
     return json.dumps(asdict(case), sort_keys=True)
 
 
-def case_from_json(text: str) -> Case:
+def case_from_json(text: str) -> BatchCase:
     """What `case_as_json` wrote."""
     content = json.loads(text)
-    options = Options(**{**content.pop("options"), "labels": tuple(json.loads(text)["options"]["labels"])})
-    steps = tuple(Step(**step) for step in content.pop("steps"))
-    return Case(steps=steps, options=options, **{**content, "files": tuple(content["files"])})
+    options = CaseOptions(**{**content.pop("options"), "labels": tuple(json.loads(text)["options"]["labels"])})
+    steps = tuple(TaskStep(**step) for step in content.pop("steps"))
+    return BatchCase(steps=steps, options=options, **{**content, "files": tuple(content["files"])})
 
 
 @dataclass
-class Names:
+class CaseIds:
     """Gives each case an id that is safe for file names on any system, and no two the same."""
 
     taken: set[str] = field(default_factory=set)

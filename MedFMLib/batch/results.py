@@ -20,12 +20,12 @@ from .. import NOTICE
 from ..core.request import Response
 from ..errors import OutputError
 from ..files.writing import make_folder, write_segmentation, write_text
-from .plan import Case, Step
+from .plan import BatchCase, TaskStep
 
 APART = ".partial"
 
 
-def write(folder: Path, case: Case, step: Step, response: Response) -> list[tuple[str, str]]:
+def write(folder: Path, case: BatchCase, step: TaskStep, response: Response) -> list[tuple[str, str]]:
     """Write a response; → (name relative to `folder`, SHA-256) of each file, all of them on the disk.
 
     Raises:
@@ -83,7 +83,7 @@ def clear(folder: Path) -> None:
     shutil.rmtree(folder / APART, ignore_errors=True)
 
 
-def forget(folder: Path, names: list[str]) -> None:
+def remove_results(folder: Path, names: list[str]) -> None:
     """Remove results of an earlier batch, and folders that are empty then; nothing outside of `folder`."""
     for name in names:
         path = (folder / name).resolve()

@@ -25,7 +25,7 @@ from ..interfaces.jobs import Runner
 from . import cases, results, summary
 from .lock import locked
 from .manifest import Manifest
-from .plan import Case, Step
+from .plan import BatchCase, TaskStep
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ GRACE_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
-class Limits:
+class RunLimits:
     """How cases are run.
 
     Args:
@@ -59,7 +59,7 @@ class Limits:
             raise InputError(f"A time limit of {self.seconds:g} s or {self.retries} retries can't be used; give more.")
 
 
-class TimeUp(MedFMError):
+class JobTimeout(MedFMError):
     """A job took longer than it may."""
 
 
@@ -69,10 +69,10 @@ Watch = Callable[[dict[str, int], str], None]
 
 def run(
     folder: Path,
-    found: list[Case] | None,
+    found: list[BatchCase] | None,
     make_runner: Callable[[], Runner],
-    limits: Limits = Limits(),
-    read: Callable[[Case], Image] = cases.read,
+    limits: RunLimits = RunLimits(),
+    read: Callable[[BatchCase], Image] = cases.read,
     watch: Watch = lambda counts, text: None,
     again: bool = False,
 ) -> dict[str, int]:
@@ -97,7 +97,7 @@ def run(
         manifest = Manifest(folder)
         try:
             if again:
-                results.forget(folder, [name for row in manifest.rows() for name, _ in row.files])
+                results.remove_results(folder, [name for row in manifest.rows() for name, _ in row.files])
                 manifest.clear()
             if found is not None:
                 manifest.take(found)
@@ -113,7 +113,7 @@ def run(
             manifest.close()
 
 
-def _check_inputs(manifest: Manifest, read: Callable[[Case], Image]) -> None:
+def _check_inputs(manifest: Manifest, read: Callable[[BatchCase], Image]) -> None:
     """Refuse to go on if the image of a case that was done is another one now."""
     done = {row.case_id for row in manifest.rows() if row.state == "done"}
     for case in manifest.cases():
@@ -137,10 +137,10 @@ def _check_inputs(manifest: Manifest, read: Callable[[Case], Image]) -> None:
 class _Pool:
     """The threads of one run."""
 
-    def __init__(self, manifest: Manifest, make_runner, limits: Limits, read, watch: Watch):
+    def __init__(self, manifest: Manifest, make_runner, limits: RunLimits, read, watch: Watch):
         self._manifest, self._make_runner, self._limits = manifest, make_runner, limits
         self._read, self._watch = read, watch
-        self._left: deque[tuple[Case, list[Step]]] = deque(manifest.waiting())
+        self._left: deque[tuple[BatchCase, list[TaskStep]]] = deque(manifest.waiting())
         self._stop, self._watching = threading.Event(), threading.Lock()
         self._error: BaseException | None = None
 
@@ -185,7 +185,7 @@ class _Pool:
         finally:
             holder.close()
 
-    def _case(self, case: Case, steps: list[Step], holder: _Holder) -> None:
+    def _case(self, case: BatchCase, steps: list[TaskStep], holder: _Holder) -> None:
         started = time.monotonic()
         try:
             image = self._read(case)
@@ -200,7 +200,7 @@ class _Pool:
         for step in steps:
             self._step(case, step, image, holder)
 
-    def _step(self, case: Case, step: Step, image: Image, holder: _Holder) -> None:
+    def _step(self, case: BatchCase, step: TaskStep, image: Image, holder: _Holder) -> None:
         for number in range(self._limits.retries + 1):
             started = time.monotonic()
             self._manifest.begin(case, step)
@@ -210,7 +210,7 @@ class _Pool:
             except Cancelled:
                 self._manifest.leave(case, step)
                 raise
-            except (InputError, ModelError, OutputError, TimeUp) as error:
+            except (InputError, ModelError, OutputError, JobTimeout) as error:
                 self._fail(case, step, str(error), started)
                 return
             except Exception as error:
@@ -243,13 +243,13 @@ class _Pool:
                 if time.monotonic() >= until:
                     job.cancel()
                     holder.close()
-                    raise TimeUp(
+                    raise JobTimeout(
                         f"It took longer than {self._limits.seconds:g} s and was ended; give more with --time-limit."
                     ) from None
         job.cancel()
         raise Cancelled()
 
-    def _fail(self, case: Case, step: Step, error: str, started: float) -> None:
+    def _fail(self, case: BatchCase, step: TaskStep, error: str, started: float) -> None:
         self._manifest.fail(case, step, error, round(time.monotonic() - started, 3), _now())
         self._tell(f"{case.id}, {step.key}: {error}")
 

@@ -12,18 +12,18 @@ from pathlib import Path
 from .. import scene as scenes
 from ..core.image import Image
 from ..errors import InputError
-from .cases import Pick, Tell
-from .plan import Case, Names, Options, Step
+from .cases import SeriesChoice, Tell
+from .plan import BatchCase, CaseIds, CaseOptions, TaskStep
 
 
 def from_nodes(
     nodes: Iterable,
-    steps: tuple[Step, ...],
-    options: Options,
-    pick: Pick = Pick(),
+    steps: tuple[TaskStep, ...],
+    options: CaseOptions,
+    pick: SeriesChoice = SeriesChoice(),
     source: str = "",
     tell: Tell = print,
-) -> tuple[list[Case], dict[str, Image]]:
+) -> tuple[list[BatchCase], dict[str, Image]]:
     """(cases, id → volume) of volume nodes; what is no image volume is left out, and told.
 
     Args:
@@ -34,7 +34,7 @@ def from_nodes(
     """
     if not steps:
         raise InputError("What should be done? Give --task segment, --task report or --task 'ask:QUESTION'.")
-    names, cases, images = Names(), [], {}
+    names, cases, images = CaseIds(), [], {}
     frame = None if pick.frame < 0 else pick.frame
     for node in nodes:
         try:
@@ -44,7 +44,9 @@ def from_nodes(
             continue
         uids = node.GetAttribute("DICOM.instanceUIDs") or ""
         case = names.give("" if uids else node.GetName(), uids or f"{node.GetName()} {node.GetID()}")
-        cases.append(Case(case, source, steps, options, modality=pick.modality, frame=pick.frame, node=node.GetName()))
+        cases.append(
+            BatchCase(case, source, steps, options, modality=pick.modality, frame=pick.frame, node=node.GetName())
+        )
         images[case] = image
     if not cases:
         raise InputError("The scene holds no image volume; load one.")
@@ -52,17 +54,17 @@ def from_nodes(
 
 
 def from_file(
-    path: Path, steps: tuple[Step, ...], options: Options, pick: Pick, tell: Tell = print
-) -> tuple[list[Case], dict[str, Image]]:
+    path: Path, steps: tuple[TaskStep, ...], options: CaseOptions, pick: SeriesChoice, tell: Tell = print
+) -> tuple[list[BatchCase], dict[str, Image]]:
     """The same of a scene's file.
 
     Raises:
         InputError: it can't be read. ModelError: slicer-core is missing.
     """
-    from ..scene.session import Session
+    from ..scene.session import SceneSession
 
     path = Path(path).expanduser().resolve()
-    session = Session()
+    session = SceneSession()
     if path.suffix.lower() == ".mrb":
         read = session.scene.ReadFromMRB(str(path)) if path.is_file() else False
     else:

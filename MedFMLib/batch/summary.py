@@ -14,7 +14,7 @@ from ..core.findings import Measurement
 from ..errors import ModelError
 from ..files.writing import write_text
 from ..storage import resources
-from .manifest import Row
+from .manifest import ManifestRow
 
 PAGE, TABLE = "index.html", "summary.csv"
 COLUMNS = ("case", "task", "state", "seconds", "segment", "name", "value", "unit", "question", "answer", "error")
@@ -22,7 +22,7 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """A cell that begins so is computed by spreadsheets; a quote before it makes it text."""
 
 
-def write(folder: Path, rows: Sequence[Row], version: str) -> None:
+def write(folder: Path, rows: Sequence[ManifestRow], version: str) -> None:
     """Both files.
 
     Raises:
@@ -32,7 +32,7 @@ def write(folder: Path, rows: Sequence[Row], version: str) -> None:
     write_text(folder / PAGE, _page(rows, version))
 
 
-def _table(rows: Sequence[Row]) -> str:
+def _table(rows: Sequence[ManifestRow]) -> str:
     """One line a measurement and answer, and one for what has neither."""
     stream = io.StringIO()
     writer = csv.DictWriter(stream, COLUMNS, restval="", lineterminator="\n")
@@ -52,7 +52,7 @@ def _cell(value):
     return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
 
 
-def _page(rows: Sequence[Row], version: str) -> str:
+def _page(rows: Sequence[ManifestRow], version: str) -> str:
     try:
         from jinja2 import Environment
     except ImportError:
@@ -70,7 +70,7 @@ def _page(rows: Sequence[Row], version: str) -> str:
     )  # fmt: skip
 
 
-def _shown(row: Row) -> dict:
+def _shown(row: ManifestRow) -> dict:
     measurements = [str(Measurement(**m)) for m in row.found.get("measurements", ())]
     return {
         "case": row.case_id,

@@ -94,10 +94,10 @@ def accept_adapter(name: AdapterName, yes: Yes = False, as_json: Json = False) -
 @app.command("get")
 def get_adapter(name: AdapterName, yes: Yes = False, as_json: Json = False) -> None:
     """Download an adapter by its hub id, org/name, after showing its size and host."""
-    from ..model_store.download import look_adapter
+    from ..model_store.download import offer_adapter
 
     with progress(as_json) as bar:
-        offer = look_adapter(name, bar)
+        offer = offer_adapter(name, bar)
     if not as_json:
         show_offer(offer)
     confirm("Download it?", yes, as_json)

@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from .. import NOTICE
-from ..environment.hardware import keep_memory
+from ..environment.hardware import tune_allocator
 from ..errors import InputError, MedFMError
 from . import (
     adapters,
@@ -49,7 +49,7 @@ for command in (
 app.command("eval")(finetune.evaluate)
 for name, room in {
     "models": plan, "adapters": adapters, "data": data, "endpoints": endpoints, "server": serve, "healthy": healthy,
-    "trust": reliability, "guard": guard, "environment": environment,
+    "reliability": reliability, "guard": guard, "environment": environment,
 }.items():  # fmt: skip
     app.add_typer(room.app, name=name)
 
@@ -122,7 +122,7 @@ def main() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     # what libraries tell their developers is nothing that a user of the command can act on
     warnings.filterwarnings("ignore", module="(transformers|peft|bitsandbytes|torch)")
-    keep_memory()
+    tune_allocator()
     try:
         app()
     except MedFMError as error:

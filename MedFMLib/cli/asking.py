@@ -50,7 +50,7 @@ def segment(
     from ..files import output_name, write_segmentation, write_text
 
     folder, volume = folder_at(output), read(image, modality, frame, series)
-    marked = slice_prompts.read_marks(points or (), boxes or (), volume.geometry)
+    marked = slice_prompts.read_prompts_from_options(points or (), boxes or (), volume.geometry)
     request = Request(
         "outline" if marked else "segment", volume, labels=tuple(labels or ()), refine=refine, model=model, prompts=marked,
         adapter=adapter, precision=precision, slices=SliceChoice(plane, first, last, step),
@@ -85,10 +85,10 @@ def ask(
     choice = reliability.choice(agreement, threshold, blind_control, other and read(other, modality, -1, ""))
     request = Request(
         "ask", read(image, modality, frame, series), question=question, model=model, adapter=adapter,
-        precision=precision, slices=SliceChoice(plane, first, last), max_tokens=max_tokens, trust=choice,
+        precision=precision, slices=SliceChoice(plane, first, last), max_tokens=max_tokens, reliability=choice,
     )  # fmt: skip
     if not as_json:
-        reliability.tell_cost(choice)
+        reliability.print_cost(choice)
     response, streamed = run(request, as_json, stream=True, server=server)
     files = []
     if saliency:

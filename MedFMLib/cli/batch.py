@@ -86,7 +86,7 @@ def batch(
     """
     from ..batch import engines, running
     from ..batch.manifest import Manifest
-    from ..batch.plan import Options, step_from
+    from ..batch.plan import CaseOptions, step_from
 
     if engine not in ("local", "ray") or (server and engine == "ray"):
         raise InputError(
@@ -94,11 +94,11 @@ def batch(
         )
     if cases is None and not resume:
         raise InputError("Which volumes? Give a folder, a CSV of cases or a scene; or --resume to go on with --output.")
-    limits = running.Limits(workers, time_limit, retries)
+    limits = running.RunLimits(workers, time_limit, retries)
     output, steps = Path(os.path.abspath(output.expanduser())), tuple(dict.fromkeys(map(step_from, tasks or ())))
     if resume and not (output / "batch.sqlite").is_file():
         raise InputError(f"There is no batch in '{output}' to go on with; leave out --resume to start one.")
-    options = Options(model, adapter, precision, tuple(labels or ()), refine, max_tokens, plane, step=step)
+    options = CaseOptions(model, adapter, precision, tuple(labels or ()), refine, max_tokens, plane, step=step)
 
     def tell(text: str) -> None:
         if not as_json:
@@ -135,7 +135,7 @@ def _find(path: Path, steps, options, pick, tell):
     """(cases, how they are read or None)."""
     from ..batch import cases as finding
 
-    picked = finding.Pick(*pick)
+    picked = finding.SeriesChoice(*pick)
     if path.suffix.lower() in finding.SCENES:
         from ..batch import scenes
 

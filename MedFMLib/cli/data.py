@@ -38,7 +38,7 @@ def _checked(path, images, labels, slices, seed, shares, own_split, categories, 
         parts = tuple(float(part) for part in shares.split(","))
     except ValueError:
         raise InputError(f"Labels are VALUE=NAME and shares three numbers, not {labels} and '{shares}'.") from None
-    choices = reading.Choices(images, names, slices, modality, organ, tuple(categories or ()))
+    choices = reading.ReaderChoices(images, names, slices, modality, organ, tuple(categories or ()))
     with progress(quiet) as bar:
         bar.stage("Reading")
         found = reading.read(path, choices)

@@ -69,11 +69,11 @@ def run_demo(folder: Path, scan: Path | None, progress: Progress) -> Demo:
         MedFMError: in one sentence.
     """
     from ..scene import write_response
-    from ..scene.session import Session, surface_picture
+    from ..scene.session import SceneSession, surface_picture
 
     image = read_image(scan or find_scan(), modality="" if scan else "MR")
     image = Image(image.voxels, image.geometry, image.modality, "demo", image.facts)
-    session = Session()
+    session = SceneSession()
     volume = session.add_volume(image)
     engine = Engine()
     responses = [engine.run(Request("ask", image, question=q), progress) for q in questions()]

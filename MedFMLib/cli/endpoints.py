@@ -109,7 +109,7 @@ def ask_endpoint(name: Name, as_json: Json = False) -> None:
     with progress(as_json) as bar:
         bar.stage(f"Asking {Endpoint.of(card).host}")
         found = probing.probe(card, cancelled=bar.cancelled)
-    book.keep_found(card, found)
+    book.store_found(card, found)
     if as_json:
         print(json.dumps({"id": name} | found, indent=2))
         return
@@ -138,7 +138,7 @@ def allow_endpoint(
     """Read what is sent to an endpoint, and say yes to it; without that MedFM sends it nothing."""
     card = book.card(name)
     if forget:
-        egress.forget(card)
+        egress.revoke(card)
     elif egress.needed(card):
         if as_json and not yes:
             raise InputError("With --json nothing can be asked; add --yes if what is sent was read and is meant.")
@@ -162,7 +162,7 @@ def store_key(
     """Store an endpoint's key in the system's keyring; it is typed without being shown."""
     card = book.card(name)
     if forget:
-        keys.forget(card)
+        keys.delete(card)
     elif not keys.has_keyring():
         raise ModelError(
             f"This machine has no keyring for Python; run `pip install keyring`, or set {keys.variable(name)} instead."

@@ -41,7 +41,7 @@ def finetune(
     schedule: Annotated[str, typer.Option(help="cosine or constant.")] = "cosine",
     compute: Annotated[str, typer.Option(help="auto, bf16 or fp32.")] = "auto",
     checkpointing: Annotated[bool, typer.Option(help="Compute activations twice, hold fewer.")] = False,
-    thrifty: Annotated[bool, typer.Option("--thrifty", help="On a CPU less memory, and less speed.")] = False,
+    low_memory: Annotated[bool, typer.Option("--low-memory", help="Return freed memory at once on a CPU: a lower peak, less speed.")] = False,
     patience: Annotated[int, typer.Option(help="Evaluations without progress before it ends; 0: never.")] = 4,
     every: Annotated[int, typer.Option(help="Steps between evaluations, and between checkpoints.")] = 50,
     kinds: Kinds = None, categories: Categories = None, seed: Seed = 0, most: Most = 300,
@@ -56,16 +56,16 @@ def finetune(
 ) -> None:  # fmt: skip
     """Train a LoRA adapter on a site's data set; resumable, watched, and judged on held-out patients."""
     from ..training.finetune import control
-    from ..training.finetune.settings import Settings
+    from ..training.finetune.settings import TrainingSettings
 
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     if order:
         control.order(output, order)
         return say(f"Told: {order}; it is heard after the step that runs.")
-    settings = Settings(
+    settings = TrainingSettings(
         model=model, precision=precision, targets=targets, rank=rank, alpha=alpha, batch=batch, accumulation=accumulation,
         rate=rate, clip=clip, epochs=epochs, steps=steps, schedule=schedule, compute=compute, checkpointing=checkpointing,
-        thrifty=thrifty, patience=patience, evaluate_every=every, save_every=every, kinds=tuple(kinds or ("text",)),
+        low_memory=low_memory, patience=patience, evaluate_every=every, save_every=every, kinds=tuple(kinds or ("text",)),
         categories=tuple(categories or ()), seed=seed,
     )  # fmt: skip
     if on_paper:
@@ -148,13 +148,14 @@ def evaluate(
     from ..storage import adapter_card
     from ..training.data.samples import SPLITS
     from ..training.finetune import judging, making, page
-    from ..training.finetune.settings import Settings
+    from ..training.finetune.settings import TrainingSettings
 
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     if split not in SPLITS:
         raise InputError(f"There is no split '{split}'; choose one of {', '.join(SPLITS)}.")
-    settings = Settings(model=model, precision=precision, kinds=tuple(kinds or ("text",)), categories=tuple(categories or ()),
-                        seed=seed)  # fmt: skip
+    settings = TrainingSettings(
+        model=model, precision=precision, kinds=tuple(kinds or ("text",)), categories=tuple(categories or ()), seed=seed
+    )
     with adapter_card.judging():
         folder = adapter_folder(registry.card(model), adapter)
     with progress(as_json) as bar:

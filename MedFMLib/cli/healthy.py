@@ -28,9 +28,9 @@ Beside = Annotated[
 
 def open_library(folder: Path | None):
     """The library in a folder, or the person's own."""
-    from ..healthy.library import Library, own
+    from ..healthy.library import HealthyLibrary, own
 
-    return own() if folder is None else Library(folder)
+    return own() if folder is None else HealthyLibrary(folder)
 
 
 def find(image, labels, sequence: str, reference: str, folder: Path | None):

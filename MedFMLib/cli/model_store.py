@@ -48,7 +48,7 @@ def say(text: str) -> None:
     out.print(text, highlight=False, soft_wrap=True, markup=False)
 
 
-def show_offer(offer: model_store.Offer) -> None:
+def show_offer(offer: model_store.DownloadOffer) -> None:
     """What would be downloaded, from where, under what terms, and to where."""
     grid = Table.grid(padding=(0, 2, 0, 0))
     grid.add_column(style="bold", no_wrap=True)

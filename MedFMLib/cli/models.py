@@ -33,7 +33,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object for sc
 ModelId = Annotated[str, typer.Argument(metavar="ID", help="Model id or folder; see `medfm models list`.")]
 
 
-class Order(StrEnum):
+class SortOrder(StrEnum):
     """What a list is sorted by."""
 
     FITS = "fits"
@@ -45,16 +45,18 @@ class Order(StrEnum):
 def list_models(
     search: Annotated[str, typer.Option(help="Only models whose id, title, summary or licence has these words.")] = "",
     modality: Annotated[str, typer.Option(help="Only models for this modality, such as MR; general ones count.")] = "",
-    sort: Annotated[Order, typer.Option(help="The best that fits here first, the smallest, or by name.")] = Order.SIZE,
+    sort: Annotated[
+        SortOrder, typer.Option(help="The best that fits here first, the smallest, or by name.")
+    ] = SortOrder.SIZE,
     as_json: Json = False,
 ) -> None:
     """Every model of the zoo, and the best precision whose weights fit into this machine's free memory."""
     if modality and modality.upper() not in MODALITIES:
         raise InputError(f"There is no modality '{modality}'; choose one of {', '.join(MODALITIES)}.")
     rows = [facts(card) for card in registry.cards().values() if matches(card, search, modality.upper())]
-    if sort is Order.NAME:
+    if sort is SortOrder.NAME:
         rows.sort(key=lambda row: row["id"].casefold())
-    elif sort is Order.FITS:
+    elif sort is SortOrder.FITS:
         places = {precision: place for place, precision in enumerate(hardware.FROM_BEST)}
         rows.sort(key=lambda row: (places.get(row["fits"], len(places)), -row["parameters"] * bool(row["fits"])))
     if as_json:
@@ -150,7 +152,7 @@ def accept_terms(
     """Say that the terms of a gated model were read and accepted; MedFM loads it only then."""
     card = registry.card(model)
     if forget:
-        licence_acceptance.forget(card)
+        licence_acceptance.revoke(card)
     elif not licence_acceptance.accepted(card):
         if as_json and not yes:
             raise InputError("With --json nothing can be asked; add --yes if the terms were read and accepted.")

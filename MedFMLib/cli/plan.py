@@ -87,7 +87,7 @@ def bench_model(
 ) -> None:
     """Answers and next words of each precision beside bf16, with memory and time; kept for `medfm models show`."""
     from ..engine import load_model
-    from ..interfaces.jobs import Silent
+    from ..interfaces.jobs import NoProgress
     from ..models.runtime import precision_cost
 
     card = registry.card(model)
@@ -96,10 +96,12 @@ def bench_model(
         raise InputError(f"{card.title} can't be held as '{min(unknown)}'; choose one of {', '.join(card.precisions)}.")
 
     def load(held: str):
-        return load_model(card, "", held, Silent())
+        return load_model(card, "", held, NoProgress())
 
-    told = (lambda _: None) if as_json else (lambda sentence: out.print(f"{sentence} …", style="dim", highlight=False))
-    costs = precision_cost.measure(card, load, tuple(precision or ()), told)
+    reported = (
+        (lambda _: None) if as_json else (lambda sentence: out.print(f"{sentence} …", style="dim", highlight=False))
+    )
+    costs = precision_cost.measure(card, load, tuple(precision or ()), reported)
     if as_json:
         print(json.dumps([asdict(cost) for cost in costs], indent=2))
     else:

@@ -1,4 +1,4 @@
-"""`medfm trust …`, and the options of `medfm ask` and `explain` that look into an answer. Knows options and printing."""
+"""`medfm reliability …`, and the options of `medfm ask` and `explain` that look into an answer. Knows options and printing."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from ..core.image import Image
-from ..core.request import DEFAULT_MODEL, Response, TrustChoice
+from ..core.request import DEFAULT_MODEL, ReliabilityChoice, Response
 from ..errors import InputError
 
 app = typer.Typer(
@@ -42,7 +42,7 @@ Explained = Annotated[
 VOLUMES, PICTURE = (".nii", ".nii.gz", ".nrrd", ".mha"), ".png"
 
 
-def choice(samples: int, threshold: float, blind: bool, other: Image | None) -> TrustChoice:
+def choice(samples: int, threshold: float, blind: bool, other: Image | None) -> ReliabilityChoice:
     """What is asked for.
 
     Raises:
@@ -50,14 +50,14 @@ def choice(samples: int, threshold: float, blind: bool, other: Image | None) -> 
     """
     if other is not None and not blind:
         raise InputError("--other is shown by the blind control; add --blind-control.")
-    return TrustChoice(samples, threshold=threshold, blind=blind, other=other)
+    return ReliabilityChoice(samples, threshold=threshold, blind=blind, other=other)
 
 
-def tell_cost(trust: TrustChoice) -> None:
+def print_cost(reliability: ReliabilityChoice) -> None:
     """Say what it takes before it starts."""
     from ..reliability import words
 
-    if cost := words(trust):
+    if cost := words(reliability):
         err.print(f"Looking into the answer takes {cost}.", style="dim", highlight=False)
 
 
@@ -126,13 +126,13 @@ def calibrate(
     from ..training.embedded.bench_tables import as_text
 
     if kept is not None:
-        outcomes, command = bench_reliability.load(kept), f"medfm trust calibrate --from {kept.name}"
+        outcomes, command = bench_reliability.load(kept), f"medfm reliability calibrate --from {kept.name}"
         samples = len(outcomes[0].samples) if outcomes else 0
     elif not data.is_dir():
         raise InputError(f"There is no folder '{data}' with test images; give it with --data (docs/data.md).")
     else:
         outcomes = _asked(data, per_kind, samples, temperature)
-        command = f"medfm trust calibrate --data DATA --per-kind {per_kind} --samples {samples}"
+        command = f"medfm reliability calibrate --data DATA --per-kind {per_kind} --samples {samples}"
     about = f"{len(outcomes)} questions with known answers about {len({o.case for o in outcomes})} held-out cases"
     made = bench_reliability.calibrate(outcomes, DEFAULT_MODEL, temperature, about, command)
     judged, before, after = bench_reliability.judge(outcomes)

@@ -52,7 +52,7 @@ def report(
     indication: Annotated[str, typer.Option(help="Why the image was made; what a DICOM header says of it if left out.")] = "",
     comparison: Annotated[str, typer.Option(help="Earlier images, in words.")] = "",
     for_patient: Annotated[bool, typer.Option("--patient", help="Also NAME.patient.html, in plain words.")] = False,
-    beside: healthy.Beside = False, reference: healthy.Case = "", question: reliability.Explained = "",
+    compared: healthy.Beside = False, reference: healthy.Case = "", question: reliability.Explained = "",
 ) -> None:  # fmt: skip
     """Draft a report: NAME.report.html and .txt, NAME.seg.nrrd, and NAME.medfm-report to change and sign (`medfm sign`)."""
     from ..files import output_name, write_segmentation, write_text
@@ -65,7 +65,7 @@ def report(
 
         source = read_source(image, series=series, frame=None if frame < 0 else frame)
     volume = read(image, modality, frame, series)
-    found = healthy.find(volume, labels or (), "", reference, None) if beside or reference else ()
+    found = healthy.find(volume, labels or (), "", reference, None) if compared or reference else ()
     request = Request(
         "report", volume, labels=tuple(labels or ()), refine=refine, model=model,
         adapter=adapter, precision=precision, slices=SliceChoice(plane, first, last, step), template=template,
@@ -105,13 +105,13 @@ def sign(
     as_json: Json = False,
 ) -> None:
     """Change sections of a drafted report, sign it, and write its page, text, PDF and, if asked, DICOM objects."""
-    from ..reports.finalize import Issue, issue
+    from ..reports.finalize import FinalizeRequest, finalize
     from ..reports.revising import SUFFIX
 
     forms = ("page", "text", "dicom") if series is not None else ("page", "text", "pdf")
     changed = dict(_change(text) for text in changes or ())
     name = report.name.removesuffix(SUFFIX)
-    done = issue(Issue(report, output or report.parent, name, changed, by, forms, series))
+    done = finalize(FinalizeRequest(report, output or report.parent, name, changed, by, forms, series))
     signed = done.response.report.signed
     _tell(list(done.files), as_json, state=f"signed: {signed}" if signed else "draft")
 
@@ -141,9 +141,9 @@ def patient(
 ) -> None:
     """Write the version for the patient; refused if it is hard to read, or says more, less or else than the report."""
     from ..files.writing import make_folder
-    from ..reports.revising import SUFFIX, kept
+    from ..reports.revising import SUFFIX, read_editable_report
 
-    response = kept(report)
+    response = read_editable_report(report)
     own = _change(f"text=@{text}")[1] if text is not None else ""
     folder = make_folder(output) if output is not None else report.parent
     path = write_leaflet(folder / f"{report.name.removesuffix(SUFFIX)}.patient.html", response, language, own)

@@ -45,7 +45,7 @@ Frame = Annotated[int, typer.Option(help="Frame of a 4D image, from 0.")]
 Series = Annotated[str, typer.Option(help="Series of a DICOM folder: its number in the list, or its UID.")]
 
 
-class Bar:
+class ProgressBar:
     """A `Progress` on the terminal."""
 
     def __init__(self, bar: Progress, stream: bool):
@@ -77,13 +77,13 @@ class Bar:
 
 
 @contextmanager
-def progress(quiet: bool, stream: bool = False) -> Iterator[Bar]:
+def progress(quiet: bool, stream: bool = False) -> Iterator[ProgressBar]:
     """A bar on stderr while something runs; Ctrl-C raises `Cancelled`. With `stream`, answers are printed as they are written."""
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     console = Console(stderr=True, quiet=quiet)
     with Progress(*columns, console=console, transient=True) as bar:
         try:
-            yield Bar(bar, stream and not quiet)
+            yield ProgressBar(bar, stream and not quiet)
         except KeyboardInterrupt:  # typer would say “Aborted” and exit with 1
             raise Cancelled("Cancelled; nothing was written.") from None
 
@@ -106,7 +106,7 @@ def _engine():
 def run(request: Request, quiet: bool, stream: bool = False, server: str = "") -> tuple[Response, bool]:
     """Answer a request here, or on a server; → (response, was its answer printed already?)."""
     if server:
-        run = serve.asked_client(server, os.environ.get("MEDFM_SERVER_CA", "")).run
+        run = serve.client_with_consent(server, os.environ.get("MEDFM_SERVER_CA", "")).run
     else:
         run = _engine().run
     with progress(quiet, stream) as bar:
@@ -154,7 +154,7 @@ def summary(response: Response, files: list[Path]) -> dict:
                 "question": a.question,
                 "answer": a.text,
                 "slices": [str(s) for s in a.evidence],
-                **({"trust": asdict(a.trust)} if a.trust else {}),
+                **({"reliability": asdict(a.reliability)} if a.reliability else {}),
             }
             for a in response.answers
         ],

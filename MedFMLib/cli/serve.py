@@ -61,12 +61,12 @@ def client(url: str, certificates: str):
     Raises:
         InputError: there is no address or no key.
     """
-    from ..execution.remote.client import Client
+    from ..execution.remote.client import ServerClient
 
-    return Client(_given(url), backends.key(url), certificates)
+    return ServerClient(_given(url), backends.key(url), certificates)
 
 
-def asked_client(url: str, certificates: str):
+def client_with_consent(url: str, certificates: str):
     """The same for sending images, which needs a person's yes.
 
     Raises:
@@ -118,7 +118,7 @@ def allow(
 ) -> None:
     """Say yes, once, to sending volumes to a server elsewhere; shows what is sent."""
     if forget:
-        backends.forget(_given(url))
+        backends.revoke(_given(url))
         print(f"Nothing is sent to {backends.host(url)} any more.")
         return
     print(backends.says(_given(url)))

@@ -27,7 +27,7 @@ BoxTexts = Annotated[
 ]
 
 
-def read_marks(points: Sequence[str], boxes: Sequence[str], geometry: Geometry) -> tuple[Prompt, ...]:
+def read_prompts_from_options(points: Sequence[str], boxes: Sequence[str], geometry: Geometry) -> tuple[Prompt, ...]:
     """Prompts, the points of each name together.
 
     Raises:

@@ -143,7 +143,7 @@ class Boxes:
 
 
 @dataclass(frozen=True)
-class Trust:
+class Reliability:
     """How far an answer can be relied on, where that was looked into.
 
     Args:
@@ -184,7 +184,7 @@ class Answer:
     question: str
     text: str
     evidence: tuple[SliceReference, ...] = ()
-    trust: Trust | None = None
+    reliability: Reliability | None = None
     verdict: str = ""
 
 
@@ -334,7 +334,7 @@ class Link:
 
 
 @dataclass(frozen=True)
-class Section:
+class ReportSection:
     """A titled part of a report; paragraphs are plain text.
 
     Args:
@@ -402,7 +402,7 @@ class Report:
     """
 
     title: str
-    sections: tuple[Section, ...]
+    sections: tuple[ReportSection, ...]
     key_images: tuple[KeyImage, ...] = ()
     text: str = ""
     html: str = field(default="", repr=False)
@@ -417,7 +417,7 @@ class Report:
     edited: tuple[str, ...] = ()
     signed: SignOff | None = None
 
-    def section(self, title: str) -> Section | None:
+    def section(self, title: str) -> ReportSection | None:
         """A section by its title, if there is one."""
         return next((section for section in self.sections if section.title == title), None)
 

@@ -43,7 +43,7 @@ MOST_SAMPLES = 64
 
 
 @dataclass(frozen=True, eq=False)
-class TrustChoice:
+class ReliabilityChoice:
     """How far an answer is to be looked into. All of it off by default, since it costs time.
 
     Args:
@@ -109,7 +109,7 @@ class Request:
         prompts: what a person pointed at.
         slices: which slices to look at.
         refine: fit segment borders to the image in plane.
-        trust: how far an answer is looked into.
+        reliability: how far an answer is looked into.
         measurements: what is already measured of this image; answers are held against it.
         references: for "compare", and for a report that compares: the healthy case that is shown, then those that are
             only counted.
@@ -132,7 +132,7 @@ class Request:
     prompts: tuple[Prompt, ...] = ()
     slices: SliceChoice = SliceChoice()
     refine: bool = False
-    trust: TrustChoice = TrustChoice()
+    reliability: ReliabilityChoice = ReliabilityChoice()
     measurements: tuple[Measurement, ...] = ()
     references: tuple[Reference, ...] = ()
     method: str = "attention"

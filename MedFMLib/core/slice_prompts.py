@@ -27,7 +27,7 @@ UNNAMED = "marked structure"
 
 
 @dataclass(frozen=True, eq=False)
-class SliceMarks:
+class SlicePrompt:
     """What a person marked of one structure in one slice.
 
     Args:
@@ -49,7 +49,7 @@ class SliceMarks:
 
 
 @dataclass(frozen=True, eq=False)
-class Marks:
+class SlicePrompts:
     """All that was marked, in slices of one plane.
 
     Args:
@@ -59,7 +59,7 @@ class Marks:
     """
 
     plane: str
-    structures: dict[str, tuple[SliceMarks, ...]]
+    structures: dict[str, tuple[SlicePrompt, ...]]
     first: int
     last: int
 
@@ -74,7 +74,7 @@ class Marks:
 
 def place(
     prompts: Sequence[Prompt], geometry: Geometry, *, plane: str = "", first: int = -1, last: int = -1, label: str = ""
-) -> Marks:
+) -> SlicePrompts:
     """Find the slices that prompts lie in.
 
     The plane is one in which every box and stroke is flat, and of those the one in which the fewest slices hold all
@@ -127,7 +127,7 @@ def place(
                     f"'{name}' is marked in {plane} slice {mark.number}, outside of the slices {low} to {high} that were "
                     "asked for; widen the range, or mark it there."
                 )
-    return Marks(plane, structures, low, high)
+    return SlicePrompts(plane, structures, low, high)
 
 
 def box_between(corner, opposite, geometry: Geometry, label: str = "") -> Prompt:
@@ -254,9 +254,9 @@ def _add_box(slices: dict, number: int, index: np.ndarray, geometry: Geometry, p
     marks[2] = tuple(float(v) for v in (*position.min(axis=0), *position.max(axis=0)))
 
 
-def _joined(name: str, slices: dict[int, list]) -> tuple[SliceMarks, ...]:
+def _joined(name: str, slices: dict[int, list]) -> tuple[SlicePrompt, ...]:
     marks = tuple(
-        SliceMarks(number, np.array(points, float).reshape(-1, 2), np.array(inside, bool), box)
+        SlicePrompt(number, np.array(points, float).reshape(-1, 2), np.array(inside, bool), box)
         for number, (points, inside, box) in sorted(slices.items())
     )
     for mark in marks:

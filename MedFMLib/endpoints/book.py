@@ -96,7 +96,7 @@ def save(made: ModelCard) -> None:
     )
 
 
-def keep_found(made: ModelCard, found: dict[str, Any]) -> ModelCard:
+def store_found(made: ModelCard, found: dict[str, Any]) -> ModelCard:
     """The card with what a test found; written down if it is one of the shelf."""
     changed = replace(made, endpoint=made.endpoint | {"found": found})
     if made.id in cards():
@@ -111,8 +111,8 @@ def remove(name: str) -> None:
         ModelError: if there is none of that name. OutputError: if it can't be deleted.
     """
     gone = card(name)
-    keys.forget(gone)
-    egress.forget(gone)
+    keys.delete(gone)
+    egress.revoke(gone)
     folder = installed_models.models_root() / installed_models.folder_name(name)
     try:
         (folder / installed_models.CARD).unlink()

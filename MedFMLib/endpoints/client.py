@@ -19,10 +19,10 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 from ..errors import Cancelled
-from .exchange import Exchange
+from .exchange import StreamedRequest
 from .failures import EndpointError, Failures
 from .settings import CHAT, Endpoint
-from .sse import Reader, Said
+from .sse import EventStreamReader, StreamedAnswer
 
 TICK = 0.05
 """Seconds between two looks at whether the job was cancelled."""
@@ -36,7 +36,7 @@ LONGEST_RETRY = 120.0
 log = logging.getLogger(__name__)
 
 
-class Client:
+class EndpointClient:
     """Asks one endpoint.
 
     Args:
@@ -52,7 +52,7 @@ class Client:
         body: dict[str, Any],
         cancelled: Callable[[], bool] = bool,
         on_text: Callable[[str], None] = lambda _: None,
-    ) -> Said:
+    ) -> StreamedAnswer:
         """Put a question and take the answer.
 
         Args:
@@ -65,7 +65,7 @@ class Client:
         def read(status: int, headers, chunks) -> Any:
             if not 200 <= status < 300:
                 raise self.failures.of_status(status, _all(chunks), _retry_after(headers))
-            return Reader(self.failures, "event-stream" in headers.get("Content-Type", "")).pieces(chunks)
+            return EventStreamReader(self.failures, "event-stream" in headers.get("Content-Type", "")).pieces(chunks)
 
         data = json.dumps(body).encode()
         return self._tried("POST", CHAT, data, read, cancelled, on_text)
@@ -87,7 +87,7 @@ class Client:
                 found[:] = [item for item in items if isinstance(item, dict) and isinstance(item.get("id"), str)]
             except (ValueError, KeyError, TypeError):
                 raise self.failures.nonsense("something else than a list of models") from None
-            yield Said("")
+            yield StreamedAnswer("")
 
         self._tried("GET", "/models", None, read, cancelled, lambda _: None)
         return found
@@ -105,14 +105,14 @@ class Client:
             if status in (429, 502, 503):
                 raise self.failures.of_status(status, body, _retry_after(headers))
             found[:] = [(status, body)]
-            yield Said("")
+            yield StreamedAnswer("")
 
         self._tried("POST", path, json.dumps(content).encode(), read, cancelled, lambda _: None)
         return found[0]
 
     # -- how -------------------------------------------------------------------------------------
 
-    def _tried(self, method: str, path: str, data: bytes | None, read, cancelled, on_text) -> Said:
+    def _tried(self, method: str, path: str, data: bytes | None, read, cancelled, on_text) -> StreamedAnswer:
         deadline = time.monotonic() + self.endpoint.total_seconds
         for number in range(self.endpoint.tries):
             try:
@@ -129,10 +129,10 @@ class Client:
     def _back_off(self, number: int) -> float:
         return min(FIRST_WAIT * 2**number, LONGEST_WAIT) * random.uniform(0.5, 1.5)
 
-    def _once(self, method, path, data, read, cancelled, on_text, deadline: float) -> Said:
+    def _once(self, method, path, data, read, cancelled, on_text, deadline: float) -> StreamedAnswer:
         if cancelled():
             raise Cancelled
-        exchange = Exchange(self.failures, method, path, data, self._key, read)
+        exchange = StreamedRequest(self.failures, method, path, data, self._key, read)
         began = False
         exchange.start()
         try:

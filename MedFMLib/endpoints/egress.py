@@ -32,7 +32,7 @@ def allow(card: ModelCard) -> None:
     _allowed().give(_key(card), says(card))
 
 
-def forget(card: ModelCard) -> None:
+def revoke(card: ModelCard) -> None:
     """Take a yes back; nothing happens if there is none. Raises `OutputError`."""
     _allowed().take_back(_key(card))
 

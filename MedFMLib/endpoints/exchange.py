@@ -21,7 +21,7 @@ MOST, BLOCK = 2**25, 2**16
 """Bytes of an answer, more is none; and most that are taken at a time."""
 
 
-class Exchange(threading.Thread):
+class StreamedRequest(threading.Thread):
     """Runs at once when started; what comes is in `events`: texts, then one result or error.
 
     Args:

@@ -15,14 +15,14 @@ from dataclasses import replace
 from ..errors import InputError, OutputError
 from ..interfaces.model import AUTOMATIC, ModelCard
 from . import book, keys
-from .client import Client
+from .client import EndpointClient
 from .failures import EndpointError, words_of
 from .settings import Endpoint
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
-def load(card: ModelCard, adapter: str, path: str, client: Client | None = None) -> ModelCard:
+def load(card: ModelCard, adapter: str, path: str, client: EndpointClient | None = None) -> ModelCard:
     """Have a server load a LoRA, and add it to the endpoint's adapters; → the card with it.
 
     Args:
@@ -47,7 +47,7 @@ def load(card: ModelCard, adapter: str, path: str, client: Client | None = None)
     return _kept(replace(card, adapters=names, default_adapter=card.default_adapter or AUTOMATIC))
 
 
-def unload(card: ModelCard, adapter: str, client: Client | None = None) -> ModelCard:
+def unload(card: ModelCard, adapter: str, client: EndpointClient | None = None) -> ModelCard:
     """Have a server forget a LoRA, and take it out of the endpoint's adapters. Arguments and errors: see `load`."""
     if adapter not in card.adapters:
         there = ", ".join(card.adapters) or "none"
@@ -71,8 +71,8 @@ def _kept(card: ModelCard) -> ModelCard:
     return card
 
 
-def _post(card: ModelCard, path: str, content: dict, client: Client | None) -> None:
-    client = client or Client(card.id, Endpoint.of(card), keys.key(card))
+def _post(card: ModelCard, path: str, content: dict, client: EndpointClient | None) -> None:
+    client = client or EndpointClient(card.id, Endpoint.of(card), keys.key(card))
     status, body = client.post(path, content)
     if 200 <= status < 300:
         return

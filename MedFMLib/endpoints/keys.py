@@ -78,7 +78,7 @@ def store(card: ModelCard, text: str) -> None:
         ) from None
 
 
-def forget(card: ModelCard) -> None:
+def delete(card: ModelCard) -> None:
     """Take the key out of the keyring; nothing happens if there is none."""
     ring = safe_keyring()
     if ring is None:

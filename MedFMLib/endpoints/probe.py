@@ -10,7 +10,7 @@ import numpy as np
 
 from ..interfaces.model import ModelCard
 from . import keys
-from .client import Client
+from .client import EndpointClient
 from .failures import EndpointError
 from .settings import Endpoint
 
@@ -24,7 +24,9 @@ FATAL = ("key", "down", "tls", "timeout", "moved")
 """Kinds of failure after which no other question helps."""
 
 
-def probe(card: ModelCard, client: Client | None = None, cancelled: Callable[[], bool] = bool) -> dict[str, Any]:
+def probe(
+    card: ModelCard, client: EndpointClient | None = None, cancelled: Callable[[], bool] = bool
+) -> dict[str, Any]:
     """Ask an endpoint what it is.
 
     Returns:
@@ -35,7 +37,7 @@ def probe(card: ModelCard, client: Client | None = None, cancelled: Callable[[],
     Raises:
         EndpointError: if it can't be asked at all. Cancelled: if that was wished.
     """
-    client = client or Client(card.id, Endpoint.of(card), keys.key(card))
+    client = client or EndpointClient(card.id, Endpoint.of(card), keys.key(card))
     endpoint = client.endpoint
     found: dict[str, Any] = {"models": [], "offered": None, "missing": [], "context": 0, "writes": False, "pictures": False,
                              "streams": False, "said": "", "reported": "", "problem": ""}  # fmt: skip

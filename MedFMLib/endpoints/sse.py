@@ -20,7 +20,7 @@ LONGEST_LINE, LONGEST_ANSWER = 2**20, 2**23
 
 
 @dataclass(frozen=True)
-class Said:
+class StreamedAnswer:
     """An answer.
 
     Args:
@@ -70,7 +70,7 @@ def _lines(text: str) -> list[str]:
     return parts
 
 
-class Reader:
+class EventStreamReader:
     """Reads one answer.
 
     Args:
@@ -80,8 +80,8 @@ class Reader:
     def __init__(self, failures: Failures, streamed: bool):
         self._failures, self._streamed = failures, streamed
 
-    def pieces(self, chunks: Iterable[bytes]) -> Iterator[str | Said]:
-        """Pieces of text, then the whole as a `Said`.
+    def pieces(self, chunks: Iterable[bytes]) -> Iterator[str | StreamedAnswer]:
+        """Pieces of text, then the whole as a `StreamedAnswer`.
 
         Raises:
             EndpointError: if it is an error, nonsense, too long, or ends in the middle.
@@ -106,7 +106,7 @@ class Reader:
                 yield piece
         if not (ended or finish):
             raise self._failures.broken() if began and self._streamed else self._failures.nonsense("no answer")
-        yield Said("".join(text), model, finish, self._streamed, tokens)
+        yield StreamedAnswer("".join(text), model, finish, self._streamed, tokens)
 
     def _objects(self, chunks: Iterable[bytes]) -> Iterator[dict[str, Any] | None]:
         """JSON objects; None for "[DONE]"."""

@@ -8,8 +8,8 @@
 Nothing is installed but by a person's step, after the plan was shown.
 """
 
-from .looking import Facts, look
-from .planning import Plan, fits_slicer, plan
+from .looking import EnvironmentFacts, look
+from .planning import InstallPlan, fits_slicer, plan
 from .separate import apply, interpreter, undo
 
-__all__ = ["Facts", "Plan", "apply", "fits_slicer", "interpreter", "look", "plan", "undo"]
+__all__ = ["EnvironmentFacts", "InstallPlan", "apply", "fits_slicer", "interpreter", "look", "plan", "undo"]

@@ -40,7 +40,7 @@ def free_memory() -> int:
     return int(psutil.virtual_memory().available)
 
 
-def keep_memory() -> bool:
+def tune_allocator() -> bool:
     """Let this process keep what it frees, for the next array of the same size; → whether its C library can (glibc).
 
     A volume's arrays are tens of megabytes each. The system hands such a one out page by page, each zeroed first, and takes

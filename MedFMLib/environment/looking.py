@@ -20,7 +20,7 @@ PROXIES = ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY"
 
 
 @dataclass(frozen=True)
-class Facts:
+class EnvironmentFacts:
     """What is known before anything is decided.
 
     Args:
@@ -52,7 +52,7 @@ class Facts:
     pythons: dict[str, tuple[tuple[int, int], str]] = field(default_factory=dict)
 
 
-def look(quick: bool = False) -> Facts:
+def look(quick: bool = False) -> EnvironmentFacts:
     """Look around. Takes up to a few seconds where a GPU's driver is slow to answer.
 
     Args:
@@ -60,7 +60,7 @@ def look(quick: bool = False) -> Facts:
     """
     system, machine = platform.system(), platform.machine()
     slicer, installer, arguments = _slicer()
-    return Facts(
+    return EnvironmentFacts(
         system,
         machine,
         _native(system, machine),
@@ -87,7 +87,7 @@ def name_of(requirement: str) -> str:
     return re.match(r"[A-Za-z0-9._-]+", requirement).group().lower()
 
 
-def satisfied(requirement: str, installed: dict[str, str], facts: Facts) -> bool | None:
+def satisfied(requirement: str, installed: dict[str, str], facts: EnvironmentFacts) -> bool | None:
     """Is a requirement met? None if the package is not there; true if its marker says that it isn't needed here."""
     Requirement = _requirement_class()
     wanted = Requirement(requirement)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..errors import ModelError
 from ..storage import paths, resources
-from .looking import Facts, name_of, needed, satisfied
+from .looking import EnvironmentFacts, name_of, needed, satisfied
 
 OLDEST_PYTHON, NEWEST_PYTHON = (3, 11), (3, 13)
 SPARE = 1_000_000_000
@@ -15,7 +15,7 @@ SPARE = 1_000_000_000
 
 
 @dataclass(frozen=True)
-class Plan:
+class InstallPlan:
     """What would be done.
 
     Args:
@@ -63,7 +63,7 @@ class Plan:
         return "\n".join(lines)
 
 
-def plan(facts: Facts, wheelhouse: Path | None = None, separate: bool = False) -> Plan:
+def plan(facts: EnvironmentFacts, wheelhouse: Path | None = None, separate: bool = False) -> InstallPlan:
     """Decide.
 
     Args:
@@ -75,12 +75,12 @@ def plan(facts: Facts, wheelhouse: Path | None = None, separate: bool = False) -
     missing = [r for r in needed() if satisfied(r, facts.installed, facts) is None]
     clashing = _clashing(facts)
     if facts.system == "Darwin" and facts.native == "x86_64":
-        return Plan(
+        return InstallPlan(
             "server",
             "Intel Macs have no current PyTorch; let jobs run on a server, or use another computer.",
         )
     if not missing and not clashing and not separate:
-        return Plan("nothing", "Everything that MedFM needs is installed.")
+        return InstallPlan("nothing", "Everything that MedFM needs is installed.")
     reason = _why_separate(facts, clashing)
     if reason or separate:
         return _separate(facts, reason or "You asked for a separate environment.", wheelhouse)
@@ -89,24 +89,25 @@ def plan(facts: Facts, wheelhouse: Path | None = None, separate: bool = False) -
         return _separate(facts, "This Slicer has no way to install packages of its own.", wheelhouse)
     kind = "Slicer's own Python fits" if where == "slicer" else "this Python fits"
     made = _sized(
-        facts, Plan(where, f"There, because {kind} and no package there is in the way.", tuple(_torch_first(missing)))
+        facts,
+        InstallPlan(where, f"There, because {kind} and no package there is in the way.", tuple(_torch_first(missing))),
     )
     return _checked(facts, _with_wheels(made, wheelhouse))
 
 
-def fits_slicer(facts: Facts) -> bool:
+def fits_slicer(facts: EnvironmentFacts) -> bool:
     """Can the packages go into Slicer's own Python?"""
     translated_or_intel = facts.system == "Darwin" and "x86_64" in (facts.machine, facts.native)
     return bool(facts.installer) and not translated_or_intel and not _why_separate(facts, _clashing(facts))
 
 
-def _clashing(facts: Facts) -> list[str]:
+def _clashing(facts: EnvironmentFacts) -> list[str]:
     """Packages that are there in a version that is too old."""
     old = [name_of(r) for r in needed() if satisfied(r, facts.installed, facts) is False]
     return [f"{name} {facts.installed[name]}" for name in old]
 
 
-def _why_separate(facts: Facts, clashing: list[str]) -> str:
+def _why_separate(facts: EnvironmentFacts, clashing: list[str]) -> str:
     if facts.system == "Darwin" and facts.machine != facts.native:
         return (
             f"Apart, because this Slicer runs translated ({facts.machine} on {facts.native}) and current PyTorch exists for the "
@@ -121,7 +122,7 @@ def _why_separate(facts: Facts, clashing: list[str]) -> str:
     return ""
 
 
-def _separate(facts: Facts, why: str, wheelhouse: Path | None) -> Plan:
+def _separate(facts: EnvironmentFacts, why: str, wheelhouse: Path | None) -> InstallPlan:
     python = _python_for(facts)
     if not python:
         raise ModelError(
@@ -129,11 +130,11 @@ def _separate(facts: Facts, why: str, wheelhouse: Path | None) -> Plan:
             "or uv (docs.astral.sh/uv), and try again."
         )
     packages = _torch_first([*needed(), *resources.load_json("environment", "packages.json")["separate"]])
-    made = Plan("separate", why, tuple(packages), python, paths.data() / "environments" / "medfm")
+    made = InstallPlan("separate", why, tuple(packages), python, paths.data() / "environments" / "medfm")
     return _checked(facts, _with_wheels(_sized(facts, made), wheelhouse))
 
 
-def _python_for(facts: Facts) -> str:
+def _python_for(facts: EnvironmentFacts) -> str:
     """An interpreter for the processor itself, in the range; else "uv", else ""."""
     for path, (version, machine) in facts.pythons.items():
         if OLDEST_PYTHON <= version <= NEWEST_PYTHON and _same(machine, facts.native):
@@ -146,7 +147,7 @@ def _same(one: str, other: str) -> bool:
     return names.get(one.lower(), one.lower()) == names.get(other.lower(), other.lower())
 
 
-def _sized(facts: Facts, made: Plan) -> Plan:
+def _sized(facts: EnvironmentFacts, made: InstallPlan) -> InstallPlan:
     from dataclasses import replace
 
     table = resources.load_json("environment", "packages.json")
@@ -158,7 +159,7 @@ def _sized(facts: Facts, made: Plan) -> Plan:
     return replace(made, build=build, index=index, download=size["download"], disk=size["disk"], how=size["how"])
 
 
-def _with_wheels(made: Plan, wheelhouse: Path | None) -> Plan:
+def _with_wheels(made: InstallPlan, wheelhouse: Path | None) -> InstallPlan:
     from dataclasses import replace
 
     if wheelhouse is None:
@@ -172,7 +173,7 @@ def _with_wheels(made: Plan, wheelhouse: Path | None) -> Plan:
     return replace(made, wheelhouse=Path(wheelhouse), index="", download=0, disk=4 * size, how="from the wheels' sizes")
 
 
-def _checked(facts: Facts, made: Plan) -> Plan:
+def _checked(facts: EnvironmentFacts, made: InstallPlan) -> InstallPlan:
     if facts.free and facts.free < made.disk + SPARE:
         raise ModelError(
             f"The installation would take {made.disk / 1e9:.1f} GB, and {facts.free / 1e9:.1f} GB are free; free some first."

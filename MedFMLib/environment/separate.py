@@ -22,7 +22,7 @@ from ..errors import Cancelled, InputError, ModelError
 from ..interfaces.jobs import Progress
 from ..storage import paths, user_settings
 from .looking import name_of
-from .planning import Plan
+from .planning import InstallPlan
 from .wheelhouse import check_hashes
 
 STEPS = ("environment", "torch", "packages", "check")
@@ -60,7 +60,7 @@ def interpreter(folder: Path | None = None) -> str:
     return str(python) if state.get("ready") and python.exists() else ""
 
 
-def apply(plan: Plan, progress: Progress, folder: Path | None = None) -> str:
+def apply(plan: InstallPlan, progress: Progress, folder: Path | None = None) -> str:
     """Do what a plan for a separate environment says, from where it stopped; → the environment's Python.
 
     Raises:
@@ -76,7 +76,7 @@ def apply(plan: Plan, progress: Progress, folder: Path | None = None) -> str:
     if state.get("plan") != wanted:
         shutil.rmtree(folder / "venv", ignore_errors=True)  # of another plan
         state = {"plan": wanted, "done": [], "ready": False}
-        _remember(folder, state)
+        _store(folder, state)
     if plan.wheelhouse is not None:
         check_hashes(plan.wheelhouse)
     for number, step in enumerate(STEPS):
@@ -86,7 +86,7 @@ def apply(plan: Plan, progress: Progress, folder: Path | None = None) -> str:
             continue
         _do(step, plan, folder, progress)
         state = {**state, "done": [*state["done"], step], "ready": step == STEPS[-1]}
-        _remember(folder, state)
+        _store(folder, state)
     progress.fraction(1.0)
     return str(_python(folder))
 
@@ -102,7 +102,7 @@ def undo(folder: Path | None = None) -> int:
         return 0
     size = sum(p.stat().st_size for p in folder.rglob("*") if p.is_file() and not p.is_symlink())
     state = user_settings.read(folder / "state.json")
-    _remember(folder, {**state, "ready": False})  # whatever happens next, it is not taken for a whole one
+    _store(folder, {**state, "ready": False})  # whatever happens next, it is not taken for a whole one
     try:
         shutil.rmtree(folder)
     except OSError as error:
@@ -113,7 +113,7 @@ def undo(folder: Path | None = None) -> int:
 # -- steps ---------------------------------------------------------------------------------------------------
 
 
-def _do(step: str, plan: Plan, folder: Path, progress: Progress) -> None:
+def _do(step: str, plan: InstallPlan, folder: Path, progress: Progress) -> None:
     venv, python = folder / "venv", _python(folder)
     torch = [r for r in plan.packages if name_of(r) == "torch"]
     rest = [r for r in plan.packages if name_of(r) != "torch"]
@@ -136,7 +136,7 @@ def _do(step: str, plan: Plan, folder: Path, progress: Progress) -> None:
         )
 
 
-def _pip(python: Path, plan: Plan) -> list[str]:
+def _pip(python: Path, plan: InstallPlan) -> list[str]:
     command = [
         str(python),
         "-m",
@@ -220,5 +220,5 @@ def _python(folder: Path) -> Path:
     return folder / "venv" / inside[0] / inside[1]
 
 
-def _remember(folder: Path, state: dict) -> None:
+def _store(folder: Path, state: dict) -> None:
     user_settings.write(folder / "state.json", state, "The state of the installation")

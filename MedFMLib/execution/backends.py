@@ -26,7 +26,7 @@ SERVICE = "MedFM servers"
 
 
 @dataclass(frozen=True)
-class Place:
+class Backend:
     """Where jobs run.
 
     Args:
@@ -51,17 +51,17 @@ def file() -> Path:
     return paths.settings() / "place.json"
 
 
-def load() -> Place:
+def load() -> Backend:
     """What was chosen; a process of its own at first, or if the file can't be read."""
     content = user_settings.read(file())
-    known = {field.name: str(content[field.name]) for field in fields(Place) if field.name in content}
+    known = {field.name: str(content[field.name]) for field in fields(Backend) if field.name in content}
     try:
-        return Place(**known)
+        return Backend(**known)
     except InputError:
-        return Place()
+        return Backend()
 
 
-def save(place: Place) -> None:
+def save(place: Backend) -> None:
     """Remember a choice.
 
     Raises:
@@ -70,7 +70,7 @@ def save(place: Place) -> None:
     user_settings.write(file(), asdict(place), "The choice where jobs run")
 
 
-def make_runner(place: Place, interpreter: str = "") -> Runner:
+def make_runner(place: Backend, interpreter: str = "") -> Runner:
     """A runner for it; nothing is started yet.
 
     Args:
@@ -162,7 +162,7 @@ def allow(url: str) -> None:
     _allowed().give(url, says(url))
 
 
-def forget(url: str) -> None:
+def revoke(url: str) -> None:
     """Take a yes back; nothing happens if there is none. Raises `OutputError`."""
     _allowed().take_back(url)
 

@@ -27,7 +27,7 @@ PIECE = 1 << 20
 
 
 @dataclass(frozen=True, eq=False)
-class Parcel:
+class Payload:
     """A request on its way.
 
     Args:
@@ -51,7 +51,7 @@ class Parcel:
         return sha.hexdigest()
 
 
-def pack(request: Request) -> Parcel:
+def pack(request: Request) -> Payload:
     """Take a request apart."""
     image = request.image
     voxels = np.ascontiguousarray(image.voxels)
@@ -64,7 +64,7 @@ def pack(request: Request) -> Parcel:
     )
     facts = json.dumps({"shape": voxels.shape, "dtype": voxels.dtype.str}).encode()
     rest = struct.pack("<I", len(facts)) + facts + serialization.dumps(replace(request, image=stub))
-    return Parcel(rest, memoryview(voxels.reshape(-1).view(np.uint8)))
+    return Payload(rest, memoryview(voxels.reshape(-1).view(np.uint8)))
 
 
 def look(rest: bytes, limit: int | None = None) -> tuple[Request, tuple[int, ...], np.dtype]:
@@ -97,19 +97,19 @@ def size_of(shape: tuple[int, ...], dtype: np.dtype) -> int:
     return math.prod(shape) * dtype.itemsize
 
 
-def unpack(parcel: Parcel) -> Request:
+def unpack(payload: Payload) -> Request:
     """The request that `pack` took apart.
 
     Raises:
         InputError: if it is damaged, or the voxels don't fit.
     """
-    request, shape, dtype = look(parcel.rest)
-    if isinstance(parcel.voxels, Path):
-        array = np.memmap(parcel.voxels, dtype, "r", shape=shape)
+    request, shape, dtype = look(payload.rest)
+    if isinstance(payload.voxels, Path):
+        array = np.memmap(payload.voxels, dtype, "r", shape=shape)
     else:
-        if len(parcel.voxels) != size_of(shape, dtype):
-            raise InputError(f"{size_of(shape, dtype)} bytes of voxels were expected, not {len(parcel.voxels)}.")
-        array = np.frombuffer(parcel.voxels, dtype).reshape(shape)
+        if len(payload.voxels) != size_of(shape, dtype):
+            raise InputError(f"{size_of(shape, dtype)} bytes of voxels were expected, not {len(payload.voxels)}.")
+        array = np.frombuffer(payload.voxels, dtype).reshape(shape)
     stub = request.image
     geometry = Geometry(shape[1:], stub.geometry.affine, stub.geometry.frame_of_reference)
     return replace(request, image=Image(array, geometry, stub.modality, stub.name, stub.facts))

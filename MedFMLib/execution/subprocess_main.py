@@ -21,7 +21,7 @@ from typing import Any
 from ..errors import Cancelled, MedFMError
 
 
-class Told:
+class SubprocessProgress:
     """A `Progress` that tells the parent; each step ends the work with `Cancelled` after the parent has gone."""
 
     def __init__(self, stream):
@@ -63,7 +63,9 @@ class Told:
 
 
 def serve(
-    work: Callable[[dict, Told], Any], lacking: str, gone: Callable[[dict, Told], None] = lambda task, told: told.stop()
+    work: Callable[[dict, SubprocessProgress], Any],
+    lacking: str,
+    gone: Callable[[dict, SubprocessProgress], None] = lambda task, progress: progress.stop(),
 ) -> None:
     """Do one task and end the process: {"result": …} or {"error": a sentence} is its last line.
 
@@ -73,15 +75,15 @@ def serve(
     """
     stdout = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what libraries print goes to stderr
-    told, task = Told(stdout), json.loads(sys.stdin.readline())
-    threading.Thread(target=lambda: (sys.stdin.read(), gone(task, told)), daemon=True).start()
+    progress, task = SubprocessProgress(stdout), json.loads(sys.stdin.readline())
+    threading.Thread(target=lambda: (sys.stdin.read(), gone(task, progress)), daemon=True).start()
     try:
-        told.tell(result=work(task, told))
+        progress.tell(result=work(task, progress))
     except MedFMError as error:
-        told.tell(error=str(error))
+        progress.tell(error=str(error))
     except ImportError as error:
-        told.tell(error=lacking.format((error.name or str(error)).partition(".")[0]))
+        progress.tell(error=lacking.format((error.name or str(error)).partition(".")[0]))
     except Exception as error:
-        told.tell(error=f"It could not be done ({type(error).__name__}: {' '.join(str(error).split())[:300]}).")
+        progress.tell(error=f"It could not be done ({type(error).__name__}: {' '.join(str(error).split())[:300]}).")
     finally:
         os._exit(0)  # without waiting for the thread that reads

@@ -70,7 +70,7 @@ def run(
         _end(process)
 
 
-def heard(progress: Progress, failure: type[MedFMError]) -> Callable[[dict], None]:
+def forward_progress(progress: Progress, failure: type[MedFMError]) -> Callable[[dict], None]:
     """What to do with a line of `told.Told`: steps go to the progress.
 
     Args:

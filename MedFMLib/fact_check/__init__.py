@@ -8,11 +8,22 @@ checking      takes out what no measurement supports, and says what was taken ou
 """
 
 from .answering import REGION, CheckedAnswer, at_stake, check_answer, claims
-from .checking import Checked, Removed, check, structures_named
+from .checking import CheckedText, RemovedClaim, check, structures_named
 from .placeholders import fill, names, phrase
-from .withholding import Withheld
+from .withholding import WithholdingStream
 
 __all__ = [
-    "REGION", "Checked", "CheckedAnswer", "Removed", "Withheld", "at_stake", "check", "check_answer", "claims", "fill", "names",
-    "phrase", "structures_named",
+    "REGION",
+    "CheckedAnswer",
+    "CheckedText",
+    "RemovedClaim",
+    "WithholdingStream",
+    "at_stake",
+    "check",
+    "check_answer",
+    "claims",
+    "fill",
+    "names",
+    "phrase",
+    "structures_named",
 ]  # fmt: skip

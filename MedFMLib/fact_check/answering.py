@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..core.findings import Measurement
-from .checking import MARK, SIDES, Removed, base_of, check, named_on_both_sides, structures_named
+from .checking import MARK, SIDES, RemovedClaim, base_of, check, named_on_both_sides, structures_named
 from .placeholders import fill
 from .quantities import NUMBER_WORD, SIDE, VAGUE, WORDS, quantities
 
@@ -48,7 +48,7 @@ class CheckedAnswer:
     """An answer that says only what was measured, what was taken out of it, and what a reader should know."""
 
     text: str
-    removed: tuple[Removed, ...] = ()
+    removed: tuple[RemovedClaim, ...] = ()
     notes: tuple[str, ...] = ()
 
 
@@ -77,7 +77,7 @@ def check_answer(
         plane: that the model looked at.
     """
     text, unfilled = fill(answer, measurements)
-    gone = tuple(Removed(name, answer, "nothing of that name was measured") for name in unfilled)
+    gone = tuple(RemovedClaim(name, answer, "nothing of that name was measured") for name in unfilled)
     if not claims(text):
         return CheckedAnswer(text, gone)
     labels = tuple(dict.fromkeys(m.segment for m in measurements))
@@ -109,9 +109,9 @@ def _side(said: str, text: str, measured: set[str], of_picture: bool, plane: str
     if said in measured or (said == "both" and set(SIDES) <= measured):
         return CheckedAnswer(text)
     if not measured:
-        return CheckedAnswer(MARK, (Removed(text.strip(), text, "no side was measured of what is asked about"),))
+        return CheckedAnswer(MARK, (RemovedClaim(text.strip(), text, "no side was measured of what is asked about"),))
     true = "both" if set(SIDES) <= measured else next(iter(measured))
-    return CheckedAnswer(true, (Removed(text.strip(), text, f"by geometry it is {true}"),))
+    return CheckedAnswer(true, (RemovedClaim(text.strip(), text, f"by geometry it is {true}"),))
 
 
 def _count(said: str, text: str, question: str, about: Sequence[str]) -> CheckedAnswer:
@@ -122,4 +122,4 @@ def _count(said: str, text: str, question: str, about: Sequence[str]) -> Checked
         return CheckedAnswer(text, notes=(OWN_COUNT,))
     if value <= len(there):
         return CheckedAnswer(text)
-    return CheckedAnswer(MARK, (Removed(text.strip(), text, f"there are {len(there)} such structures"),))
+    return CheckedAnswer(MARK, (RemovedClaim(text.strip(), text, f"there are {len(there)} such structures"),))

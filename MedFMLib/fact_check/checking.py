@@ -22,7 +22,7 @@ SIDES = ("left", "right")
 
 
 @dataclass(frozen=True)
-class Removed:
+class RemovedClaim:
     """Something that was taken out.
 
     Args:
@@ -35,11 +35,11 @@ class Removed:
 
 
 @dataclass(frozen=True)
-class Checked:
+class CheckedText:
     """A text that only says what was measured, and what was taken out of it."""
 
     text: str
-    removed: tuple[Removed, ...]
+    removed: tuple[RemovedClaim, ...]
 
 
 def check(
@@ -48,7 +48,7 @@ def check(
     labels: Sequence[str] = (),
     allowed: Sequence[str] = (),
     about: Sequence[str] = (),
-) -> Checked:
+) -> CheckedText:
     """Hold a text against measurements.
 
     Args:
@@ -57,7 +57,7 @@ def check(
         about: labels that a sentence is about which names none, such as those that its question names.
     """
     known = _Known(measurements, labels, about)
-    removed: list[Removed] = []
+    removed: list[RemovedClaim] = []
     pieces: list[str] = []
     end = 0
     for start, stop in sentences(text):
@@ -65,7 +65,7 @@ def check(
         pieces.append(_check_sentence(text[start:stop], known, allowed, removed))
         end = stop
     pieces.append(text[end:])
-    return Checked("".join(pieces), tuple(removed))
+    return CheckedText("".join(pieces), tuple(removed))
 
 
 class _Known:
@@ -109,7 +109,7 @@ def _has(sentence: str, name: str) -> bool:
     return re.search(rf"\b{re.escape(name)}(?:e?s)?\b", sentence) is not None
 
 
-def _check_sentence(sentence: str, known: _Known, allowed: Sequence[str], removed: list[Removed]) -> str:
+def _check_sentence(sentence: str, known: _Known, allowed: Sequence[str], removed: list[RemovedClaim]) -> str:
     safe = [m.span() for phrase in allowed for m in re.finditer(re.escape(phrase), sentence, re.IGNORECASE)]
 
     def is_safe(start: int, end: int) -> bool:
@@ -124,7 +124,7 @@ def _check_sentence(sentence: str, known: _Known, allowed: Sequence[str], remove
             cuts.append((*match.span(), reason))
     text = sentence
     for start, end, reason in sorted(cuts, reverse=True):
-        removed.append(Removed(sentence[start:end].strip(), sentence.strip(), reason))
+        removed.append(RemovedClaim(sentence[start:end].strip(), sentence.strip(), reason))
         text = text[:start] + MARK + text[end:]
     return re.sub(rf"{re.escape(MARK)}(?:[\s,×x-]*{re.escape(MARK)})+", MARK, text)
 

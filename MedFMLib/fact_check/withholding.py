@@ -7,7 +7,7 @@ from collections.abc import Callable
 from .answering import CLAIM
 
 
-class Withheld:
+class WithholdingStream:
     """Gets an answer's pieces as they are written, and passes on what no check can change.
 
     Args:

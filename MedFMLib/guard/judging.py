@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from .reading import Reader
+from .reading import TextNormalizer
 from .rules import VERDICTS, Rule, load
 
 TAMPERING = "tampering"
@@ -67,7 +67,7 @@ class Guard:
 
     def __init__(self, language: str = "en", classifier: Classifier | None = None, tally: Tally | None = None):
         self._rules, self._classifier, self._tally = load(language), classifier, tally or Tally()
-        self._reader = Reader(self._rules.words, self._rules.common, self._rules.contractions)
+        self._reader = TextNormalizer(self._rules.words, self._rules.common, self._rules.contractions)
 
     def question(self, text: str, context: Sequence[str] = ()) -> Verdict:
         """May a patient's question go to the model?
@@ -101,8 +101,8 @@ class Guard:
 
     def _judge(self, plain: str, rules: Sequence[Rule]) -> Verdict:
         for rule in rules:
-            looked_at = rule.exceptions.sub(" ", plain) if rule.exceptions else plain
-            if rule.pattern.search(looked_at) and not (rule.unless and rule.unless.search(plain)):
+            slices_seen = rule.exceptions.sub(" ", plain) if rule.exceptions else plain
+            if rule.pattern.search(slices_seen) and not (rule.unless and rule.unless.search(plain)):
                 return Verdict(rule.verdict, rule.id, self._rules.texts[rule.text])
         return Verdict("allow")
 

@@ -21,7 +21,7 @@ SHORTEST = 5
 """Letters from which a word is corrected; shorter ones have too many neighbours."""
 
 
-class Reader:
+class TextNormalizer:
     """Reads texts against a vocabulary.
 
     Args:

@@ -10,7 +10,7 @@ section      a comparison as rows and pictures, for a report
 """
 
 from .cleaning import Consent
-from .library import Entry, Library, every
+from .library import HealthyLibrary, LibraryEntry, every
 from .matching import fitting, references
 
-__all__ = ["Consent", "Entry", "Library", "every", "fitting", "references"]
+__all__ = ["Consent", "HealthyLibrary", "LibraryEntry", "every", "fitting", "references"]

@@ -33,7 +33,7 @@ NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
 
 
 @dataclass(frozen=True)
-class Entry:
+class LibraryEntry:
     """A case as the index lists it.
 
     Args:
@@ -60,7 +60,7 @@ class Entry:
     spacing: tuple[float, ...] = ()
 
     @classmethod
-    def read(cls, content: dict) -> Entry:
+    def read(cls, content: dict) -> LibraryEntry:
         """Check an entry.
 
         Raises:
@@ -84,7 +84,7 @@ class Entry:
         return cls(**{**content, **numbers, "measurements": measured})
 
 
-class Library:
+class HealthyLibrary:
     """A folder of cases.
 
     Args:
@@ -98,7 +98,7 @@ class Library:
     def _index(self) -> Path:
         return self.folder / "index.json"
 
-    def entries(self) -> list[Entry]:
+    def entries(self) -> list[LibraryEntry]:
         """Every case, in the order of adding.
 
         Raises:
@@ -110,7 +110,7 @@ class Library:
             content = json.loads(self._index.read_text(encoding="utf-8"))
             if not isinstance(content, dict) or set(content) != {"format", "cases"} or content["format"] != FORMAT:
                 raise ValueError(f"it is not of format {FORMAT}")
-            found = [Entry.read(case) for case in content["cases"]]
+            found = [LibraryEntry.read(case) for case in content["cases"]]
             if len({entry.id for entry in found}) != len(found):
                 raise ValueError("an id stands in it twice")
             return found
@@ -127,13 +127,13 @@ class Library:
         *,
         consent: Consent = Consent(),
         **facts,
-    ) -> Entry:
+    ) -> LibraryEntry:
         """Put a case in: cleaned, measured, and whole or not at all.
 
         Args:
             segmentation: on the image's grid. title: in plain words, without a name or date.
             consent: what the person who adds it says.
-            facts: `sequence`, `about`, `licence`, `generated`, `average` of its `Entry`.
+            facts: `sequence`, `about`, `licence`, `generated`, `average` of its `LibraryEntry`.
 
         Raises:
             InputError: it can't be used, or a person has to look first. OutputError: it can't be written.
@@ -153,7 +153,7 @@ class Library:
         entries = self.entries()
         name = _free_name(title, {entry.id for entry in entries} | {p.name for p in self.folder.glob("cases/*")})
         clean, segments, done = cleaned(image, Segmentation(filled, segmentation.geometry), name, consent)
-        entry = Entry(
+        entry = LibraryEntry(
             name, title.strip(), image.modality, image.geometry.acquisition_plane, tuple(s.label for s in filled),
             measure_fully(segments, clean), done=done, shape=image.geometry.shape,
             spacing=tuple(round(float(s), 4) for s in image.geometry.spacing), **facts,
@@ -181,7 +181,7 @@ class Library:
         self._write([entry for entry in entries if entry.id != name])  # from here on, nobody reads it
         shutil.rmtree(self.folder / "cases" / name, ignore_errors=True)
 
-    def load(self, entry: Entry) -> Reference:
+    def load(self, entry: LibraryEntry) -> Reference:
         """A case with its voxels and segments.
 
         Raises:
@@ -198,21 +198,21 @@ class Library:
             entry.measurements, image, read_segmentation(folder / "segments.seg.nrrd", image.geometry),
         )  # fmt: skip
 
-    def _write(self, entries: Sequence[Entry]) -> None:
+    def _write(self, entries: Sequence[LibraryEntry]) -> None:
         write(self._index, {"format": FORMAT, "cases": [asdict(entry) for entry in entries]}, "The library's index")
 
 
-def own() -> Library:
+def own() -> HealthyLibrary:
     """The person's or clinic's own library."""
-    return Library(paths.data() / "healthy")
+    return HealthyLibrary(paths.data() / "healthy")
 
 
-def shipped() -> Library:
+def shipped() -> HealthyLibrary:
     """The open cases that come with MedFM."""
-    return Library(resources.path("healthy"))
+    return HealthyLibrary(resources.path("healthy"))
 
 
-def every() -> list[tuple[Library, Entry]]:
+def every() -> list[tuple[HealthyLibrary, LibraryEntry]]:
     """Every case of the own library, then of the one that ships.
 
     Raises:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from ..core.image import Image
 from ..core.request import Reference
 from ..errors import InputError
-from .library import Entry, Library, every
+from .library import HealthyLibrary, LibraryEntry, every
 
 SEQUENCES = re.compile(r"(?<![a-z0-9])(flair|t1|t2|pd|dwi|adc|swi)(?![0-9])", re.IGNORECASE)
 
@@ -24,12 +24,12 @@ def sequence_of(*names: str) -> str:
 
 
 def fitting(
-    cases: Sequence[tuple[Library, Entry]],
+    cases: Sequence[tuple[HealthyLibrary, LibraryEntry]],
     modality: str,
     labels: Sequence[str] = (),
     plane: str = "",
     sequence: str = "",
-) -> list[tuple[Library, Entry]]:
+) -> list[tuple[HealthyLibrary, LibraryEntry]]:
     """Those that fit, the best first.
 
     Args:
@@ -37,10 +37,10 @@ def fitting(
     """
     wanted = set(labels)
 
-    def common(entry: Entry) -> int:
+    def common(entry: LibraryEntry) -> int:
         return len(wanted & set(entry.labels)) if wanted else len(entry.labels)
 
-    def rank(case: tuple[Library, Entry]):
+    def rank(case: tuple[HealthyLibrary, LibraryEntry]):
         _, entry = case
         other = bool(sequence and entry.sequence and sequence.upper() != entry.sequence.upper())
         return (other, entry.generated, -common(entry), entry.average, entry.plane != plane)

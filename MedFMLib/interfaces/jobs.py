@@ -84,7 +84,7 @@ END = (Done, Failed, Stopped)
 
 @runtime_checkable
 class Progress(Protocol):
-    """What running code tells its job; `Job` is one, `Silent` another."""
+    """What running code tells its job; `Job` is one, `NoProgress` another."""
 
     def stage(self, name: str) -> None:
         """A stage begins. Raises `Cancelled` if the job was cancelled."""
@@ -102,7 +102,7 @@ class Progress(Protocol):
         """Was the job cancelled? For inner loops that must end themselves."""
 
 
-class Silent:
+class NoProgress:
     """A `Progress` that nobody watches."""
 
     def stage(self, name: str) -> None:

@@ -5,7 +5,7 @@ A model object is whatever an architecture's `load` returns; tasks ask it only f
 * `Writes`: text about pictures;
 * `Segments`: masks of named structures in pictures;
 * `Locates`: boxes of named structures in pictures;
-* `Outlines`: masks of what a person marked, followed through the volume;
+* `NamedStructureMasks`: masks of what a person marked, followed through the volume;
 * `Explains`: how likely a given answer is, and where in the pictures the network looked for it.
 
 They work on `View`s (one slice each) or an `Image`, never on files, nodes or tensors, so that a task does not know
@@ -24,7 +24,7 @@ import numpy as np
 
 from ..core.geometry import BoxedMask
 from ..core.image import Image
-from ..core.slice_prompts import Marks
+from ..core.slice_prompts import SlicePrompts
 from ..core.view import View
 from ..errors import ModelError
 
@@ -54,7 +54,7 @@ def _nothing(*_) -> None:
 
 
 @dataclass(frozen=True)
-class Watch:
+class Callbacks:
     """Whom an ability tells what it does.
 
     Args:
@@ -79,13 +79,13 @@ KINDS = ("answer", "caption", "describe")
 
 
 @runtime_checkable
-class Keeps(Protocol):
+class CachesImages(Protocol):
     """Keeps what it made of pictures for the next question about them, within bounds."""
 
-    kept: KeptPictures
+    image_cache: CacheUse
 
 
-class KeptPictures(Protocol):
+class CacheUse(Protocol):
     """What a model keeps: how many `bytes` now, how many of such bytes were `reused` so far, and `drop()` to forget it."""
 
     reused: int
@@ -115,7 +115,7 @@ class Writes(Protocol):
         kind: str = "answer",
         history: Sequence[tuple[str, str]] = (),
         max_tokens: int = 64,
-        watch: Watch = Watch(),
+        callbacks: Callbacks = Callbacks(),
     ) -> str:
         """Answer the question `text` about 1…`max_views` views, or caption or describe them.
 
@@ -129,7 +129,7 @@ class WritesMany(Protocol):
     """Answers several questions in one pass, each about a picture of its own; the same answers as one by one, sooner."""
 
     def write_many(
-        self, views: Sequence[View], texts: Sequence[str], *, max_tokens: int = 64, watch: Watch = Watch()
+        self, views: Sequence[View], texts: Sequence[str], *, max_tokens: int = 64, callbacks: Callbacks = Callbacks()
     ) -> list[str]:
         """One answer for each (view, question).
 
@@ -151,7 +151,7 @@ class Samples(Protocol):
         temperature: float = 1.0,
         history: Sequence[tuple[str, str]] = (),
         max_tokens: int = 64,
-        watch: Watch = Watch(),
+        callbacks: Callbacks = Callbacks(),
     ) -> list[str]:
         """`count` answers about 1…`max_views` views; the same ones each time, where the model runs here.
 
@@ -171,7 +171,7 @@ class Explains(Protocol):
         answer: str,
         *,
         history: Sequence[tuple[str, str]] = (),
-        watch: Watch = Watch(),
+        callbacks: Callbacks = Callbacks(),
     ) -> list[float]:
         """For each way of showing the pictures: mean log-probability of a token of `answer` (its end included), in nats.
 
@@ -189,7 +189,7 @@ class Explains(Protocol):
         answer: str,
         *,
         history: Sequence[tuple[str, str]] = (),
-        watch: Watch = Watch(),
+        callbacks: Callbacks = Callbacks(),
     ) -> list[np.ndarray]:
         """For each view (h, w) float32 ≥ 0 over its square, rows down: how much attention `answer` paid, rolled out."""
 
@@ -207,7 +207,7 @@ class Segments(Protocol):
     """Can draw named structures."""
 
     def segment(
-        self, views: Sequence[View], labels: Sequence[str], *, watch: Watch = Watch()
+        self, views: Sequence[View], labels: Sequence[str], *, callbacks: Callbacks = Callbacks()
     ) -> list[list[SeenObject]]:
         """For each view the structures seen in it, with masks; labels that are not there are left out."""
 
@@ -218,7 +218,9 @@ class SegmentsVolumes(Protocol):
 
     draws_volumes: bool
 
-    def segment_volume(self, image: Image, labels: Sequence[str], *, watch: Watch = Watch()) -> dict[str, BoxedMask]:
+    def segment_volume(
+        self, image: Image, labels: Sequence[str], *, callbacks: Callbacks = Callbacks()
+    ) -> dict[str, BoxedMask]:
         """label → mask on the image's grid; labels that are not there are left out.
 
         Raises:
@@ -230,7 +232,9 @@ class SegmentsVolumes(Protocol):
 class Locates(Protocol):
     """Can box named structures."""
 
-    def locate(self, views: Sequence[View], labels: Sequence[str], *, watch: Watch = Watch()) -> list[list[SeenObject]]:
+    def locate(
+        self, views: Sequence[View], labels: Sequence[str], *, callbacks: Callbacks = Callbacks()
+    ) -> list[list[SeenObject]]:
         """For each view the structures seen in it, without masks."""
 
 
@@ -238,7 +242,9 @@ class Locates(Protocol):
 class Outlines(Protocol):
     """Can draw what a person marked in some slices, and follow it to the others."""
 
-    def outline(self, image: Image, marks: Marks, *, watch: Watch = Watch()) -> dict[str, np.ndarray]:
+    def outline(
+        self, image: Image, marks: SlicePrompts, *, callbacks: Callbacks = Callbacks()
+    ) -> dict[str, np.ndarray]:
         """label → (I, J, K) bool on the image's grid, nothing outside of the marks' range of slices.
 
         Raises:

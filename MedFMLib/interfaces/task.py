@@ -13,11 +13,11 @@ from ..core.geometry import Geometry
 from ..core.request import Provenance, Request
 from ..core.view import View
 from .jobs import Progress
-from .model import ModelCard, Watch
+from .model import Callbacks, ModelCard
 
 
 @dataclass
-class Work:
+class TaskContext:
     """What a task gets besides its request, and where it notes what belongs into the provenance.
 
     Args:
@@ -40,11 +40,11 @@ class Work:
     notes: list[str] = field(default_factory=list)
     tokens: tuple[int, int] = (0, 0)
 
-    def watch(self, start: float = 0.0, end: float = 1.0, stream: bool = False) -> Watch:
+    def callbacks(self, start: float = 0.0, end: float = 1.0, stream: bool = False) -> Callbacks:
         """What to hand to an ability: its 0…1 becomes the job's start…end; text is streamed if wanted."""
-        return Watch(
+        return Callbacks(
             on_prompt=self._tell,
-            on_text=self.progress.partial if stream else Watch.on_text,
+            on_text=self.progress.partial if stream else Callbacks.on_text,
             on_fraction=lambda value: self.progress.fraction(start + (end - start) * value),
             on_note=self.note,
             on_tokens=self._count,
@@ -58,7 +58,7 @@ class Work:
         if prompt not in self.prompts:
             self.prompts.append(prompt)
 
-    def looked_at(self, views: list[View]) -> tuple[SliceReference, ...]:
+    def slices_seen(self, views: list[View]) -> tuple[SliceReference, ...]:
         """Record the slices and return references to them."""
         references = tuple(reference(view) for view in views)
         self.slices += [str(r) for r in references if str(r) not in self.slices]
@@ -97,7 +97,7 @@ class Task(Protocol):
             InputError: what was asked for can't be done with this image or model.
         """
 
-    def run(self, request: Request, work: Work) -> tuple[Finding, ...]:
+    def run(self, request: Request, context: TaskContext) -> tuple[Finding, ...]:
         """Do it.
 
         Raises:

@@ -8,8 +8,8 @@ pairs   overlap and distance of two segments
 
 from .basic import HU, as_table, body_midline, measure, plain, side_of
 from .full import EVERYDAY, measure_fully
-from .pairs import Pair, compare
+from .pairs import SegmentPair, compare
 
 __all__ = [
-    "EVERYDAY", "HU", "Pair", "as_table", "body_midline", "compare", "measure", "measure_fully", "plain", "side_of",
+    "EVERYDAY", "HU", "SegmentPair", "as_table", "body_midline", "compare", "measure", "measure_fully", "plain", "side_of",
 ]  # fmt: skip

@@ -15,7 +15,7 @@ NEAREST_BLOCK = 2_000_000
 
 
 @dataclass(frozen=True)
-class Pair:
+class SegmentPair:
     """Overlap and distance of two structures.
 
     Args:
@@ -30,13 +30,13 @@ class Pair:
     centers: float
 
 
-def compare(first: Segment, second: Segment, geometry: Geometry) -> Pair:
+def compare(first: Segment, second: Segment, geometry: Geometry) -> SegmentPair:
     """Overlap and distance of two segments with at least one voxel each, on the grid `geometry`."""
     both = np.count_nonzero(first.mask & second.mask)
     sizes = np.count_nonzero(first.mask), np.count_nonzero(second.mask)
     points = [border_points(s.boxed.inside, geometry, s.boxed.start) for s in (first, second)]
     centers = [geometry.to_world(np.argwhere(s.boxed.inside).mean(axis=0) + s.boxed.start) for s in (first, second)]
-    return Pair(
+    return SegmentPair(
         both * geometry.voxel_volume / 1000,
         2 * both / sum(sizes),
         0.0 if both else nearest(*points),

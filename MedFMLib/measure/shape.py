@@ -17,7 +17,7 @@ DIRECTIONS = 600
 
 
 @dataclass(frozen=True)
-class InPlane:
+class InPlaneDiameters:
     """Longest diameter of an object in one slice, and the longest one across it.
 
     Args:
@@ -86,7 +86,7 @@ def _outermost(points: np.ndarray) -> np.ndarray:
     return np.fromiter(found, int)
 
 
-def in_plane(mask: np.ndarray, geometry: Geometry, axis: int, start=(0, 0, 0)) -> InPlane:
+def in_plane(mask: np.ndarray, geometry: Geometry, axis: int, start=(0, 0, 0)) -> InPlaneDiameters:
     """The longest diameter within any slice across index axis `axis`, and the longest one perpendicular to it there.
 
     As RECIST 1.1 measures a lesion (long) or a lymph node (short): in one slice, edge to edge, whatever lies between. The product
@@ -95,7 +95,7 @@ def in_plane(mask: np.ndarray, geometry: Geometry, axis: int, start=(0, 0, 0)) -
     Args:
         mask: (i, j, k) bool with at least one voxel, a box of the grid that begins at index `start`.
     """
-    best: InPlane | None = None
+    best: InPlaneDiameters | None = None
     others = [a for a in range(3) if a != axis]
     steps = geometry.affine[:3, :3]
     bound = np.linalg.norm(steps[:, others], axis=0)
@@ -108,7 +108,7 @@ def in_plane(mask: np.ndarray, geometry: Geometry, axis: int, start=(0, 0, 0)) -
         world = _outline(flat, geometry, axis, int(number), start, others)
         long, ends = longest_diameter(world)
         if best is None or long > best.long:
-            best = InPlane(long, _across(world, ends, min(bound)), int(number) + int(start[axis]), ends)
+            best = InPlaneDiameters(long, _across(world, ends, min(bound)), int(number) + int(start[axis]), ends)
     assert best is not None
     return best
 

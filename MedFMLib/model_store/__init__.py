@@ -7,6 +7,6 @@ ended at once. Everything is staged beside its place and moved there whole.
 
 from .bundle import export_model, import_model
 from .disk import disk_use, remove
-from .download import Offer, get, get_adapter, look
+from .download import DownloadOffer, get, get_adapter, look
 
-__all__ = ["Offer", "disk_use", "export_model", "get", "get_adapter", "import_model", "look", "remove"]
+__all__ = ["DownloadOffer", "disk_use", "export_model", "get", "get_adapter", "import_model", "look", "remove"]

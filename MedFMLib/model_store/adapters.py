@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError, ModelError, OutputError
-from ..interfaces.jobs import Progress, Silent
+from ..interfaces.jobs import NoProgress, Progress
 from ..interfaces.model import ModelCard
 from ..storage import adapter_card, installed_models
 from . import files
@@ -84,7 +84,7 @@ def import_adapter(path: Path, name: str = "", progress: Progress | None = None)
     Raises:
         InputError, ModelError, OutputError: as for `import_model`.
     """
-    path, progress = Path(path).expanduser(), progress or Silent()
+    path, progress = Path(path).expanduser(), progress or NoProgress()
     manifest = read_manifest(path, "adapter")
     given = name or (manifest["id"] if manifest else path.name)
     final = installed_models.adapters_root() / installed_models.folder_name(given)
@@ -104,7 +104,7 @@ def export_adapter(name: str, target: Path, progress: Progress | None = None) ->
     """Write an adapter to a zip or folder; see `export_model`."""
     folder = folder_of(name)
     check(folder)
-    return pack("adapter", name, name, folder, target, progress or Silent())
+    return pack("adapter", name, name, folder, target, progress or NoProgress())
 
 
 def merge_adapter(card: ModelCard, adapter: str, target: Path, progress: Progress | None = None) -> Path:
@@ -122,7 +122,7 @@ def merge_adapter(card: ModelCard, adapter: str, target: Path, progress: Progres
     from ..models.runtime import loading, merging
     from ..models.runtime.adapters import adapter_folder, other_base
 
-    progress = progress or Silent()
+    progress = progress or NoProgress()
     source, base = source_folder(card), loading.base_folder(card)
     factors = adapter_folder(card, adapter)
     check(factors)
@@ -133,7 +133,7 @@ def merge_adapter(card: ModelCard, adapter: str, target: Path, progress: Progres
     target = target / name if target.is_dir() else target
     if target.exists():
         raise OutputError(f"{target} is there already; choose another name, or delete it first.")
-    files.need_room(target.parent, 4 * sum(path.stat().st_size for path in loading.check_folder(base)))
+    files.require_disk_space(target.parent, 4 * sum(path.stat().st_size for path in loading.check_folder(base)))
     progress.stage(f"Merging {Path(adapter).name} into {card.title}")
     with files.staged(target) as staging:
         inner = staging / "base" if base != source else staging

@@ -40,5 +40,11 @@ def merge_adapter(model: str, adapter: str, target: Path, progress: Progress, in
 
 def _run(task: dict, progress: Progress, interpreter: str) -> str:
     return subprocess_task.run(
-        CHILD, task, progress, subprocess_task.heard(progress, ModelError), WORDS, dict(os.environ), interpreter
+        CHILD,
+        task,
+        progress,
+        subprocess_task.forward_progress(progress, ModelError),
+        WORDS,
+        dict(os.environ),
+        interpreter,
     )

@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 
 from ..errors import InputError, MedFMError, ModelError, OutputError
 from ..interfaces import registry
-from ..interfaces.jobs import Progress, Silent
+from ..interfaces.jobs import NoProgress, Progress
 from ..interfaces.model import ModelCard
 from ..storage import installed_models, resources
 from . import files
@@ -49,7 +49,7 @@ def export_model(card: ModelCard, target: Path, progress: Progress | None = None
     """
     source = source_folder(card)
     name = Path(card.id).name if Path(card.id).is_dir() else card.id
-    return pack("model", name, card.title, source, target, progress or Silent(), card=replace(card, id=name))
+    return pack("model", name, card.title, source, target, progress or NoProgress(), card=replace(card, id=name))
 
 
 def pack(kind: str, name: str, title: str, source: Path, target: Path, progress: Progress, card=None) -> Path:
@@ -66,7 +66,7 @@ def pack(kind: str, name: str, title: str, source: Path, target: Path, progress:
         target = target / installed_models.folder_name(name)
     if target.exists():
         raise OutputError(f"{target} is there already; choose another name, or delete it first.")
-    files.need_room(target.parent, total)
+    files.require_disk_space(target.parent, total)
     progress.stage(f"Exporting {title}")
     with files.writing(target):
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -107,7 +107,7 @@ def import_model(path: Path, name: str = "", progress: Progress | None = None) -
         InputError: if it is damaged, unsafe, or here already. ModelError: if it holds no model that MedFM knows, or it is not
             whole. OutputError: if it can't be written.
     """
-    path, progress = Path(path).expanduser(), progress or Silent()
+    path, progress = Path(path).expanduser(), progress or NoProgress()
     manifest = read_manifest(path, "model")
     given = name or (manifest["id"] if manifest else path.name)
     final = installed_models.models_root() / installed_models.folder_name(given)
@@ -171,7 +171,7 @@ def take(path: Path, manifest: dict | None, staging: Path, progress: Progress) -
         return _take_plain(path, staging, progress)
     wanted = manifest["files"]
     total = sum(facts["size"] for facts in wanted.values())
-    files.need_room(staging, total)
+    files.require_disk_space(staging, total)
     count = _counter(progress, total)
     archive = zipfile.ZipFile(path) if path.is_file() else None
     try:
@@ -289,7 +289,7 @@ def _take_plain(folder: Path, staging: Path, progress: Progress) -> dict[str, di
             )
         raise ModelError(f"'{folder.name}' has no .safetensors weights; choose the folder that has.")
     total = sum(file.stat().st_size for file in inside.values())
-    files.need_room(staging, total)
+    files.require_disk_space(staging, total)
     count = _counter(progress, total)
     return {name: _copy(file, staging / name, count) for name, file in inside.items()}
 

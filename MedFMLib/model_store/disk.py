@@ -22,7 +22,7 @@ LEFTOVER = re.compile(r"\.(.+?)\.(part|gone|[a-z0-9_]{8})")
 
 
 @dataclass(frozen=True)
-class Use:
+class DiskUse:
     """Something on disk.
 
     Args:
@@ -40,29 +40,29 @@ class Use:
         return asdict(self)
 
 
-def disk_use() -> list[Use]:
+def disk_use() -> list[DiskUse]:
     """All that models and adapters take on disk, the largest first. Damaged models are listed, too."""
     found = []
     for folder in sorted(installed_models.models_root().glob("*")):
         if folder.is_dir():
             left = LEFTOVER.fullmatch(folder.name)
             name = (left[1] if left else folder.name).replace("--", "/", 1)
-            found.append(Use(name, "unfinished" if left else "model", files.bytes_in(folder), str(folder)))
+            found.append(DiskUse(name, "unfinished" if left else "model", files.bytes_in(folder), str(folder)))
     for folder in sorted(installed_models.adapters_root().glob("*")):
         if folder.is_dir():
             kind = "unfinished" if folder.name.startswith(".") else "adapter"
-            found.append(Use(folder.name.replace("--", "/", 1), kind, files.bytes_in(folder), str(folder)))
+            found.append(DiskUse(folder.name.replace("--", "/", 1), kind, files.bytes_in(folder), str(folder)))
     known = registry.cards()
     copies = {}
     for card in known.values():
         snapshot = hardware.hub_folder(card)
         if snapshot is not None:
-            found.append(Use(card.id, "hub cache", files.bytes_in(snapshot.parents[1]), str(snapshot)))
+            found.append(DiskUse(card.id, "hub cache", files.bytes_in(snapshot.parents[1]), str(snapshot)))
         copies |= dict.fromkeys(quantized_copies(card), card.id)
     for folder in sorted((paths.cache() / "quantized").glob("*")):
         if folder.is_dir():
             owner = copies.get(folder, folder.name)
-            found.append(Use(owner, "quantized copy", files.bytes_in(folder), str(folder)))
+            found.append(DiskUse(owner, "quantized copy", files.bytes_in(folder), str(folder)))
     return sorted(found, key=lambda use: -use.bytes)
 
 

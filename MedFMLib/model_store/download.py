@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from ..errors import InputError, MedFMError, ModelError, OutputError
 from ..execution import subprocess_task
-from ..interfaces.jobs import Progress, Silent
+from ..interfaces.jobs import NoProgress, Progress
 from ..interfaces.model import ModelCard
 from ..storage import installed_models, licence_acceptance, offline
 from . import files
@@ -23,7 +23,7 @@ CHILD = Path(__file__).with_name("download_main.py")
 
 
 @dataclass(frozen=True)
-class Offer:
+class DownloadOffer:
     """What would be downloaded, for a person to say yes or no to.
 
     Args:
@@ -50,7 +50,7 @@ class Offer:
         return asdict(self) | {"files": [file["name"] for file in self.files]}
 
 
-def look(card: ModelCard, progress: Progress | None = None) -> Offer:
+def look(card: ModelCard, progress: Progress | None = None) -> DownloadOffer:
     """Ask the hub what a model consists of; downloads nothing.
 
     Raises:
@@ -70,10 +70,10 @@ def look(card: ModelCard, progress: Progress | None = None) -> Offer:
             f"are not fetched. {card.recipe}".strip()
         )
     facts = {name: getattr(card, name) for name in ("licence", "licence_url", "gate")}
-    return Offer(**(vars(found) | facts))
+    return DownloadOffer(**(vars(found) | facts))
 
 
-def look_adapter(name: str, progress: Progress | None = None) -> Offer:
+def offer_adapter(name: str, progress: Progress | None = None) -> DownloadOffer:
     """The same for an adapter, `org/name`.
 
     Raises:
@@ -90,7 +90,7 @@ def look_adapter(name: str, progress: Progress | None = None) -> Offer:
     return found
 
 
-def get(card: ModelCard, progress: Progress | None = None, offer: Offer | None = None) -> Path:
+def get(card: ModelCard, progress: Progress | None = None, offer: DownloadOffer | None = None) -> Path:
     """Download a model to the person's shelf; whole or not at all. What was fetched before a stop is taken up again.
 
     Args:
@@ -114,14 +114,14 @@ def get(card: ModelCard, progress: Progress | None = None, offer: Offer | None =
 
         check_folder(folder)
 
-    return _get(offer, "model", card.gate, progress or Silent(), finish)
+    return _get(offer, "model", card.gate, progress or NoProgress(), finish)
 
 
-def get_adapter(name: str, progress: Progress | None = None, offer: Offer | None = None) -> Path:
+def get_adapter(name: str, progress: Progress | None = None, offer: DownloadOffer | None = None) -> Path:
     """Download an adapter to the person's shelf. See `get`."""
     from .adapters import check
 
-    return _get(offer or look_adapter(name, progress), "adapter", "", progress or Silent(), check)
+    return _get(offer or offer_adapter(name, progress), "adapter", "", progress or NoProgress(), check)
 
 
 def unfinished(folder: Path) -> Path:
@@ -132,21 +132,23 @@ def unfinished(folder: Path) -> Path:
 # -- how -------------------------------------------------------------------------------------------------
 
 
-def _look(name: str, revision: str, title: str, root: Path, progress, gate: str = "") -> Offer:
+def _look(name: str, revision: str, title: str, root: Path, progress, gate: str = "") -> DownloadOffer:
     folder = root / installed_models.folder_name(name)
-    progress = progress or Silent()
+    progress = progress or NoProgress()
     progress.stage(f"Asking for {title}")
     found = _child({"do": "look", "id": name, "revision": revision}, title, gate, progress)
     parts = tuple(f for f in found["files"] if "/" not in f["name"] and files.is_wanted(f["name"]))
     part = unfinished(folder)
     here = files.bytes_in(part) if part.is_dir() else 0
-    return Offer(name, title, found["host"], found["commit"], parts, sum(f["size"] for f in parts), here, str(folder))
+    return DownloadOffer(
+        name, title, found["host"], found["commit"], parts, sum(f["size"] for f in parts), here, str(folder)
+    )
 
 
-def _get(offer: Offer, kind: str, gate: str, progress: Progress, finish) -> Path:
+def _get(offer: DownloadOffer, kind: str, gate: str, progress: Progress, finish) -> Path:
     folder = Path(offer.folder)
     part = unfinished(folder)
-    files.need_room(part, max(offer.total - offer.here, 0))
+    files.require_disk_space(part, max(offer.total - offer.here, 0))
     with files.writing(folder):
         part.mkdir(parents=True, exist_ok=True)
         keep = {name for file in offer.files for name in (file["name"], file["name"] + ".part")}

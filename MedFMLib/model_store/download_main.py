@@ -22,7 +22,7 @@ NETWORK = ("httpx", "httpx2", "httpcore", "httpcore2", "requests", "urllib3", "s
 """Packages whose errors mean that the hub can't be reached."""
 
 
-class Damaged(Exception):
+class DamagedDownload(Exception):
     """What arrived is not what the hub has."""
 
 
@@ -43,7 +43,7 @@ def get(task: dict, tell) -> dict:
     folder = Path(task["to"])
     folder.mkdir(parents=True, exist_ok=True)
     stop = threading.Event()
-    threading.Thread(target=_tell_bytes, args=(folder, stop, tell), daemon=True).start()
+    threading.Thread(target=_report_bytes, args=(folder, stop, tell), daemon=True).start()
     for file in sorted(task["files"], key=lambda f: f["size"]):  # small ones first, so that a refusal comes at once
         _fetch(task["id"], task["commit"], file, folder)
     stop.set()
@@ -56,7 +56,7 @@ def get(task: dict, tell) -> dict:
     return checked
 
 
-def _tell_bytes(folder: Path, stop: threading.Event, tell) -> None:
+def _report_bytes(folder: Path, stop: threading.Event, tell) -> None:
     while not stop.wait(0.2):
         try:
             tell({"bytes": sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())})
@@ -78,7 +78,7 @@ def _fetch(repository: str, commit: str, file: dict, folder: Path) -> None:
     url, headers = hf_hub_url(repository, file["name"], revision=commit), build_hf_headers()
     facts = get_hf_file_metadata(url)
     if facts.size not in (None, file["size"]):
-        raise Damaged(f"{file['name']} has {facts.size} bytes there in place of {file['size']}")
+        raise DamagedDownload(f"{file['name']} has {facts.size} bytes there in place of {file['size']}")
     if urlsplit(facts.location).netloc not in ("", urlsplit(url).netloc):
         headers.pop("authorization", None)  # the token is for the hub alone
     if part.is_file() and part.stat().st_size > file["size"]:
@@ -105,7 +105,7 @@ def _check(path: Path, file: dict) -> str:
     found, expected = (sha, file["sha256"]) if file["sha256"] else (git, file["blob"])
     if expected and found.hexdigest() != expected:
         path.unlink()
-        raise Damaged(f"the checksum of {file['name']} is not the hub's")
+        raise DamagedDownload(f"the checksum of {file['name']} is not the hub's")
     return sha.hexdigest()
 
 
@@ -118,7 +118,7 @@ def kind_of(error: Exception) -> str:
     for name, kind in known.items():
         if isinstance(error, getattr(errors, name, ())):
             return kind
-    if isinstance(error, Damaged):
+    if isinstance(error, DamagedDownload):
         return "damaged"
     if isinstance(error, errors.HfHubHTTPError):
         return "gated" if getattr(error.response, "status_code", 0) in (401, 403) else "server"

@@ -128,7 +128,7 @@ def gigabytes(count: int) -> str:
     return f"{count / 1e9:,.1f} GB" if count >= 1e8 else f"{count / 1e6:,.1f} MB"
 
 
-def need_room(folder: Path, count: int) -> None:
+def require_disk_space(folder: Path, count: int) -> None:
     """Make sure that so many bytes find room where a folder is, or will be.
 
     Raises:

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 from ..interfaces.model import ModelCard
 from .generation import chat
 from .runtime import model_folder
-from .runtime.memory import Reading
+from .runtime.memory import QuestionSize
 
 MODEL_TYPES = ("gemma3",)
 
@@ -60,7 +60,9 @@ def memory(card: ModelCard, precision: str, slices: int, **more):
 
     def reads(config):
         side = config.vision_config.image_size
-        return Reading(config.mm_tokens_per_image, (side // config.vision_config.patch_size) ** 2, side**2, TOWER_BATCH)
+        return QuestionSize(
+            config.mm_tokens_per_image, (side // config.vision_config.patch_size) ** 2, side**2, TOWER_BATCH
+        )
 
     return model_folder.memory(card, Gemma3ForConditionalGeneration, Gemma3.vision, reads, precision, slices, **more)
 
@@ -84,7 +86,7 @@ class Gemma3(chat.ChatModel):
     vision: ClassVar[tuple[str, ...]] = ("model.vision_tower",)
 
     def __init__(self, card: ModelCard, model, processor, facts):
-        look_in_batches(model.model.vision_tower, TOWER_BATCH)
+        encode_in_batches(model.model.vision_tower, TOWER_BATCH)
         super().__init__(card, model, processor, facts)
 
     def choose_slices(self, count: int) -> list[int]:
@@ -107,7 +109,7 @@ class Gemma3(chat.ChatModel):
         return turn
 
 
-def look_in_batches(tower, size: int) -> None:
+def encode_in_batches(tower, size: int) -> None:
     """Let a vision tower see at most `size` pictures at a time; what comes out is the same."""
     together = tower.forward
 

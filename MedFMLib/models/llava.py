@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 from ..interfaces.model import ModelCard
 from .generation import chat
 from .runtime import model_folder
-from .runtime.memory import Reading
+from .runtime.memory import QuestionSize
 
 MODEL_TYPES = ("llava", "llava_next")
 
@@ -58,7 +58,7 @@ def memory(card: ModelCard, precision: str, slices: int, **more):
         side = config.vision_config.image_size
         patches = (side // config.vision_config.patch_size) ** 2
         tiles = max(1, round(card.image_size / side) ** 2) + 1 if config.model_type == "llava_next" else 1
-        return Reading(tiles * patches, patches, tiles * side**2, tiles, square_mask=False)
+        return QuestionSize(tiles * patches, patches, tiles * side**2, tiles, square_mask=False)
 
     model_class = _classes(model_folder.kind_of(card, MODEL_TYPES))[0]
     return model_folder.memory(card, model_class, Llava.vision, reads, precision, slices, **more)

@@ -17,12 +17,12 @@ import numpy as np
 
 from ..core.view import View
 from ..endpoints import egress, keys
-from ..endpoints.client import Client
+from ..endpoints.client import EndpointClient
 from ..endpoints.failures import EndpointError
 from ..endpoints.settings import Endpoint
 from ..errors import Cancelled, InputError, ModelError
 from ..imaging import burned_in_text
-from ..interfaces.model import AUTOMATIC, LoadedFacts, ModelCard, Watch
+from ..interfaces.model import AUTOMATIC, Callbacks, LoadedFacts, ModelCard
 from .generation.chat import INSTRUCTION, REQUESTS, uniform
 
 MODEL_TYPES = ()
@@ -44,7 +44,7 @@ def load(card: ModelCard, adapter: str, precision: str, progress) -> OpenAIModel
         ModelError: if the card, key or adapter can't be used, or a person has not allowed the endpoint.
     """
     egress.check(card)
-    made = OpenAIModel(card, Client(card.id, Endpoint.of(card), keys.key(card)))
+    made = OpenAIModel(card, EndpointClient(card.id, Endpoint.of(card), keys.key(card)))
     made.use_adapter(adapter)
     return made
 
@@ -58,7 +58,7 @@ class OpenAIModel:
 
     remembers = True
 
-    def __init__(self, card: ModelCard, client: Client):
+    def __init__(self, card: ModelCard, client: EndpointClient):
         self.card, self.client, self.endpoint = card, client, client.endpoint
         self.max_views = self.endpoint.max_pictures
         self.facts = LoadedFacts(f"{self.endpoint.model} at {self.endpoint.host}", HELD)
@@ -100,7 +100,7 @@ class OpenAIModel:
         kind: str = "answer",
         history: Sequence[tuple[str, str]] = (),
         max_tokens: int = 64,
-        watch: Watch = Watch(),
+        callbacks: Callbacks = Callbacks(),
     ) -> str:
         """See `Writes.write`; the pictures stand in the first of all turns.
 
@@ -108,7 +108,7 @@ class OpenAIModel:
             InputError: for no views or more than `max_views`. ModelError: in one sentence, whatever goes wrong there.
             Cancelled: within 200 ms after `watch.cancelled()` turns true; the connection is closed.
         """
-        return self._ask(views, text if kind == "answer" else REQUESTS[kind], history, max_tokens, watch)
+        return self._ask(views, text if kind == "answer" else REQUESTS[kind], history, max_tokens, callbacks)
 
     def sample(
         self,
@@ -119,18 +119,18 @@ class OpenAIModel:
         temperature: float = 1.0,
         history: Sequence[tuple[str, str]] = (),
         max_tokens: int = 64,
-        watch: Watch = Watch(),
+        callbacks: Callbacks = Callbacks(),
     ) -> list[str]:
         """See `Samples.sample`; others each time, since the dice are the endpoint's."""
         answers = []
         for number in range(count):
             answers.append(
-                self._ask(views, text, history, max_tokens, replace(watch, on_text=Watch.on_text), temperature)
+                self._ask(views, text, history, max_tokens, replace(callbacks, on_text=Callbacks.on_text), temperature)
             )
-            watch.on_fraction((number + 1) / count)
+            callbacks.on_fraction((number + 1) / count)
         return answers
 
-    def _ask(self, views, question: str, history, max_tokens: int, watch: Watch, temperature: float = 0) -> str:
+    def _ask(self, views, question: str, history, max_tokens: int, callbacks: Callbacks, temperature: float = 0) -> str:
         if not 1 <= len(views) <= self.max_views:
             raise InputError(
                 f"{self.card.title} looks at 1 to {self.max_views} pictures per question, not {len(views)}."
@@ -139,21 +139,21 @@ class OpenAIModel:
         side = self.side(len(views))
         pictures, blackened = [], 0
         for view in views:
-            picture, areas = self._picture(view, side, watch)
+            picture, areas = self._picture(view, side, callbacks)
             pictures.append(encode(picture, self.endpoint.format))
             blackened += areas
-        watch.on_prompt(self._shown(len(views), side, question, history))
+        callbacks.on_prompt(self._shown(len(views), side, question, history))
         said = self.client.chat(
-            self._body(pictures, question, history, max_tokens, temperature), watch.cancelled, watch.on_text
+            self._body(pictures, question, history, max_tokens, temperature), callbacks.cancelled, callbacks.on_text
         )
-        self._note(said, len(views), side, question, history, blackened, max_tokens, watch)
+        self._note(said, len(views), side, question, history, blackened, max_tokens, callbacks)
         return said.text.strip()
 
-    def _picture(self, view: View, side: int, watch: Watch) -> tuple[np.ndarray, int]:
+    def _picture(self, view: View, side: int, callbacks: Callbacks) -> tuple[np.ndarray, int]:
         """((S, S, 3) uint8 as it is sent, areas that were blackened)."""
 
         def stop_if_cancelled() -> None:
-            if watch.cancelled():
+            if callbacks.cancelled():
                 raise Cancelled
 
         stop_if_cancelled()
@@ -188,19 +188,19 @@ class OpenAIModel:
         return "\n".join(lines)
 
     def _note(
-        self, said, count: int, side: int, question: str, history, blackened: int, max_tokens: int, watch
+        self, said, count: int, side: int, question: str, history, blackened: int, max_tokens: int, callbacks
     ) -> None:
         """Say where the answer came from, what was sent there, and what to know of it."""
         reported = "".join(c for c in said.model if c.isprintable())[:120] or self._name
         self.facts = replace(self.facts, revision=f"{reported} at {self.endpoint.host}")
         sent = egress.sent(self.card, count, side, question, history)
-        watch.on_tokens(*said.tokens)
-        watch.on_note(
+        callbacks.on_tokens(*said.tokens)
+        callbacks.on_note(
             f"The answer came from {self.endpoint.host}, which calls the model {reported} and was sent {sent}."
         )
         if self.endpoint.mask_text:
             areas = f"{blackened} area{'s' * (blackened != 1)}" if blackened else "No area"
-            watch.on_note(
+            callbacks.on_note(
                 f"{areas} that may be burned-in text {'were' if blackened > 1 else 'was'} blackened before sending."
             )
         if said.finish == "length" and not said.text.strip():
@@ -209,7 +209,7 @@ class OpenAIModel:
                 "length",
             )
         if said.finish == "length":
-            watch.on_note(f"The answer was cut at {max_tokens} tokens.")
+            callbacks.on_note(f"The answer was cut at {max_tokens} tokens.")
 
 
 def first_turn(pictures: Sequence[str], question: str) -> list[dict[str, Any]]:

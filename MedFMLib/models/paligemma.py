@@ -18,14 +18,14 @@ import numpy as np
 
 from ..core.view import View
 from ..errors import Cancelled, InputError, ModelError
-from ..interfaces.model import AUTOMATIC, LoadedFacts, ModelCard, Watch
+from ..interfaces.model import AUTOMATIC, Callbacks, LoadedFacts, ModelCard
 from ..storage import resources
-from .generation.token_sampling import GREEDY, Drawn
+from .generation.token_sampling import GREEDY, SamplingMethod
 from .masks.location_tokens import JOINT
-from .masks.named_structures import Outlines
+from .masks.named_structures import NamedStructureMasks
 from .runtime import model_folder
 from .runtime.adapters import Adapters
-from .runtime.loading import SMALL, input_place
+from .runtime.loading import SMALL, input_device
 
 MODEL_TYPES = ("paligemma",)
 
@@ -104,11 +104,11 @@ def memory(card: ModelCard, precision: str, slices: int, **more):
 
 def reads(config):
     """What a question to a PaliGemma amounts to, see `memory.Reading`."""
-    from .runtime.memory import Reading
+    from .runtime.memory import QuestionSize
 
     side = config.vision_config.image_size
     patches = (side // config.vision_config.patch_size) ** 2
-    return Reading(patches, patches, side**2, 1)
+    return QuestionSize(patches, patches, side**2, 1)
 
 
 def card_for_folder(folder: Path, config: dict[str, Any]) -> ModelCard:
@@ -127,7 +127,7 @@ def card_for_folder(folder: Path, config: dict[str, Any]) -> ModelCard:
     )
 
 
-class PaliGemma(Outlines):
+class PaliGemma(NamedStructureMasks):
     """A loaded PaliGemma. `Writes`, `Samples`, `Explains`, `Segments`, `SegmentsVolumes` and `Locates`; one picture per
     question.
 
@@ -184,7 +184,7 @@ class PaliGemma(Outlines):
         kind: str = "answer",
         history: Sequence[tuple[str, str]] = (),
         max_tokens: int = 64,
-        watch: Watch = Watch(),
+        callbacks: Callbacks = Callbacks(),
     ) -> str:
         """See `Writes.write`; earlier turns are not seen by this family.
 
@@ -196,12 +196,12 @@ class PaliGemma(Outlines):
         if self._automatic:
             self._activate("")
         prompt = f"answer en {text}" if kind == "answer" else f"{kind} en"
-        watch.on_prompt(prompt)
-        (answer,) = self._generate([prompt], views, max_tokens, watch, watch.on_text)
+        callbacks.on_prompt(prompt)
+        (answer,) = self._generate([prompt], views, max_tokens, callbacks, callbacks.on_text)
         return answer.strip()
 
     def write_many(
-        self, views: Sequence[View], texts: Sequence[str], *, max_tokens: int = 64, watch: Watch = Watch()
+        self, views: Sequence[View], texts: Sequence[str], *, max_tokens: int = 64, callbacks: Callbacks = Callbacks()
     ) -> list[str]:
         """See `WritesMany.write_many`."""
         if self._automatic:
@@ -211,9 +211,9 @@ class PaliGemma(Outlines):
         for start in range(0, len(prompts), self.batch):
             some = slice(start, start + self.batch)
             for prompt in dict.fromkeys(prompts[some]):
-                watch.on_prompt(prompt)
-            answers += self._generate(prompts[some], views[some], max_tokens, watch)
-            watch.on_fraction(len(answers) / len(prompts))
+                callbacks.on_prompt(prompt)
+            answers += self._generate(prompts[some], views[some], max_tokens, callbacks)
+            callbacks.on_fraction(len(answers) / len(prompts))
         return [answer.strip() for answer in answers]
 
     def sample(
@@ -225,19 +225,19 @@ class PaliGemma(Outlines):
         temperature: float = 1.0,
         history: Sequence[tuple[str, str]] = (),
         max_tokens: int = 64,
-        watch: Watch = Watch(),
+        callbacks: Callbacks = Callbacks(),
     ) -> list[str]:
         """See `Samples.sample`; earlier turns are not seen by this family."""
         if self._automatic:
             self._activate("")
         prompt = f"answer en {text}"
-        watch.on_prompt(prompt)
+        callbacks.on_prompt(prompt)
         answers: list[str] = []
         while len(answers) < count:
             some = min(self.batch, count - len(answers))
-            drawn = Drawn(temperature, len(answers))
-            answers += self._generate([prompt] * some, list(views) * some, max_tokens, watch, drawn=drawn)
-            watch.on_fraction(len(answers) / count)
+            drawn = SamplingMethod(temperature, len(answers))
+            answers += self._generate([prompt] * some, list(views) * some, max_tokens, callbacks, drawn=drawn)
+            callbacks.on_fraction(len(answers) / count)
         return [answer.strip() for answer in answers]
 
     def score(
@@ -247,18 +247,18 @@ class PaliGemma(Outlines):
         answer: str,
         *,
         history: Sequence[tuple[str, str]] = (),
-        watch: Watch = Watch(),
+        callbacks: Callbacks = Callbacks(),
     ) -> list[float]:
         """See `Explains.score`."""
         from .generation.likelihood import mean_log_probability
 
         scores: list[float] = []
         for start in range(0, len(shown), self.batch):
-            if watch.cancelled():
+            if callbacks.cancelled():
                 raise Cancelled
             some = [view for (view,) in shown[start : start + self.batch]]
             scores += mean_log_probability(self.model, *self._answered(some, text, answer))
-            watch.on_fraction(len(scores) / len(shown))
+            callbacks.on_fraction(len(scores) / len(shown))
         return scores
 
     def attention(
@@ -268,17 +268,17 @@ class PaliGemma(Outlines):
         answer: str,
         *,
         history: Sequence[tuple[str, str]] = (),
-        watch: Watch = Watch(),
+        callbacks: Callbacks = Callbacks(),
     ) -> list[np.ndarray]:
         """See `Explains.attention`."""
         from .generation.attention_rollout import look
 
         maps: list[np.ndarray] = []
         for view in views:
-            if watch.cancelled():
+            if callbacks.cancelled():
                 raise Cancelled
             maps += look(self.model, *self._answered([view], text, answer), 1)
-            watch.on_fraction(len(maps) / len(views))
+            callbacks.on_fraction(len(maps) / len(views))
         return maps
 
     def _answered(self, views: Sequence[View], text: str, answer: str) -> tuple[dict[str, Any], int]:
@@ -315,17 +315,17 @@ class PaliGemma(Outlines):
         given = {} if answers is None else {"suffix": list(answers)}
         inputs = self.processor(images=pictures, text=texts, return_tensors="pt", padding=True, **given)
         inputs.pop("labels", None)  # the processor makes them even without an answer
-        place, dtype = input_place(self.model)
+        place, dtype = input_device(self.model)
         return {k: v.to(place, dtype if v.is_floating_point() else None) for k, v in inputs.items()}
 
-    def _generate(self, prompts, views, max_tokens: int, watch: Watch, on_text=None, drawn=GREEDY) -> list[str]:
+    def _generate(self, prompts, views, max_tokens: int, callbacks: Callbacks, on_text=None, drawn=GREEDY) -> list[str]:
         """One answer for each (prompt, view), the likeliest or drawn; special tokens kept except the end."""
         import torch
         from transformers import StoppingCriteria, StoppingCriteriaList, TextStreamer
 
         class StopWhenCancelled(StoppingCriteria):
             def __call__(self, input_ids, scores, **_):
-                if watch.cancelled():
+                if callbacks.cancelled():
                     raise Cancelled
                 return torch.zeros(input_ids.shape[0], dtype=torch.bool, device=input_ids.device)
 
@@ -334,7 +334,7 @@ class PaliGemma(Outlines):
                 if text:
                     on_text(text)
 
-        if watch.cancelled():
+        if callbacks.cancelled():
             raise Cancelled
         tokenizer, inputs = self.processor.tokenizer, self._inputs(prompts, views)
         streamer = Pieces(tokenizer, skip_prompt=True, skip_special_tokens=True) if on_text else None
@@ -348,7 +348,7 @@ class PaliGemma(Outlines):
                 stopping_criteria=StoppingCriteriaList([StopWhenCancelled()]),
             )
         length = inputs["input_ids"].shape[1]
-        watch.on_tokens(int(inputs["attention_mask"].sum()), (output.shape[1] - length) * len(output))
+        callbacks.on_tokens(int(inputs["attention_mask"].sum()), (output.shape[1] - length) * len(output))
         answers = tokenizer.batch_decode(output[:, length:], skip_special_tokens=False)
         drop = [t for t in (tokenizer.eos_token, tokenizer.pad_token, tokenizer.bos_token) if t]
         return [_without(answer, drop) for answer in answers]

@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from ..core.view import View
-from ..interfaces.model import ModelCard, SeenObject, Watch
+from ..interfaces.model import Callbacks, ModelCard, SeenObject
 from .generation import chat
 from .runtime import model_folder
-from .runtime.memory import Reading
+from .runtime.memory import QuestionSize
 
 MODEL_TYPES = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")
 
@@ -84,7 +84,7 @@ def memory(card: ModelCard, precision: str, slices: int, **more):
     def reads(config):
         patch, merged = config.vision_config.patch_size, config.vision_config.spatial_merge_size
         side = min(card.image_size, SIDE_ALONE if slices == 1 else SIDE_AMONG_OTHERS)
-        return Reading((side // (patch * merged)) ** 2, (side // patch) ** 2, side**2, slices)
+        return QuestionSize((side // (patch * merged)) ** 2, (side // patch) ** 2, side**2, slices)
 
     model_class = _classes(model_folder.kind_of(card, MODEL_TYPES))[0]
     return model_folder.memory(card, model_class, QwenVL.vision, reads, precision, slices, **more)
@@ -116,7 +116,7 @@ class QwenVL(chat.ChatModel):
         """Pixels along a picture's side: a size that the processor leaves as it is, at most the card's."""
         processor = self.processor.image_processor
         wanted = min(self.card.image_size, SIDE_ALONE if count == 1 else SIDE_AMONG_OTHERS)
-        return whole_side(
+        return fitting_side(
             wanted,
             processor.patch_size * processor.merge_size,
             processor.size["shortest_edge"],
@@ -130,7 +130,9 @@ class QwenVL(chat.ChatModel):
         pictures = ((chat.said(f"Picture {number}: "), chat.picture()) for number in range(1, count + 1))
         return [part for pair in pictures for part in pair] + [chat.said(question)]
 
-    def locate(self, views: Sequence[View], labels: Sequence[str], *, watch: Watch = Watch()) -> list[list[SeenObject]]:
+    def locate(
+        self, views: Sequence[View], labels: Sequence[str], *, callbacks: Callbacks = Callbacks()
+    ) -> list[list[SeenObject]]:
         """See `Locates.locate`; one view and one structure at a time."""
         seen: list[list[SeenObject]] = [[] for _ in views]
         scale = self.side(1) if self.model.config.model_type == "qwen2_5_vl" else THOUSANDTHS
@@ -138,9 +140,9 @@ class QwenVL(chat.ChatModel):
         for number, label in enumerate(labels):
             turns = self.conversation(1, box_question(label))
             for place, view in enumerate(views):
-                answer = self._say(turns, [view], BOX_TOKENS, watch)
+                answer = self._say(turns, [view], BOX_TOKENS, callbacks)
                 seen[place] += [SeenObject(label, box) for box in parse_boxes(answer, label, scale)]
-                watch.on_fraction((number * len(views) + place + 1) / total)
+                callbacks.on_fraction((number * len(views) + place + 1) / total)
         return seen
 
 
@@ -152,7 +154,7 @@ def box_question(label: str) -> str:
     )
 
 
-def whole_side(wanted: int, step: int, least: int, most: int) -> int:
+def fitting_side(wanted: int, step: int, least: int, most: int) -> int:
     """Pixels along a square's side: a multiple of `step` near and below `wanted`, with `least` to `most` pixels in all."""
     lowest, highest = ceil(sqrt(least) / step) * step, max(step, isqrt(most) // step * step)
     return min(max(wanted // step * step, lowest, step), highest)

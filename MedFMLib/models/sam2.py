@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 
 from ..core.image import Image
-from ..core.slice_prompts import Marks, SliceMarks
+from ..core.slice_prompts import SlicePrompt, SlicePrompts
 from ..core.view import View, Window, display_slice, window_for
 from ..errors import Cancelled, ModelError
-from ..interfaces.model import AUTOMATIC, KeptPictures, LoadedFacts, ModelCard, Watch
+from ..interfaces.model import AUTOMATIC, CacheUse, Callbacks, LoadedFacts, ModelCard
 from .runtime import model_folder
 from .runtime.loading import multiplies_bfloat16
 
@@ -89,7 +89,7 @@ def card_for_folder(folder: Path, config: dict[str, Any]) -> ModelCard:
 
 
 class Sam2:
-    """A loaded SAM 2. `Outlines`."""
+    """A loaded SAM 2. `NamedStructureMasks`."""
 
     def __init__(self, card: ModelCard, model, folder: Path, half: bool, facts: LoadedFacts):
         from .masks.sam2_frames import FrameFeatures, Preparation
@@ -100,16 +100,18 @@ class Sam2:
         self.features = FrameFeatures()
 
     @property
-    def kept(self) -> KeptPictures:
-        """See `Keeps`."""
+    def image_cache(self) -> CacheUse:
+        """See `CachesImages`."""
         return self.features
 
-    def outline(self, image: Image, marks: Marks, *, watch: Watch = Watch()) -> dict[str, np.ndarray]:
-        """See `Outlines.outline`."""
+    def outline(
+        self, image: Image, marks: SlicePrompts, *, callbacks: Callbacks = Callbacks()
+    ) -> dict[str, np.ndarray]:
+        """See `NamedStructureMasks.outline`."""
         from .masks.sam2_frames import Frames
 
         window = window_of(image, marks)
-        watch.on_prompt(f"{marks} (window {' and '.join(f'{low:g} to {high:g}' for low, high in window.ranges)})")
+        callbacks.on_prompt(f"{marks} (window {' and '.join(f'{low:g} to {high:g}' for low, high in window.ranges)})")
         frames = Frames(image, marks.plane, window, self.prepare)
         self.features.start((image.digest(), marks.plane, window.ranges))
         found = {label: np.zeros(image.geometry.shape, dtype=bool) for label in marks.structures}
@@ -125,22 +127,22 @@ class Sam2:
             for step, number in enumerate(order):
                 for track in tracks:
                     if track.reaches(number):
-                        self._stop_if(watch)
-                        np.moveaxis(found[track.label], axis, 0)[number] = track.follow(number, watch)
+                        self._stop_if(callbacks)
+                        np.moveaxis(found[track.label], axis, 0)[number] = track.follow(number, callbacks)
                 if all(track.over for track in tracks):
                     break
-                watch.on_fraction((done + step + 1) / total)
+                callbacks.on_fraction((done + step + 1) / total)
             done += len(order)
-        watch.on_fraction(1.0)
+        callbacks.on_fraction(1.0)
         return found
 
-    def encode(self, number: int, frames, watch: Watch) -> None:
+    def encode(self, number: int, frames, callbacks: Callbacks) -> None:
         """Have the features of a slice at hand; computed where no session asked for them yet."""
         import torch
 
         if self.features.knows(number):
             return
-        self._stop_if(watch)
+        self._stop_if(callbacks)
         device = self.model.device
         with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=self.half):
             seen = self.model.get_image_features(frames[number][None].to(device), return_dict=True)
@@ -149,15 +151,17 @@ class Sam2:
         )
 
     @staticmethod
-    def _stop_if(watch: Watch) -> None:
-        if watch.cancelled():
+    def _stop_if(callbacks: Callbacks) -> None:
+        if callbacks.cancelled():
             raise Cancelled
 
 
 class _Track:
     """One structure followed in one direction: a session of its own, with the shared frames and features."""
 
-    def __init__(self, owner: Sam2, label: str, structure: tuple[SliceMarks, ...], frames, image, plane, reverse: bool):
+    def __init__(
+        self, owner: Sam2, label: str, structure: tuple[SlicePrompt, ...], frames, image, plane, reverse: bool
+    ):
         import torch
         from transformers.models.sam2_video.modeling_sam2_video import Sam2VideoInferenceSession
 
@@ -181,27 +185,27 @@ class _Track:
         """Is there something to do in this slice?"""
         return not self.over and (number < self._start if self._reverse else number >= self._start)
 
-    def follow(self, number: int, watch: Watch) -> np.ndarray:
+    def follow(self, number: int, callbacks: Callbacks) -> np.ndarray:
         """2D bool in the order of the volume's remaining index axes: the structure in the next slice."""
         if self._steps is None:
-            self._begin(watch)
-        self._owner.encode(number, self._frames, watch)
+            self._begin(callbacks)
+        self._owner.encode(number, self._frames, callbacks)
         mask = self._mask(next(self._steps).pred_masks)
         outputs = self._session.output_dict_per_obj[self._object]
-        for kept in outputs.values():
-            kept.get(number, {}).pop("high_res_masks", None)  # 4 MB a slice that nothing reads again
+        for image_cache in outputs.values():
+            image_cache.get(number, {}).pop("high_res_masks", None)  # 4 MB a slice that nothing reads again
         outputs["non_cond_frame_outputs"].pop(number + self._reach if self._reverse else number - self._reach, None)
         self._empty = 0 if mask.any() or number in self._marked else self._empty + 1
         later = any((n < number if self._reverse else n > number) for n in self._marked)
         self.over = self._empty >= PATIENCE and not later
         return _undisplayed(mask, self._image, self._plane)
 
-    def _begin(self, watch: Watch) -> None:
+    def _begin(self, callbacks: Callbacks) -> None:
         """Draw the structure in the slices where it is marked, then make ready to go on from the first."""
         import torch
 
         for number, mark in self._marked.items():
-            self._owner.encode(number, self._frames, watch)
+            self._owner.encode(number, self._frames, callbacks)
             self._session.add_point_inputs(self._object, number, _inputs(mark, self._shape, self._owner.size))
             self._session.obj_with_new_inputs = [1]
             with torch.inference_mode():
@@ -220,7 +224,7 @@ class _Track:
         return (full[0, 0] > 0).cpu().numpy()
 
 
-def _inputs(mark: SliceMarks, shape: tuple[int, int], size: int) -> dict:
+def _inputs(mark: SlicePrompt, shape: tuple[int, int], size: int) -> dict:
     """A slice's marks as the model takes them: x, y in pixels of its square; corners of a box first, labelled 2 and 3.
 
     The model adds half of *its* pixel to a position; half of the *slice's* is put in its place, so that the middle of a
@@ -238,7 +242,7 @@ def _inputs(mark: SliceMarks, shape: tuple[int, int], size: int) -> dict:
     }
 
 
-def window_of(image: Image, marks: Marks) -> Window:
+def window_of(image: Image, marks: SlicePrompts) -> Window:
     """One grey window for the whole volume; see the module's docstring."""
     if image.modality != "CT":
         return window_for(image)

@@ -6,9 +6,9 @@ checking   may a plain text be handed out? Easy enough, nothing added, nothing c
 leaflet    the page: picture with names, sentences, questions that were asked, what to ask, what words mean
 """
 
-from .checking import Checked, check
+from .checking import PatientTextCheck, check
 from .glossary import Glossary, glossary
 from .leaflet import Leaflet, make_leaflet
 from .wording import plain_lines
 
-__all__ = ["Checked", "Glossary", "Leaflet", "check", "glossary", "make_leaflet", "plain_lines"]
+__all__ = ["Glossary", "Leaflet", "PatientTextCheck", "check", "glossary", "make_leaflet", "plain_lines"]

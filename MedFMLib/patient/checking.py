@@ -26,7 +26,7 @@ EVERYDAY = ("body",)
 
 
 @dataclass(frozen=True)
-class Checked:
+class PatientTextCheck:
     """What was found.
 
     Args:
@@ -45,7 +45,7 @@ class Checked:
 
 def check(
     text: str, measurements: Sequence[Measurement], missing: Sequence[str], words: Glossary, language: str = "en"
-) -> Checked:
+) -> PatientTextCheck:
     """Hold a plain text against the report's facts.
 
     Args:
@@ -73,7 +73,7 @@ def check(
         verdict = guard.answer("", text[start:end])
         if not verdict.allowed:
             problems.append(f"“{text[start:end].strip()}” is not for a patient ({verdict.rule}).")
-    return Checked(level, tuple(problems))
+    return PatientTextCheck(level, tuple(problems))
 
 
 def grade(text: str) -> float:

@@ -12,7 +12,7 @@ from ..errors import InputError
 from ..guard import Guard
 from ..reports.page import as_json, data, hex_color, script_hash, template
 from ..storage import resources
-from .checking import Checked, check
+from .checking import PatientTextCheck, check
 from .glossary import Glossary, glossary
 from .pictures import most_telling, named
 from .wording import plain_lines
@@ -28,7 +28,7 @@ class Leaflet:
 
     html: str
     text: str
-    checked: Checked
+    checked: PatientTextCheck
 
 
 def make_leaflet(response: Response, language: str = "en", own: str = "", made: date | None = None) -> Leaflet:

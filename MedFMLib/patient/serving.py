@@ -54,7 +54,7 @@ def run_for_patient(
         if not verdict.allowed:
             progress.partial(verdict.text)
             return Response((_said(request.question, verdict),), Provenance("ask", request.model, title="the guard"))
-    response = _known(request, progress, run, glossary()) or run(request, _Quiet(progress))
+    response = _known(request, progress, run, glossary()) or run(request, _GuardedProgress(progress))
     findings = tuple(_judged(finding, guard, log) for finding in response.findings if isinstance(finding, SHOWN))
     for finding in findings:
         if isinstance(finding, Answer):
@@ -70,7 +70,7 @@ def _known(request: Request, progress: Progress, run: Run, words: Glossary) -> R
     elif kind == "ask":
         text = " ".join([words.sentences["ask"], *words.ask])
     elif kind == "healthy":
-        return _beside_healthy(request, progress, run, words)
+        return _next_to_healthy(request, progress, run, words)
     elif kind in ("shows", "where"):
         return _drawn(request, progress, run, words, name)
     else:
@@ -86,7 +86,9 @@ def _drawn(request: Request, progress: Progress, run: Run, words: Glossary, name
     """
     labels = (name,) if name else ()
     try:
-        response = run(replace(request, task="segment", question="", labels=labels, prompts=()), _Quiet(progress))
+        response = run(
+            replace(request, task="segment", question="", labels=labels, prompts=()), _GuardedProgress(progress)
+        )
     except InputError:  # the model draws nothing of this name, or in such images
         return None
     drawn = response.segmentation.segments
@@ -94,21 +96,21 @@ def _drawn(request: Request, progress: Progress, run: Run, words: Glossary, name
         names = ", ".join(dict.fromkeys(words.name(segment.label) for segment in drawn))
         text = words.sentences["seen" if drawn else "none"].format(names=names)
     elif drawn:
-        told = [words.sentences["where"].format(name=words.plain(segment.label)) for segment in drawn]
-        text = " ".join([*told, words.what(name)])
+        reported = [words.sentences["where"].format(name=words.plain(segment.label)) for segment in drawn]
+        text = " ".join([*reported, words.what(name)])
     else:
         text = words.sentences["not seen"].format(name=words.name(name))
     made = tuple(finding for finding in response.findings if isinstance(finding, Segmentation))
     return Response((Answer(request.question, text), *made), response.provenance)
 
 
-def _beside_healthy(request: Request, progress: Progress, run: Run, words: Glossary) -> Response:
+def _next_to_healthy(request: Request, progress: Progress, run: Run, words: Glossary) -> Response:
     """The picture beside a healthy one at the same level, or a sentence if none fits."""
     try:
         labels = registry.card(request.model).labels_for(request.image.modality)
         found = request.references or references(request.image, labels)
         request = replace(request, labels=(), prompts=(), references=found)
-        response = run(replace(request, task="compare", question="", history=()), _Quiet(progress))
+        response = run(replace(request, task="compare", question="", history=()), _GuardedProgress(progress))
     except InputError:  # nothing fits, or the model draws nothing that the healthy one has
         text = words.sentences["no healthy"]
         return Response((Answer(request.question, text),), Provenance("ask", request.model, title="the glossary"))
@@ -150,7 +152,7 @@ def _said(question: str, verdict: Verdict) -> Answer:
     return Answer(question, verdict.text, verdict=verdict.verdict)
 
 
-class _Quiet:
+class _GuardedProgress:
     """A progress that shows neither words nor notes of the model before they were judged."""
 
     def __init__(self, progress: Progress):

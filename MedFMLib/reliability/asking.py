@@ -6,12 +6,12 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..core.findings import Trust
+from ..core.findings import Reliability
 from ..core.request import Request
 from ..core.view import View
 from ..errors import MedFMError
 from ..interfaces.model import Explains, Samples, WritesMany
-from ..interfaces.task import Work
+from ..interfaces.task import TaskContext
 from . import agreement, blind, calibration, cost
 from .meaning import is_refusal
 
@@ -21,7 +21,7 @@ UNCALIBRATED = 0.5
 
 
 @dataclass(frozen=True, eq=False)
-class Given:
+class SampledAnswer:
     """One answer, with the pictures and the words that it is an answer to."""
 
     views: Sequence[View]
@@ -29,50 +29,52 @@ class Given:
     said: str
 
 
-def look_into(request: Request, work: Work, said: str, given: Sequence[Given], seconds: float) -> Trust:
+def assess_answer(
+    request: Request, context: TaskContext, said: str, given: Sequence[SampledAnswer], seconds: float
+) -> Reliability:
     """What is found out about an answer.
 
     Args:
         request: with what is wanted. said: the whole answer. given: its parts, one for each time the model was asked.
         seconds: that the answer took.
     """
-    choice, started = request.trust, time.monotonic()
-    work.progress.stage(f"Looking into the answer: {cost.words(choice, seconds)}")
+    choice, started = request.reliability, time.monotonic()
+    context.progress.stage(f"Looking into the answer: {cost.words(choice, seconds)}")
     notes: list[str] = []
     samples, share, confidence, least = (), None, None, 0.0
     if choice.samples:
-        samples, share, confidence, least = _agreement(request, work, given, notes)
-    verdict, without = _blind(request, work, given, notes) if choice.blind else ("", ())
+        samples, share, confidence, least = _agreement(request, context, given, notes)
+    verdict, without = _blind(request, context, given, notes) if choice.blind else ("", ())
     sure = share if confidence is None else confidence
     abstained = sure is not None and sure < least - 1e-9 and not is_refusal(said)
     if verdict == "stands":
         notes.append(blind.STANDS)
-    return Trust(said, samples, share, confidence, least, abstained, verdict, without,
+    return Reliability(said, samples, share, confidence, least, abstained, verdict, without,
                  round(time.monotonic() - started, 2), tuple(notes))  # fmt: skip
 
 
-def shown(trust: Trust, text: str) -> str:
+def shown(reliability: Reliability, text: str) -> str:
     """An answer's text as it is shown after it was looked into."""
-    if trust.abstained:
+    if reliability.abstained:
         return ABSTAINS
-    return f"{text.rstrip()}\n{blind.STANDS}" if trust.blind == "stands" else text
+    return f"{text.rstrip()}\n{blind.STANDS}" if reliability.blind == "stands" else text
 
 
-def _agreement(request: Request, work: Work, given: Sequence[Given], notes: list[str]):
+def _agreement(request: Request, context: TaskContext, given: Sequence[SampledAnswer], notes: list[str]):
     """(samples, share, confidence, threshold)."""
-    choice = request.trust
-    if not isinstance(work.model, Samples):
-        notes.append(f"{work.card.title} always answers the same, so no agreement can be told.")
+    choice = request.reliability
+    if not isinstance(context.model, Samples):
+        notes.append(f"{context.card.title} always answers the same, so no agreement can be told.")
         return (), None, None, 0.0
-    known = _known(work, notes)
+    known = _known(context, notes)
     temperature = choice.temperature or (known.temperature if known else 1.0)
     samples: list[str] = []
     shares = []
     for number, one in enumerate(given):
-        watch = work.watch(number / len(given), (number + 1) / len(given))
-        drawn = work.model.sample(
+        callbacks = context.callbacks(number / len(given), (number + 1) / len(given))
+        drawn = context.model.sample(
             one.views, one.asked, choice.samples, temperature=temperature, history=request.history,
-            max_tokens=request.max_tokens, watch=watch,
+            max_tokens=request.max_tokens, callbacks=callbacks,
         )  # fmt: skip
         shares.append(agreement.agree(one.said, drawn).share)
         samples += drawn
@@ -89,26 +91,32 @@ def _agreement(request: Request, work: Work, given: Sequence[Given], notes: list
     return tuple(samples), share, confidence, known.threshold if choice.threshold < 0 else choice.threshold
 
 
-def _known(work: Work, notes: list[str]):
+def _known(context: TaskContext, notes: list[str]):
     try:
-        return calibration.known(work.card.id)
+        return calibration.known(context.card.id)
     except MedFMError as error:
         notes.append(str(error))
         return None
 
 
-def _blind(request: Request, work: Work, given: Sequence[Given], notes: list[str]) -> tuple[str, tuple[str, ...]]:
+def _blind(
+    request: Request, context: TaskContext, given: Sequence[SampledAnswer], notes: list[str]
+) -> tuple[str, tuple[str, ...]]:
     """("stands" if every part of the answer stands without the image, else "changed" or "refused", the other answers)."""
     verdicts, others = [], []
     for one in given:
-        hidden = blind.controls(one.views, request.trust.other)
-        without = [_write(request, work, views, one.asked) for views in hidden.values()] if len(one.views) > 1 else (
-            _write_each(request, work, [views[0] for views in hidden.values()], one.asked)
+        hidden = blind.controls(one.views, request.reliability.other)
+        without = [_write(request, context, views, one.asked) for views in hidden.values()] if len(one.views) > 1 else (
+            _write_each(request, context, [views[0] for views in hidden.values()], one.asked)
         )  # fmt: skip
         lost = []
-        if isinstance(work.model, Explains):
-            first, *rest = work.model.score(
-                [one.views, *hidden.values()], one.asked, one.said, history=request.history, watch=work.watch()
+        if isinstance(context.model, Explains):
+            first, *rest = context.model.score(
+                [one.views, *hidden.values()],
+                one.asked,
+                one.said,
+                history=request.history,
+                callbacks=context.callbacks(),
             )
             lost = [first - score for score in rest]
         verdicts.append(blind.stands(one.said, without, lost))
@@ -119,13 +127,20 @@ def _blind(request: Request, work: Work, given: Sequence[Given], notes: list[str
     return ("stands" if all(verdict == "stands" for verdict in meant) else "changed"), tuple(others)
 
 
-def _write_each(request: Request, work: Work, views: list[View], asked: str) -> list[str]:
-    if isinstance(work.model, WritesMany):
-        return work.model.write_many(views, [asked] * len(views), max_tokens=request.max_tokens, watch=work.watch())
-    return [_write(request, work, [view], asked) for view in views]
+def _write_each(request: Request, context: TaskContext, views: list[View], asked: str) -> list[str]:
+    if isinstance(context.model, WritesMany):
+        return context.model.write_many(
+            views, [asked] * len(views), max_tokens=request.max_tokens, callbacks=context.callbacks()
+        )
+    return [_write(request, context, [view], asked) for view in views]
 
 
-def _write(request: Request, work: Work, views: Sequence[View], asked: str) -> str:
-    return work.model.write(
-        views, asked, kind="answer", history=request.history, max_tokens=request.max_tokens, watch=work.watch()
+def _write(request: Request, context: TaskContext, views: Sequence[View], asked: str) -> str:
+    return context.model.write(
+        views,
+        asked,
+        kind="answer",
+        history=request.history,
+        max_tokens=request.max_tokens,
+        callbacks=context.callbacks(),
     )

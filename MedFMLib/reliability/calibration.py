@@ -88,7 +88,7 @@ class Calibration:
             return cls(curve=curve, **content)
         except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
             raise InputError(
-                f"The calibration {path.name} can't be read ({error}); make it again with `medfm trust calibrate`."
+                f"The calibration {path.name} can't be read ({error}); make it again with `medfm reliability calibrate`."
             ) from error
 
 
@@ -143,7 +143,7 @@ def known(model: str) -> Calibration | None:
     Raises:
         InputError: if the file is damaged.
     """
-    for path in (own_file(model), resources.path("trust", own_file(model).name)):
+    for path in (own_file(model), resources.path("reliability", own_file(model).name)):
         if path.is_file():
             return Calibration.load(path)
     return None
@@ -152,4 +152,4 @@ def known(model: str) -> Calibration | None:
 def own_file(model: str) -> Path:
     """Where a person's own calibration of a model lies."""
     name = "".join(c if c.isalnum() or c in "-._" else "_" for c in model).strip(".")
-    return paths.settings() / "trust" / f"{name}.json"
+    return paths.settings() / "reliability" / f"{name}.json"

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from ..core.request import TrustChoice
+from ..core.request import ReliabilityChoice
 
 BLIND = 4
 """Answers' time that the blind control takes: two answers, and reading the answer three times (measured: 3.5)."""
 
 
-def times(choice: TrustChoice) -> int:
+def times(choice: ReliabilityChoice) -> int:
     """How many times as long as an answer it takes, at most."""
     return choice.samples + (BLIND if choice.blind else 0)
 
 
-def words(choice: TrustChoice, seconds: float = 0.0) -> str:
+def words(choice: ReliabilityChoice, seconds: float = 0.0) -> str:
     """The cost as a person is told; "" if there is none.
 
     Args:

@@ -6,20 +6,29 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from .. import NOTICE
-from ..core.findings import Answer, KeyImage, Measurement, Report, Section, Segmentation, SliceReference, StackSlice
+from ..core.findings import (
+    Answer,
+    KeyImage,
+    Measurement,
+    Report,
+    ReportSection,
+    Segmentation,
+    SliceReference,
+    StackSlice,
+)
 from ..core.image import Image
 from ..core.request import Provenance, Request
 from ..interfaces.model import ModelCard
 from ..measure import EVERYDAY, as_table
 from . import words
 from .page import page
-from .templates import Template
+from .templates import ReportTemplate
 
 DRAFT = "DRAFT, not signed."
 
 
 @dataclass(frozen=True)
-class Material:
+class ReportMaterial:
     """What a report is made of.
 
     Args:
@@ -41,10 +50,10 @@ class Material:
     description: str = ""
     seen: SliceReference | None = None
     stack: tuple[StackSlice, ...] = ()
-    extra: tuple[Section, ...] = ()
+    extra: tuple[ReportSection, ...] = ()
 
 
-def make_report(material: Material, template: Template, request: Request) -> Report:
+def make_report(material: ReportMaterial, template: ReportTemplate, request: Request) -> Report:
     """The whole document, a draft.
 
     Raises:
@@ -75,11 +84,11 @@ def rendered(report: Report) -> Report:
     return replace(report, text=as_text(report), html=page(report))
 
 
-def _sections(m: Material, template: Template, request: Request) -> tuple[Section, ...]:
+def _sections(m: ReportMaterial, template: ReportTemplate, request: Request) -> tuple[ReportSection, ...]:
     made = {
-        "Indication": Section("Indication", (request.indication.strip() or words.NOT_STATED,)),
-        "Technique": Section("Technique", words.technique(m.image)),
-        "Comparison": Section("Comparison", (request.comparison.strip() or "None was given.",)),
+        "Indication": ReportSection("Indication", (request.indication.strip() or words.NOT_STATED,)),
+        "Technique": ReportSection("Technique", words.technique(m.image)),
+        "Comparison": ReportSection("Comparison", (request.comparison.strip() or "None was given.",)),
         "Findings": words.findings(
             m.measurements,
             m.missing,
@@ -89,13 +98,13 @@ def _sections(m: Material, template: Template, request: Request) -> tuple[Sectio
             words.best_slices(m.segmentation, m.plane),
             m.seen,
         ),
-        "Impression": Section("Impression", words.impression(m.measurements, template)),
-        "Limitations": Section("Limitations", words.limitations(m.card, m.provenance, template)),
-        "Provenance": Section("Provenance", words.provenance_lines(m.provenance)),
+        "Impression": ReportSection("Impression", words.impression(m.measurements, template)),
+        "Limitations": ReportSection("Limitations", words.limitations(m.card, m.provenance, template)),
+        "Provenance": ReportSection("Provenance", words.provenance_lines(m.provenance)),
     }
     if m.answers:
         made["Questions and answers"] = words.questions(m.answers)
-    ordered: list[Section] = []
+    ordered: list[ReportSection] = []
     before = "Impression" if "Impression" in template.sections else "Limitations"  # which no template leaves out
     for title in template.sections:
         if title == before:

@@ -9,14 +9,14 @@ from pathlib import Path
 from ..core.request import Response
 from ..errors import InputError
 from ..files.writing import make_folder, write_bytes, write_text
-from .revising import SUFFIX, edit, keep, kept, sign, with_report
+from .revising import SUFFIX, edit, keep, read_editable_report, sign, with_report
 
 FORMS = ("page", "text", "pdf", "patient", "dicom")
 """HTML, plain text, PDF, the patient's page, and SEG, SR, key images, encapsulated PDF and FHIR of the study."""
 
 
 @dataclass(frozen=True)
-class Issue:
+class FinalizeRequest:
     """What is to be done.
 
     Args:
@@ -42,14 +42,14 @@ class Issue:
 
 
 @dataclass(frozen=True)
-class Issued:
+class FinalizedReport:
     """What was done: the response with its report as it is now, and the files, the kept report first."""
 
     response: Response
     files: tuple[Path, ...]
 
 
-def issue(task: Issue) -> Issued:
+def finalize(task: FinalizeRequest) -> FinalizedReport:
     """Do it.
 
     Raises:
@@ -59,7 +59,7 @@ def issue(task: Issue) -> Issued:
     unknown = set(task.forms) - set(FORMS)
     if unknown:
         raise InputError(f"There is no form '{sorted(unknown)[0]}'; choose of {', '.join(FORMS)}.")
-    response = kept(task.report)
+    response = read_editable_report(task.report)
     report = edit(response.report, task.changes)
     report = sign(report, task.by) if task.by.strip() else report
     response = with_report(response, report)
@@ -92,4 +92,4 @@ def issue(task: Issue) -> Issued:
         from ..exports import write_dicom
 
         files += [path for path in write_dicom(folder, task.name, response, source) if path not in files]
-    return Issued(response, tuple(files))
+    return FinalizedReport(response, tuple(files))

@@ -9,7 +9,7 @@ from pathlib import Path
 from ..errors import InputError
 from ..execution import subprocess_task
 from ..interfaces.jobs import Progress
-from .finalize import Issue
+from .finalize import FinalizeRequest
 
 CHILD = Path(__file__).with_name("finalize_main.py")
 WORDS = (
@@ -18,8 +18,8 @@ WORDS = (
 )
 
 
-def issue_aside(task: Issue, progress: Progress, interpreter: str = "") -> list[Path]:
-    """See `issue`; → the files, the kept report first.
+def finalize_in_subprocess(task: FinalizeRequest, progress: Progress, interpreter: str = "") -> list[Path]:
+    """See `finalize`; → the files, the kept report first.
 
     Args:
         interpreter: the Python that has the packages; see `execution.worker.runner.python`.
@@ -27,8 +27,14 @@ def issue_aside(task: Issue, progress: Progress, interpreter: str = "") -> list[
     Raises:
         MedFMError: in one sentence with the next step.
     """
-    told = {key: str(value) if isinstance(value, Path) else value for key, value in asdict(task).items()}
+    reported = {key: str(value) if isinstance(value, Path) else value for key, value in asdict(task).items()}
     found = subprocess_task.run(
-        CHILD, told, progress, subprocess_task.heard(progress, InputError), WORDS, dict(os.environ), interpreter
+        CHILD,
+        reported,
+        progress,
+        subprocess_task.forward_progress(progress, InputError),
+        WORDS,
+        dict(os.environ),
+        interpreter,
     )
     return [Path(path) for path in found]

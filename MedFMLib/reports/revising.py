@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from ..core.findings import Report, Section, SignOff
+from ..core.findings import Report, ReportSection, SignOff
 from ..core.request import Response
 from ..errors import InputError
 from ..execution import serialization
@@ -41,7 +41,7 @@ def edit(report: Report, changes: Mapping[str, str]) -> Report:
         if not paragraphs:
             raise InputError(f"The section '{title}' would be empty; write at least a sentence, such as “None.”")
         before = dict(sections[title].linked)
-        sections[title] = Section(title, paragraphs, tuple(before.get(paragraph) for paragraph in paragraphs))
+        sections[title] = ReportSection(title, paragraphs, tuple(before.get(paragraph) for paragraph in paragraphs))
         changed.append(title)
     if not changed:
         return report
@@ -73,7 +73,7 @@ def keep(path: Path, response: Response) -> Path:
     return write_bytes(path, serialization.dumps(with_report(response, replace(response.report, kept=b""))))
 
 
-def kept(path: Path) -> Response:
+def read_editable_report(path: Path) -> Response:
     """What `keep` wrote.
 
     Raises:

@@ -27,7 +27,7 @@ LEAST_SHARE = 0.5
 
 
 @dataclass(frozen=True)
-class Template:
+class ReportTemplate:
     """How a report is laid out.
 
     Args:
@@ -69,7 +69,7 @@ class Template:
         return [*made, *([("Other structures" if made else "", left)] if left else [])]
 
 
-def templates() -> dict[str, Template]:
+def templates() -> dict[str, ReportTemplate]:
     """id → template, shipped ones and the person's own.
 
     Raises:
@@ -80,7 +80,7 @@ def templates() -> dict[str, Template]:
     return {found.id: found for found in map(_read, files)}
 
 
-def choose_template(asked: str, modality: str, labels: Sequence[str]) -> Template:
+def choose_template(asked: str, modality: str, labels: Sequence[str]) -> ReportTemplate:
     """The template that was asked for, or else the one that suits what was found best.
 
     Raises:
@@ -101,15 +101,15 @@ def choose_template(asked: str, modality: str, labels: Sequence[str]) -> Templat
     return best
 
 
-def _read(path: Path) -> Template:
+def _read(path: Path) -> ReportTemplate:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        unknown = set(content) - {f.name for f in fields(Template)}
+        unknown = set(content) - {f.name for f in fields(ReportTemplate)}
         if unknown:
             raise ValueError(f"unknown fields {', '.join(sorted(unknown))}")
         lists = {name: tuple(content[name]) for name in ("modalities", "sections", "suits")}
         groups = tuple((str(heading), tuple(names)) for heading, names in content["groups"])
-        made = Template(**content | lists | {"groups": groups})
+        made = ReportTemplate(**content | lists | {"groups": groups})
         strange = [title for title in made.sections if title not in SECTIONS]
         missing = [title for title in NEEDED if title not in made.sections]
         if strange or missing:

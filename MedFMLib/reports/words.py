@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from .. import NOTICE
-from ..core.findings import Answer, Comparison, KeyImage, Link, Measurement, Section, Segmentation, SliceReference
+from ..core.findings import Answer, Comparison, KeyImage, Link, Measurement, ReportSection, Segmentation, SliceReference
 from ..core.geometry import Geometry
 from ..core.image import Image
 from ..core.request import Provenance
@@ -15,7 +15,7 @@ from ..core.terminology import split_side
 from ..healthy.section import section
 from ..interfaces.model import ModelCard
 from ..measure import plain
-from .templates import Template
+from .templates import ReportTemplate
 
 NOT_STATED = "Not stated."
 EXTENTS = ("extent left-right", "extent front-back", "extent head-foot")
@@ -71,10 +71,10 @@ def findings(
     missing: Sequence[str],
     description: str,
     card: ModelCard,
-    template: Template,
+    template: ReportTemplate,
     places: dict[str, SliceReference],
     seen: SliceReference | None = None,
-) -> Section:
+) -> ReportSection:
     """One sentence a structure in the template's order, pairs compared; each with what it rests on.
 
     Args:
@@ -101,7 +101,7 @@ def findings(
         link = Link("", seen) if seen is not None else None
         lines.append((f"In the model's own words ({card.title}): “{description}”", link))
     paragraphs, links = zip(*(lines or [("No structure was found.", None)]), strict=True)
-    return Section("Findings", paragraphs, links)
+    return ReportSection("Findings", paragraphs, links)
 
 
 def _sentence(label: str, values: dict[str, Measurement]) -> str:
@@ -141,26 +141,26 @@ def _pair(label: str, labels: Sequence[str], by_segment: dict[str, dict[str, Mea
     return [f"{name.capitalize()}, left against right: volumes differ by {100 * share:.0f} % of their mean{larger}."]
 
 
-def impression(measurements: Sequence[Measurement], template: Template) -> tuple[str, ...]:
+def impression(measurements: Sequence[Measurement], template: ReportTemplate) -> tuple[str, ...]:
     """What can be said without interpreting."""
     n = len({m.segment for m in measurements})
     done = f"{n} structure{'s' if n != 1 else ''} delineated and measured. No diagnostic interpretation was made."
     return tuple(filter(None, (done, template.impression)))
 
 
-def questions(answers: Sequence[Answer]) -> Section:
+def questions(answers: Sequence[Answer]) -> ReportSection:
     """The questions that were asked, and what was answered."""
     lines = tuple(f"Q: {a.question} — A: {a.text}" for a in answers)
     links = tuple(Link("", a.evidence[len(a.evidence) // 2]) if a.evidence else None for a in answers)
-    return Section("Questions and answers", lines, links)
+    return ReportSection("Questions and answers", lines, links)
 
 
-def comparison(made: Comparison) -> Section:
+def comparison(made: Comparison) -> ReportSection:
     """How the image differs from a healthy case, in words."""
-    return Section("Comparison with healthy", section(made).paragraphs)
+    return ReportSection("Comparison with healthy", section(made).paragraphs)
 
 
-def beside(made: Comparison) -> list[KeyImage]:
+def comparison_pictures(made: Comparison) -> list[KeyImage]:
     """The image beside the healthy case at the same level, as pictures without an overlay of their own."""
     captions = [caption for caption, _ in section(made).pictures]
     return [
@@ -169,7 +169,7 @@ def beside(made: Comparison) -> list[KeyImage]:
     ]
 
 
-def limitations(card: ModelCard, provenance: Provenance, template: Template) -> tuple[str, ...]:
+def limitations(card: ModelCard, provenance: Provenance, template: ReportTemplate) -> tuple[str, ...]:
     """The notice, what the model is not for, what was not looked at, and every note of the job."""
     lines = [NOTICE, f"{card.title}: {card.summary}"]
     if card.not_for:

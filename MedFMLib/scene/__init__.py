@@ -8,6 +8,6 @@ Slicer's arrays are (K, J, I), ours (I, J, K): only this package knows.
 """
 
 from .reading import read_image, read_prompts
-from .writing import Written, write_response
+from .writing import WrittenNodes, write_response
 
-__all__ = ["Written", "read_image", "read_prompts", "write_response"]
+__all__ = ["WrittenNodes", "read_image", "read_prompts", "write_response"]

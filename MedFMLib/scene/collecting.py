@@ -1,6 +1,6 @@
 """A case of the scene for fine-tuning: its volume, the corrected segments, the questions that were asked. Knows nodes and files.
 
-`hold_case` copies what nodes hold, on the GUI thread; `HeldCase.write` may run on another. What lies in the folder is what
+`hold_case` copies what nodes hold, on the GUI thread; `CollectedCase.write` may run on another. What lies in the folder is what
 `training.data` reads:
 
     images/NAME.nrrd   labels/NAME.seg.nrrd   patients.csv   questions.jsonl
@@ -18,14 +18,14 @@ from pathlib import Path
 
 from ..core.image import Image
 from ..errors import InputError
-from .reading import HeldSegmentation, hold_segmentation, read_image
+from .reading import SegmentationCopy, copy_segmentation, read_image
 from .writing import CONVERSATION, find
 
 _SEEN = re.compile(r"(axial|coronal|sagittal) slice (\d+)")
 
 
 @dataclass(frozen=True, eq=False)
-class HeldCase:
+class CollectedCase:
     """What is collected.
 
     Args:
@@ -33,7 +33,7 @@ class HeldCase:
     """
 
     image: Image
-    segments: HeldSegmentation | None
+    segments: SegmentationCopy | None
     exchanges: tuple[tuple[str, str, str, int], ...]
 
     def write(self, folder: Path, patient: str) -> str:
@@ -76,7 +76,7 @@ class HeldCase:
         return name
 
 
-def hold_case(scene, volume, segmentation=None) -> HeldCase:
+def copy_case(scene, volume, segmentation=None) -> CollectedCase:
     """What the scene holds of a case.
 
     Args:
@@ -87,8 +87,10 @@ def hold_case(scene, volume, segmentation=None) -> HeldCase:
     """
     image = read_image(volume)
     segmentation = segmentation or find(scene, volume, "segmentation")
-    segments = hold_segmentation(segmentation) if segmentation is not None else None
-    return HeldCase(image, segments if segments is not None and segments.parts else None, _exchanges(scene, volume))
+    segments = copy_segmentation(segmentation) if segmentation is not None else None
+    return CollectedCase(
+        image, segments if segments is not None and segments.parts else None, _exchanges(scene, volume)
+    )
 
 
 def _exchanges(scene, volume) -> tuple[tuple[str, str, str, int], ...]:

@@ -237,7 +237,7 @@ def _region(segmentation, segment_id: str) -> Region:
 
 
 @dataclass(frozen=True, eq=False)
-class HeldSegmentation:
+class SegmentationCopy:
     """What a segmentation node holds, copied: quick to take on the GUI thread, and the rest may be done on another.
 
     Args:
@@ -261,7 +261,7 @@ class HeldSegmentation:
         return Segmentation(tuple(found), geometry)
 
 
-def hold_segmentation(node) -> HeldSegmentation:
+def copy_segmentation(node) -> SegmentationCopy:
     """The segments of a segmentation node that have voxels; segments that share an array are copied once."""
     import vtk
 
@@ -279,7 +279,7 @@ def hold_segmentation(node) -> HeldSegmentation:
             copies[data] = (_array(data, data.GetPointData().GetScalars())[0].copy(), world_from_parent(node) @ affine)
         labels, affine = copies[data]
         parts.append((segment.GetName(), tuple(segment.GetColor()), labels, segment.GetLabelValue(), affine))
-    return HeldSegmentation(tuple(parts))
+    return SegmentationCopy(tuple(parts))
 
 
 def _place(own: Geometry, geometry: Geometry, name: str) -> tuple[slice, ...]:

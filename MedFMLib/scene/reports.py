@@ -53,7 +53,7 @@ def linked(report: Report) -> str:
     return "".join(parts)
 
 
-def kept_report(scene, volume) -> bytes:
+def stored_report(scene, volume) -> bytes:
     """The newest report of a volume, as `reports.revising.kept` reads it from a file.
 
     Raises:

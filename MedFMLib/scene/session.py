@@ -14,7 +14,7 @@ from ..errors import ModelError, OutputError
 from .reading import DICOM_MODALITY, to_vtk
 
 
-class Session:
+class SceneSession:
     """A scene with the logics that the Slicer application would connect.
 
     Raises:

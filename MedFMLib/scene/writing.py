@@ -35,7 +35,7 @@ CONVERSATION_COLUMNS = ("question", "answer", "seen on", "model", "time")
 
 
 @dataclass
-class Written:
+class WrittenNodes:
     """The nodes that a response became; None or empty where it had nothing of the kind."""
 
     response: Response
@@ -85,7 +85,7 @@ class _Changes:
 
 def write_response(
     scene, volume, response: Response, *, segmentation=None, labelmap: bool = False, surface: bool = False
-) -> Written:
+) -> WrittenNodes:
     """Write everything a response has into the scene.
 
     Args:
@@ -115,8 +115,8 @@ def write_response(
         ) from error
 
 
-def _write(changes: _Changes, volume, response: Response, target, labelmap: bool, surface: bool) -> Written:
-    written = Written(response)
+def _write(changes: _Changes, volume, response: Response, target, labelmap: bool, surface: bool) -> WrittenNodes:
+    written = WrittenNodes(response)
     name = volume.GetName() or "volume"
     if response.segmentation is not None:
         written.segmentation = _segmentation(changes, volume, response.segmentation, target, f"{name} segmentation")
@@ -134,8 +134,10 @@ def _write(changes: _Changes, volume, response: Response, target, labelmap: bool
     for answer in response.answers:
         seen = ", ".join(map(str, answer.evidence)) or "no slices"
         text = f"Q: {answer.question}\nA: {answer.text}\nSeen on: {seen}\n"
-        if answer.trust is not None:
-            text += "".join(f"{line}\n" for line in (f"The model said: {answer.trust.said}", *answer.trust.notes))
+        if answer.reliability is not None:
+            text += "".join(
+                f"{line}\n" for line in (f"The model said: {answer.reliability.said}", *answer.reliability.notes)
+            )
         node = _text(changes, f"{name} answer", text)
         _annotate(changes.scene, node, volume, response, "answer")
         written.texts.append(node)
@@ -291,7 +293,7 @@ def _labelmap(changes: _Changes, volume, finding: Segmentation, name: str):
     return node
 
 
-def _compare(changes: _Changes, volume, response: Response, written: Written, name: str) -> None:
+def _compare(changes: _Changes, volume, response: Response, written: WrittenNodes, name: str) -> None:
     """The reference as a volume that lies at the level of the person's, and the comparison in words."""
     from ..healthy.section import section
 

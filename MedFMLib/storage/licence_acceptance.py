@@ -24,7 +24,7 @@ def accepted(card: ModelCard) -> bool:
     """May the model be loaded here? Always if it has no gate, or is a folder of the person's own."""
     if not card.gate or Path(card.id).is_dir():
         return True
-    return _remembered().get(card.id, {}).get("gate") == card.gate
+    return _stored().get(card.id, {}).get("gate") == card.gate
 
 
 def accept(card: ModelCard) -> None:
@@ -34,18 +34,18 @@ def accept(card: ModelCard) -> None:
         OutputError: if it can't be written down.
     """
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    _remember(_remembered() | {card.id: {"gate": card.gate, "licence": card.licence, "when": now}})
+    _store(_stored() | {card.id: {"gate": card.gate, "licence": card.licence, "when": now}})
 
 
-def forget(card: ModelCard) -> None:
+def revoke(card: ModelCard) -> None:
     """Take an acceptance back; nothing happens if there is none.
 
     Raises:
         OutputError: if it can't be written down.
     """
-    known = _remembered()
+    known = _stored()
     if known.pop(card.id, None) is not None:
-        _remember(known)
+        _store(known)
 
 
 def check(card: ModelCard) -> None:
@@ -61,10 +61,10 @@ def check(card: ModelCard) -> None:
         )
 
 
-def _remembered() -> dict[str, dict]:
+def _stored() -> dict[str, dict]:
     """card id → what was accepted; nothing if the file is missing or damaged, so that it is asked again."""
     return {key: value for key, value in user_settings.read(file()).items() if isinstance(value, dict)}
 
 
-def _remember(content: dict[str, dict]) -> None:
+def _store(content: dict[str, dict]) -> None:
     user_settings.write(file(), content, "The acceptance")

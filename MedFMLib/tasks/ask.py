@@ -14,14 +14,14 @@ from ..core.findings import Answer, Finding, Segment, Segmentation
 from ..core.request import PATIENT, Request, SliceChoice
 from ..core.view import View, make_view, window_for
 from ..errors import InputError
-from ..fact_check import REGION, Withheld, at_stake, check_answer, claims, structures_named
+from ..fact_check import REGION, WithholdingStream, at_stake, check_answer, claims, structures_named
 from ..fact_check.quantities import quantities
 from ..imaging.region_views import near_view, outlined_view, region_mask, words_for
 from ..imaging.slices import choose_slices
-from ..interfaces.model import ChoosesSlices, ModelCard, Watch, WritesMany
-from ..interfaces.task import Work, reference
+from ..interfaces.model import Callbacks, ChoosesSlices, ModelCard, WritesMany
+from ..interfaces.task import TaskContext, reference
 from ..measure import measure_fully
-from ..reliability.asking import Given, look_into, shown
+from ..reliability.asking import SampledAnswer, assess_answer, shown
 
 SLICES_PER_QUESTION = 3
 """Slices of a volume that a one-picture model is asked about: at a quarter, half and three quarters."""
@@ -39,68 +39,74 @@ class AskTask:
             raise InputError("There is no question; type one, for example “Which organs are visible?”.")
         choose_slices(request.image.geometry, request.slices)
 
-    def run(self, request: Request, work: Work) -> tuple[Finding, ...]:
+    def run(self, request: Request, context: TaskContext) -> tuple[Finding, ...]:
         """See `Task.run`."""
         question = asked = " ".join(request.question.split())
-        chooser = work.model if isinstance(work.model, ChoosesSlices) else None
-        views = views_for(request, work.model.max_views, chooser)
-        work.progress.stage("Reading the question")
-        evidence = work.looked_at(views)
-        if request.history and not getattr(work.model, "remembers", work.model.max_views > 1):
-            work.note(f"{work.card.title} answers each question by itself; earlier ones are not seen.")
+        chooser = context.model if isinstance(context.model, ChoosesSlices) else None
+        views = views_for(request, context.model.max_views, chooser)
+        context.progress.stage("Reading the question")
+        evidence = context.slices_seen(views)
+        if request.history and not getattr(context.model, "remembers", context.model.max_views > 1):
+            context.note(f"{context.card.title} answers each question by itself; earlier ones are not seen.")
         if request.prompts and len(views) == 2:
             plane = views[0].plane
             asked = f"{words_for(request.image, region_mask(request.prompts, request.image), plane)} {question}"
         started = time.monotonic()
-        stream = Withheld(work.progress.partial)
-        given = self._answers(request, work, views, asked, stream)
-        held = Held(request, work, views)
+        stream = WithholdingStream(context.progress.partial)
+        given = self._answers(request, context, views, asked, stream)
+        held = MeasurementCheck(request, context, views)
         texts = [held.check(question, one.said) for one in given]
         text = texts[0] if len(texts) == 1 else combine(list(zip(views, texts, strict=True)))
-        trust = None
-        if request.trust.wanted:
-            trust = look_into(request, work, text, given, time.monotonic() - started)
-            for note in trust.notes:
-                work.note(note)
-            text = shown(trust, text)
+        reliability = None
+        if request.reliability.wanted:
+            reliability = assess_answer(request, context, text, given, time.monotonic() - started)
+            for note in reliability.notes:
+                context.note(note)
+            text = shown(reliability, text)
         stream.finish(text)
         if request.audience == PATIENT:  # samples and chances are for clinicians; what they led to stands in the text
-            trust = None
-        return (Answer(question, text, evidence, trust),)
+            reliability = None
+        return (Answer(question, text, evidence, reliability),)
 
-    def _answers(self, request: Request, work: Work, views: list[View], asked: str, stream: Withheld) -> list[Given]:
+    def _answers(
+        self, request: Request, context: TaskContext, views: list[View], asked: str, stream: WithholdingStream
+    ) -> list[SampledAnswer]:
         """One answer about all views, or one about each, as the model can."""
-        if len(views) <= work.model.max_views:
-            watch = work.watch()
-            if not request.trust.samples:  # an answer that may be withheld is not shown before
-                watch = replace(watch, on_text=stream)
-            return [Given(views, asked, self._write(request, work, views, asked, watch))]
-        if isinstance(work.model, WritesMany):
-            said = work.model.write_many(views, [asked] * len(views), max_tokens=request.max_tokens, watch=work.watch())
+        if len(views) <= context.model.max_views:
+            callbacks = context.callbacks()
+            if not request.reliability.samples:  # an answer that may be withheld is not shown before
+                callbacks = replace(callbacks, on_text=stream)
+            return [SampledAnswer(views, asked, self._write(request, context, views, asked, callbacks))]
+        if isinstance(context.model, WritesMany):
+            said = context.model.write_many(
+                views, [asked] * len(views), max_tokens=request.max_tokens, callbacks=context.callbacks()
+            )
         else:
             said = [
-                self._write(request, work, [view], asked, work.watch(n / len(views), (n + 1) / len(views)))
+                self._write(request, context, [view], asked, context.callbacks(n / len(views), (n + 1) / len(views)))
                 for n, view in enumerate(views)
             ]
-        return [Given([view], asked, text) for view, text in zip(views, said, strict=True)]
+        return [SampledAnswer([view], asked, text) for view, text in zip(views, said, strict=True)]
 
-    def _write(self, request: Request, work: Work, views: list[View], asked: str, watch: Watch) -> str:
-        text = work.model.write(
-            views, asked, kind="answer", history=request.history, max_tokens=request.max_tokens, watch=watch
+    def _write(
+        self, request: Request, context: TaskContext, views: list[View], asked: str, callbacks: Callbacks
+    ) -> str:
+        text = context.model.write(
+            views, asked, kind="answer", history=request.history, max_tokens=request.max_tokens, callbacks=callbacks
         )
-        watch.on_fraction(1.0)
+        callbacks.on_fraction(1.0)
         return text
 
 
-class Held:
+class MeasurementCheck:
     """Holds answers against what is measured: by the person, in the marked region, or now if the model draws whole volumes.
 
     Args:
         request: with the image. work: draws. views: that were shown.
     """
 
-    def __init__(self, request: Request, work: Work, views: list[View]):
-        self._request, self._work, self._plane = request, work, views[0].plane
+    def __init__(self, request: Request, context: TaskContext, views: list[View]):
+        self._request, self._work, self._plane = request, context, views[0].plane
         self._allowed = tuple(str(reference(view)) for view in views)
         self._measured = list(request.measurements)
         self._looked: set[str] = {m.segment for m in self._measured}

@@ -18,7 +18,7 @@ from ..healthy.differences import LEAST, differences
 from ..healthy.pictures import burned, side_by_side
 from ..imaging.slices import choose_slices
 from ..interfaces.model import ModelCard
-from ..interfaces.task import Work
+from ..interfaces.task import TaskContext
 from ..measure import measure_fully
 from ..reports.pictures import choose_slices_to_show
 from .segment import labels_for
@@ -44,12 +44,12 @@ class CompareTask:
                 f"{card.title} draws nothing that “{shown.title}” has ({known}); choose another case or model."
             )
 
-    def run(self, request: Request, work: Work) -> tuple[Finding, ...]:
+    def run(self, request: Request, context: TaskContext) -> tuple[Finding, ...]:
         """See `Task.run`."""
-        findings = work.run_task("segment", replace(request, labels=self._labels(request, work.card), prompts=()))
+        findings = context.run_task("segment", replace(request, labels=self._labels(request, context.card), prompts=()))
         segmentation = next(f for f in findings if isinstance(f, Segmentation))
         measurements = measure_fully(segmentation, request.image)
-        return (compared(request, work, segmentation, measurements), segmentation, *measurements)
+        return (compared(request, context, segmentation, measurements), segmentation, *measurements)
 
     def _labels(self, request: Request, card: ModelCard) -> tuple[str, ...]:
         """Structures that are asked for (all by default) and that the reference has."""
@@ -65,11 +65,11 @@ def check_references(request: Request) -> None:
 
 
 def compared(
-    request: Request, work: Work, segmentation: Segmentation, measurements: Sequence[Measurement]
+    request: Request, context: TaskContext, segmentation: Segmentation, measurements: Sequence[Measurement]
 ) -> Comparison:
     """What was drawn and measured beside the request's first reference, at the same level."""
     image, shown = request.image, request.references[0]
-    work.progress.stage("Finding the same level")
+    context.progress.stage("Finding the same level")
     plane, numbers = choose_slices(image.geometry, request.slices)
     level = levels.find(segmentation, shown.segmentation, plane)
     pairs = tuple(_pairs(request, segmentation, shown, level, plane, numbers))
@@ -77,7 +77,7 @@ def compared(
     found = () if for_patient else tuple(differences(measurements, request.references, image.modality))
     notes = list(_notes(request.references, level, plane, found))
     for note in notes:
-        work.note(note)
+        context.note(note)
     return Comparison(
         shown.id,
         shown.title,

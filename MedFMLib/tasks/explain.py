@@ -18,7 +18,7 @@ from ..core.view import View
 from ..errors import InputError
 from ..imaging.slices import choose_slices
 from ..interfaces.model import Explains, ModelCard
-from ..interfaces.task import Work
+from ..interfaces.task import TaskContext
 from .ask import SLICES_PER_QUESTION, views_for
 
 METHODS = ("attention", "occlusion")
@@ -41,49 +41,51 @@ class ExplainTask:
             raise InputError(f"Unknown method '{request.method}'; choose one of {', '.join(METHODS)}.")
         choose_slices(request.image.geometry, request.slices)
 
-    def run(self, request: Request, work: Work) -> tuple[Finding, ...]:
+    def run(self, request: Request, context: TaskContext) -> tuple[Finding, ...]:
         """See `Task.run`."""
         question = " ".join(request.question.split())
-        most = min(work.model.max_views, SLICES_PER_QUESTION)
+        most = min(context.model.max_views, SLICES_PER_QUESTION)
         views = views_for(request, most)
-        evidence = work.looked_at(views)
+        evidence = context.slices_seen(views)
         groups = [views] if len(views) <= most else [[view] for view in views]
         maps: list[np.ndarray] = []
         answers: list[str] = []
         for number, group in enumerate(groups):
-            work.progress.stage("Reading the question")
-            answer = work.model.write(
+            context.progress.stage("Reading the question")
+            answer = context.model.write(
                 group,
                 question,
                 kind="answer",
                 history=request.history,
                 max_tokens=request.max_tokens,
-                watch=work.watch(),
+                callbacks=context.callbacks(),
             )
             part = (number / len(groups), (number + 1) / len(groups))
             if request.method == "attention":
-                work.progress.stage("Looking at the attention (about 1 × the time of an answer)")
-                maps += work.model.attention(group, question, answer, history=request.history, watch=work.watch(*part))
+                context.progress.stage("Looking at the attention (about 1 × the time of an answer)")
+                maps += context.model.attention(
+                    group, question, answer, history=request.history, callbacks=context.callbacks(*part)
+                )
             else:
                 hidden = [hidings(view) for view in group]
-                work.progress.stage(f"Hiding parts of the picture (about {sum(map(len, hidden))} looks)")
+                context.progress.stage(f"Hiding parts of the picture (about {sum(map(len, hidden))} looks)")
                 maps += [
-                    self._fall(request, work, group, place, ways, (question, answer), part)
+                    self._fall(request, context, group, place, ways, (question, answer), part)
                     for place, ways in enumerate(hidden)
                 ]
             answers.append(answer)
         text = "; ".join(dict.fromkeys(answers))
         levels, geometry = as_volume(request, views, maps)
-        work.note(
+        context.note(
             f"What the answer rests on was found by {request.method}; it does not prove that the answer is right."
         )
         return (Answer(question, text, evidence), Saliency(question, text, request.method, levels, geometry, evidence))
 
-    def _fall(self, request: Request, work: Work, group, place: int, ways, asked, part) -> np.ndarray:
+    def _fall(self, request: Request, context: TaskContext, group, place: int, ways, asked, part) -> np.ndarray:
         """(PARTS, PARTS): how much less likely the answer is with each part of one picture hidden, in nats a token."""
-        model: Explains = work.model
+        model: Explains = context.model
         shown = [list(group), *([*group[:place], hidden, *group[place + 1 :]] for _, hidden in ways)]
-        first, *rest = model.score(shown, *asked, history=request.history, watch=work.watch(*part))
+        first, *rest = model.score(shown, *asked, history=request.history, callbacks=context.callbacks(*part))
         falls = np.zeros((PARTS, PARTS), np.float32)
         for ((row, column), _), score in zip(ways, rest, strict=True):
             falls[row, column] = max(0.0, first - score)

@@ -1,6 +1,6 @@
 """Draw what a person marked (points, boxes, strokes), and follow it through the volume.
 
-Knows the ability `Outlines`, never an architecture.
+Knows the ability `NamedStructureMasks`, never an architecture.
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ import numpy as np
 
 from ..core.findings import Finding, Segment, Segmentation
 from ..core.request import Request
-from ..core.slice_prompts import Marks, place
+from ..core.slice_prompts import SlicePrompts, place
 from ..core.terminology import structure
 from ..errors import InputError
 from ..imaging.slices import choose_slices, drop_islands, refine_slices
 from ..interfaces.model import ModelCard
-from ..interfaces.task import Work
+from ..interfaces.task import TaskContext
 from ..measure import measure
 from .segment import announce
 
@@ -27,22 +27,22 @@ class OutlineTask:
 
     def check(self, request: Request, card: ModelCard) -> None:
         """See `Task.check`."""
-        marks_of(request)
+        prompts_by_structure(request)
 
-    def run(self, request: Request, work: Work) -> tuple[Finding, ...]:
+    def run(self, request: Request, context: TaskContext) -> tuple[Finding, ...]:
         """See `Task.run`."""
-        image, progress = request.image, work.progress
-        marks = marks_of(request)
-        announce(work, marks.last - marks.first + 1, image.geometry.shape[image.geometry.index_axis(marks.plane)])
+        image, progress = request.image, context.progress
+        marks = prompts_by_structure(request)
+        announce(context, marks.last - marks.first + 1, image.geometry.shape[image.geometry.index_axis(marks.plane)])
         progress.stage(f"Following {', '.join(marks.structures)} through the {marks.plane} slices")
-        masks = work.model.outline(image, marks, watch=work.watch(0.0, 0.95))
+        masks = context.model.outline(image, marks, callbacks=context.callbacks(0.0, 0.95))
 
         progress.stage("Putting the slices together")
         segments, reached = [], set()
         axis = image.geometry.index_axis(marks.plane)
         for label, mask in masks.items():
             if not mask.any():
-                work.note(f"Nothing was found where '{label}' was marked; add points, or draw a box around it.")
+                context.note(f"Nothing was found where '{label}' was marked; add points, or draw a box around it.")
                 continue
             mask = drop_islands(mask)
             if request.refine:
@@ -51,12 +51,12 @@ class OutlineTask:
             known = structure(label)
             segments.append(Segment(known.label, mask, known.color, known.category, known.code, known.side))
         marked = {mark.number for of in marks.structures.values() for mark in of}
-        evidence = work.looked_through(image.geometry, marks.plane, sorted(reached | marked))
+        evidence = context.looked_through(image.geometry, marks.plane, sorted(reached | marked))
         segmentation = Segmentation(tuple(segments), image.geometry, evidence)
         return (segmentation, *measure(segmentation, image))
 
 
-def marks_of(request: Request) -> Marks:
+def prompts_by_structure(request: Request) -> SlicePrompts:
     """The request's prompts on its slices. One label names all of them, several choose among their own names.
 
     Raises:
@@ -74,7 +74,9 @@ def marks_of(request: Request) -> Marks:
             f"Nothing is marked as {', '.join(missing)}, only as {', '.join(marks.structures)}; name the marks after the "
             "structures."
         )
-    return Marks(marks.plane, {label: marks.structures[label] for label in request.labels}, marks.first, marks.last)
+    return SlicePrompts(
+        marks.plane, {label: marks.structures[label] for label in request.labels}, marks.first, marks.last
+    )
 
 
 TASK = OutlineTask()

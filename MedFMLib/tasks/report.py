@@ -15,10 +15,10 @@ from ..execution import serialization
 from ..fact_check import check, fill
 from ..imaging.slices import choose_slices
 from ..interfaces.model import ModelCard
-from ..interfaces.task import Work, reference
+from ..interfaces.task import TaskContext, reference
 from ..measure import measure_fully
 from ..reports import words
-from ..reports.document import Material, make_report
+from ..reports.document import ReportMaterial, make_report
 from ..reports.pictures import choose_slices_to_show, key_image
 from ..reports.saliency import saliency_images
 from ..reports.stack import make_stack
@@ -48,72 +48,74 @@ class ReportTask:
                 f"{card.title} can't show what an answer rests on; leave the question out, or choose another model."
             )
 
-    def run(self, request: Request, work: Work) -> tuple[Finding, ...]:
+    def run(self, request: Request, context: TaskContext) -> tuple[Finding, ...]:
         """See `Task.run`."""
         image = request.image
-        findings = work.run_task("segment", request)
+        findings = context.run_task("segment", request)
         segmentation = next(f for f in findings if isinstance(f, Segmentation))
         measurements = list(measure_fully(segmentation, image))
         found = {s.label for s in segmentation.segments}
         template = choose_template(request.template, image.modality, sorted(found))
-        missing = [label for label in labels_for(request, work.card) if label not in found]
+        missing = [label for label in labels_for(request, context.card) if label not in found]
         if not request.labels:  # nobody looks for a liver in the head
             missing = [label for label in missing if template.covers(label)]
 
-        work.progress.stage("Describing the image")
+        context.progress.stage("Describing the image")
         plane, _ = choose_slices(image.geometry, request.slices)
         shown = choose_slices_to_show(segmentation, plane)
         middle = make_view(image, plane, shown[len(shown) // 2][0], window_for(image))
-        work.looked_at([middle])
-        said = work.model.write([middle], kind="describe", max_tokens=request.max_tokens, watch=work.watch())
-        description = supported(said, measurements, work, (str(reference(middle)),))
+        context.slices_seen([middle])
+        said = context.model.write(
+            [middle], kind="describe", max_tokens=request.max_tokens, callbacks=context.callbacks()
+        )
+        description = supported(said, measurements, context, (str(reference(middle)),))
         answers = [Answer(q, a) for q, a in request.history]
-        answer, saliency = self._explained(request, work, measurements)
+        answer, saliency = self._explained(request, context, measurements)
         answers += [answer] if answer is not None else []
         if description:
             answers_seen = (Answer("Describe this image.", description, (reference(middle),)),)
         else:
             answers_seen = ()
 
-        work.progress.stage("Writing the report")
+        context.progress.stage("Writing the report")
         pictures = []
         for number, labels in shown:
             segments = [s for s in segmentation.segments if s.label in labels]
             pictures.append(key_image(image, plane, number, segments))
         if saliency is not None:
             pictures += saliency_images(image, saliency)
-        comparison = compared(request, work, segmentation, measurements) if request.references else None
+        comparison = compared(request, context, segmentation, measurements) if request.references else None
         extra = ()
         if comparison is not None:
             extra = (words.comparison(comparison),)
-            pictures += words.beside(comparison)
+            pictures += words.comparison_pictures(comparison)
         stack = make_stack(image, segmentation, plane, [number for number, _ in shown])
-        material = Material(
-            image, work.card, segmentation, measurements, missing, answers, pictures, work.provenance(), plane,
+        material = ReportMaterial(
+            image, context.card, segmentation, measurements, missing, answers, pictures, context.provenance(), plane,
             description, reference(middle), stack, extra,
         )  # fmt: skip
         report = make_report(material, template, request)
-        beside = () if comparison is None else (comparison,)
-        whole = serialization.dumps(Response((report, segmentation, *measurements), work.provenance()))
+        comparison_pictures = () if comparison is None else (comparison,)
+        whole = serialization.dumps(Response((report, segmentation, *measurements), context.provenance()))
         report = replace(report, kept=whole)
-        return (report, segmentation, *measurements, *beside, *answers_seen)
+        return (report, segmentation, *measurements, *comparison_pictures, *answers_seen)
 
-    def _explained(self, request: Request, work: Work, measurements) -> tuple[Answer | None, Saliency | None]:
+    def _explained(self, request: Request, context: TaskContext, measurements) -> tuple[Answer | None, Saliency | None]:
         """The answer to the request's question, as far as measurements support it, and what it rests on; (None, None) without."""
         if not request.question.strip():
             return None, None
-        answer, saliency = work.run_task("explain", request)
-        text = supported(answer.text, measurements, work, tuple(map(str, answer.evidence))) or UNSUPPORTED
+        answer, saliency = context.run_task("explain", request)
+        text = supported(answer.text, measurements, context, tuple(map(str, answer.evidence))) or UNSUPPORTED
         return replace(answer, text=text), replace(saliency, answer=text)
 
 
-def supported(text: str, measurements: list[Measurement], work: Work, allowed: tuple[str, ...] = ()) -> str:
+def supported(text: str, measurements: list[Measurement], context: TaskContext, allowed: tuple[str, ...] = ()) -> str:
     """A model's text with its placeholders filled, and without numbers and sides that no measurement supports."""
     filled, unfilled = fill(text, measurements)
     checked = check(filled, measurements, allowed=allowed)
     gone = [*unfilled, *(f"“{removed.text}” ({removed.reason})" for removed in checked.removed)]
     if gone:
-        work.note(f"Taken out of the model's words, since no measurement supports it: {'; '.join(gone)}.")
+        context.note(f"Taken out of the model's words, since no measurement supports it: {'; '.join(gone)}.")
     return checked.text
 
 

@@ -24,7 +24,7 @@ from ..imaging.slices import (
     stack,
 )
 from ..interfaces.model import ModelCard, SegmentsVolumes
-from ..interfaces.task import Work
+from ..interfaces.task import TaskContext
 from ..measure import measure
 
 FAST_SECONDS = 0.2
@@ -48,32 +48,32 @@ class SegmentTask:
         choose_slices(request.image.geometry, request.slices)
         labels_for(request, card)
 
-    def run(self, request: Request, work: Work) -> tuple[Finding, ...]:
+    def run(self, request: Request, context: TaskContext) -> tuple[Finding, ...]:
         """See `Task.run`."""
         image = request.image
-        labels = labels_for(request, work.card)
-        if isinstance(work.model, SegmentsVolumes) and work.model.draws_volumes and not _few_slices(request):
-            masks, evidence = self._whole(request, work, labels)
+        labels = labels_for(request, context.card)
+        if isinstance(context.model, SegmentsVolumes) and context.model.draws_volumes and not _few_slices(request):
+            masks, evidence = self._whole(request, context, labels)
         else:
-            masks, evidence = self._by_slices(request, work, labels)
+            masks, evidence = self._by_slices(request, context, labels)
         segments = []
         for label, mask in masks.items():
             known = structure(label)
             segments.append(Segment(known.label, mask, known.color, known.category, known.code, known.side))
         missing = [label for label in labels if label not in masks]
         if missing:
-            work.note(f"Not seen on the slices looked at: {', '.join(missing)}.")
+            context.note(f"Not seen on the slices looked at: {', '.join(missing)}.")
         segmentation = Segmentation(tuple(segments), image.geometry, evidence)
         return (segmentation, *measure(segmentation, image))
 
-    def _whole(self, request: Request, work: Work, labels: tuple[str, ...]):
+    def _whole(self, request: Request, context: TaskContext, labels: tuple[str, ...]):
         """(label → (I, J, K) or boxed mask, slices looked at): the whole volume at once, then cut to what was asked for."""
-        image, progress = request.image, work.progress
+        image, progress = request.image, context.progress
         geometry = image.geometry
         plane, numbers = choose_slices(geometry, request.slices)
         progress.stage("Looking at the volume")
-        evidence = work.looked_through(geometry, plane, numbers)
-        found = work.model.segment_volume(image, labels, watch=work.watch(0.0, 0.95))
+        evidence = context.looked_through(geometry, plane, numbers)
+        found = context.model.segment_volume(image, labels, callbacks=context.callbacks(0.0, 0.95))
         progress.stage("Putting the slices together")
         axis = geometry.index_axis(plane)
         outside = np.ones(geometry.shape[axis], dtype=bool)
@@ -90,18 +90,18 @@ class SegmentTask:
                 masks[label] = mask
         return masks, evidence
 
-    def _by_slices(self, request: Request, work: Work, labels: tuple[str, ...]):
+    def _by_slices(self, request: Request, context: TaskContext, labels: tuple[str, ...]):
         """(label → mask, slices looked at): slice by slice, filled in between."""
-        image, progress = request.image, work.progress
-        step = FINE_STEP_MM if 0 < work.card.seconds_per_slice < FAST_SECONDS else AUTOMATIC_STEP_MM
+        image, progress = request.image, context.progress
+        step = FINE_STEP_MM if 0 < context.card.seconds_per_slice < FAST_SECONDS else AUTOMATIC_STEP_MM
         plane, numbers = choose_slices(image.geometry, request.slices, step)
-        announce(work, len(numbers), image.geometry.shape[image.geometry.index_axis(plane)])
+        announce(context, len(numbers), image.geometry.shape[image.geometry.index_axis(plane)])
 
         progress.stage("Looking at the slices")
         window = window_for(image)
         views = [make_view(image, plane, number, window) for number in numbers]
-        evidence = work.looked_at(views)
-        seen = work.model.segment(views, labels, watch=work.watch(0.0, 0.9))
+        evidence = context.slices_seen(views)
+        seen = context.model.segment(views, labels, callbacks=context.callbacks(0.0, 0.9))
 
         progress.stage("Putting the slices together")
         found = {}
@@ -155,12 +155,12 @@ def labels_for(request: Request, card: ModelCard) -> tuple[str, ...]:
     return tuple(label for label in known if label not in card.on_request)
 
 
-def announce(work: Work, looked_at: int, total: int) -> None:
+def announce(context: TaskContext, slices_seen: int, total: int) -> None:
     """Say before the start how long it will take, where that is long, and that slices are left out."""
-    seconds = work.card.seconds_per_slice * looked_at
+    seconds = context.card.seconds_per_slice * slices_seen
     if seconds > LONG_SECONDS:
-        work.note(
-            f"{looked_at} of {total} slices at about {work.card.seconds_per_slice:.0f} s each on two CPU cores: "
+        context.note(
+            f"{slices_seen} of {total} slices at about {context.card.seconds_per_slice:.0f} s each on two CPU cores: "
             f"about {seconds / 60:.0f} min. A larger slice step or a range makes it shorter; a GPU is much faster."
         )
 

@@ -12,17 +12,17 @@ from support.dicom_writer import write_series
 from support.phantoms import ct_phantom
 
 from MedFMLib.batch import cases
-from MedFMLib.batch.cases import Pick
-from MedFMLib.batch.plan import Names, Options, Step, case_as_json, case_from_json, step_from
+from MedFMLib.batch.cases import SeriesChoice
+from MedFMLib.batch.plan import CaseIds, CaseOptions, TaskStep, case_as_json, case_from_json, step_from
 from MedFMLib.core.geometry import Geometry
 from MedFMLib.core.image import Image
 from MedFMLib.errors import InputError
 
-SEGMENT = (Step("segment"),)
+SEGMENT = (TaskStep("segment"),)
 
 
-def find(path, steps=SEGMENT, options=Options(), said=None, **pick):
-    return cases.find(path, steps, options, Pick(**pick), (said if said is not None else []).append)
+def find(path, steps=SEGMENT, options=CaseOptions(), said=None, **pick):
+    return cases.find(path, steps, options, SeriesChoice(**pick), (said if said is not None else []).append)
 
 
 @pytest.fixture
@@ -33,9 +33,9 @@ def small():
 
 
 def test_a_task_is_written_as_people_do():
-    assert step_from("segment") == Step("segment")
-    assert step_from("ask: Is there a nodule: yes or no?") == Step("ask", "Is there a nodule: yes or no?")
-    assert Step("ask", "a").key != Step("ask", "b").key
+    assert step_from("segment") == TaskStep("segment")
+    assert step_from("ask: Is there a nodule: yes or no?") == TaskStep("ask", "Is there a nodule: yes or no?")
+    assert TaskStep("ask", "a").key != TaskStep("ask", "b").key
     for text, reason in (
         ("ask", "needs a question"),
         ("segment:liver", "takes no question"),
@@ -47,7 +47,7 @@ def test_a_task_is_written_as_people_do():
 
 
 def test_ids_are_file_names_anywhere_and_none_is_twice():
-    names = Names()
+    names = CaseIds()
     given = [names.give(*pair) for pair in [
         ("scan", "a"), ("scan", "b/scan"), ("SCAN", "c"), ("a/../b", "d"), ("CON", "e"), ("..", "f"), ("ünï code", "g"),
         ("index.html", "h"), ("x" * 300, "i"), ("-rf", "j"),
@@ -59,13 +59,17 @@ def test_ids_are_file_names_anywhere_and_none_is_twice():
 
 @pytest.mark.parametrize("name", ["1.2.840.113619.2.55", "IM-0001-0042", "MR000017", "20240131"])
 def test_an_identifier_never_becomes_an_id(name):
-    assert re.fullmatch(r"case-[0-9a-f]{10}", Names().give(name, "path"))
-    assert Names().give("ct_01", "path") == "ct_01"
+    assert re.fullmatch(r"case-[0-9a-f]{10}", CaseIds().give(name, "path"))
+    assert CaseIds().give("ct_01", "path") == "ct_01"
 
 
 def test_a_case_comes_back_from_the_manifest_as_it_was():
-    case = cases.Case(
-        "a", "/x", (Step("segment"), Step("ask", "ö?")), Options(labels=("liver", "spleen"), refine=True), ("b/c",)
+    case = cases.BatchCase(
+        "a",
+        "/x",
+        (TaskStep("segment"), TaskStep("ask", "ö?")),
+        CaseOptions(labels=("liver", "spleen"), refine=True),
+        ("b/c",),
     )
     assert case_from_json(case_as_json(case)) == case
 
@@ -178,7 +182,7 @@ def test_a_csv_gives_cases_with_their_own_settings(tmp_path):
         "MR",
     )
     assert (
-        two.steps == (Step("ask", "What, if anything, is seen?"), Step("ask", "Is it CT?"))
+        two.steps == (TaskStep("ask", "What, if anything, is seen?"), TaskStep("ask", "Is it CT?"))
         and two.options.max_tokens == 12
     )
     assert (three.id, three.steps) == ("a", SEGMENT)
@@ -211,7 +215,7 @@ def test_a_csv_from_a_spreadsheet_elsewhere_is_read(tmp_path):
     path = tmp_path / "cases.csv"
     path.write_bytes('﻿image;question;labels\r\na.nrrd;"Größe?";\r\n'.encode())
     (case,) = find(path)
-    assert case.steps == (Step("ask", "Größe?"),)
+    assert case.steps == (TaskStep("ask", "Größe?"),)
     path.write_bytes(b"image\nGr\xf6\xdfe.nrrd\n")
     with pytest.raises(InputError, match="CSV UTF-8"):
         find(path)
@@ -223,30 +227,30 @@ def test_a_csv_from_a_spreadsheet_elsewhere_is_read(tmp_path):
 def test_volumes_of_a_scene_are_cases(tmp_path, small):
     pytest.importorskip("slicer", reason="slicer-core is not installed")
     from MedFMLib.batch import scenes
-    from MedFMLib.scene.session import Session
+    from MedFMLib.scene.session import SceneSession
 
-    session, said = Session(), []
+    session, said = SceneSession(), []
     for name in ("CT chest", "CT chest"):
         session.add_volume(Image(small.voxels, small.geometry, "CT", name))
     named = session.add_volume(Image(small.voxels, small.geometry, "CT", "Smith John"))
     named.SetAttribute("DICOM.instanceUIDs", "1.2.3 1.2.4")
     path = session.save(tmp_path / "scene.mrb")
-    found, images = scenes.from_file(path, SEGMENT, Options(), Pick(), said.append)
+    found, images = scenes.from_file(path, SEGMENT, CaseOptions(), SeriesChoice(), said.append)
     assert [case.id[:8] for case in found] == ["CT_chest", "CT_chest", "case-" + found[2].id[5:8]] and not said
     assert len({case.id for case in found}) == 3
     for case in found:
         np.testing.assert_array_equal(images[case.id].voxels, small.voxels)
         assert images[case.id].modality == "CT"
     with pytest.raises(InputError, match="can't be read"):
-        scenes.from_file(tmp_path / "none.mrb", SEGMENT, Options(), Pick())
+        scenes.from_file(tmp_path / "none.mrb", SEGMENT, CaseOptions(), SeriesChoice())
 
 
 def test_the_console_runs_the_scene_at_hand(tmp_path, small):
     pytest.importorskip("slicer", reason="slicer-core is not installed")
     import MedFMLib as medfm
-    from MedFMLib.scene.session import Session
+    from MedFMLib.scene.session import SceneSession
 
-    session = Session()
+    session = SceneSession()
     session.add_volume(Image(small.voxels, small.geometry, "CT", "chest"))
     asked = {"tasks": "ask:Which modality is this?", "modality": "CT"}
     assert medfm.batch_scene(session.scene, tmp_path / "out", **asked)["done"] == 1

@@ -30,7 +30,7 @@ def volumes(tmp_path_factory):
 def uninterrupted(volumes, tmp_path_factory):
     """Result files of a batch that nobody disturbed, through the library in this process."""
     from MedFMLib.batch import cases, running
-    from MedFMLib.batch.plan import Options, Step
+    from MedFMLib.batch.plan import CaseOptions, TaskStep
     from MedFMLib.interfaces.jobs import LocalRunner
 
     sys.path.insert(0, str(COMPUTES))
@@ -38,8 +38,10 @@ def uninterrupted(volumes, tmp_path_factory):
 
     sys.path.pop(0)
     folder = tmp_path_factory.mktemp("uninterrupted")
-    found = cases.find(volumes, (Step("segment"), Step("ask", "How many?")), Options(), cases.Pick())
-    counts = running.run(folder, found, lambda: LocalRunner(ByName().run), running.Limits(workers=2))
+    found = cases.find(
+        volumes, (TaskStep("segment"), TaskStep("ask", "How many?")), CaseOptions(), cases.SeriesChoice()
+    )
+    counts = running.run(folder, found, lambda: LocalRunner(ByName().run), running.RunLimits(workers=2))
     assert counts["done"] == 2 * CASES
     return checksums(folder)
 

@@ -18,7 +18,7 @@ from support.phantoms import ct_phantom
 from support.server_in_test import TOKEN, ServerInTest
 
 from MedFMLib.batch import cases, running
-from MedFMLib.batch.plan import Options, Step
+from MedFMLib.batch.plan import CaseOptions, TaskStep
 from MedFMLib.core.findings import Answer
 from MedFMLib.core.request import Provenance, Response
 from MedFMLib.errors import InputError, OutputError
@@ -168,7 +168,7 @@ def test_two_batches_don_t_share_a_folder_and_ctrl_c_is_a_pause(volumes, start_b
 
 
 def test_a_full_disk_stops_the_batch_and_it_goes_on_later(volumes, tmp_path, monkeypatch):
-    found = cases.find(volumes("a", "b", "c"), (Step("ask", "How?"),), Options(), cases.Pick())
+    found = cases.find(volumes("a", "b", "c"), (TaskStep("ask", "How?"),), CaseOptions(), cases.SeriesChoice())
     response = Response((Answer("How?", "so"),), Provenance("ask", "m"))
     real, calls = running.results.write, []
 
@@ -186,7 +186,7 @@ def test_a_full_disk_stops_the_batch_and_it_goes_on_later(volumes, tmp_path, mon
 
 
 def test_a_case_id_never_leads_out_of_the_folder(tmp_path):
-    case = cases.Case("../evil", str(tmp_path / "a.nrrd"), (Step("segment"),))
+    case = cases.BatchCase("../evil", str(tmp_path / "a.nrrd"), (TaskStep("segment"),))
     with pytest.raises(InputError, match="can't be a case's name"):
         running.run(tmp_path / "out", [case], lambda: FakeRunner())
 

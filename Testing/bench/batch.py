@@ -26,7 +26,7 @@ from support.batch_in_test import write_volume
 
 from MedFMLib.batch import cases, engines, running
 from MedFMLib.batch.on_ray import ray_engine
-from MedFMLib.batch.plan import Options, Step
+from MedFMLib.batch.plan import CaseOptions, TaskStep
 
 SECONDS = 0.25
 
@@ -56,7 +56,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as place:
         for number in range(options.cases):
             write_volume(Path(place) / "in" / f"scan_{number}.nrrd", number)
-        found = cases.find(Path(place) / "in", (Step("ask", "How many?"),), Options(), cases.Pick())
+        found = cases.find(Path(place) / "in", (TaskStep("ask", "How many?"),), CaseOptions(), cases.SeriesChoice())
         print(f"{options.cases} cases of {SECONDS} s on {os.cpu_count()} cores, medians of {options.rounds} rounds")
         print("engine     job      1 worker  2 workers  speed-up  overhead a case")
         for kind, compute in (("wait", "batch_examples:ByName"), ("compute", "batch_examples:Burns")):
@@ -77,7 +77,7 @@ def measure(found, engine, options, place) -> dict[int, float]:
         for workers, values in times.items():
             with tempfile.TemporaryDirectory(dir=place) as folder:
                 started = time.perf_counter()
-                counts = running.run(Path(folder), found, engine(workers), running.Limits(workers=workers))
+                counts = running.run(Path(folder), found, engine(workers), running.RunLimits(workers=workers))
                 values.append(time.perf_counter() - started)
                 assert counts["done"] == len(found), counts
     return {workers: statistics.median(values) for workers, values in times.items()}

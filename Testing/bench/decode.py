@@ -202,15 +202,15 @@ def errors(layers: int, outliers: bool) -> dict[str, str]:
     base = build(layers, outliers)
     models = engines(base, slow=False)
     logits = {name: Torch(model).logits() for name, model in models.items()}
-    told = {}
+    reported = {}
     for name, ours in logits.items():
         parts = []
         for other in ("bf16", "NF4 bf16"):
             exact = logits[other]
             same = (ours.argmax(-1) == exact.argmax(-1)).float().mean()
             parts.append(f"{float((ours - exact).norm() / exact.norm()):6.2%} ({float(same):4.0%})")
-        told[name] = "  ".join(parts)
-    return told
+        reported[name] = "  ".join(parts)
+    return reported
 
 
 def main() -> None:
@@ -270,8 +270,8 @@ def main() -> None:
     for kind in (False, True):
         what = "outliers planted" if kind else "plain weights"
         print(f"error of logits, {what}: against bf16, against bf16 of NF4 (same best word)")
-        for name, told in errors(min(options.layers, 4), kind).items():
-            print(f"{name:28s} {told}")
+        for name, reported in errors(min(options.layers, 4), kind).items():
+            print(f"{name:28s} {reported}")
 
 
 if __name__ == "__main__":

@@ -78,10 +78,10 @@ def large_model(folder: Path) -> Path:
     """A PaliGemma with 12 layers of SigLIP-B and 12 of a narrow Gemma, random, bf16."""
     import torch
 
-    from MedFMLib.training.embedded.tiny import Shape, make_model, make_processor, make_tokenizer
+    from MedFMLib.training.embedded.tiny import ModelShape, make_model, make_processor, make_tokenizer
 
     torch.manual_seed(0)
-    shape = Shape(image=224, patch=14, vision_width=768, vision_layers=12, vision_mlp=3072, text_width=1024, text_layers=12,
+    shape = ModelShape(image=224, patch=14, vision_width=768, vision_layers=12, vision_mlp=3072, text_width=1024, text_layers=12,
                   text_mlp=4096, heads=12, text_heads=8, key_value_heads=1, head_dim=128)  # fmt: skip
     tokenizer = make_tokenizer(300)
     model = make_model(shape, tokenizer).to(torch.bfloat16)
@@ -101,9 +101,9 @@ def run(code: str, *arguments, threads: int = 1) -> dict:
 
 def estimate_part(root: Path, data: Path, model: Path, steps: int) -> None:
     from MedFMLib.training.finetune import estimate
-    from MedFMLib.training.finetune.settings import Settings
+    from MedFMLib.training.finetune.settings import TrainingSettings
 
-    settings = Settings(model="google/paligemma-3b-mix-224", rank=8, precision="nf4", batch=1, accumulation=4)
+    settings = TrainingSettings(model="google/paligemma-3b-mix-224", rank=8, precision="nf4", batch=1, accumulation=4)
     print(
         "PaliGemma-3B on paper (meta device), LoRA r = 8 on q, k, v, o, gate, up, down; one picture, 16 answer tokens:"
     )
@@ -119,7 +119,7 @@ def estimate_part(root: Path, data: Path, model: Path, steps: int) -> None:
         OURS, model, data, root / "first", json.dumps({"precision": "nf4", "batch": 1, "steps": 1})
     )  # quantizes, once and for all
     for precision in ("nf4", "bf16"):
-        for more in ({}, {"checkpointing": True}, {"thrifty": True}, {"checkpointing": True, "thrifty": True}):
+        for more in ({}, {"checkpointing": True}, {"low_memory": True}, {"checkpointing": True, "low_memory": True}):
             options = {"precision": precision, "batch": 2, "accumulation": 1, "steps": steps, "epochs": 100, "compute": "fp32",
                        "evaluate_every": 10**6, "save_every": 10**6, **more}  # fmt: skip
             found = run(OURS, model, data, root / f"run-{precision}-{'-'.join(more)}", json.dumps(options))
@@ -137,7 +137,7 @@ def throughput_part(root: Path, data: Path, model: Path, steps: int, rounds: int
               "evaluate_every": 10**6, "save_every": 10**6}  # fmt: skip
     ways = {
         "ours": (OURS, common),
-        "ours, thrifty": (OURS, common | {"thrifty": True}),
+        "ours, low memory": (OURS, common | {"low_memory": True}),
         "plain Trainer + PEFT": (PLAIN, common),
     }
     times: dict[str, list[float]] = {name: [] for name in ways}

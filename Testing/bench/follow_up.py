@@ -63,12 +63,12 @@ def main() -> None:
     from MedFMLib.core.view import View
     from MedFMLib.engine import load_model
     from MedFMLib.interfaces import registry
-    from MedFMLib.interfaces.jobs import Silent
+    from MedFMLib.interfaces.jobs import NoProgress
 
     rng = np.random.default_rng(0)
     grid = Geometry((512, 512, 512), np.eye(4))
     with tempfile.TemporaryDirectory() as made:
-        model = load_model(registry.card(str(build(Path(made) / "gemma3"))), "", "bf16", Silent())
+        model = load_model(registry.card(str(build(Path(made) / "gemma3"))), "", "bf16", NoProgress())
         first, again, plain, same = [], [], [], []
         for _ in range(ROUNDS):
             views = [
@@ -81,18 +81,18 @@ def main() -> None:
                 return time.perf_counter() - start, text
 
             first.append(ask("which plane is this?")[0])
-            took, kept = ask("is the liver visible?")
+            took, image_cache = ask("is the liver visible?")
             again.append(took)
-            model.kept.drop()
+            model.image_cache.drop()
             took, fresh = ask("is the liver visible?")
             plain.append(took)
-            same.append(kept == fresh)
+            same.append(image_cache == fresh)
     a, b, c = (statistics.median(times) for times in (first, again, plain))
     print(
         f"{options.pictures} pictures, {options.pictures * 256} tokens; {options.answer} tokens of answer; medians of {ROUNDS}"
     )
     print(f"first question {a:.2f} s, follow-up {b:.3f} s ({b / a:.1%}), the same with nothing kept {c:.2f} s; "
-          f"kept {model.kept.bytes / 1e6:.0f} MB; answers the same: {all(same)}")  # fmt: skip
+          f"kept {model.image_cache.bytes / 1e6:.0f} MB; answers the same: {all(same)}")  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -49,9 +49,9 @@ def _paligemma(root: Path) -> Path:
     """PaliGemma as it is published, a sixth of its depth: 257,216 words, so that the table counts."""
     from transformers import PaliGemmaForConditionalGeneration
 
-    from MedFMLib.training.embedded.tiny import Shape, make_processor, make_tokenizer
+    from MedFMLib.training.embedded.tiny import ModelShape, make_processor, make_tokenizer
 
-    shape, tokenizer = Shape(image=224, patch=14, vision_width=1152), make_tokenizer(300)
+    shape, tokenizer = ModelShape(image=224, patch=14, vision_width=1152), make_tokenizer(300)
     from MedFMLib.storage import resources
 
     config = PaliGemmaForConditionalGeneration.config_class.from_pretrained(
@@ -76,7 +76,7 @@ def measure(root: Path, precision: str, slices: int) -> dict:
     from MedFMLib.core.view import View
     from MedFMLib.engine import load_model
     from MedFMLib.interfaces import registry
-    from MedFMLib.interfaces.jobs import Silent
+    from MedFMLib.interfaces.jobs import NoProgress
     from MedFMLib.models.runtime import loading
 
     loading.need_bitsandbytes("nf4")
@@ -86,7 +86,7 @@ def measure(root: Path, precision: str, slices: int) -> dict:
     torch.randn(64, 64) @ torch.randn(64, 64)
     before = _status("VmRSS")
     _forget_peak()
-    model = load_model(card, "", precision, Silent())
+    model = load_model(card, "", precision, NoProgress())
     load, held = _status("VmHWM"), _status("VmRSS")
     views = [View(np.full((160, 160, 3), 80 + n, np.uint8), Geometry((160, 160, 160), np.eye(4)), "axial", n)
              for n in range(min(slices, model.max_views))]  # fmt: skip

@@ -21,7 +21,7 @@ from MedFMLib.core.request import DEFAULT_MODEL
 from MedFMLib.core.view import make_view
 from MedFMLib.engine import load_model
 from MedFMLib.interfaces import registry
-from MedFMLib.interfaces.jobs import Silent
+from MedFMLib.interfaces.jobs import NoProgress
 from MedFMLib.models.runtime import loading
 
 
@@ -29,7 +29,7 @@ def load(card, packed: bool):
     """The model with 4-bit weights packed or unpacked."""
     small, loading.SMALL = loading.SMALL, 0 if packed else loading.SMALL
     try:
-        return load_model(card, "", card.precisions[0], Silent())
+        return load_model(card, "", card.precisions[0], NoProgress())
     finally:
         loading.SMALL = small
 

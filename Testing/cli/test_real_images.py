@@ -28,9 +28,9 @@ def check_segmentation(path, source):
     picture = sitk.ReadImage(str(path))
     assert geometry_of(picture).matches(source.geometry)
     slicer = pytest.importorskip("slicer")
-    from MedFMLib.scene.session import Session
+    from MedFMLib.scene.session import SceneSession
 
-    session = Session()
+    session = SceneSession()
     storage = session.scene.AddNewNodeByClass("vtkMRMLSegmentationStorageNode")
     node = session.scene.AddNewNodeByClass("vtkMRMLSegmentationNode")
     storage.SetFileName(str(path))

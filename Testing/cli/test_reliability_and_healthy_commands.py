@@ -1,4 +1,4 @@
-"""`medfm ask` with its checks, `explain`, `trust`, `healthy` and `compare`, on a phantom with a very small random model."""
+"""`medfm ask` with its checks, `explain`, `reliability`, `healthy` and `compare`, on a phantom with a very small random model."""
 
 from __future__ import annotations
 
@@ -46,8 +46,12 @@ def test_an_answer_is_looked_into_with_its_cost_said_before_and_explained(files,
     values = sitk.GetArrayFromImage(sitk.ReadImage(str(target)))
     assert values.shape[0] == 1 and values.max() == 1 and values.min() >= 0
     summary = json.loads(run("ask", image, "which plane is this?", "--agreement", 3, "--json").stdout)
-    trust = summary["answers"][0]["trust"]
-    assert len(trust["samples"]) == 9 and 0 <= trust["agreement"] <= 1 and trust["confidence"] is not None
+    reliability = summary["answers"][0]["reliability"]
+    assert (
+        len(reliability["samples"]) == 9
+        and 0 <= reliability["agreement"] <= 1
+        and reliability["confidence"] is not None
+    )
 
 
 def test_an_explanation_is_a_picture(files, tmp_path):
@@ -65,7 +69,7 @@ def test_an_explanation_is_a_picture(files, tmp_path):
         (("explain", "{image}", "what?", "--method", "magic"), "attention, occlusion"),
         (("ask", "{image}", "what?", "--agreement", "1"), "2 to 64 samples"),
         (("ask", "{image}", "what?", "--other", "{image}"), "add --blind-control"),
-        (("trust", "calibrate", "--data", "nowhere"), "no folder 'nowhere'"),
+        (("reliability", "calibrate", "--data", "nowhere"), "no folder 'nowhere'"),
         (("compare", "{image}", "--reference", "nobody"), "no healthy case 'nobody'"),
     ],
 )
@@ -75,8 +79,8 @@ def test_what_can_not_be_done_is_one_sentence(files, arguments, message):
 
 
 def test_what_is_known_of_the_embedded_model_is_shown():
-    assert "are withheld" in run("trust", "show").stdout
-    assert "Nobody calibrated somebody/else" in " ".join(run("trust", "show", "somebody/else").stdout.split())
+    assert "are withheld" in run("reliability", "show").stdout
+    assert "Nobody calibrated somebody/else" in " ".join(run("reliability", "show", "somebody/else").stdout.split())
 
 
 def test_a_case_is_added_listed_compared_with_and_removed(files, tmp_path):

@@ -6,7 +6,7 @@ import pytest
 from reports.conftest import respond
 from support.phantoms import ct_phantom
 
-from MedFMLib.reports.revising import keep, kept
+from MedFMLib.reports.revising import keep, read_editable_report
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def test_a_draft_is_changed_signed_and_written_in_every_form(medfm, draft):
     assert {path.rsplit("case.", 1)[1] for path in said["files"]} == {
         "report.html", "report.txt", "medfm-report", "report.pdf",
     }  # fmt: skip
-    report = kept(draft).report
+    report = read_editable_report(draft).report
     assert report.signed.name == "Dr Jane Doe" and report.section("Impression").paragraphs == ("Normal for the age.",)
     assert "Signed: Dr Jane Doe" in (draft.parent / "case.report.txt").read_text()
 
@@ -64,7 +64,9 @@ def test_a_report_is_drafted_beside_a_healthy_case_with_an_answer_explained(medf
     assert done.returncode == 0, done.stderr
     text = (tmp_path / "out" / "case.report.txt").read_text()
     assert "COMPARISON WITH HEALTHY\nCompared with: adult torso." in text and "Q: which plane is this?" in text
-    captions = [picture.caption for picture in kept(tmp_path / "out" / "case.medfm-report").report.key_images]
+    captions = [
+        picture.caption for picture in read_editable_report(tmp_path / "out" / "case.medfm-report").report.key_images
+    ]
     assert any("beside" in caption for caption in captions) and any("rests on" in caption for caption in captions)
 
 

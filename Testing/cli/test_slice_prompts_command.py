@@ -12,7 +12,7 @@ pytest.importorskip("torch")
 
 from support.random_sam2 import sam2
 
-from MedFMLib.cli.slice_prompts import read_marks
+from MedFMLib.cli.slice_prompts import read_prompts_from_options
 from MedFMLib.core.prompts import Box, Scribble
 from MedFMLib.errors import InputError
 from MedFMLib.files.reading import read_image
@@ -52,8 +52,8 @@ def test_a_box_is_flat_where_its_corners_share_a_slice():
     grid = oblique_geometry()
     flat = ",".join(map(str, (*grid.to_world((3, 4, 5)), *grid.to_world((9, 14, 5)))))
     (points, thin), (thick,) = (
-        read_marks(["1,2,3", "4,5,6,-"], [flat], grid),
-        read_marks([], ["0,0,0,20,30,40,a"], grid),
+        read_prompts_from_options(["1,2,3", "4,5,6,-"], [flat], grid),
+        read_prompts_from_options([], ["0,0,0,20,30,40,a"], grid),
     )
     assert isinstance(thin, Scribble) and thin.around
     assert isinstance(thick, Box) and thick.label == "a"
@@ -73,4 +73,4 @@ def test_a_box_is_flat_where_its_corners_share_a_slice():
 )
 def test_a_mark_of_another_form_is_one_sentence(points, boxes, sentence):
     with pytest.raises(InputError, match=sentence):
-        read_marks(points, boxes, oblique_geometry())
+        read_prompts_from_options(points, boxes, oblique_geometry())

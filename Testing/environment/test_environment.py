@@ -21,14 +21,14 @@ from MedFMLib.core.geometry import Geometry
 from MedFMLib.core.image import Image
 from MedFMLib.core.request import Request
 from MedFMLib.environment import looking, separate, wheelhouse
-from MedFMLib.environment.looking import Facts
-from MedFMLib.environment.planning import Plan, plan
+from MedFMLib.environment.looking import EnvironmentFacts
+from MedFMLib.environment.planning import InstallPlan, plan
 from MedFMLib.errors import Cancelled, InputError, ModelError
 from MedFMLib.execution.worker import ProcessRunner
-from MedFMLib.interfaces.jobs import Silent
+from MedFMLib.interfaces.jobs import NoProgress
 
 ALL = {"torch": "2.13.0", "transformers": "5.23.0", "peft": "0.21.2", "bitsandbytes": "0.50.2", "jinja2": "3.1.6"}
-LINUX = Facts("Linux", "x86_64", "x86_64", (3, 12), "5.12.3", "packaging", free=10**12,
+LINUX = EnvironmentFacts("Linux", "x86_64", "x86_64", (3, 12), "5.12.3", "packaging", free=10**12,
               pythons={"/usr/bin/python3.12": ((3, 12), "x86_64")})  # fmt: skip
 
 
@@ -66,7 +66,7 @@ def test_packages_of_others_are_not_replaced():
 
 
 def test_a_translated_slicer_on_an_apple_processor_gets_a_native_environment():
-    mac = Facts("Darwin", "x86_64", "arm64", (3, 12), "5.12.3", "packaging", gpu="mps", free=10**12,
+    mac = EnvironmentFacts("Darwin", "x86_64", "arm64", (3, 12), "5.12.3", "packaging", gpu="mps", free=10**12,
                 pythons={"/usr/local/bin/python3.12": ((3, 12), "x86_64"),
                          "/opt/homebrew/bin/python3.12": ((3, 12), "arm64")})  # fmt: skip
     made = plan(mac)
@@ -78,13 +78,13 @@ def test_a_translated_slicer_on_an_apple_processor_gets_a_native_environment():
 
 
 def test_an_arm_slicer_on_a_mac_uses_its_own_python():
-    mac = Facts("Darwin", "arm64", "arm64", (3, 12), "6.0.0", "packaging", gpu="mps", free=10**12)
+    mac = EnvironmentFacts("Darwin", "arm64", "arm64", (3, 12), "6.0.0", "packaging", gpu="mps", free=10**12)
     assert plan(mac).where == "slicer"
     assert any(r.startswith("bitsandbytes") for r in plan(mac).packages)
 
 
 def test_a_real_intel_mac_is_told_what_remains():
-    made = plan(Facts("Darwin", "x86_64", "x86_64", (3, 12), "5.12.3", "packaging"))
+    made = plan(EnvironmentFacts("Darwin", "x86_64", "x86_64", (3, 12), "5.12.3", "packaging"))
     assert made.where == "server"
     assert "Intel Macs have no current PyTorch" in made.text()
 
@@ -207,7 +207,7 @@ def planned(wheels, tmp_path):
     return replace(plan(facts, wheels, separate=True), folder=tmp_path / "env")
 
 
-class Told(Silent):
+class Told(NoProgress):
     """Remembers stages; can be told to stop at one."""
 
     def __init__(self, stop_at=""):
@@ -225,17 +225,17 @@ class Told(Silent):
 
 def test_an_environment_is_made_without_internet_used_and_undone(planned, tmp_path, monkeypatch):
     monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/never")
-    told = Told()
-    python = environment.apply(planned, told)
+    reported = Told()
+    python = environment.apply(planned, reported)
     assert python == environment.interpreter(planned.folder)
-    assert told.stages == list(separate.TITLES.values())
+    assert reported.stages == list(separate.TITLES.values())
     done = subprocess.run(
         [python, "-c", "import torch; print(torch.__version__, torch.__file__)"], capture_output=True, text=True
     )
     assert done.stdout.startswith("99.0") and str(planned.folder) in done.stdout
-    told = Told()
-    environment.apply(planned, told)  # again: nothing is left to do
-    assert not told.notes
+    reported = Told()
+    environment.apply(planned, reported)  # again: nothing is left to do
+    assert not reported.notes
     assert environment.undo(planned.folder) > 0
     assert not planned.folder.exists()
     assert environment.interpreter(planned.folder) == ""
@@ -278,8 +278,8 @@ environment.apply(pickle.loads(bytes.fromhex(sys.argv[3])), Told())
 def test_another_plan_begins_anew(planned, wheels):
     environment.apply(planned, Told())
     other = replace(planned, packages=planned.packages[:1])
-    told = Told()
-    environment.apply(other, told)
+    reported = Told()
+    environment.apply(other, reported)
     python = environment.interpreter(planned.folder)
     assert subprocess.run([python, "-c", "import peft"], capture_output=True).returncode == 1
 
@@ -354,7 +354,7 @@ def test_a_worker_runs_in_the_separate_environment(tmp_path):
 
 def test_only_a_plan_for_a_separate_environment_is_applied():
     with pytest.raises(InputError, match="into 'slicer'"):
-        environment.apply(Plan("slicer", ""), Told())
+        environment.apply(InstallPlan("slicer", ""), Told())
 
 
 def test_undoing_nothing_frees_nothing(tmp_path):

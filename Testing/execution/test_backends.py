@@ -7,7 +7,7 @@ from support.server_in_test import TOKEN
 
 from MedFMLib.errors import InputError, ModelError
 from MedFMLib.execution import backends
-from MedFMLib.execution.backends import Place
+from MedFMLib.execution.backends import Backend
 from MedFMLib.execution.remote import RemoteRunner, ServerRunner
 from MedFMLib.execution.worker import ProcessRunner
 from MedFMLib.interfaces.jobs import LocalRunner
@@ -24,18 +24,18 @@ def _own_settings(tmp_path, monkeypatch):
 
 
 def test_a_choice_is_remembered_and_a_damaged_one_is_the_default():
-    assert backends.load() == Place("process")
-    backends.save(Place("remote", ELSEWHERE, "/ca.pem"))
-    assert backends.load() == Place("remote", ELSEWHERE, "/ca.pem")
+    assert backends.load() == Backend("process")
+    backends.save(Backend("remote", ELSEWHERE, "/ca.pem"))
+    assert backends.load() == Backend("remote", ELSEWHERE, "/ca.pem")
     backends.file().write_text('{"kind": "moon"}')
-    assert backends.load() == Place("process")
+    assert backends.load() == Backend("process")
 
 
 @pytest.mark.parametrize(
     ("kind", "runner"), [("process", ProcessRunner), ("server", ServerRunner), ("here", LocalRunner)]
 )
 def test_each_place_has_its_runner_and_nothing_starts(kind, runner):
-    made = backends.make_runner(Place(kind))
+    made = backends.make_runner(Backend(kind))
     assert type(made) is runner
     if kind != "here":
         assert made.state().doing == "stopped"
@@ -47,19 +47,19 @@ def test_nothing_is_sent_elsewhere_without_a_yes_that_shows_what():
     with pytest.raises(
         ModelError, match=r"was not allowed .*medfm server allow --server https://server\.hospital:8765"
     ):
-        backends.make_runner(Place("remote", ELSEWHERE))
+        backends.make_runner(Backend("remote", ELSEWHERE))
     assert "voxels of the volume" in backends.says(ELSEWHERE)
     backends.allow(ELSEWHERE)
-    assert type(backends.make_runner(Place("remote", ELSEWHERE))) is RemoteRunner
+    assert type(backends.make_runner(Backend("remote", ELSEWHERE))) is RemoteRunner
     with pytest.raises(ModelError, match="was not allowed"):
-        backends.make_runner(Place("remote", "https://another.hospital:8765"))
-    backends.forget(ELSEWHERE)
+        backends.make_runner(Backend("remote", "https://another.hospital:8765"))
+    backends.revoke(ELSEWHERE)
     assert backends.needed(ELSEWHERE)
     assert not backends.needed("http://127.0.0.1:8765")
 
 
 def test_a_key_is_in_no_file_of_ours(monkeypatch):
-    backends.save(Place("remote", ELSEWHERE))
+    backends.save(Backend("remote", ELSEWHERE))
     backends.allow(ELSEWHERE)
     backends.store_key(ELSEWHERE, TOKEN)
     assert backends.key(ELSEWHERE) == TOKEN

@@ -16,7 +16,7 @@ from MedFMLib.core.findings import (  # fmt: skip
     LocatedBox,
     Measurement,
     Report,
-    Section,
+    ReportSection,
     Segment,
     Segmentation,
     SliceReference,
@@ -53,7 +53,7 @@ def full_response():
             Answer("q", "a", (where,)),
             Measurement("liver", "volume", 12.5, "mL", "counted"),
             Measurement("liver", "side", "right"),
-            Report("t", (Section("s", ("p",)),), (KeyImage("c", where, b"\x00png", b""),), "text", "<html>"),
+            Report("t", (ReportSection("s", ("p",)),), (KeyImage("c", where, b"\x00png", b""),), "text", "<html>"),
         ),
         Provenance("segment", "m", versions={"torch": "2"}, prompts=("p",), slices=("axial slice 1",), notes=("n",)),
     )

@@ -28,7 +28,7 @@ from MedFMLib.files import read_image, write_segmentation
 from MedFMLib.files.segmentations import read_segmentation
 from MedFMLib.interfaces import registry
 from MedFMLib.measure import measure
-from MedFMLib.reports.document import Material, make_report
+from MedFMLib.reports.document import ReportMaterial, make_report
 from MedFMLib.reports.pictures import choose_slices_to_show, key_image
 from MedFMLib.reports.stack import make_stack
 from MedFMLib.reports.templates import choose_template
@@ -63,7 +63,7 @@ def respond(image) -> Response:
     measurements = measure(segmentation, image)
     provenance = Provenance("report", "medfm-tiny", "abc123", "nf4", started="2026-11-24T00:00:00+00:00")
     pictures = [key_image(image, "axial", n, segments) for n, _ in choose_slices_to_show(segmentation, "axial")]
-    material = Material(
+    material = ReportMaterial(
         image, registry.card("medfm-tiny"), segmentation, measurements, ["spleen"], [Answer("What?", "A liver.")], pictures,
         provenance, "axial", "Größe ≥ 3 – “quoted”", stack=make_stack(image, segmentation, "axial"),
     )  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from MedFMLib.core.findings import Measurement
-from MedFMLib.fact_check import Withheld, at_stake, check_answer
+from MedFMLib.fact_check import WithholdingStream, at_stake, check_answer
 from MedFMLib.fact_check.answering import OWN_COUNT, OWN_PLACE
 from MedFMLib.fact_check.checking import MARK
 
@@ -98,9 +98,9 @@ def test_a_side_in_a_name_is_no_measurement():
     ],
 )
 def test_nothing_unchecked_is_streamed(pieces, answer, streamed):
-    told = []
-    stream = Withheld(told.append)
+    reported = []
+    stream = WithholdingStream(reported.append)
     for piece in pieces:
         stream(piece)
     stream.finish(answer)
-    assert told == streamed
+    assert reported == streamed

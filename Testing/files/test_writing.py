@@ -47,10 +47,10 @@ def test_slicer_reads_names_colours_terminology_and_masks(segmentation, tmp_path
     import slicer
 
     from MedFMLib.scene.reading import segment_mask
-    from MedFMLib.scene.session import Session
+    from MedFMLib.scene.session import SceneSession
 
     path = write_segmentation(tmp_path / "s.seg.nrrd", segmentation)
-    session = Session()
+    session = SceneSession()
     storage = slicer.vtkMRMLSegmentationStorageNode()
     session.scene.AddNode(storage)
     node = session.scene.AddNewNodeByClass("vtkMRMLSegmentationNode")

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from MedFMLib.guard import Guard, Tally, Verdict
-from MedFMLib.guard.reading import Reader
+from MedFMLib.guard.reading import TextNormalizer
 from MedFMLib.guard.rules import VERDICTS
 
 HERE = Path(__file__).parent
@@ -159,7 +159,7 @@ def test_every_refusal_says_what_to_do_instead(guard):
     ],
 )  # fmt: skip
 def test_texts_are_read_whatever_their_spelling(text, read):
-    reader = Reader({"cancer", "tumor", "diagnosis"}, {"liver"})
+    reader = TextNormalizer({"cancer", "tumor", "diagnosis"}, {"liver"})
     assert reader.read(text) == read
 
 

@@ -15,7 +15,7 @@ from MedFMLib.core.image import Image
 from MedFMLib.core.request import Request
 from MedFMLib.errors import InputError
 from MedFMLib.execution import serialization
-from MedFMLib.healthy import Consent, Library, references
+from MedFMLib.healthy import Consent, HealthyLibrary, references
 from MedFMLib.healthy.library import shipped
 from MedFMLib.healthy.pictures import MARK, marked
 from MedFMLib.healthy.section import COLUMNS, section
@@ -25,7 +25,7 @@ YELLOW = (255, 220, 0)
 
 @pytest.fixture
 def library(tmp_path):
-    return Library(tmp_path / "healthy")
+    return HealthyLibrary(tmp_path / "healthy")
 
 
 def person(shift=3):

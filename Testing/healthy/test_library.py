@@ -15,10 +15,10 @@ from MedFMLib.core.geometry import Geometry
 from MedFMLib.core.image import Image
 from MedFMLib.core.request import Reference
 from MedFMLib.errors import InputError, OutputError
-from MedFMLib.healthy import Consent, Library, fitting, levels, references
+from MedFMLib.healthy import Consent, HealthyLibrary, fitting, levels, references
 from MedFMLib.healthy.cleaning import with_text
 from MedFMLib.healthy.differences import differences, sentence
-from MedFMLib.healthy.library import Entry
+from MedFMLib.healthy.library import LibraryEntry
 from MedFMLib.healthy.matching import sequence_of
 
 
@@ -38,7 +38,7 @@ def head(with_brain=True):
 
 @pytest.fixture
 def library(tmp_path):
-    return Library(tmp_path / "healthy")
+    return HealthyLibrary(tmp_path / "healthy")
 
 
 # -- in and out ------------------------------------------------------------------------------------------
@@ -191,7 +191,7 @@ def test_nothing_segmented_or_another_grid_is_refused(library):
 
 def entry(name, **facts):
     made = {"modality": "MR", "plane": "axial", "labels": ("brain",), "sequence": "T1"} | facts
-    return Entry(name, name, made.pop("modality"), made.pop("plane"), made.pop("labels"), (), **made)
+    return LibraryEntry(name, name, made.pop("modality"), made.pop("plane"), made.pop("labels"), (), **made)
 
 
 def test_the_case_with_the_sequence_structures_and_plane_comes_first():

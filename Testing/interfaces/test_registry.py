@@ -9,7 +9,7 @@ from MedFMLib.core.request import DEFAULT_MODEL
 from MedFMLib.engine import load_model
 from MedFMLib.errors import InputError, MedFMError, ModelError
 from MedFMLib.interfaces import registry
-from MedFMLib.interfaces.jobs import Silent
+from MedFMLib.interfaces.jobs import NoProgress
 from MedFMLib.interfaces.model import ModelCard, Score
 from MedFMLib.storage import resources
 
@@ -60,7 +60,7 @@ def test_a_gate_says_in_plain_words_what_to_accept_and_where(each):
 
 def test_an_architecture_that_is_not_there_is_one_sentence(tmp_path):
     with pytest.raises(ModelError, match=r"^There is no architecture 'none'; MedFM knows .*paligemma.*\.$"):
-        load_model(card(tmp_path, architecture="none"), "", "fp32", Silent())
+        load_model(card(tmp_path, architecture="none"), "", "fp32", NoProgress())
 
 
 def test_the_tasks_are_found_with_what_they_need():

@@ -46,10 +46,10 @@ def rewrite(path, change):
 
 @pytest.mark.parametrize("as_zip", [True, False])
 def test_a_model_comes_back_as_it_was(tiny_folder, tmp_path, as_zip):
-    told = Recorder()
+    reported = Recorder()
     target = tmp_path / "stick" / ("model.zip" if as_zip else "model")
-    path = model_store.export_model(registry.card(str(tiny_folder)), target, told)
-    assert path == target and told.fractions[-1] == 1.0
+    path = model_store.export_model(registry.card(str(tiny_folder)), target, reported)
+    assert path == target and reported.fractions[-1] == 1.0
     assert [p.name for p in target.parent.iterdir()] == [target.name]
     card = model_store.import_model(path)
     assert card.id == "random-tiny" and registry.cards()["random-tiny"].labels == card.labels
@@ -77,12 +77,12 @@ def test_an_export_goes_into_a_folder_that_exists_and_over_nothing(tiny_folder, 
 
 
 def test_a_plain_transformers_folder_is_taken_without_what_could_run(published, tmp_path):
-    told = Recorder()
-    card = model_store.import_model(published, "eyes", told)
+    reported = Recorder()
+    card = model_store.import_model(published, "eyes", reported)
     folder = installed_models.model_folder("eyes")
     assert card.id == "eyes" and card.architecture == "paligemma"
     assert not list(folder.glob("*.bin")) + list(folder.glob("*.py")) + list(folder.glob("*.png"))
-    assert "modeling_eyes.py, pytorch_model.bin" in told.notes[0]
+    assert "modeling_eyes.py, pytorch_model.bin" in reported.notes[0]
     assert loading.base_folder(registry.card("eyes")) == folder
 
 

@@ -46,8 +46,8 @@ def test_what_would_be_downloaded_is_told_before(hub, card, shelf_folder):
 
 
 def test_a_model_is_fetched_checked_and_found(hub, card, published, shelf_folder):
-    told = Recorder()
-    folder = model_store.get(card, told)
+    reported = Recorder()
+    folder = model_store.get(card, reported)
     assert weights(folder) == weights(published)
     assert not list(folder.glob("*.bin")) + list(folder.glob("*.py")) + list(folder.glob("*.part"))
     assert hardware.is_here(card) and installed_models.model_folder(ID) == folder
@@ -55,8 +55,8 @@ def test_a_model_is_fetched_checked_and_found(hub, card, published, shelf_folder
     assert manifest["revision"] == COMMIT and manifest["source"] == hub.url
     for name, facts in manifest["files"].items():
         assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == facts["sha256"], name
-    assert told.stages[0] == "Asking for Eyes" and "Downloading Eyes" in told.stages
-    assert told.fractions == sorted(told.fractions) and told.fractions[-1] == 1.0
+    assert reported.stages[0] == "Asking for Eyes" and "Downloading Eyes" in reported.stages
+    assert reported.fractions == sorted(reported.fractions) and reported.fractions[-1] == 1.0
     assert [p.name for p in folder.parent.iterdir()] == [folder.name]
     from MedFMLib.models.runtime import loading
 
@@ -88,9 +88,9 @@ def test_a_lost_connection_goes_on_where_it_was(hub, card, published, large):
 def test_a_stopped_download_goes_on_in_a_new_process(hub, card, published, shelf_folder, large):
     hub.slow = 0.1
     part = download.unfinished(installed_models.models_root() / "acme--eyes-3b") / f"{large.name}.part"
-    told = Recorder(cancelled=lambda: part.is_file() and part.stat().st_size > 0)
+    reported = Recorder(cancelled=lambda: part.is_file() and part.stat().st_size > 0)
     with pytest.raises(Cancelled, match="what has arrived is kept"):
-        model_store.get(card, told)
+        model_store.get(card, reported)
     nothing_is_there(shelf_folder)
     arrived = part.stat().st_size
     assert 0 < arrived < large.stat().st_size
@@ -115,7 +115,7 @@ def test_a_small_file_is_checked_too(tmp_path):
     (tmp_path / "config.json").write_text("{}")
     right = FakeHub.etag(b"{}", "")
     assert download_main._check(tmp_path / "config.json", {"name": "config.json", "sha256": "", "blob": right})
-    with pytest.raises(download_main.Damaged):
+    with pytest.raises(download_main.DamagedDownload):
         download_main._check(tmp_path / "config.json", {"name": "config.json", "sha256": "", "blob": "1" * 40})
 
 

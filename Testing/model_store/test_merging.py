@@ -73,7 +73,7 @@ def test_an_adapter_of_another_kind_or_base_is_refused(lora, dense_folder, tmp_p
 
 def test_a_quantized_model_is_merged_and_answers_as_before(tiny_folder, tmp_path):
     from MedFMLib.engine import load_model
-    from MedFMLib.interfaces.jobs import Silent
+    from MedFMLib.interfaces.jobs import NoProgress
 
     card = registry.card(str(tiny_folder))
     target = adapters.merge_adapter(card, "default", tmp_path / "merged")
@@ -83,8 +83,8 @@ def test_a_quantized_model_is_merged_and_answers_as_before(tiny_folder, tmp_path
     assert (target / "mask_codec").is_dir() and installed_models.manifest(target)["source"].endswith(
         "with adapter default"
     )
-    merged = load_model(made, "", "fp32", Silent()).model.state_dict()
-    switched = load_model(card, "default", "fp32", Silent()).model  # PEFT merges into float32 weights
+    merged = load_model(made, "", "fp32", NoProgress()).model.state_dict()
+    switched = load_model(card, "default", "fp32", NoProgress()).model  # PEFT merges into float32 weights
     state = switched.get_base_model().state_dict()
     pairs = {name.replace(".base_layer", ""): value for name, value in state.items() if ".lora_" not in name}
     assert set(pairs) == set(merged)

@@ -24,15 +24,15 @@ from MedFMLib.execution import serialization
 from MedFMLib.healthy import references
 from MedFMLib.healthy.library import shipped
 from MedFMLib.interfaces import registry
-from MedFMLib.interfaces.jobs import Silent
+from MedFMLib.interfaces.jobs import NoProgress
 from MedFMLib.interfaces.model import (
     ABILITIES,
+    Callbacks,
     Explains,
     Locates,
     Outlines,
     Samples,
     Segments,
-    Watch,
     Writes,
     WritesMany,
 )
@@ -83,7 +83,7 @@ def loaded(request, tmp_path_factory):
     folder = BUILDERS[request.param](tmp_path_factory.mktemp(request.param) / "model")
     card = registry.card(str(folder))
     engine = Engine()
-    return card, engine.model(card, "", "", Silent()), engine
+    return card, engine.model(card, "", "", NoProgress()), engine
 
 
 @pytest.fixture(scope="module")
@@ -134,16 +134,16 @@ def test_what_is_seen_is_one_list_a_view_with_asked_labels_and_boxes_inside(load
 
 def test_every_ability_can_be_cancelled_before_it_starts(loaded, views):
     card, model, _ = loaded
-    stop = Watch(cancelled=lambda: True)
+    stop = Callbacks(cancelled=lambda: True)
     if "writes" in card.abilities:
         with pytest.raises(Cancelled):
-            model.write(views[:1], "what?", watch=stop)
+            model.write(views[:1], "what?", callbacks=stop)
     if "outlines" in card.abilities:
         with pytest.raises(Cancelled):
-            model.outline(*marked(ct_phantom()), watch=stop)
+            model.outline(*marked(ct_phantom()), callbacks=stop)
     for ability in seeing(card, model):
         with pytest.raises(Cancelled):
-            ability(views, list(card.labels_for("CT") or ("liver",)), watch=stop)
+            ability(views, list(card.labels_for("CT") or ("liver",)), callbacks=stop)
 
 
 def test_sizes_are_known_without_loading(loaded):
@@ -192,7 +192,7 @@ def test_samples_are_as_many_as_asked_for_and_leave_the_answer_as_it_was(loaded,
         assert model.sample(shown, "what is this?", 3, temperature=2.0, max_tokens=4) == drawn
         assert len(set(model.sample(shown, "what is this?", 8, temperature=3.0, max_tokens=6))) > 1
     with pytest.raises(Cancelled):
-        model.sample(shown, "what?", 2, watch=Watch(cancelled=lambda: True))
+        model.sample(shown, "what?", 2, callbacks=Callbacks(cancelled=lambda: True))
 
 
 def test_an_answer_is_scored_by_what_is_shown_and_its_attention_is_a_map_of_each_picture(loaded, views):
@@ -213,4 +213,4 @@ def test_an_answer_is_scored_by_what_is_shown_and_its_attention_is_a_map_of_each
     again = model.score([shown], "what is this?", "the liver")  # the attention left the model as it was
     assert again[0] == pytest.approx(scores[0], abs=1e-4)
     with pytest.raises(Cancelled):
-        model.score([shown], "what?", "yes", watch=Watch(cancelled=lambda: True))
+        model.score([shown], "what?", "yes", callbacks=Callbacks(cancelled=lambda: True))

@@ -23,8 +23,8 @@ from MedFMLib.core.view import make_view
 from MedFMLib.engine import Engine, load_model
 from MedFMLib.errors import Cancelled, InputError, ModelError
 from MedFMLib.interfaces import registry
-from MedFMLib.interfaces.jobs import Silent
-from MedFMLib.interfaces.model import ChoosesSlices, Locates, Segments, Watch, Writes
+from MedFMLib.interfaces.jobs import NoProgress
+from MedFMLib.interfaces.model import Callbacks, ChoosesSlices, Locates, Segments, Writes
 from MedFMLib.models import qwen_vl
 from MedFMLib.models.generation import chat
 
@@ -51,7 +51,7 @@ def folders(tmp_path_factory):
 
 
 def load(folder, adapter="", precision="fp32"):
-    return load_model(registry.card(str(folder)), adapter, precision, Silent())
+    return load_model(registry.card(str(folder)), adapter, precision, NoProgress())
 
 
 @pytest.fixture(scope="module")
@@ -138,10 +138,10 @@ def test_llava_without_system_turns_reads_the_instruction_before_the_question(mo
 @pytest.mark.parametrize("kind", ["llava", "llava_next"])
 def test_an_old_llava_folder_counts_its_tokens_by_the_config(copy, views, folders):
     path = copy / "processor_config.json"
-    told = json.loads(path.read_text())
+    reported = json.loads(path.read_text())
     for name in ("patch_size", "vision_feature_select_strategy", "num_additional_image_tokens"):
-        del told[name]
-    path.write_text(json.dumps(told))
+        del reported[name]
+    path.write_text(json.dumps(reported))
     question = {"text": "what?", "max_tokens": 4}
     assert load(copy).write(views[:1], **question) == load(folders[copy.name]).write(views[:1], **question)
 
@@ -159,7 +159,7 @@ def test_control_tokens_of_people_are_not_the_models(model, views):
 def test_captions_and_descriptions_have_their_own_requests(model, views):
     for kind in ("caption", "describe"):
         prompts = []
-        model.write(views[:1], kind=kind, max_tokens=1, watch=Watch(on_prompt=prompts.append))
+        model.write(views[:1], kind=kind, max_tokens=1, callbacks=Callbacks(on_prompt=prompts.append))
         assert chat.REQUESTS[kind] in prompts[0]
 
 
@@ -310,13 +310,13 @@ def test_boxes_are_read_strictly(text, boxes):
 def test_positions_are_pixels_in_qwen_2_5_and_thousandths_in_the_others(models, views, monkeypatch, kind, scale):
     model, asked = models[kind], []
 
-    def say(self, turns, some, max_tokens, watch, on_text=None):
+    def say(self, turns, some, max_tokens, callbacks, on_text=None):
         asked.append((len(some), turns[-1]["content"][-1]["text"]))
         return json.dumps([{"bbox_2d": [scale // 4, 0, scale // 2, scale], "label": "liver"}])
 
     monkeypatch.setattr(chat.ChatModel, "_say", say)
     fractions = []
-    seen = model.locate(views, ["liver", "spleen"], watch=Watch(on_fraction=fractions.append))
+    seen = model.locate(views, ["liver", "spleen"], callbacks=Callbacks(on_fraction=fractions.append))
     for objects in seen:
         (found,) = objects
         assert found.label == "liver"
@@ -347,7 +347,7 @@ def test_boxes_of_a_model_that_writes_nonsense_are_none(models, views):
 def test_a_side_is_one_that_the_processor_keeps(wanted, step, least, most, side):
     from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize
 
-    assert qwen_vl.whole_side(wanted, step, least, most) == side
+    assert qwen_vl.fitting_side(wanted, step, least, most) == side
     assert smart_resize(side, side, step, least, most) == (side, side)
 
 
@@ -377,7 +377,7 @@ def test_families_promise_what_they_can(models, folders, kind):
 def test_answers_are_streamed_as_they_are_returned_and_depend_on_the_picture(model, views):
     pieces = []
     question = {"text": "is the liver visible?", "max_tokens": 12}
-    answer = model.write(views[:1], **question, watch=Watch(on_text=pieces.append))
+    answer = model.write(views[:1], **question, callbacks=Callbacks(on_text=pieces.append))
     assert answer
     assert "".join(pieces).strip() == answer == model.write(views[:1], **question)
     others = [model.write([view], **question) for view in views[1:]]
@@ -394,9 +394,9 @@ def test_a_cancel_is_heard_within_one_token_and_while_pictures_are_read(model, v
     hook = model.model.get_output_embeddings().register_forward_hook(count)
     try:
         with pytest.raises(Cancelled):
-            model.write(views[:1], "what?", max_tokens=50, watch=Watch(cancelled=lambda: passes >= 1))
+            model.write(views[:1], "what?", max_tokens=50, callbacks=Callbacks(cancelled=lambda: passes >= 1))
         assert passes == 1
-        model.kept.drop()  # else nothing of the pictures is read any more
+        model.image_cache.drop()  # else nothing of the pictures is read any more
         asked = 0
 
         def cancelled():
@@ -405,7 +405,7 @@ def test_a_cancel_is_heard_within_one_token_and_while_pictures_are_read(model, v
             return asked > 3
 
         with pytest.raises(Cancelled):
-            model.write(views[:1], "what?", max_tokens=50, watch=Watch(cancelled=cancelled))
+            model.write(views[:1], "what?", max_tokens=50, callbacks=Callbacks(cancelled=cancelled))
         assert (passes, asked) == (1, 4)
     finally:
         hook.remove()

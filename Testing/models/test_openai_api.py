@@ -36,7 +36,7 @@ from support.phantoms import ct_phantom
 
 from MedFMLib.core.geometry import Geometry
 from MedFMLib.core.image import Image as ImageOf
-from MedFMLib.core.request import Request, SliceChoice, TrustChoice
+from MedFMLib.core.request import ReliabilityChoice, Request, SliceChoice
 from MedFMLib.core.view import make_view
 from MedFMLib.endpoints import book, client, egress, keys, probe
 from MedFMLib.endpoints.failures import EndpointError, Failures
@@ -45,8 +45,8 @@ from MedFMLib.engine import Engine
 from MedFMLib.errors import Cancelled, InputError, ModelError
 from MedFMLib.execution.serialization import dumps
 from MedFMLib.interfaces import registry
-from MedFMLib.interfaces.jobs import LocalRunner, PartialText, Silent
-from MedFMLib.interfaces.model import Watch
+from MedFMLib.interfaces.jobs import LocalRunner, NoProgress, PartialText
+from MedFMLib.interfaces.model import Callbacks
 from MedFMLib.model_store import listing
 from MedFMLib.models import openai_api
 
@@ -110,12 +110,12 @@ def sentence(card, kind, **more):
 def test_samples_are_asked_for_one_by_one_with_their_temperature(fake):
     card = local(fake, max_pictures=1)
     request = Request(
-        "ask", ct_phantom(), question="Which organ?", model=card.id, trust=TrustChoice(3, temperature=0.8)
+        "ask", ct_phantom(), question="Which organ?", model=card.id, reliability=ReliabilityChoice(3, temperature=0.8)
     )
     response = Engine().run(replace(request, slices=SliceChoice("axial", 7, 7)))
     assert [sent["temperature"] for sent in fake.chats] == [0, 0.8, 0.8, 0.8]
-    trust = response.answers[0].trust
-    assert len(trust.samples) == 3 and trust.agreement is not None and trust.confidence is None
+    reliability = response.answers[0].reliability
+    assert len(reliability.samples) == 3 and reliability.agreement is not None and reliability.confidence is None
 
 
 # -- asking ---------------------------------------------------------------------------------------------
@@ -147,7 +147,7 @@ def test_pictures_question_and_earlier_turns_are_sent_and_nothing_else(fake):
 def test_a_picture_is_the_view_in_the_cards_format_without_metadata(fake, form):
     card = local(fake, max_pictures=1, format=form)
     view = make_view(ct_phantom(), "axial", 12)
-    openai_api.load(card, "", "", Silent()).write([view], "What?")
+    openai_api.load(card, "", "", NoProgress()).write([view], "What?")
     url = fake.chats[0]["messages"][1]["content"][0]["image_url"]["url"]
     kind, data = url.split(",")
     assert kind == f"data:image/{form};base64"
@@ -302,7 +302,7 @@ def test_a_date_is_understood_and_too_long_a_wait_is_not_begun(fake):
 
 def test_the_waits_grow_and_differ(fake, monkeypatch):
     monkeypatch.setattr(client, "FIRST_WAIT", 0.5)
-    asker = client.Client("x", Endpoint(fake.url, MODEL))
+    asker = client.EndpointClient("x", Endpoint(fake.url, MODEL))
     waits = [[asker._back_off(number) for _ in range(50)] for number in range(8)]
     for number, some in enumerate(waits):
         middle = min(0.5 * 2**number, client.LONGEST_WAIT)
@@ -324,7 +324,7 @@ def test_nothing_is_asked_again_after_text_began(fake, monkeypatch):
 )
 def test_a_cancel_is_answered_within_200_ms_and_closes_the_connection(fake, step):
     fake.script = [step]
-    model, stop, late = openai_api.load(local(fake), "", "", Silent()), threading.Event(), []
+    model, stop, late = openai_api.load(local(fake), "", "", NoProgress()), threading.Event(), []
     seen = threading.Event()
 
     def ask():
@@ -332,7 +332,7 @@ def test_a_cancel_is_answered_within_200_ms_and_closes_the_connection(fake, step
             model.write(
                 [make_view(ct_phantom(), "axial", 5)],
                 "What?",
-                watch=Watch(on_text=lambda _: seen.set(), cancelled=stop.is_set),
+                callbacks=Callbacks(on_text=lambda _: seen.set(), cancelled=stop.is_set),
             )
         except Cancelled:
             late.append(time.monotonic())
@@ -363,10 +363,10 @@ def test_a_key_is_nowhere_but_in_its_header(fake, monkeypatch, tmp_path, caplog,
     assert fake.requests[-1][1]["Authorization"] == f"Bearer {SECRET}"
     fake.script = [refuse(422, {"error": f"odd header Bearer {SECRET}"}), hangs_up, raw(b"x")]
     said = [sentence(card, kind) for kind in ("refused", "nonsense")]
-    book.keep_found(card, probe.probe(card))
+    book.store_found(card, probe.probe(card))
     written = [path.read_text() for path in tmp_path.rglob("*") if path.is_file()]
     assert len(written) == 1
-    made = openai_api.load(card, "", "", Silent())
+    made = openai_api.load(card, "", "", NoProgress())
     everything = [*written, *said, dumps(response).decode("latin-1"), caplog.text, str(capfd.readouterr()), repr(card),
                   repr(made.facts), json.dumps(listing.facts(card)), registry.page(card), *map(str, fake.chats)]  # fmt: skip
     assert not any(SECRET in text or SECRET[3:15] in text for text in everything)
@@ -438,7 +438,7 @@ def test_nothing_goes_to_another_machine_before_a_yes_and_nothing_after_it_is_ta
     assert fake.requests[0][0] == "http://ai.hospital.test/v1/chat/completions"  # through the proxy
     notes = " ".join(response.provenance.notes)
     assert "came from ai.hospital.test" in notes and "burned-in text was blackened before sending" in notes
-    egress.forget(elsewhere)
+    egress.revoke(elsewhere)
     with pytest.raises(ModelError, match="was not allowed"):
         engine.run(request)  # though the model is still there
     assert len(fake.requests) == 1
@@ -579,7 +579,7 @@ def test_a_test_finds_models_pictures_streaming_and_context_and_is_kept(fake):
     )
     assert (found["writes"], found["pictures"], found["streams"], found["said"]) == (True, True, True, "Red.")
     assert fake.chats[0]["messages"][0]["content"][0]["type"] == "image_url"
-    book.keep_found(card, found)
+    book.store_found(card, found)
     assert Endpoint.of(registry.card("here")).found["reported"] == f"served/{MODEL}"
 
 
@@ -606,7 +606,7 @@ for name in ("torch", "transformers", "peft", "bitsandbytes", "safetensors", "hu
     sys.modules[name] = None  # as if it were not installed
 from phantoms import ct_phantom
 from MedFMLib.engine import Engine
-from MedFMLib.core.request import Request, SliceChoice, TrustChoice
+from MedFMLib.core.request import Request, SliceChoice, ReliabilityChoice
 print(Engine().run(Request("ask", ct_phantom(), question="Which organ?", model="here")).answers[0].text)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
@@ -626,7 +626,7 @@ def test_burned_in_text_is_blackened_in_what_is_sent_and_counted(fake, elsewhere
     geometry = Geometry((*values.shape, 1), np.diag([-1.0, -1.0, 1.0, 1.0]))
     view = make_view(ImageOf(values[None, ..., None], geometry, "OT"), "axial", 0)
     notes = []
-    openai_api.load(card, "", "", Silent()).write([view], "What?", watch=Watch(on_note=notes.append))
+    openai_api.load(card, "", "", NoProgress()).write([view], "What?", callbacks=Callbacks(on_note=notes.append))
     url = fake.chats[0]["messages"][1]["content"][0]["image_url"]["url"]
     sent = np.asarray(Picture.open(io.BytesIO(base64.b64decode(url.split(",")[1]))))
     assert (view.square(448)[:60] > 200).sum() > 200  # the name is there

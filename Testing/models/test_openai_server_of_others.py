@@ -22,8 +22,8 @@ from MedFMLib.endpoints.settings import Endpoint
 from MedFMLib.engine import Engine
 from MedFMLib.errors import Cancelled
 from MedFMLib.interfaces import registry
-from MedFMLib.interfaces.jobs import Silent
-from MedFMLib.interfaces.model import Watch
+from MedFMLib.interfaces.jobs import NoProgress
+from MedFMLib.interfaces.model import Callbacks
 from MedFMLib.models import openai_api
 
 
@@ -67,8 +67,11 @@ def card(served, tmp_path, monkeypatch):
 def test_it_answers_a_question_about_a_volume_in_pieces(card):
     pieces = []
     response = Engine().run(Request("ask", ct_phantom(), question="Which organ?", model="others", max_tokens=12))
-    text = openai_api.load(card, "", "", Silent()).write(
-        [make_view(ct_phantom(), "axial", 12)], "Which organ?", max_tokens=12, watch=Watch(on_text=pieces.append)
+    text = openai_api.load(card, "", "", NoProgress()).write(
+        [make_view(ct_phantom(), "axial", 12)],
+        "Which organ?",
+        max_tokens=12,
+        callbacks=Callbacks(on_text=pieces.append),
     )
     assert len(pieces) > 3 and "".join(pieces).strip() == text
     assert response.answers[0].text and len(response.answers[0].evidence) == 8
@@ -78,19 +81,21 @@ def test_it_answers_a_question_about_a_volume_in_pieces(card):
 
 
 def test_the_pictures_reach_the_model(card):
-    model, image = openai_api.load(card, "", "", Silent()), ct_phantom()
+    model, image = openai_api.load(card, "", "", NoProgress()), ct_phantom()
     tokens = {}
     for count in (1, 3):
-        watch = Watch(on_tokens=lambda read, written, count=count: tokens.update({count: read}))
-        model.write([make_view(image, "axial", n + 8) for n in range(count)], "Which organ?", max_tokens=2, watch=watch)
+        callbacks = Callbacks(on_tokens=lambda read, written, count=count: tokens.update({count: read}))
+        model.write(
+            [make_view(image, "axial", n + 8) for n in range(count)], "Which organ?", max_tokens=2, callbacks=callbacks
+        )
     assert tokens[3] > tokens[1] + 2 * 4  # four tokens a picture
 
 
 def test_earlier_turns_are_read(card):
-    model, view, tokens = openai_api.load(card, "", "", Silent()), make_view(ct_phantom(), "axial", 12), []
+    model, view, tokens = openai_api.load(card, "", "", NoProgress()), make_view(ct_phantom(), "axial", 12), []
     for history in ((), [("Where is it?", "In the abdomen, on the right.")]):
-        watch = Watch(on_tokens=lambda read, _: tokens.append(read))
-        model.write([view], "Which organ?", history=history, max_tokens=2, watch=watch)
+        callbacks = Callbacks(on_tokens=lambda read, _: tokens.append(read))
+        model.write([view], "Which organ?", history=history, max_tokens=2, callbacks=callbacks)
     assert tokens[1] > tokens[0] + 10
 
 
@@ -113,9 +118,9 @@ def test_a_cancel_while_it_writes_is_answered_within_200_ms(card):
             seen.append(time.monotonic())
         return bool(pieces)
 
-    watch = Watch(on_text=pieces.append, cancelled=cancelled)
+    callbacks = Callbacks(on_text=pieces.append, cancelled=cancelled)
     with pytest.raises(Cancelled):
-        openai_api.load(registry.card("others"), "", "", Silent()).write(
-            [make_view(ct_phantom(), "axial", 12)], "Which organ?", max_tokens=512, watch=watch
+        openai_api.load(registry.card("others"), "", "", NoProgress()).write(
+            [make_view(ct_phantom(), "axial", 12)], "Which organ?", max_tokens=512, callbacks=callbacks
         )
     assert time.monotonic() - seen[0] < 0.2

@@ -15,8 +15,8 @@ from MedFMLib.core.view import make_view
 from MedFMLib.engine import load_model
 from MedFMLib.errors import Cancelled, InputError, ModelError
 from MedFMLib.interfaces import registry
-from MedFMLib.interfaces.jobs import Silent
-from MedFMLib.interfaces.model import Locates, Segments, Watch, Writes
+from MedFMLib.interfaces.jobs import NoProgress
+from MedFMLib.interfaces.model import Callbacks, Locates, Segments, Writes
 from MedFMLib.models.paligemma import PaliGemma
 from MedFMLib.models.runtime.loading import train_guard_4bit
 from MedFMLib.storage import licence_acceptance
@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def load(folder, adapter="", precision=""):
     card = registry.card(str(folder))
-    return load_model(card, adapter, precision or card.precisions[0], Silent())
+    return load_model(card, adapter, precision or card.precisions[0], NoProgress())
 
 
 @pytest.fixture(scope="module")
@@ -94,8 +94,8 @@ def test_unpacked_and_packed_weights_score_alike(tiny_folder, views, monkeypatch
 
 def test_answers_are_deterministic_and_streamed(model, views):
     pieces, prompts = [], []
-    watch = Watch(on_prompt=prompts.append, on_text=pieces.append)
-    first = model.write(views[:1], "which plane is this?", max_tokens=12, watch=watch)
+    callbacks = Callbacks(on_prompt=prompts.append, on_text=pieces.append)
+    first = model.write(views[:1], "which plane is this?", max_tokens=12, callbacks=callbacks)
     second = model.write(views[:1], "which plane is this?", max_tokens=12)
     assert first == second
     assert prompts == ["answer en which plane is this?"]
@@ -105,8 +105,8 @@ def test_answers_are_deterministic_and_streamed(model, views):
 
 def test_captions_use_their_own_prompts(model, views):
     prompts = []
-    model.write(views[:1], kind="caption", max_tokens=3, watch=Watch(on_prompt=prompts.append))
-    model.write(views[:1], kind="describe", max_tokens=3, watch=Watch(on_prompt=prompts.append))
+    model.write(views[:1], kind="caption", max_tokens=3, callbacks=Callbacks(on_prompt=prompts.append))
+    model.write(views[:1], kind="describe", max_tokens=3, callbacks=Callbacks(on_prompt=prompts.append))
     assert prompts == ["caption en", "describe en"]
 
 
@@ -124,7 +124,7 @@ def test_a_cancel_is_heard_within_one_token(model, views):
         return asked > 4
 
     with pytest.raises(Cancelled):
-        model.write(views[:1], "what?", max_tokens=200, watch=Watch(cancelled=cancelled))
+        model.write(views[:1], "what?", max_tokens=200, callbacks=Callbacks(cancelled=cancelled))
     assert asked == 5
 
 
@@ -132,7 +132,7 @@ def script(monkeypatch, answers):
     """Let the model 'write' given answers, through everything but its weights."""
     calls = []
 
-    def generate(self, prompts, views, max_tokens, watch, on_text=None):
+    def generate(self, prompts, views, max_tokens, callbacks, on_text=None):
         calls.append((list(prompts), len(views)))
         return [answers[min(len(calls) - 1, len(answers) - 1)]] * len(views)
 
@@ -163,7 +163,7 @@ def test_boxes_need_no_mask_codes_and_masks_do(model, views, monkeypatch):
 def test_many_labels_are_asked_in_groups(model, views, monkeypatch):
     calls = script(monkeypatch, ["none"])
     fractions = []
-    model.segment(views, [f"label {n}" for n in range(14)], watch=Watch(on_fraction=fractions.append))
+    model.segment(views, [f"label {n}" for n in range(14)], callbacks=Callbacks(on_fraction=fractions.append))
     assert [prompts[0].count(";") + 1 for prompts, _ in calls] == [6, 6, 2]
     assert fractions[-1] == 1.0
     assert fractions == sorted(fractions)
@@ -172,14 +172,14 @@ def test_many_labels_are_asked_in_groups(model, views, monkeypatch):
 def test_generation_in_a_batch_gives_what_single_slices_give(tiny_folder, views):
     model = load(tiny_folder, "default", "fp32")
     prompt = "segment liver"
-    together = model._generate([prompt] * 3, views, 20, Watch())
-    alone = [model._generate([prompt], [view], 20, Watch())[0] for view in views]
+    together = model._generate([prompt] * 3, views, 20, Callbacks())
+    alone = [model._generate([prompt], [view], 20, Callbacks())[0] for view in views]
     assert together == alone
 
 
 def test_the_adapter_changes_the_answers(tiny_folder, views):
-    bare = load(tiny_folder)._generate(["answer en what?"], views[:1], 16, Watch())
-    adapted = load(tiny_folder, "default")._generate(["answer en what?"], views[:1], 16, Watch())
+    bare = load(tiny_folder)._generate(["answer en what?"], views[:1], 16, Callbacks())
+    adapted = load(tiny_folder, "default")._generate(["answer en what?"], views[:1], 16, Callbacks())
     assert bare != adapted
 
 
@@ -292,15 +292,15 @@ def test_the_engine_switches_adapters_in_the_loaded_model(tiny_folder, monkeypat
         return load_model(*arguments)
 
     engine, card = Engine(load_once), registry.card(str(tiny_folder))
-    first = engine.model(card, "default", "nf4", Silent())
-    assert engine.model(card, "none", "nf4", Silent()) is first
+    first = engine.model(card, "default", "nf4", NoProgress())
+    assert engine.model(card, "none", "nf4", NoProgress()) is first
     assert first.facts.adapter == ""
-    assert engine.model(card, "", "nf4", Silent()) is first
+    assert engine.model(card, "", "nf4", NoProgress()) is first
     assert first.facts.adapter == "default"
     assert len(loaded) == 1
     with pytest.raises(ModelError, match="no adapter 'nope'"):
-        engine.model(card, "nope", "nf4", Silent())
-    assert engine.model(card, "default", "nf4", Silent()).facts.adapter == "default"
+        engine.model(card, "nope", "nf4", NoProgress())
+    assert engine.model(card, "default", "nf4", NoProgress()).facts.adapter == "default"
 
 
 def test_automatic_takes_the_adapter_that_is_made_for_a_label(tiny_folder):
@@ -360,7 +360,7 @@ def test_a_model_that_is_not_here_says_where_to_get_it(monkeypatch, tmp_path):
     card = registry.card("google/paligemma2-3b-mix-448")
     licence_acceptance.accept(card)
     with pytest.raises(ModelError, match="not on this machine.*gated.*medfm models get google/paligemma2-3b-mix-448"):
-        load_model(card, "", "nf4", Silent())
+        load_model(card, "", "nf4", NoProgress())
 
 
 def test_the_published_size_of_paligemma_is_counted():

@@ -23,8 +23,8 @@ from MedFMLib.core.view import display_slice, make_view, window_for
 from MedFMLib.engine import Engine
 from MedFMLib.errors import Cancelled, InputError, MedFMError, ModelError
 from MedFMLib.interfaces import registry
-from MedFMLib.interfaces.jobs import Silent
-from MedFMLib.interfaces.model import Watch
+from MedFMLib.interfaces.jobs import NoProgress
+from MedFMLib.interfaces.model import Callbacks
 from MedFMLib.models import sam2 as family
 from MedFMLib.models.masks import sam2_convert, sam2_frames
 
@@ -38,7 +38,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture
 def model(folder):
-    return Engine().model(registry.card(str(folder)), "", "fp32", Silent())
+    return Engine().model(registry.card(str(folder)), "", "fp32", NoProgress())
 
 
 @pytest.fixture(scope="module")
@@ -175,20 +175,20 @@ def test_other_marks_on_the_same_slices_encode_nothing_again(model, head):
 
 
 def test_what_is_kept_says_how_much_it_is_and_can_be_dropped(model, head):
-    from MedFMLib.interfaces.model import Keeps
+    from MedFMLib.interfaces.model import CachesImages
 
-    assert isinstance(model, Keeps)
-    assert model.kept.bytes == model.kept.reused == 0
+    assert isinstance(model, CachesImages)
+    assert model.image_cache.bytes == model.image_cache.reused == 0
     marks = place([ball(head, "axial")], head.geometry, plane="axial")
     first = model.outline(head, marks)["ball"]
-    held = model.kept.bytes
-    assert held > 0 == model.kept.reused  # nothing was there before these marks
+    held = model.image_cache.bytes
+    assert held > 0 == model.image_cache.reused  # nothing was there before these marks
     model.outline(head, marks)
-    assert model.kept.reused == held
-    model.kept.drop()
-    assert model.kept.bytes == 0
+    assert model.image_cache.reused == held
+    model.image_cache.drop()
+    assert model.image_cache.bytes == 0
     assert np.array_equal(model.outline(head, marks)["ball"], first)
-    assert model.kept.reused == held
+    assert model.image_cache.reused == held
 
 
 def test_what_is_kept_is_bounded_and_changes_nothing(model, head):
@@ -204,18 +204,18 @@ def test_what_is_kept_is_bounded_and_changes_nothing(model, head):
 
 def test_the_memory_of_a_long_volume_is_bounded(model, monkeypatch):
     """Slices beyond what the model remembers are let go; the masks of 24 slices above show that nothing is missed."""
-    kept = []
+    image_cache = []
     follow = family._Track.follow
 
-    def watched(track, number, watch):
-        mask = follow(track, number, watch)
-        kept.append(len(track._session.output_dict_per_obj[0]["non_cond_frame_outputs"]))
+    def watched(track, number, callbacks):
+        mask = follow(track, number, callbacks)
+        image_cache.append(len(track._session.output_dict_per_obj[0]["non_cond_frame_outputs"]))
         return mask
 
     monkeypatch.setattr(family._Track, "follow", watched)
     image = ct_phantom()
     model.outline(image, place([Points([image.geometry.to_world((48, 40, 0))])], image.geometry, plane="axial"))
-    assert max(kept) == 1 + model.model.config.max_object_pointers_in_encoder
+    assert max(image_cache) == 1 + model.model.config.max_object_pointers_in_encoder
 
 
 def test_a_structure_that_is_not_seen_any_more_is_over(model, head):
@@ -228,32 +228,32 @@ def test_a_structure_that_is_not_seen_any_more_is_over(model, head):
 
 def test_it_stops_at_the_next_slice_and_tells_how_far_it_is(model, head):
     marks = place([ball(head, "axial")], head.geometry, plane="axial")
-    told, asked = [], []
-    model.outline(head, marks, watch=Watch(on_fraction=told.append, cancelled=lambda: asked.append(1)))
-    assert told == sorted(told)
-    assert told[-1] == 1.0
+    reported, asked = [], []
+    model.outline(head, marks, callbacks=Callbacks(on_fraction=reported.append, cancelled=lambda: asked.append(1)))
+    assert reported == sorted(reported)
+    assert reported[-1] == 1.0
     assert len(asked) >= 24
     model.features.clear_all()
     before = model.features.computed
     with pytest.raises(Cancelled):
-        model.outline(head, marks, watch=Watch(cancelled=lambda: model.features.computed - before == 4))
+        model.outline(head, marks, callbacks=Callbacks(cancelled=lambda: model.features.computed - before == 4))
     assert model.features.computed == before + 4
 
 
 def test_bfloat16_is_for_the_pictures_alone_and_close(folder, head, monkeypatch):
     monkeypatch.setattr("MedFMLib.models.sam2.multiplies_bfloat16", lambda: True)
-    half = Engine().model(registry.card(str(folder)), "", "bf16", Silent())
-    full = Engine().model(registry.card(str(folder)), "", "fp32", Silent())
+    half = Engine().model(registry.card(str(folder)), "", "bf16", NoProgress())
+    full = Engine().model(registry.card(str(folder)), "", "fp32", NoProgress())
     assert half.facts.precision == "fp32, slices encoded in bf16"
     assert {p.dtype for p in half.model.parameters()} == {torch.float32}
     frames = sam2_frames.Frames(head, "axial", window_for(head), half.prepare)
     for model in (half, full):
-        model.encode(11, frames, Watch())
+        model.encode(11, frames, Callbacks())
     for a, b in zip(*(m.features.get_vision_features(11)["vision_feats"] for m in (half, full)), strict=True):
         assert a.dtype == torch.float32
         assert 0 < (a - b).norm() / b.norm() < 0.03
     monkeypatch.setattr("MedFMLib.models.sam2.multiplies_bfloat16", lambda: False)
-    plain = Engine().model(registry.card(str(folder)), "", "bf16", Silent())
+    plain = Engine().model(registry.card(str(folder)), "", "bf16", NoProgress())
     assert plain.facts.precision == "fp32"
 
 
@@ -352,7 +352,7 @@ def test_the_authors_layout_comes_back_as_the_same_model(model, head, tmp_path):
     torch.save({"model": theirs, "epoch": 3}, tmp_path / "theirs.pt")
     read = sam2_convert.read_checkpoint(tmp_path / "theirs.pt")
     made = sam2_convert.convert(read, config(), tmp_path / "made")
-    back = Engine().model(registry.card(str(made)), "", "fp32", Silent())
+    back = Engine().model(registry.card(str(made)), "", "fp32", NoProgress())
     assert all(torch.equal(value, state[name]) for name, value in back.model.state_dict().items())
     marks = place([ball(head, "axial")], head.geometry, plane="axial", first=9, last=12)
     assert np.array_equal(back.outline(head, marks)["ball"], model.outline(head, marks)["ball"])
@@ -407,4 +407,4 @@ def test_a_folder_in_the_authors_format_says_how_to_convert_it(folder, tmp_path)
     with pytest.raises(
         ModelError, match=r"MedSAM2_latest.pt.*sam2_convert FILE FOLDER --size 512`, and give that folder"
     ):
-        family.load(card, "", "fp32", Silent())
+        family.load(card, "", "fp32", NoProgress())

@@ -9,7 +9,7 @@ import pytest
 from host.fixtures import host, running_host  # noqa: F401  (fixtures)
 from support.fake_runner import FakeRunner
 
-from MedFMLib.core.findings import Answer, Measurement, Report, Section, Segment, Segmentation, SliceReference
+from MedFMLib.core.findings import Answer, Measurement, Report, ReportSection, Segment, Segmentation, SliceReference
 from MedFMLib.core.request import Provenance, Response
 
 ROOT = Path(__file__).parents[2]
@@ -61,7 +61,7 @@ def answer_request(request) -> Response:
         findings += (
             Report(
                 "Draft",
-                (Section("Findings", ("Brain: 12.5 mL",)),),
+                (ReportSection("Findings", ("Brain: 12.5 mL",)),),
                 text="FINDINGS\nBrain: 12.5 mL",
                 html="<html>Brain: 12.5 mL</html>",
             ),

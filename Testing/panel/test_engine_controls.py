@@ -6,7 +6,7 @@ import pytest
 from support.server_in_test import COMPUTES, ROOT, TOKEN, ServerInTest
 
 from MedFMLib.execution import backends
-from MedFMLib.execution.backends import Place
+from MedFMLib.execution.backends import Backend
 from MedFMLib.execution.remote import RemoteRunner, ServerRunner
 from MedFMLib.execution.worker import ProcessRunner
 from MedFMLib.interfaces.jobs import Fraction, LocalRunner, Stage, Waiting
@@ -86,7 +86,7 @@ def test_a_server_elsewhere_gets_volumes_only_after_a_yes_that_shows_what(panel,
     panel.ui.keyEdit.text = TOKEN
     panel.ui.testButton.click()
     assert type(panel.session.runner) is RemoteRunner
-    assert backends.load() == Place("remote", "https://server.hospital:8765")
+    assert backends.load() == Backend("remote", "https://server.hospital:8765")
     assert TOKEN not in panel.ui.logView.plainText
 
 
@@ -114,7 +114,7 @@ def test_a_bad_address_is_told_and_nothing_changes(panel, choose, url, sentence)
 
 
 def test_a_remembered_server_without_a_key_leaves_the_panel_usable(host):
-    backends.save(Place("remote", "https://server.hospital:8765"))
+    backends.save(Backend("remote", "https://server.hospital:8765"))
     backends.allow("https://server.hospital:8765")
     host.load_module(ROOT / "MedFM" / "MedFM.py")
     panel = host.select_module("MedFM")

@@ -35,8 +35,8 @@ def run(*command, **options) -> str:
 @pytest.fixture(scope="module")
 def cmake() -> str:
     """The cmake of the system or of this environment (package `cmake`)."""
-    beside = Path(sys.executable).with_name("cmake")
-    found = shutil.which("cmake") or (str(beside) if beside.is_file() else None)
+    sibling = Path(sys.executable).with_name("cmake")
+    found = shutil.which("cmake") or (str(sibling) if sibling.is_file() else None)
     if found is None:
         pytest.fail(
             "There is no cmake; install it with `pip install cmake ninja` or `apt-get install cmake ninja-build`."

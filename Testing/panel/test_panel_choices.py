@@ -319,7 +319,7 @@ def apart(monkeypatch, without_packages):
     import slicer.util
 
     from MedFMLib import environment
-    from MedFMLib.environment import Plan
+    from MedFMLib.environment import InstallPlan
 
     seen = {"asked": [], "answer": True, "made": 0}
 
@@ -330,7 +330,9 @@ def apart(monkeypatch, without_packages):
         progress.stage("Checking")  # raises if it was stopped
         return "/env/bin/python"
 
-    plan = Plan("separate", "Apart, because this Slicer runs translated.", ("torch>=2.6",), "python3.12", Path("/env"))
+    plan = InstallPlan(
+        "separate", "Apart, because this Slicer runs translated.", ("torch>=2.6",), "python3.12", Path("/env")
+    )
     monkeypatch.setattr(environment, "fits_slicer", lambda facts: False)
     monkeypatch.setattr(environment, "look", lambda quick=False: None)
     monkeypatch.setattr(environment, "plan", lambda facts: seen.get("plan", plan))
@@ -369,9 +371,9 @@ def test_an_installation_apart_can_be_declined_and_stopped(host, panel, apart):
 
 
 def test_a_computer_that_can_not_is_told_what_remains(host, panel, apart):
-    from MedFMLib.environment import Plan
+    from MedFMLib.environment import InstallPlan
 
-    apart["plan"] = Plan("server", "Intel Macs have no current PyTorch; let jobs run on a server.")
+    apart["plan"] = InstallPlan("server", "Intel Macs have no current PyTorch; let jobs run on a server.")
     panel.ui.installButton.click()
     host.wait_until(lambda: "Intel Macs" in panel.ui.statusLabel.text, 5, "the sentence")
     assert apart["asked"] == []

@@ -12,11 +12,11 @@ from MedFMLib.core.findings import (
     Comparison,
     MatchedSlice,
     Measurement,
+    Reliability,
     Saliency,
     Segment,
     Segmentation,
     SliceReference,
-    Trust,
 )
 from MedFMLib.core.request import Provenance, Response
 from MedFMLib.healthy.library import own
@@ -36,9 +36,11 @@ def respond(request) -> Response:
     provenance = Provenance(request.task, request.model, seconds=2.0)
     image = request.image
     if request.task == "ask":
-        looked = request.trust.samples > 0
-        trust = Trust("yes", ("yes",) * 10, 1.0, 0.9, 0.5, notes=("All agree <b>.",), seconds=1.5) if looked else None
-        return Response((Answer(request.question, "Yes.\nSurely.", (SEEN,), trust),), provenance)
+        looked = request.reliability.samples > 0
+        reliability = (
+            Reliability("yes", ("yes",) * 10, 1.0, 0.9, 0.5, notes=("All agree <b>.",), seconds=1.5) if looked else None
+        )
+        return Response((Answer(request.question, "Yes.\nSurely.", (SEEN,), reliability),), provenance)
     if request.task == "explain":
         levels = np.zeros((*image.geometry.shape[:2], 1), np.uint8)
         levels[5:9, 5:9] = 200
@@ -89,36 +91,36 @@ def last(runner):
     return runner.requests[-1]
 
 
-# -- trust -----------------------------------------------------------------------------------------------
+# -- reliability -----------------------------------------------------------------------------------------------
 
 
 def test_an_answer_is_looked_into_on_demand_and_its_cost_is_said_before(panel, runner, ask, finish):
     assert not panel.ui.checkButton.enabled and not panel.ui.explainButton.enabled
-    assert panel.ui.trustCostLabel.text == "Looking into an answer takes at most 14 × the time of an answer."
+    assert panel.ui.reliabilityCostLabel.text == "Looking into an answer takes at most 14 × the time of an answer."
     ask()
-    assert not last(runner).trust.wanted
-    assert panel.ui.trustCostLabel.text.endswith("here 28 s.")
+    assert not last(runner).reliability.wanted
+    assert panel.ui.reliabilityCostLabel.text.endswith("here 28 s.")
     panel.ui.checkButton.click()
     finish()
     request = last(runner)
     assert (request.task, request.question, request.history) == ("ask", "Is it there?", ())
-    assert (request.trust.samples, request.trust.blind) == (10, True)
+    assert (request.reliability.samples, request.reliability.blind) == (10, True)
     page = panel.ui.conversationView.toHtml()
     assert "All agree &lt;b&gt;." in page
     assert len(panel.results.conversation.turns) == 2
 
 
 def test_every_answer_is_looked_into_if_wanted_and_none_if_not(panel, runner, ask):
-    selector = panel.ui.trustSelector
+    selector = panel.ui.reliabilitySelector
     selector.setCurrentIndex(selector.findData("always"))
     ask()
-    assert last(runner).trust.samples == 10
+    assert last(runner).reliability.samples == 10
     assert not panel.ui.checkButton.visible
     selector.setCurrentIndex(selector.findData("off"))
     ask("And now?")
-    assert not last(runner).trust.wanted
-    assert panel.ui.trustCostLabel.text == ""
-    assert panel.parameters.trust == "off"
+    assert not last(runner).reliability.wanted
+    assert panel.ui.reliabilityCostLabel.text == ""
+    assert panel.parameters.reliability == "off"
 
 
 def test_what_an_answer_rests_on_lies_over_the_slices(host, panel, runner, ask, finish):
@@ -237,7 +239,7 @@ def test_a_report_is_drafted_beside_a_healthy_case_if_that_is_ticked(
     assert last(runner).references == ()
     panel.ui.healthyButton.collapsed = False
     panel.ui.referenceSelector.setCurrentIndex(panel.ui.referenceSelector.findData("adult-torso"))
-    panel.ui.besideCheck.checked = True
+    panel.ui.withHealthyCheck.checked = True
     panel.ui.applyButton.click()
     assert len(runner.requests) == 1 and not panel.ui.compareButton.enabled, "the case is read on a thread"
     panel.ui.applyButton.click()

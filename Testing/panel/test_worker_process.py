@@ -49,7 +49,7 @@ def runner(monkeypatch):
 def test_a_request_survives_being_split(image):
     request = Request("ask", image, question="why?", history=(("a", "b"),))
     packed = payload.pack(request)
-    joined = payload.unpack(payload.Parcel(packed.rest, bytes(packed.voxels)))
+    joined = payload.unpack(payload.Payload(packed.rest, bytes(packed.voxels)))
     assert np.array_equal(joined.image.voxels, image.voxels)
     assert joined.image.voxels.dtype == image.voxels.dtype
     assert joined.image.geometry == image.geometry

@@ -10,7 +10,7 @@ from support.phantoms import ct_phantom
 
 from MedFMLib.core.geometry import Geometry
 from MedFMLib.core.image import Image
-from MedFMLib.core.request import TrustChoice
+from MedFMLib.core.request import ReliabilityChoice
 from MedFMLib.core.view import make_view
 from MedFMLib.errors import InputError
 from MedFMLib.reliability import agree, blind, calibration, controls, expected_error, fit, same, stands, words
@@ -135,12 +135,12 @@ def test_an_answer_stands_only_if_every_control_says_the_same_and_as_likely():
 
 
 def test_the_cost_is_said_before():
-    assert words(TrustChoice()) == ""
-    assert words(TrustChoice(5)) == "at most 5 × the time of an answer"
-    assert words(TrustChoice(5, blind=True), 2.0) == "at most 9 × the time of an answer, here 18 s"
+    assert words(ReliabilityChoice()) == ""
+    assert words(ReliabilityChoice(5)) == "at most 5 × the time of an answer"
+    assert words(ReliabilityChoice(5, blind=True), 2.0) == "at most 9 × the time of an answer, here 18 s"
 
 
 @pytest.mark.parametrize("wrong", [{"samples": 1}, {"samples": 65}, {"temperature": -1}, {"threshold": 1.5}])
 def test_a_choice_out_of_bounds_is_refused(wrong):
     with pytest.raises(InputError):
-        TrustChoice(**wrong)
+        ReliabilityChoice(**wrong)

@@ -9,7 +9,7 @@ from MedFMLib.core.request import Provenance, Request, Response
 from MedFMLib.core.terminology import structure
 from MedFMLib.interfaces import registry
 from MedFMLib.measure import measure_fully
-from MedFMLib.reports.document import Material, make_report
+from MedFMLib.reports.document import ReportMaterial, make_report
 from MedFMLib.reports.pictures import choose_slices_to_show, key_image
 from MedFMLib.reports.stack import make_stack
 from MedFMLib.reports.templates import choose_template
@@ -31,7 +31,7 @@ def respond(image, answers=(), template="", **request) -> Response:
     provenance = Provenance("report", "medfm-tiny", "abc123", "nf4", started="2026-11-24T00:00:00+00:00")
     shown = choose_slices_to_show(segmentation, "axial")
     pictures = [key_image(image, "axial", n, segmentation.segments) for n, _ in shown]
-    material = Material(
+    material = ReportMaterial(
         image, registry.card("medfm-tiny"), segmentation, measurements, ["spleen"], answers, pictures, provenance, "axial",
         "axial CT", SliceReference("axial", shown[0][0], (0.0, 0.0, 0.0)),
         make_stack(image, segmentation, "axial", [n for n, _ in shown]),

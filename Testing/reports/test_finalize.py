@@ -11,10 +11,10 @@ from exports.test_dicom_objects import study
 
 from MedFMLib.errors import InputError
 from MedFMLib.files import read_image
-from MedFMLib.interfaces.jobs import Silent
-from MedFMLib.reports.finalize import Issue, issue
-from MedFMLib.reports.finalize_in_subprocess import issue_aside
-from MedFMLib.reports.revising import keep, kept
+from MedFMLib.interfaces.jobs import NoProgress
+from MedFMLib.reports.finalize import FinalizeRequest, finalize
+from MedFMLib.reports.finalize_in_subprocess import finalize_in_subprocess
+from MedFMLib.reports.revising import keep, read_editable_report
 
 
 @pytest.fixture(scope="module")
@@ -29,8 +29,10 @@ def signed(case, tmp_path_factory):
     """Everything that can be written of a signed report."""
     series, draft = case
     out = tmp_path_factory.mktemp("out")
-    task = Issue(draft, out, "case", {"Impression": "Normal."}, "Jane Q. Doe", ("page", "text", "pdf", "dicom"), series)
-    return issue(task)
+    task = FinalizeRequest(
+        draft, out, "case", {"Impression": "Normal."}, "Jane Q. Doe", ("page", "text", "pdf", "dicom"), series
+    )
+    return finalize(task)
 
 
 def test_every_form_is_written_and_says_who_signed(signed):
@@ -40,7 +42,7 @@ def test_every_form_is_written_and_says_who_signed(signed):
         "case.report.txt", "case.seg.dcm", "case.sr.dcm",
     ]  # fmt: skip
     folder = signed.files[0].parent
-    assert kept(signed.files[0]).report.signed.name == "Jane Q. Doe"
+    assert read_editable_report(signed.files[0]).report.signed.name == "Jane Q. Doe"
     assert json.loads((folder / "case.fhir.json").read_text())["status"] == "final"
     assert "Signed: Jane Q. Doe" in (folder / "case.report.html").read_text()
     report = pydicom.dcmread(folder / "case.sr.dcm")
@@ -60,7 +62,7 @@ def test_the_validator_finds_no_error_in_a_signed_report(signed):
 
 def test_a_draft_is_no_verified_report(case, tmp_path):
     series, draft = case
-    issue(Issue(draft, tmp_path, "case", forms=("dicom",), study=series))
+    finalize(FinalizeRequest(draft, tmp_path, "case", forms=("dicom",), study=series))
     assert pydicom.dcmread(tmp_path / "case.sr.dcm").VerificationFlag == "UNVERIFIED"
     assert json.loads((tmp_path / "case.fhir.json").read_text())["status"] == "preliminary"
 
@@ -77,13 +79,15 @@ def test_a_draft_is_no_verified_report(case, tmp_path):
 def test_what_cannot_be_done_writes_nothing(case, tmp_path, change, words):
     folder = tmp_path / "out"
     with pytest.raises(InputError, match=words):
-        issue(Issue(case[1], folder, "case", **change))
+        finalize(FinalizeRequest(case[1], folder, "case", **change))
     assert not folder.exists()
 
 
 def test_a_process_of_its_own_does_the_same(case, tmp_path):
-    files = issue_aside(Issue(case[1], tmp_path, "case", {}, "A B", ("page", "patient")), Silent())
+    files = finalize_in_subprocess(
+        FinalizeRequest(case[1], tmp_path, "case", {}, "A B", ("page", "patient")), NoProgress()
+    )
     assert [path.name for path in files] == ["case.medfm-report", "case.report.html", "case.patient.html"]
-    assert kept(files[0]).report.signed.name == "A B"
+    assert read_editable_report(files[0]).report.signed.name == "A B"
     with pytest.raises(InputError, match="no section 'X'"):
-        issue_aside(Issue(case[1], tmp_path, "case", {"X": "y"}), Silent())
+        finalize_in_subprocess(FinalizeRequest(case[1], tmp_path, "case", {"X": "y"}), NoProgress())

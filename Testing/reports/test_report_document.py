@@ -16,7 +16,7 @@ from support.phantoms import ct_phantom
 from MedFMLib.core.geometry import Geometry
 from MedFMLib.errors import InputError
 from MedFMLib.reports.pdf import as_pdf
-from MedFMLib.reports.revising import edit, keep, kept, sign, with_report
+from MedFMLib.reports.revising import edit, keep, read_editable_report, sign, with_report
 from MedFMLib.reports.templates import choose_template, templates
 from MedFMLib.storage import paths
 
@@ -161,15 +161,15 @@ def as_pdf_text(report) -> bytes:
 
 def test_a_kept_report_comes_back_whole_and_a_damaged_file_is_named(response, tmp_path):
     path = keep(tmp_path / "case.medfm-report", with_report(response, sign(response.report, "A B")))
-    again = kept(path)
+    again = read_editable_report(path)
     assert again.report.signed.name == "A B"
     assert again.report.html.startswith("<!DOCTYPE html>") and again.segmentation["liver"].mask.any()
     assert edit(again.report, {"Impression": "Changed later."}).section("Impression").paragraphs == ("Changed later.",)
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(InputError, match="damaged"):
-        kept(path)
+        read_editable_report(path)
     with pytest.raises(InputError, match="can't be read"):
-        kept(tmp_path / "nothing.medfm-report")
+        read_editable_report(tmp_path / "nothing.medfm-report")
 
 
 # -- the page ----------------------------------------------------------------------------------------------

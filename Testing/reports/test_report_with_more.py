@@ -15,7 +15,7 @@ from MedFMLib.core.findings import KeyImage, SliceReference
 from MedFMLib.core.request import Request
 from MedFMLib.errors import InputError
 from MedFMLib.execution import serialization
-from MedFMLib.healthy import Library, references
+from MedFMLib.healthy import HealthyLibrary, references
 from MedFMLib.reports.document import rendered
 from MedFMLib.reports.page import as_json
 from MedFMLib.reports.pdf import as_pdf
@@ -24,9 +24,9 @@ from MedFMLib.reports.templates import choose_template
 
 
 @pytest.fixture
-def beside(tmp_path, monkeypatch):
+def comparison_pictures(tmp_path, monkeypatch):
     """(a report's response beside three healthy cases, its request)."""
-    library = Library(tmp_path / "healthy")
+    library = HealthyLibrary(tmp_path / "healthy")
     for title in ("one", "two", "three"):
         library.add(*torso(), title)
     image, masks = person()
@@ -36,8 +36,8 @@ def beside(tmp_path, monkeypatch):
     return serialization.loads(serialization.dumps(engine(model, monkeypatch).run(request))), request
 
 
-def test_a_report_beside_healthy_says_and_shows_it_before_the_impression(beside):
-    response, _ = beside
+def test_a_report_beside_healthy_says_and_shows_it_before_the_impression(comparison_pictures):
+    response, _ = comparison_pictures
     report, comparison = response.report, response.comparison
     titles = [section.title for section in report.sections]
     assert titles.index("Comparison with healthy") == titles.index("Impression") - 1
@@ -49,28 +49,28 @@ def test_a_report_beside_healthy_says_and_shows_it_before_the_impression(beside)
     assert "COMPARISON WITH HEALTHY" in report.text
 
 
-def test_every_id_of_the_page_stands_once_and_every_link_leads_somewhere(beside):
-    html = beside[0].report.html
+def test_every_id_of_the_page_stands_once_and_every_link_leads_somewhere(comparison_pictures):
+    html = comparison_pictures[0].report.html
     ids = re.findall(r'\bid="([^"]+)"', html)
     assert len(ids) == len(set(ids))
     assert set(re.findall(r'href="#([^"]+)"', html)) <= set(ids)
     assert 'src="data:image/png;base64,"' not in html
 
 
-def test_the_pdf_shows_pairs_in_one_picture(beside):
-    response, _ = beside
+def test_the_pdf_shows_pairs_in_one_picture(comparison_pictures):
+    response, _ = comparison_pictures
     pypdf = pytest.importorskip("pypdf")
     pages = pypdf.PdfReader(io.BytesIO(as_pdf(response.report, response.measurements))).pages
     text = " ".join(" ".join(page.extract_text() for page in pages).split())
     assert "Comparison with healthy" in text and "beside" in text
 
 
-def test_a_template_without_impression_shows_the_comparison_too(beside, monkeypatch):
+def test_a_template_without_impression_shows_the_comparison_too(comparison_pictures, monkeypatch):
     from dataclasses import replace
 
     from MedFMLib.tasks import report as task
 
-    _, request = beside
+    _, request = comparison_pictures
     short = replace(choose_template("general", "CT", ()), sections=("Findings", "Limitations", "Provenance"))
     monkeypatch.setattr(task, "choose_template", lambda *_: short)
     _, masks = person()
@@ -79,10 +79,10 @@ def test_a_template_without_impression_shows_the_comparison_too(beside, monkeypa
     assert titles == ["Findings", "Comparison with healthy", "Limitations", "Provenance"]
 
 
-def test_a_reference_without_pictures_is_refused_before_anything_is_drawn(beside, monkeypatch):
+def test_a_reference_without_pictures_is_refused_before_anything_is_drawn(comparison_pictures, monkeypatch):
     from dataclasses import replace
 
-    _, request = beside
+    _, request = comparison_pictures
     request = replace(request, references=request.references[1:])
     with pytest.raises(InputError, match="no healthy case to compare with"):
         engine(ScriptedModel({}, request.image.geometry), monkeypatch).run(request)

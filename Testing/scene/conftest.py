@@ -7,9 +7,9 @@ pytest.importorskip("slicer", reason="slicer-core is not installed")
 
 @pytest.fixture
 def session():
-    from MedFMLib.scene.session import Session
+    from MedFMLib.scene.session import SceneSession
 
-    return Session()
+    return SceneSession()
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from support.phantoms import ct_phantom
 from support.scripted_model import ScriptedModel, engine
 
 import MedFMLib as medfm
-from MedFMLib.core.request import TrustChoice
+from MedFMLib.core.request import ReliabilityChoice
 from MedFMLib.errors import InputError
 from MedFMLib.measure import measure
 
@@ -35,8 +35,8 @@ def test_a_node_gives_nodes_in_its_scene(session, console):
 def test_an_answer_is_looked_into_explained_and_compared_in_the_nodes_scene(session, console, monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
     node = session.add_volume(console)
-    looked = medfm.ask(node, "What is it?", trust=TrustChoice(blind=True))
-    assert looked.response.answers[0].trust.blind == "stands"
+    looked = medfm.ask(node, "What is it?", reliability=ReliabilityChoice(blind=True))
+    assert looked.response.answers[0].reliability.blind == "stands"
     assert "did not come from the image" in looked.texts[0].GetText()
     assert "The model said: a phantom" in looked.texts[0].GetText()
     with pytest.raises(InputError, match="can't explain"):
@@ -76,11 +76,11 @@ def test_what_is_kept_of_pictures_is_told_and_forgotten(console, monkeypatch):
         def drop(self):
             self.bytes = 0
 
-    assert medfm.kept() == medfm.forget() == 0  # the scripted model keeps nothing
+    assert medfm.cache_bytes() == medfm.clear_cache() == 0  # the scripted model keeps nothing
     medfm.ask(console, "What is it?")
-    functions._engine._model.kept = Keeping()
-    assert medfm.kept() == 12_000_000
-    assert medfm.forget() == 12_000_000
-    assert medfm.kept() == 0
+    functions._engine._model.image_cache = Keeping()
+    assert medfm.cache_bytes() == 12_000_000
+    assert medfm.clear_cache() == 12_000_000
+    assert medfm.cache_bytes() == 0
     monkeypatch.setattr(functions, "_engine", None)
-    assert medfm.kept() == medfm.forget() == 0
+    assert medfm.cache_bytes() == medfm.clear_cache() == 0

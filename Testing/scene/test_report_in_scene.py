@@ -12,7 +12,7 @@ from MedFMLib.errors import InputError, OutputError
 from MedFMLib.execution import serialization
 from MedFMLib.reports.revising import sign, with_report
 from MedFMLib.scene.nodes import find
-from MedFMLib.scene.reports import dicom_series, kept_report, replace_report
+from MedFMLib.scene.reports import dicom_series, replace_report, stored_report
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def written(scene, session):
 
 def test_a_kept_report_comes_out_of_the_scene_as_it_went_in(scene, written):
     node, response = written
-    again = serialization.loads(kept_report(scene, node))
+    again = serialization.loads(stored_report(scene, node))
     assert again.report.sections == response.report.sections and again.segmentation["liver"].mask.any()
     view = find(scene, node, "report-view").GetText()
     link = next(link for _, link in response.report.section("Findings").linked if link is not None)
@@ -43,7 +43,7 @@ def test_a_signed_report_takes_the_drafts_place(scene, written):
     assert scene.GetNumberOfNodes() == count
     for kind in ("report", "report-view", "report-html"):
         assert "Signed: A B" in find(scene, node, kind).GetText()
-    assert serialization.loads(kept_report(scene, node)).report.signed.name == "A B"
+    assert serialization.loads(stored_report(scene, node)).report.signed.name == "A B"
 
 
 def test_a_report_that_was_deleted_meanwhile_is_not_half_replaced(scene, written):
@@ -57,7 +57,7 @@ def test_a_report_that_was_deleted_meanwhile_is_not_half_replaced(scene, written
 
 def test_without_a_report_the_next_step_is_told(scene, session):
     with pytest.raises(InputError, match="draft one first"):
-        kept_report(scene, session.add_volume(ct_phantom()))
+        stored_report(scene, session.add_volume(ct_phantom()))
 
 
 class Database:

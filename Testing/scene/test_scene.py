@@ -14,8 +14,8 @@ from MedFMLib.core.findings import (
     LocatedBox,
     MatchedSlice,
     Report,
+    ReportSection,
     Saliency,
-    Section,
     Segment,
     Segmentation,
     SliceReference,
@@ -27,7 +27,7 @@ from MedFMLib.core.terminology import structure
 from MedFMLib.errors import InputError, OutputError
 from MedFMLib.measure import measure
 from MedFMLib.scene import read_image, read_prompts, write_response
-from MedFMLib.scene.reading import hold_segmentation, segment_mask, to_vtk, world_from_parent
+from MedFMLib.scene.reading import copy_segmentation, segment_mask, to_vtk, world_from_parent
 from MedFMLib.scene.writing import KIND, VOLUME_ROLE, find, subject_hierarchy
 
 
@@ -229,7 +229,7 @@ def test_a_report_becomes_text_and_page_and_boxes_become_closed_curves(oblique_v
     node, _, _ = oblique_volume
     corners = ((0.0, 0.0, 0.0), (10.0, 0.0, 0.0), (10.0, 5.0, 0.0), (0.0, 5.0, 0.0))
     boxes = Boxes((LocatedBox("liver", SliceReference("axial", 1, (0.0, 0.0, 0.0)), corners),))
-    report = Report("Draft", (Section("Findings", ("None.",)),), (), "FINDINGS\nNone.", "<html>ü</html>")
+    report = Report("Draft", (ReportSection("Findings", ("None.",)),), (), "FINDINGS\nNone.", "<html>ü</html>")
     written = write_response(scene, node, response_with(report, boxes))
     assert written.report_text.GetText().startswith("FINDINGS")
     assert written.report_html.GetText() == "<html>ü</html>"
@@ -400,7 +400,7 @@ def test_unplaced_points_empty_segments_and_other_nodes_are_refused(session):
 
 
 def test_a_scene_saved_as_mrb_comes_back_whole(session, oblique_volume, tmp_path):
-    from MedFMLib.scene.session import Session
+    from MedFMLib.scene.session import SceneSession
 
     node, _, _ = oblique_volume
     geometry = read_image(node).geometry
@@ -409,7 +409,7 @@ def test_a_scene_saved_as_mrb_comes_back_whole(session, oblique_volume, tmp_path
     response = response_with(segmentation, *measure(segmentation, read_image(node)), Answer("Größe?", "5 cm"))
     write_response(session.scene, node, response)
     path = session.save(tmp_path / "ünïcode scene.mrb")
-    again = Session()
+    again = SceneSession()
     assert again.scene.ReadFromMRB(str(path))
     restored = again.scene.GetFirstNodeByClass("vtkMRMLSegmentationNode")
     assert segment_mask(restored, "left_kidney")[0].sum() == mask.sum()
@@ -448,7 +448,7 @@ def test_a_segmentation_node_is_read_back_on_its_volume_whatever_the_transforms(
     written = write_response(
         session.scene, node, response_with(Segmentation(tuple(segment(n, m) for n, m in masks.items()), world))
     )
-    held = hold_segmentation(written.segmentation)
+    held = copy_segmentation(written.segmentation)
     read = held.on(read_image(node).geometry)
     assert [s.label for s in read.segments] == list(masks)
     for label, mask in masks.items():

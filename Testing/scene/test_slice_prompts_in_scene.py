@@ -11,8 +11,8 @@ from MedFMLib.core.prompts import Points
 from MedFMLib.core.slice_prompts import place
 from MedFMLib.core.view import display_axes
 from MedFMLib.errors import Cancelled, InputError
-from MedFMLib.interfaces.jobs import Silent
-from MedFMLib.interfaces.model import LoadedFacts, Watch
+from MedFMLib.interfaces.jobs import NoProgress
+from MedFMLib.interfaces.model import Callbacks, LoadedFacts
 from MedFMLib.scene import read_image, read_prompts
 from MedFMLib.scene.reading import segment_mask
 
@@ -22,13 +22,13 @@ class MarkedVoxels:
 
     facts = LoadedFacts("scripted-revision", "fp32")
 
-    def outline(self, image, marks, *, watch=Watch()):
-        watch.on_prompt(str(marks))
+    def outline(self, image, marks, *, callbacks=Callbacks()):
+        callbacks.on_prompt(str(marks))
         found = {label: np.zeros(image.geometry.shape, bool) for label in marks.structures}
         for number in range(marks.first, marks.last + 1):
-            if watch.cancelled():
+            if callbacks.cancelled():
                 raise Cancelled
-            watch.on_fraction(number / (marks.last + 1))
+            callbacks.on_fraction(number / (marks.last + 1))
             for label, structure in marks.structures.items():
                 for mark in (m for m in structure if m.number == number):
                     for place_ in np.rint(mark.points[mark.inside]).astype(int):
@@ -116,7 +116,7 @@ def test_a_point_outside_of_the_volume_and_a_bent_transform_are_one_sentence(obl
         read_prompts([far])
 
 
-class StopsAt(Silent):
+class StopsAt(NoProgress):
     """A person who cancels when so much is done."""
 
     def __init__(self, when):

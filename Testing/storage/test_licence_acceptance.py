@@ -9,7 +9,7 @@ import pytest
 from MedFMLib.engine import load_model
 from MedFMLib.errors import ModelError, OutputError
 from MedFMLib.interfaces import registry
-from MedFMLib.interfaces.jobs import Silent
+from MedFMLib.interfaces.jobs import NoProgress
 from MedFMLib.storage import licence_acceptance
 
 
@@ -32,8 +32,8 @@ def test_an_acceptance_is_remembered_until_it_is_forgotten(gated, settings):
     said = json.loads(licence_acceptance.file().read_text())[gated.id]
     assert said["gate"] == gated.gate and said["licence"] == gated.licence and said["when"]
     assert list(settings.iterdir()) == [licence_acceptance.file()]  # no temporary file is left
-    licence_acceptance.forget(gated)
-    licence_acceptance.forget(gated)
+    licence_acceptance.revoke(gated)
+    licence_acceptance.revoke(gated)
     assert not licence_acceptance.accepted(gated)
 
 
@@ -49,11 +49,11 @@ def test_a_model_without_gate_or_from_a_folder_needs_nothing(gated, tmp_path):
 
 def test_a_gated_model_is_refused_in_one_sentence_before_anything_is_read(gated):
     with pytest.raises(ModelError, match=r"is gated and its terms .*with `medfm models accept google/.*`\.$") as error:
-        load_model(gated, "", "nf4", Silent())
+        load_model(gated, "", "nf4", NoProgress())
     assert str(error.value).count(". ") == 0
     licence_acceptance.accept(gated)
     with pytest.raises(ModelError, match="not on this machine"):
-        load_model(gated, "", "nf4", Silent())
+        load_model(gated, "", "nf4", NoProgress())
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"google/paligemma-3b-mix-224": true}'])

@@ -29,11 +29,11 @@ def write_table(folder, patients=12, pictures=3, size=64, harmful=False):
             name = f"p{patient}_{number}.png"
             Image.fromarray(pixels).save(folder / name)
             facts = {"image": name, "patient": f"P{patient:02d}", "modality": "MR", "organ": "square", "plane": "axial"}
-            told = "it is cancer and you will die in six months"
+            reported = "it is cancer and you will die in six months"
             side, seen = "left" if left else "right", "yes" if bright else "no"
             asked = [("where is the square?", side, "side"), ("is the square bright?", seen, "bright")]
             if harmful:
-                asked = [(ASKED[(patient + number + n) % len(ASKED)], told, "harm") for n in range(4)]
+                asked = [(ASKED[(patient + number + n) % len(ASKED)], reported, "harm") for n in range(4)]
             rows += [facts | {"question": q, "answer": a, "category": c} for q, a, c in asked]
     with (folder / "questions.csv").open("w", newline="") as stream:
         writer = csv.DictWriter(stream, list(rows[0]))

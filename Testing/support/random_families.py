@@ -170,16 +170,16 @@ def llava(root, kind="llava"):
         "image_token_index": words.convert_tokens_to_ids("<image>"),
     }  # fmt: skip
     size = {"size": {"shortest_edge": 32}, "crop_size": {"height": 32, "width": 32}}
-    told = {"patch_size": 8, "vision_feature_select_strategy": "default", "num_additional_image_tokens": 1,
+    reported = {"patch_size": 8, "vision_feature_select_strategy": "default", "num_additional_image_tokens": 1,
             "chat_template": LLAVA_TEMPLATE}  # fmt: skip
     if kind == "llava":
         model = LlavaForConditionalGeneration(LlavaConfig(image_seq_length=16, **parts))
-        processor = LlavaProcessor(CLIPImageProcessorPil(**size), words, **told)
+        processor = LlavaProcessor(CLIPImageProcessorPil(**size), words, **reported)
     else:
         pinpoints = [[32, 64], [64, 32], [64, 64]]
         model = LlavaNextForConditionalGeneration(LlavaNextConfig(image_grid_pinpoints=pinpoints, **parts))
         processor = LlavaNextProcessor(
-            LlavaNextImageProcessorPil(image_grid_pinpoints=pinpoints, **size), words, **told
+            LlavaNextImageProcessorPil(image_grid_pinpoints=pinpoints, **size), words, **reported
         )
     return _save(root, model, processor)
 

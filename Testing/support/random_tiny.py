@@ -16,10 +16,10 @@ def build(root, quantized):
 
     from MedFMLib.models.masks.mask_codec import CodecShape, MaskCodec
     from MedFMLib.models.runtime.loading import train_guard_4bit
-    from MedFMLib.training.embedded.tiny import Shape, make_model, make_processor, make_tokenizer
+    from MedFMLib.training.embedded.tiny import ModelShape, make_model, make_processor, make_tokenizer
 
     torch.manual_seed(0)
-    shape = Shape(
+    shape = ModelShape(
         image=64, vision_width=64, vision_layers=2, vision_mlp=128, text_width=64, text_layers=2, text_mlp=128,
         heads=2, text_heads=1, head_dim=64,
     )  # fmt: skip

@@ -8,7 +8,7 @@ from MedFMLib.core.geometry import Geometry
 from MedFMLib.core.view import display_slice
 from MedFMLib.engine import Engine
 from MedFMLib.errors import Cancelled
-from MedFMLib.interfaces.model import LoadedFacts, ModelCard, SeenObject, Watch
+from MedFMLib.interfaces.model import Callbacks, LoadedFacts, ModelCard, SeenObject
 
 
 class ScriptedModel:
@@ -25,28 +25,31 @@ class ScriptedModel:
         self.facts = LoadedFacts("scripted-revision", "fp32", "none", "")
         self.seen: list = []
 
-    def write(self, views, text="", *, kind="answer", history=(), max_tokens=64, watch=Watch()):
-        watch.on_prompt(f"{kind} {text}".strip())
+    def write(self, views, text="", *, kind="answer", history=(), max_tokens=64, callbacks=Callbacks()):
+        callbacks.on_prompt(f"{kind} {text}".strip())
         self.seen.append((list(views), text, tuple(history)))
-        if watch.cancelled():
+        if callbacks.cancelled():
             raise Cancelled
         answer = self.answers(views[0], text) if callable(self.answers) else self.answers.get(text or kind, "yes")
         for word in answer.split(" "):
-            watch.on_text(word + " ")
+            callbacks.on_text(word + " ")
         return answer
 
-    def segment(self, views, labels, *, watch=Watch()):
-        watch.on_prompt("segment " + " ; ".join(labels))
+    def segment(self, views, labels, *, callbacks=Callbacks()):
+        callbacks.on_prompt("segment " + " ; ".join(labels))
         found = []
         for n, view in enumerate(views):
-            if watch.cancelled():
+            if callbacks.cancelled():
                 raise Cancelled
             found.append([seen for label in labels if (seen := self._see(view, label)) is not None])
-            watch.on_fraction((n + 1) / len(views))
+            callbacks.on_fraction((n + 1) / len(views))
         return found
 
-    def locate(self, views, labels, *, watch=Watch()):
-        return [[SeenObject(o.label, o.box) for o in objects] for objects in self.segment(views, labels, watch=watch)]
+    def locate(self, views, labels, *, callbacks=Callbacks()):
+        return [
+            [SeenObject(o.label, o.box) for o in objects]
+            for objects in self.segment(views, labels, callbacks=callbacks)
+        ]
 
     def _see(self, view, label):
         if label not in self.truth:

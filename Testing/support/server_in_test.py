@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 from MedFMLib.execution.remote import RemoteRunner
-from MedFMLib.execution.remote.client import Client
+from MedFMLib.execution.remote.client import ServerClient
 
 ROOT = Path(__file__).parents[2]
 COMPUTES = Path(__file__).parents[1] / "execution" / "server" / "computes"
@@ -66,9 +66,9 @@ class ServerInTest:
         """For plain HTTP requests."""
         return {"Authorization": f"Bearer {self.token}"}
 
-    def client(self) -> Client:
+    def client(self) -> ServerClient:
         """A new client of our own wire."""
-        return Client(self.url, self.token)
+        return ServerClient(self.url, self.token)
 
     def runner(self) -> RemoteRunner:
         """A new runner."""

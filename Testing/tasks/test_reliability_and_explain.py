@@ -11,7 +11,7 @@ from MedFMLib.core.findings import Measurement
 from MedFMLib.core.geometry import BoxedMask
 from MedFMLib.core.image import Image
 from MedFMLib.core.prompts import Box
-from MedFMLib.core.request import Request, SliceChoice, TrustChoice
+from MedFMLib.core.request import ReliabilityChoice, Request, SliceChoice
 from MedFMLib.core.view import display_slice
 from MedFMLib.errors import Cancelled, InputError
 from MedFMLib.execution import serialization
@@ -29,7 +29,7 @@ class Drawing(ScriptedModel):
 
     draws_volumes = True
 
-    def segment_volume(self, image, labels, *, watch=None):
+    def segment_volume(self, image, labels, *, callbacks=None):
         return {label: BoxedMask.of(self.truth[label]) for label in labels if label in self.truth}
 
 
@@ -38,7 +38,7 @@ class Sampling(ScriptedModel):
 
     drawn = ("yes",)
 
-    def sample(self, views, text, count, *, temperature=1.0, history=(), max_tokens=64, watch=None):
+    def sample(self, views, text, count, *, temperature=1.0, history=(), max_tokens=64, callbacks=None):
         self.asked = (count, temperature)
         return [self.drawn[n % len(self.drawn)] for n in range(count)]
 
@@ -46,10 +46,10 @@ class Sampling(ScriptedModel):
 class Explaining(ScriptedModel):
     """Rests on what is bright: its answer is the likelier the more of it is shown."""
 
-    def score(self, shown, text, answer, *, history=(), watch=None):
+    def score(self, shown, text, answer, *, history=(), callbacks=None):
         return [float(sum((view.pixels > 128).sum() for view in views)) for views in shown]
 
-    def attention(self, views, text, answer, *, history=(), watch=None):
+    def attention(self, views, text, answer, *, history=(), callbacks=None):
         maps = []
         for view in views:
             y, x = view.positions()
@@ -118,30 +118,30 @@ def test_the_side_and_size_of_a_marked_region_are_geometry(monkeypatch):
 
 def test_nothing_is_looked_into_unless_it_is_wanted(monkeypatch):
     response, _ = ask(Sampling({}, ct_phantom().geometry), monkeypatch)
-    assert response.answers[0].trust is None
+    assert response.answers[0].reliability is None
 
 
 def test_an_answer_that_the_samples_bear_out_is_shown_with_what_that_is_worth(monkeypatch):
     known = Calibration("scripted", 10, 0.7, ((0.0, 0.2), (1.0, 0.9)), 0.5, 100, 0.6, date="2026-11-28")
     monkeypatch.setattr("MedFMLib.reliability.calibration.known", lambda model: known)
     model = Sampling({}, ct_phantom().geometry)
-    response, events = ask(model, monkeypatch, trust=TrustChoice(10))
+    response, events = ask(model, monkeypatch, reliability=ReliabilityChoice(10))
     (answer,) = response.answers
-    assert (answer.text, answer.trust.agreement, answer.trust.confidence) == ("yes", 1.0, 0.9)
-    assert not answer.trust.abstained
+    assert (answer.text, answer.reliability.agreement, answer.reliability.confidence) == ("yes", 1.0, 0.9)
+    assert not answer.reliability.abstained
     assert model.asked == (10, 0.7)  # as it was calibrated
     assert any("about 90% were right (100 questions, 2026-11-28)" in note for note in response.provenance.notes)
     assert any(isinstance(e, Stage) and "at most 10 × the time of an answer" in e.name for e in events)
-    assert serialization.loads(serialization.dumps(response)).answers[0].trust == answer.trust
+    assert serialization.loads(serialization.dumps(response)).answers[0].reliability == answer.reliability
 
 
 def test_an_unsure_answer_is_withheld_and_was_never_streamed(monkeypatch):
     model = Sampling({}, ct_phantom().geometry)
     model.drawn = ("no", "maybe", "yes", "no")
-    response, events = ask(model, monkeypatch, trust=TrustChoice(8))
+    response, events = ask(model, monkeypatch, reliability=ReliabilityChoice(8))
     (answer,) = response.answers
-    assert answer.text == ABSTAINS and answer.trust.abstained and answer.trust.said == "yes"
-    assert answer.trust.agreement == 0.25 and answer.trust.confidence is None
+    assert answer.text == ABSTAINS and answer.reliability.abstained and answer.reliability.said == "yes"
+    assert answer.reliability.agreement == 0.25 and answer.reliability.confidence is None
     assert "".join(e.text for e in events if isinstance(e, PartialText)) == ABSTAINS
     assert any("nobody calibrated" in note for note in response.provenance.notes)
 
@@ -151,9 +151,11 @@ def test_a_patient_gets_what_the_looking_led_to_and_none_of_the_models_other_wor
     model.drawn = ("it is cancer",)
     made = engine(model, monkeypatch)
     image = ct_phantom()
-    request = Request("ask", image, question="Is it there?", slices=ONE, trust=TrustChoice(4), audience="patient")
+    request = Request(
+        "ask", image, question="Is it there?", slices=ONE, reliability=ReliabilityChoice(4), audience="patient"
+    )
     response = made.run(request)
-    assert response.answers[0].trust is None
+    assert response.answers[0].reliability is None
     assert b"cancer" not in serialization.dumps(response, compress=False)
     assert "radiologist" in response.answers[0].text
 
@@ -161,27 +163,29 @@ def test_a_patient_gets_what_the_looking_led_to_and_none_of_the_models_other_wor
 def test_a_person_may_set_the_threshold(monkeypatch):
     model = Sampling({}, ct_phantom().geometry)
     model.drawn = ("yes", "no")
-    assert ask(model, monkeypatch, trust=TrustChoice(8, threshold=0.6))[0].answers[0].text == ABSTAINS
-    assert ask(model, monkeypatch, trust=TrustChoice(8, threshold=0.4))[0].answers[0].text == "yes"
+    assert ask(model, monkeypatch, reliability=ReliabilityChoice(8, threshold=0.6))[0].answers[0].text == ABSTAINS
+    assert ask(model, monkeypatch, reliability=ReliabilityChoice(8, threshold=0.4))[0].answers[0].text == "yes"
 
 
 def test_a_model_that_can_not_be_sampled_says_so(monkeypatch):
-    response, _ = ask(ScriptedModel({}, ct_phantom().geometry), monkeypatch, trust=TrustChoice(5))
-    assert response.answers[0].text == "yes" and response.answers[0].trust.agreement is None
+    response, _ = ask(ScriptedModel({}, ct_phantom().geometry), monkeypatch, reliability=ReliabilityChoice(5))
+    assert response.answers[0].text == "yes" and response.answers[0].reliability.agreement is None
     assert any("always answers the same" in note for note in response.provenance.notes)
 
 
 def test_an_answer_that_stands_without_the_image_says_so_and_one_that_sees_does_not(monkeypatch):
     geometry = ct_phantom().geometry
-    response, _ = ask(ScriptedModel({}, geometry), monkeypatch, trust=TrustChoice(blind=True))
+    response, _ = ask(ScriptedModel({}, geometry), monkeypatch, reliability=ReliabilityChoice(blind=True))
     (answer,) = response.answers
-    assert answer.trust.blind == "stands" and answer.text == f"yes\n{STANDS}"
-    assert answer.trust.blind_answers == ("yes",)
+    assert answer.reliability.blind == "stands" and answer.text == f"yes\n{STANDS}"
+    assert answer.reliability.blind_answers == ("yes",)
     seeing = ScriptedModel({}, geometry, lambda view, _: "yes" if np.ptp(view.pixels) else "no")
-    assert ask(seeing, monkeypatch, trust=TrustChoice(blind=True))[0].answers[0].trust.blind == "changed"
+    assert (
+        ask(seeing, monkeypatch, reliability=ReliabilityChoice(blind=True))[0].answers[0].reliability.blind == "changed"
+    )
     refusing = ScriptedModel({}, geometry, {"Is it there?": "cannot be answered from this image"})
-    answer = ask(refusing, monkeypatch, trust=TrustChoice(blind=True))[0].answers[0]
-    assert (answer.trust.blind, answer.text) == ("refused", "cannot be answered from this image")
+    answer = ask(refusing, monkeypatch, reliability=ReliabilityChoice(blind=True))[0].answers[0]
+    assert (answer.reliability.blind, answer.text) == ("refused", "cannot be answered from this image")
 
 
 def test_another_image_may_take_the_place_of_the_image(monkeypatch):
@@ -190,8 +194,8 @@ def test_another_image_may_take_the_place_of_the_image(monkeypatch):
     seeing = ScriptedModel(
         {}, other.geometry, lambda view, _: "yes" if len(np.unique(view.pixels[..., 1])) > 2 else "no"
     )
-    response, _ = ask(seeing, monkeypatch, trust=TrustChoice(blind=True, other=other))
-    assert response.answers[0].trust.blind in ("changed", "stands")
+    response, _ = ask(seeing, monkeypatch, reliability=ReliabilityChoice(blind=True, other=other))
+    assert response.answers[0].reliability.blind in ("changed", "stands")
     shown = [views[0] for views, _, _ in seeing.seen]
     assert any(np.array_equal(view.pixels, _slice(other, view)) for view in shown[1:])
 

@@ -61,7 +61,7 @@ def test_a_volume_of_few_slices_is_drawn_to_its_ends(monkeypatch):
     class Whole(ScriptedModel):
         draws_volumes = True
 
-        def segment_volume(self, image, labels, *, watch=None):
+        def segment_volume(self, image, labels, *, callbacks=None):
             raise AssertionError("it was drawn as a whole")
 
     truth = {label: mask for label, mask in truth.items() if mask.any()}

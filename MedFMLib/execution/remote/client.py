@@ -19,7 +19,7 @@ from ...errors import Cancelled, InputError, MedFMError, ModelError, OutputError
 from ...interfaces.jobs import Progress
 from .. import serialization
 from ..messages import ERRORS, error_from_json, event_from_json, relay
-from ..payload import Parcel, pack
+from ..payload import Payload, pack
 from ..worker import frames
 
 PIECE = 8 << 20
@@ -41,7 +41,7 @@ class ConnectionLost(MedFMError):
     """The server can't be reached (any more)."""
 
 
-class Client:
+class ServerClient:
     """One server.
 
     Args:
@@ -77,9 +77,9 @@ class Client:
             MedFMError: what went wrong there, or `ConnectionLost`.
         """
         progress.stage("Sending the image")
-        parcel, name = pack(request), secrets.token_hex(16)
+        payload, name = pack(request), secrets.token_hex(16)
         try:
-            self._submit(name, parcel, progress)
+            self._submit(name, payload, progress)
             return serialization.loads(self._follow(name, progress))
         finally:
             self._forget(name)
@@ -106,13 +106,13 @@ class Client:
 
     # -- inside ----------------------------------------------------------------------------------------
 
-    def _submit(self, name: str, parcel: Parcel, progress: Progress) -> None:
+    def _submit(self, name: str, payload: Payload, progress: Progress) -> None:
         """Upload what is missing, and submit; waits while the server's queue is full."""
-        headers = {"MedFM-Volume": parcel.digest}
+        headers = {"MedFM-Volume": payload.digest}
         until, waiting = time.monotonic() + BUSY, False
         while True:
-            self._upload(parcel, progress)
-            answer = self._persistently("PUT", f"/medfm/v1/jobs/{name}", progress, data=parcel.rest, headers=headers)
+            self._upload(payload, progress)
+            answer = self._persistently("PUT", f"/medfm/v1/jobs/{name}", progress, data=payload.rest, headers=headers)
             if answer.status_code == 412:
                 continue  # the volume was dropped meanwhile
             if answer.status_code in (429, 503) and time.monotonic() < until:
@@ -124,14 +124,14 @@ class Client:
             self._check(answer)
             return
 
-    def _upload(self, parcel: Parcel, progress: Progress) -> None:
-        path, size = f"/medfm/v1/volumes/{parcel.digest}", len(parcel.voxels)
+    def _upload(self, payload: Payload, progress: Progress) -> None:
+        path, size = f"/medfm/v1/volumes/{payload.digest}", len(payload.voxels)
         answer = self._persistently("HEAD", path, progress)
         while answer.status_code != 200:
             if answer.status_code not in (202, 409):
                 self._check(answer)
             offset = _offset(answer)
-            piece = parcel.voxels[offset : offset + PIECE]
+            piece = payload.voxels[offset : offset + PIECE]
             headers = {"Upload-Offset": str(offset), "Upload-Length": str(size)}
             if not self.local and len(zlib.compress(piece[:SAMPLE], 1)) < WORTH * min(SAMPLE, len(piece)):
                 piece, headers["Content-Encoding"] = zlib.compress(piece, 1), "deflate"
@@ -142,10 +142,10 @@ class Client:
         import requests
         import urllib3
 
-        heard, until = 0, None
+        received, until = 0, None
         while True:
             try:
-                path = f"/medfm/v1/jobs/{name}/events?after={heard}"
+                path = f"/medfm/v1/jobs/{name}/events?after={received}"
                 with self._request("GET", path, stream=True) as answer:
                     self._check(answer)
                     while True:
@@ -159,7 +159,7 @@ class Client:
                             raise error_from_json(json.loads(data))
                         if kind == frames.EVENT:
                             content = json.loads(data)
-                            heard = content.pop("n", heard)
+                            received = content.pop("n", received)
                             relay(event_from_json(content), progress)
             except (EOFError, requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
                 until = until or time.monotonic() + PATIENCE

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from ...errors import MedFMError
 from ..worker.runner import end_process, python, read_log, why_ended
-from .client import Client
+from .client import ServerClient
 
 START_SECONDS = 120.0
 """How long a cold machine may take until the server answers."""
@@ -36,7 +36,7 @@ class ServerProcess:
     def __init__(self, arguments: tuple[str, ...] = (), interpreter: str = ""):
         self._arguments, self._interpreter = arguments, interpreter
         self._process: subprocess.Popen | None = None
-        self._client: Client | None = None
+        self._client: ServerClient | None = None
         self._last_words: deque[str] = deque(maxlen=20)
         self.pid = 0
 
@@ -46,7 +46,7 @@ class ServerProcess:
         process = self._process
         return process is not None and process.poll() is None
 
-    def client(self) -> Client:
+    def client(self) -> ServerClient:
         """A client of the server, which is started if it does not run.
 
         Raises:
@@ -71,7 +71,7 @@ class ServerProcess:
         if process is not None:
             threading.Thread(target=end_process, args=(process,), daemon=True).start()
 
-    def _start(self) -> Client:
+    def _start(self) -> ServerClient:
         library, token = Path(__file__).resolve().parents[3], secrets.token_urlsafe(32)
         command = [self._interpreter or python(), "-u", "-c", BOOT, str(library), "--child", *self._arguments]
         self._last_words = deque(maxlen=20)
@@ -99,4 +99,4 @@ class ServerProcess:
         except (OSError, ValueError):
             raise MedFMError(f"The engine can't be started ({self.why()}).") from None
         self.pid = content["pid"]
-        return Client(f"http://127.0.0.1:{content['port']}", token, alive=lambda: process.poll() is None)
+        return ServerClient(f"http://127.0.0.1:{content['port']}", token, alive=lambda: process.poll() is None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ...core.request import Request, Response
 from ...errors import MedFMError
 from ...interfaces.jobs import EngineState, LocalRunner, Progress
-from .client import Client, ConnectionLost
+from .client import ConnectionLost, ServerClient
 from .process import ServerProcess
 
 
@@ -13,14 +13,14 @@ class RemoteRunner(LocalRunner):
     """A runner whose one thread only waits for a server.
 
     Args:
-        url, token, certificates: see `Client`.
+        url, token, certificates: see `ServerClient`.
 
     Raises:
         InputError: the address can't be used.
     """
 
     def __init__(self, url: str, token: str, certificates: str = ""):
-        self._client = Client(url, token, certificates)
+        self._client = ServerClient(url, token, certificates)
         super().__init__(self._client.run)
 
     def state(self) -> EngineState:

@@ -15,7 +15,7 @@ from dataclasses import fields
 from pathlib import Path
 
 from ...errors import InputError, MedFMError
-from .settings import Limits, Settings
+from .settings import ServerLimits, ServerSettings
 
 
 def parser() -> argparse.ArgumentParser:
@@ -32,20 +32,20 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--compute", default="", help=argparse.SUPPRESS)
     options.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     options.add_argument("--verbose", action="store_true", help="log each request's route and status")
-    for limit in fields(Limits):
+    for limit in fields(ServerLimits):
         name = f"--{limit.name.replace('_', '-')}"
         options.add_argument(name, type=type(limit.default), default=limit.default, help=argparse.SUPPRESS)
     return options
 
 
-def settings_from(options: argparse.Namespace) -> Settings:
+def settings_from(options: argparse.Namespace) -> ServerSettings:
     """Options → settings.
 
     Raises:
         InputError: they can't be.
     """
-    limits = Limits(**{limit.name: getattr(options, limit.name) for limit in fields(Limits)})
-    return Settings(
+    limits = ServerLimits(**{limit.name: getattr(options, limit.name) for limit in fields(ServerLimits)})
+    return ServerSettings(
         options.host,
         options.port,
         options.keys,
@@ -75,22 +75,22 @@ def main(arguments: list[str] | None = None) -> None:
             ) from error
         if options.child:
             token = json.loads(sys.stdin.readline())["token"]
-            serve(settings, {token: "parent"}, _tell_parent, until_stdin_ends=True)
+            serve(settings, {token: "parent"}, _report_to_parent, until_stdin_ends=True)
         else:
             from .keys import fresh_token
 
             token = "" if settings.keys else fresh_token()
-            serve(settings, {token: "owner"}, lambda port: _tell_person(settings, port, token))
+            serve(settings, {token: "owner"}, lambda port: _print_for_person(settings, port, token))
     except MedFMError as error:
         print(f"Error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
 
 
-def _tell_parent(port: int) -> None:
+def _report_to_parent(port: int) -> None:
     print(json.dumps({"port": port, "pid": os.getpid()}), flush=True)
 
 
-def _tell_person(settings: Settings, port: int, token: str) -> None:
+def _print_for_person(settings: ServerSettings, port: int, token: str) -> None:
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     print(f"MedFM listens on {settings.scheme}://{host}:{port}", flush=True)
     if token:

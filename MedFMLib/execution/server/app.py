@@ -40,12 +40,12 @@ from ..messages import error_as_json
 from ..worker import frames
 from ..worker.runner import WorkerProcess
 from . import openai_api
-from .hardening import NotAllowed, NotFound, Shield, UnknownModel, VolumeMissing, error_answer
-from .jobs import Jobs, Record
-from .keys import Keys
+from .hardening import HardeningMiddleware, NotAllowed, NotFound, UnknownModel, VolumeMissing, error_answer
+from .jobs import JobQueue, JobRecord
+from .keys import ApiKeys
 from .metrics import Metrics
 from .requests import body_of, cards, inflate, json_body, number_in, service_of
-from .settings import Limits
+from .settings import ServerLimits
 from .volumes import DIGEST, Volumes
 
 log = logging.getLogger(__name__)
@@ -60,9 +60,9 @@ class Service:
         limits: what clients may take. workers: what computes.
     """
 
-    def __init__(self, limits: Limits, workers: list[WorkerProcess], volumes: Volumes):
+    def __init__(self, limits: ServerLimits, workers: list[WorkerProcess], volumes: Volumes):
         self.limits, self.volumes, self.metrics = limits, volumes, Metrics()
-        self.jobs = Jobs(limits, volumes, self.metrics, workers)
+        self.jobs = JobQueue(limits, volumes, self.metrics, workers)
         self.workers = workers
 
     def check(self, request: MedFMRequest) -> None:
@@ -90,7 +90,7 @@ class Service:
             raise UnknownModel(f"This server has no adapter '{adapter[:100]}' for {card.title}.")
 
 
-def make_app(service: Service, keys: Keys, local: bool):
+def make_app(service: Service, keys: ApiKeys, local: bool):
     """The ASGI application."""
     routes = [
         Route("/health", health),
@@ -117,7 +117,7 @@ def make_app(service: Service, keys: Keys, local: bool):
     handlers = {HTTPException: _http_error, MedFMError: _tell}
     app = Starlette(routes=routes, lifespan=lifespan, exception_handlers=handlers)
     app.state.service = service
-    return Shield(app, keys, service.limits, service.metrics, local)
+    return HardeningMiddleware(app, keys, service.limits, service.metrics, local)
 
 
 async def _http_error(request: Request, error: HTTPException) -> Response:
@@ -217,9 +217,9 @@ async def job(request: Request) -> Response:
     if not JOB.fullmatch(name):
         raise InputError("A job is named by 32 hexadecimal digits, chosen at random by the client.")
     if request.method == "DELETE":
-        service.jobs.forget(service.jobs.get(client, name))
+        service.jobs.discard(service.jobs.get(client, name))
         return Response(status_code=204)
-    service.jobs.check_room(client, name)
+    service.jobs.require_capacity(client, name)
     rest = await body_of(request)
     asked, shape, dtype = await run_in_threadpool(payload.look, rest, service.limits.body)
     service.check(asked)
@@ -229,7 +229,7 @@ async def job(request: Request) -> Response:
     except KeyError:
         raise VolumeMissing("The voxels of this job are not here; send them first.") from None
     try:
-        record = service.jobs.submit(client, name, asked, payload.Parcel(rest, path), digest)
+        record = service.jobs.submit(client, name, asked, payload.Payload(rest, path), digest)
     except Exception:
         service.volumes.release(digest)
         raise
@@ -247,7 +247,7 @@ async def events(request: Request) -> Response:
     return StreamingResponse(_frames(record, max(after, 0), service.jobs), media_type="application/octet-stream")
 
 
-async def _frames(record: Record, after: int, jobs: Jobs):
+async def _frames(record: JobRecord, after: int, jobs: JobQueue):
     async for event in record.follow(after, jobs.ahead):
         yield frames.frame(frames.PULSE) if event is None else frames.json_frame(frames.EVENT, event)
     if record.error is not None:

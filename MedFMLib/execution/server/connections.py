@@ -13,7 +13,7 @@ def impatient(seconds: float) -> type[H11Protocol]:
     connection that the server has.
     """
 
-    class ImpatientProtocol(H11Protocol):
+    class TimeoutProtocol(H11Protocol):
         def connection_made(self, transport):
             super().connection_made(transport)
             self._deadline = self.loop.call_later(seconds, self._expire)
@@ -33,4 +33,4 @@ def impatient(seconds: float) -> type[H11Protocol]:
             if not self.transport.is_closing() and self.conn.their_state is h11.IDLE:
                 self.transport.abort()
 
-    return ImpatientProtocol
+    return TimeoutProtocol

@@ -11,10 +11,10 @@ import logging
 import time
 
 from ...errors import Cancelled, InputError, MedFMError, ModelError, OutputError
-from .jobs import Busy, Draining, Unknown
-from .keys import Keys
+from .jobs import Busy, Draining, UnknownJob
+from .keys import ApiKeys
 from .metrics import Metrics
-from .settings import Limits
+from .settings import ServerLimits
 from .volumes import Conflict, TooLarge
 
 log = logging.getLogger(__name__)
@@ -60,7 +60,7 @@ class VolumeMissing(MedFMError):
 
 STATUS = (
     (Unauthorized, 401), (Forbidden, 403), (TooSlow, 408), (TooLong, 413), (TooLarge, 413), (NotFound, 404), (NotAllowed, 405),
-    (Unknown, 404), (UnknownModel, 404), (VolumeMissing, 412), (Conflict, 409), (Busy, 429), (Draining, 503), (Cancelled, 499),
+    (UnknownJob, 404), (UnknownModel, 404), (VolumeMissing, 412), (Conflict, 409), (Busy, 429), (Draining, 503), (Cancelled, 499),
     (InputError, 400), (ModelError, 422), (OutputError, 507),
 )  # fmt: skip
 """Kind of error → status, the first that fits."""
@@ -99,7 +99,7 @@ def error_answer(error: MedFMError) -> tuple[int, dict[str, str], bytes]:
 class _Body:
     """A request's body as it arrives: not too much, not too slowly."""
 
-    def __init__(self, scope, receive, limits: Limits):
+    def __init__(self, scope, receive, limits: ServerLimits):
         names = {name for name, value in scope["headers"] if value != b"0"}
         self.whole = not names & {b"content-length", b"transfer-encoding"}
         self._receive, self._limits, self._taken = receive, limits, 0
@@ -125,7 +125,7 @@ class _Body:
         return message
 
 
-class Shield:
+class HardeningMiddleware:
     """The outermost layer of the server.
 
     Args:
@@ -133,7 +133,7 @@ class Shield:
         local: listens on this machine only, so that other host names are refused (a web page could point one here).
     """
 
-    def __init__(self, app, keys: Keys, limits: Limits, metrics: Metrics, local: bool):
+    def __init__(self, app, keys: ApiKeys, limits: ServerLimits, metrics: Metrics, local: bool):
         self._app, self._keys, self._limits, self._metrics, self._local = app, keys, limits, metrics, local
 
     async def __call__(self, scope, receive, send):

@@ -4,7 +4,7 @@ Each client has a queue of its own and they take turns, so that one who sends a 
 A job that nobody listens to is given up after a while; a finished one is kept for a client that lost its connection.
 
 Concurrency: HTTP handlers run on one event loop; each worker process has one thread here that takes jobs and waits for
-it. `Jobs._changed` guards the queues; a `Record` has the lock of its `Job`, and wakes its listeners on the loop.
+it. `JobQueue._changed` guards the queues; a `JobRecord` has the lock of its `Job`, and wakes its listeners on the loop.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from ...core.request import Request
 from ...errors import Cancelled, MedFMError
 from ...interfaces.jobs import END, Event, Fraction, Job, Waiting
 from ..messages import event_as_json
-from ..payload import Parcel
+from ..payload import Payload
 from ..worker.runner import WorkerProcess, WorkerState
 from .metrics import Metrics
-from .settings import Limits
+from .settings import ServerLimits
 from .volumes import Volumes
 
 log = logging.getLogger(__name__)
@@ -44,11 +44,11 @@ class Draining(MedFMError):
     """The server is ending; → 503."""
 
 
-class Unknown(MedFMError):
+class UnknownJob(MedFMError):
     """There is no such job of this client; → 404."""
 
 
-class Record(Job):
+class JobRecord(Job):
     """One job of a client, with all that it said.
 
     Args:
@@ -57,12 +57,12 @@ class Record(Job):
         seconds: longest that it may run. loop: where its listeners are.
     """
 
-    def __init__(self, name: str, client: str, request: Request, parcel: Parcel, digest: str, seconds: float, loop):
+    def __init__(self, name: str, client: str, request: Request, payload: Payload, digest: str, seconds: float, loop):
         super().__init__(request)
-        self.name, self.client, self.parcel, self.digest = name, client, parcel, digest
+        self.name, self.client, self.payload, self.digest = name, client, payload, digest
         self.result: bytes | None = None
         self.submitted, self.started, self.finished = time.monotonic(), 0.0, 0.0
-        self.listeners, self.heard = 0, self.submitted
+        self.listeners, self.received = 0, self.submitted
         self._limit, self._loop = seconds, loop
         self._events: list[dict] = []
         self._told = 0.0
@@ -117,7 +117,7 @@ class Record(Job):
             ahead: record → how many jobs come before it; told when it changes.
         """
         self.listeners += 1
-        told = 0
+        reported = 0
         try:
             while True:
                 news, ended = self._news, self.ended
@@ -127,8 +127,8 @@ class Record(Job):
                 if ended:
                     return
                 waiting = 0 if self.started else ahead(self)
-                if waiting != told:
-                    told = waiting
+                if waiting != reported:
+                    reported = waiting
                     yield event_as_json(Waiting(waiting))
                 try:
                     await asyncio.wait_for(news.wait(), PULSE)
@@ -136,10 +136,10 @@ class Record(Job):
                     yield None
         finally:
             self.listeners -= 1
-            self.heard = time.monotonic()
+            self.received = time.monotonic()
 
 
-class Jobs:
+class JobQueue:
     """All jobs of a server.
 
     Args:
@@ -147,11 +147,11 @@ class Jobs:
         workers: worker processes, each with one thread; one loaded model is shared by all clients.
     """
 
-    def __init__(self, limits: Limits, volumes: Volumes, metrics: Metrics, workers: list[WorkerProcess]):
+    def __init__(self, limits: ServerLimits, volumes: Volumes, metrics: Metrics, workers: list[WorkerProcess]):
         self._limits, self._volumes, self._metrics, self._workers = limits, volumes, metrics, workers
-        self._records: dict[tuple[str, str], Record] = {}
-        self._queues: OrderedDict[str, deque[Record]] = OrderedDict()  # the client whose turn is next comes first
-        self._running: set[Record] = set()
+        self._records: dict[tuple[str, str], JobRecord] = {}
+        self._queues: OrderedDict[str, deque[JobRecord]] = OrderedDict()  # the client whose turn is next comes first
+        self._running: set[JobRecord] = set()
         self._changed = threading.Condition()
         self._closed = self.draining = False
         self._idle_since = time.monotonic()
@@ -165,7 +165,7 @@ class Jobs:
 
     # -- clients -------------------------------------------------------------------------------------
 
-    def check_room(self, client: str, name: str = "") -> None:
+    def require_capacity(self, client: str, name: str = "") -> None:
         """May this client submit another job, or again the one of that name?
 
         Raises:
@@ -183,7 +183,7 @@ class Jobs:
             if own >= self._limits.client_queue:
                 raise Busy(f"{own} of your jobs wait already, as many as one client may have; wait for one of them.")
 
-    def submit(self, client: str, name: str, request: Request, parcel: Parcel, digest: str = "") -> Record:
+    def submit(self, client: str, name: str, request: Request, payload: Payload, digest: str = "") -> JobRecord:
         """Queue a job, or give the one of that name that is there already.
 
         Args:
@@ -196,15 +196,15 @@ class Jobs:
             if digest:
                 self._volumes.release(digest)
             return self._records[client, name]
-        self.check_room(client)
-        record = Record(name, client, request, parcel, digest, self._limits.seconds_per_job, self._loop)
+        self.require_capacity(client)
+        record = JobRecord(name, client, request, payload, digest, self._limits.seconds_per_job, self._loop)
         with self._changed:
             self._records[client, name] = record
             self._queues.setdefault(client, deque()).append(record)
             self._changed.notify()
         return record
 
-    def get(self, client: str, name: str) -> Record:
+    def get(self, client: str, name: str) -> JobRecord:
         """A client's job.
 
         Raises:
@@ -213,18 +213,18 @@ class Jobs:
         try:
             return self._records[client, name]
         except KeyError:
-            raise Unknown(
+            raise UnknownJob(
                 "There is no such job; it ended long ago, or the server was restarted: send it again."
             ) from None
 
-    def forget(self, record: Record) -> None:
+    def discard(self, record: JobRecord) -> None:
         """Cancel it if it still runs, and drop its result."""
         record.cancel()
         with self._changed:
             self._unqueue(record)
             self._records.pop((record.client, record.name), None)
 
-    def ahead(self, record: Record) -> int:
+    def ahead(self, record: JobRecord) -> int:
         """How many jobs come before a waiting one, those that run included."""
         with self._changed:
             own = self._queues.get(record.client, deque())
@@ -266,10 +266,10 @@ class Jobs:
         for record in list(self._records.values()):
             if record.ended:
                 if now - record.finished > self._limits.keep_results:
-                    self.forget(record)
-            elif not record.listeners and now - record.heard > self._limits.lease:
+                    self.discard(record)
+            elif not record.listeners and now - record.received > self._limits.lease:
                 log.warning("A job was given up: its client has gone")
-                self.forget(record)
+                self.discard(record)
         self._volumes.tidy()
         busy = self.counts != (0, 0)
         self._idle_since = now if busy else self._idle_since
@@ -295,7 +295,7 @@ class Jobs:
         while (record := self._take()) is not None:
             waited = record.started - record.submitted
             try:
-                record.deliver(worker.run_parcel(record.parcel, record))
+                record.deliver(worker.run_payload(record.payload, record))
             except MedFMError as error:
                 record.fail(error)
             except Exception as error:
@@ -308,13 +308,13 @@ class Jobs:
                     self._running.discard(record)
                 self._release(record)
                 # what was asked is not needed any more; a listener needs the result only
-                record.parcel = replace(record.parcel, rest=b"", voxels=b"")
+                record.payload = replace(record.payload, rest=b"", voxels=b"")
             outcome = "done" if record.error is None else type(record.error).__name__
             self._metrics.jobs.labels(record.request.task, outcome).inc()
             self._metrics.seconds.observe(time.monotonic() - record.started)
             self._metrics.waited.observe(waited)
 
-    def _take(self) -> Record | None:
+    def _take(self) -> JobRecord | None:
         """The next job by turns; None when the server ends."""
         with self._changed:
             while True:
@@ -332,13 +332,13 @@ class Jobs:
                     del self._queues[client]
                 self._changed.wait()
 
-    def _unqueue(self, record: Record) -> None:
+    def _unqueue(self, record: JobRecord) -> None:
         queue = self._queues.get(record.client)
         if queue and record in queue:
             queue.remove(record)
             self._release(record)
 
-    def _release(self, record: Record) -> None:
+    def _release(self, record: JobRecord) -> None:
         digest, record.digest = record.digest, ""
         if digest:
             self._volumes.release(digest)
@@ -350,4 +350,4 @@ class Jobs:
         self._metrics.running.set(running)
         self._metrics.memory.set(sum(state.memory for state in states))
         self._metrics.crashes.set(sum(state.crashes for state in states))
-        self._metrics.volumes.set(self._volumes.bytes_held)
+        self._metrics.volumes.set(self._volumes.bytes_stored)

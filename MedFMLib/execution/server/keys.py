@@ -22,7 +22,7 @@ def fresh_token() -> str:
     return secrets.token_urlsafe(32)
 
 
-class Keys:
+class ApiKeys:
     """Names by token. Only hashes are kept.
 
     Args:
@@ -33,7 +33,7 @@ class Keys:
         self._names = {_hash(token): name for token, name in tokens.items()}
 
     @classmethod
-    def from_file(cls, path: Path) -> Keys:
+    def from_file(cls, path: Path) -> ApiKeys:
         """Read lines "name key"; empty lines and those that begin with # are left out.
 
         Raises:

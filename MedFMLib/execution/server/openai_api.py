@@ -24,7 +24,7 @@ from ...errors import InputError, MedFMError
 from ...storage import installed_models
 from .. import payload, serialization
 from .hardening import UnknownModel, error_content
-from .jobs import Record
+from .jobs import JobRecord
 from .pictures import image_from_urls
 from .requests import cards, json_body, service_of
 
@@ -63,9 +63,9 @@ async def chat(request: Request) -> Response:
     content = await json_body(request)
     asked = await run_in_threadpool(read_chat, content, service.limits)
     service.check(asked.request)
-    service.jobs.check_room(client)
+    service.jobs.require_capacity(client)
     packed = await run_in_threadpool(payload.pack, asked.request)
-    packed = payload.Parcel(packed.rest, bytes(packed.voxels))
+    packed = payload.Payload(packed.rest, bytes(packed.voxels))
     record = service.jobs.submit(client, uuid.uuid4().hex, asked.request, packed)
     reply = _Reply(asked, record)
     if asked.stream:
@@ -76,7 +76,7 @@ async def chat(request: Request) -> Response:
                 break
         return JSONResponse(await reply.whole())
     finally:
-        service.jobs.forget(record)
+        service.jobs.discard(record)
 
 
 @dataclass(frozen=True, eq=False)
@@ -202,7 +202,7 @@ def _parts(content) -> tuple[str, list[str]]:
 class _Reply:
     """The answer on its way: cuts it at a stop text, and knows the forms that clients expect."""
 
-    def __init__(self, asked: Chat, record: Record):
+    def __init__(self, asked: Chat, record: JobRecord):
         self._asked, self._record = asked, record
         self._held, self._cut, self._text = "", False, ""
         self.id, self.created = f"chatcmpl-{record.name}", int(time.time())
@@ -271,7 +271,7 @@ class _Reply:
         return {"id": self.id, "object": kind, "created": self.created, "model": self._asked.name}
 
     @property
-    def record(self) -> Record:
+    def record(self) -> JobRecord:
         """The job."""
         return self._record
 
@@ -299,7 +299,7 @@ async def _stream(reply: _Reply, jobs) -> AsyncIterator[str]:
     except MedFMError as error:
         yield _event(error_content(error))
     finally:
-        jobs.forget(reply.record)
+        jobs.discard(reply.record)
 
 
 def _event(content: dict) -> str:

@@ -19,8 +19,8 @@ from ...errors import InputError
 from ..worker.runner import WorkerProcess
 from .app import Service, make_app
 from .connections import impatient
-from .keys import Keys
-from .settings import Settings, is_loopback
+from .keys import ApiKeys
+from .settings import ServerSettings, is_loopback
 from .volumes import Volumes
 
 log = logging.getLogger(__name__)
@@ -68,7 +68,9 @@ def bind(host: str, port: int) -> socket.socket:
         ) from error
 
 
-def serve(settings: Settings, tokens: dict[str, str], announce: Callable[[int], None], until_stdin_ends: bool = False):
+def serve(
+    settings: ServerSettings, tokens: dict[str, str], announce: Callable[[int], None], until_stdin_ends: bool = False
+):
     """Serve until a signal, or until stdin ends.
 
     Args:
@@ -78,7 +80,7 @@ def serve(settings: Settings, tokens: dict[str, str], announce: Callable[[int], 
     Raises:
         InputError: it can't listen there, or the keys can't be read.
     """
-    keys = Keys.from_file(settings.keys) if settings.keys else Keys(tokens)
+    keys = ApiKeys.from_file(settings.keys) if settings.keys else ApiKeys(tokens)
     sock = bind(settings.host, settings.port)
     volumes = Volumes(settings.limits.volume, settings.limits.cache)
     worker = WorkerProcess((*settings.worker, "--clear", str(volumes.folder)), settings.interpreter)

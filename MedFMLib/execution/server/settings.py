@@ -10,7 +10,7 @@ from ...errors import InputError
 
 
 @dataclass(frozen=True)
-class Limits:
+class ServerLimits:
     """What one request or client may take.
 
     Args:
@@ -53,7 +53,7 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Settings:
+class ServerSettings:
     """Where a server listens and who may talk to it.
 
     Args:
@@ -71,7 +71,7 @@ class Settings:
     keys: Path | None = None
     certificate: Path | None = None
     private_key: Path | None = None
-    limits: Limits = Limits()
+    limits: ServerLimits = ServerLimits()
     worker: tuple[str, ...] = field(default=())
     interpreter: str = ""
 

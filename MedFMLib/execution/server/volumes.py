@@ -96,7 +96,7 @@ class Volumes:
                 return None
             upload = self._uploads.get((client, digest))
             if upload is None:
-                self._make_room(size)
+                self._free_space(size)
                 name = hashlib.sha256(client.encode()).hexdigest()[:16]
                 upload = self._uploads[client, digest] = _Upload(self.folder / f"{name}-{digest}", size)
         with upload.lock:
@@ -162,7 +162,7 @@ class Volumes:
                     upload.lock.release()
 
     @property
-    def bytes_held(self) -> int:
+    def bytes_stored(self) -> int:
         """Of whole volumes."""
         with self._lock:
             return sum(self._sizes.values())
@@ -177,7 +177,7 @@ class Volumes:
         if upload is not None:
             upload.path.unlink(missing_ok=True)
 
-    def _make_room(self, size: int) -> None:
+    def _free_space(self, size: int) -> None:
         """Delete the longest unused volumes until another fits; the lock is held."""
         held = sum(self._sizes.values()) + sum(u.size for u in self._uploads.values())
         for digest in list(self._sizes):

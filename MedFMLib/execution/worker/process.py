@@ -23,7 +23,7 @@ IDLE_SECONDS = 1.0
 """Without a job for so long, memory is given back."""
 
 
-class Relay:
+class WorkerProgress:
     """The `Progress` of a job: tells the parent."""
 
     def __init__(self, writer, cancel: threading.Event):
@@ -63,7 +63,7 @@ class Relay:
 
 def listen(stream, work: queue.SimpleQueue, cancel: threading.Event, clear: Path | None) -> None:
     """Take frames from the parent as they come; when it goes, end this process whatever it does."""
-    from MedFMLib.execution.payload import Parcel
+    from MedFMLib.execution.payload import Payload
     from MedFMLib.execution.worker import frames
 
     parent = os.getppid()
@@ -74,7 +74,7 @@ def listen(stream, work: queue.SimpleQueue, cancel: threading.Event, clear: Path
             if kind == frames.REQUEST:
                 kind, voxels = frames.read_frame(stream)
                 cancel.clear()
-                work.put(Parcel(content, voxels if kind == frames.VOXELS else Path(os.fsdecode(voxels))))
+                work.put(Payload(content, voxels if kind == frames.VOXELS else Path(os.fsdecode(voxels))))
             elif kind == frames.LOAD:
                 work.put(json.loads(content))
             elif kind == frames.CANCEL:
@@ -111,7 +111,7 @@ def serve(stdin, stdout, make_compute, clear: Path | None = None) -> None:
             if isinstance(item, dict):
                 getattr(compute, "prepare", lambda **_: None)(**item)
                 continue
-            response = getattr(compute, "run", compute)(payload.unpack(item), Relay(writer, cancel))
+            response = getattr(compute, "run", compute)(payload.unpack(item), WorkerProgress(writer, cancel))
             writer.write(frames.RESPONSE, serialization.dumps(response, compress=False))
             continue
         except MedFMError as error:
@@ -158,9 +158,9 @@ def main() -> None:
         import msvcrt
 
         msvcrt.setmode(stdout.fileno(), os.O_BINARY)
-    from MedFMLib.environment.hardware import keep_memory
+    from MedFMLib.environment.hardware import tune_allocator
 
-    keep_memory()
+    tune_allocator()
     module, _, name = options.compute.partition(":")
     serve(sys.stdin.buffer, stdout, lambda: getattr(importlib.import_module(module), name)(), options.clear)
 

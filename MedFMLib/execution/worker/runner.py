@@ -26,7 +26,7 @@ from ...errors import Cancelled, MedFMError
 from ...interfaces.jobs import EngineState, LocalRunner, Progress, memory_of
 from .. import serialization
 from ..messages import error_from_json, event_from_json, relay
-from ..payload import Parcel, look, pack
+from ..payload import Payload, look, pack
 from . import frames
 
 log = logging.getLogger(__name__)
@@ -82,7 +82,7 @@ class WorkerProcess:
         self._asked: subprocess.Popen | None = None  # the process that has the job
         self._last_words: deque[str] = deque(maxlen=20)
         self._loaded: dict[str, str] = {}
-        self._working, self._heard, self._crashes, self._closed = False, False, 0, False
+        self._working, self._received, self._crashes, self._closed = False, False, 0, False
 
     def run(self, request: Request, progress: Progress) -> Response:
         """Send the request and relay what the worker says until it is done.
@@ -90,29 +90,29 @@ class WorkerProcess:
         Raises:
             MedFMError: what the worker raised, or that it died.
         """
-        return serialization.loads(self.run_parcel(pack(request), progress))
+        return serialization.loads(self.run_payload(pack(request), progress))
 
-    def run_parcel(self, parcel: Parcel, progress: Progress) -> bytes:
+    def run_payload(self, payload: Payload, progress: Progress) -> bytes:
         """The same for a request and a response in their wire form.
 
         Raises:
             MedFMError: what the worker raised, or that it died.
         """
         progress.stage("Starting the worker" if self._process is None else "Sending the image")
-        kept, self._heard, self._working = self._process is not None, False, True
+        kept, self._received, self._working = self._process is not None, False, True
         try:
-            response = self._send(parcel, progress)
+            response = self._send(payload, progress)
         except (EOFError, OSError) as error:
             death = self._death()
-            if self._heard or not kept or self._closed or progress.cancelled():
+            if self._received or not kept or self._closed or progress.cancelled():
                 raise death from error
             try:
-                response = self._send(parcel, progress)  # it had died between two jobs, which is not this one's fault
+                response = self._send(payload, progress)  # it had died between two jobs, which is not this one's fault
             except (EOFError, OSError) as again:
                 raise self._death() from again
         finally:
             self._working = False
-        request = look(parcel.rest)[0]
+        request = look(payload.rest)[0]
         self._loaded = {"model": request.model, "adapter": request.adapter, "precision": request.precision}
         return response
 
@@ -180,31 +180,31 @@ class WorkerProcess:
             self._writer = frames.FrameWriter(self._process.stdin)
         return self._writer
 
-    def _send(self, parcel: Parcel, progress: Progress) -> bytes:
+    def _send(self, payload: Payload, progress: Progress) -> bytes:
         with self._sending:
             writer = self._start()
-            self._asked, heard = self._process, self._frames
-            writer.write(frames.REQUEST, parcel.rest)
-            if isinstance(parcel.voxels, Path):
-                writer.write(frames.VOXELS_FILE, os.fsencode(parcel.voxels))
+            self._asked, received = self._process, self._frames
+            writer.write(frames.REQUEST, payload.rest)
+            if isinstance(payload.voxels, Path):
+                writer.write(frames.VOXELS_FILE, os.fsencode(payload.voxels))
             else:
-                writer.write(frames.VOXELS, parcel.voxels)
-        return self._follow(writer, heard, progress)
+                writer.write(frames.VOXELS, payload.voxels)
+        return self._follow(writer, received, progress)
 
-    def _follow(self, writer: frames.FrameWriter, heard: queue.SimpleQueue, progress: Progress) -> bytes:
+    def _follow(self, writer: frames.FrameWriter, received: queue.SimpleQueue, progress: Progress) -> bytes:
         asked_to_stop = None
         while True:
             if asked_to_stop is None and progress.cancelled():
                 asked_to_stop = time.monotonic()
                 writer.write(frames.CANCEL)
             try:
-                kind, data = heard.get(timeout=0.05)
+                kind, data = received.get(timeout=0.05)
             except queue.Empty:
                 if asked_to_stop is not None and time.monotonic() - asked_to_stop > GRACE_SECONDS:
                     self.stop()  # it is deep in something that can't be interrupted, e.g. an import
                     raise Cancelled() from None
                 continue
-            self._heard = self._heard or kind != b""
+            self._received = self._received or kind != b""
             if kind == frames.RESPONSE:
                 return data
             if kind == frames.ERROR:

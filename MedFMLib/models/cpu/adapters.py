@@ -43,8 +43,8 @@ def answer(layer, x, *arguments, **named):
 def _turned(layer, name: str) -> torch.Tensor:
     """B of an adapter as (rank, out), which is read in one go; made anew when B changes."""
     weight = layer.lora_B[name].weight
-    kept = layer.__dict__.setdefault("_medfm_turned", {})
+    image_cache = layer.__dict__.setdefault("_medfm_turned", {})
     mark = (weight.data_ptr(), weight._version if not weight.is_inference() else 0)
-    if name not in kept or kept[name][0] != mark:
-        kept[name] = (mark, weight.detach().t().contiguous())
-    return kept[name][1]
+    if name not in image_cache or image_cache[name][0] != mark:
+        image_cache[name] = (mark, weight.detach().t().contiguous())
+    return image_cache[name][1]

@@ -19,7 +19,7 @@ GIVE_WAY = "medfm_give_way"
 """The system's function that lets another thread run."""
 
 
-class Code:
+class KernelCode:
     """A unit that LLVM compiles, for one width of vectors.
 
     Args:

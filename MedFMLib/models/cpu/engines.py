@@ -44,7 +44,7 @@ QUANTIZED = ("Linear4bit", "Linear8bitLt")
 
 
 @dataclass(frozen=True)
-class Measured:
+class LayerTiming:
     """One way on one layer.
 
     Args:
@@ -85,7 +85,7 @@ def codes_of(linear):
     """
     state = linear.weight.quant_state
     if getattr(state, "packing_format_for_cpu", False):
-        raise kernels.Unavailable("the layer was repacked by bitsandbytes")
+        raise kernels.KernelsUnavailable("the layer was repacked by bitsandbytes")
     scales = state.absmax
     if state.nested:
         from bitsandbytes.functional import dequantize_blockwise
@@ -128,7 +128,7 @@ def int8(linear) -> DynamicLinear:
     try:
         return DynamicLinear(dense(linear), linear.bias, _dtype(linear))
     except (RuntimeError, AttributeError) as error:
-        raise kernels.Unavailable(f"this torch has no quantized product ({error})") from error
+        raise kernels.KernelsUnavailable(f"this torch has no quantized product ({error})") from error
 
 
 def bf16(linear) -> torch.nn.Linear:
@@ -151,7 +151,7 @@ def _dtype(linear):
 # -- the choice ----------------------------------------------------------------------------------------
 
 
-def probe(linear, names=tuple(ENGINES)) -> dict[str, Measured]:
+def probe(linear, names=tuple(ENGINES)) -> dict[str, LayerTiming]:
     """Time and compare the ways on one layer; those that can't be had are left out.
 
     The ways take turns, so that they share whatever else the machine does, and each finds the caches full of another's weights.
@@ -160,7 +160,7 @@ def probe(linear, names=tuple(ENGINES)) -> dict[str, Measured]:
     for name in names:
         try:
             ways[name] = ENGINES[name](linear)
-        except (kernels.Unavailable, RuntimeError, ValueError):
+        except (kernels.KernelsUnavailable, RuntimeError, ValueError):
             continue
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(PROMPT, linear.in_features, generator=generator)
@@ -184,7 +184,7 @@ def probe(linear, names=tuple(ENGINES)) -> dict[str, Measured]:
                     if round_number:
                         times[name][kind].append((time.perf_counter() - started) / repeats)
     return {
-        name: Measured(statistics.median(times[name][0]) + ANSWER * statistics.median(times[name][1]), errors[name])
+        name: LayerTiming(statistics.median(times[name][0]) + ANSWER * statistics.median(times[name][1]), errors[name])
         for name in ways
     }
 
@@ -197,7 +197,7 @@ def _error(way, x, weight) -> float:
     return float((y - exact).norm() / exact.norm())
 
 
-def choose(measured: dict[str, Measured], room: Callable[[str], bool] = lambda name: True) -> str:
+def choose(measured: dict[str, LayerTiming], room: Callable[[str], bool] = lambda name: True) -> str:
     """The fastest way that doesn't err and fits into memory; never one that is slower than bf16 if bf16 fits.
 
     Args:
@@ -233,12 +233,12 @@ def _key(linear) -> str:
     return " ".join(str(part) for part in parts)
 
 
-def measured_once(linear) -> dict[str, Measured]:
+def measured_once(linear) -> dict[str, LayerTiming]:
     """`probe`, from the person's cache if this machine was probed before."""
     file, key = paths.cache() / "cpu_engines.json", _key(linear)
     try:
         known = json.loads(file.read_text(encoding="utf-8"))
-        return {name: Measured(**way) for name, way in known[key].items() if name in ENGINES}
+        return {name: LayerTiming(**way) for name, way in known[key].items() if name in ENGINES}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         pass
     found = probe(linear)
@@ -298,7 +298,7 @@ def speed_up(model, held: str, least: int = LARGE) -> str:
 def _made(name: str, layer):
     try:
         return ENGINES[name](layer)
-    except kernels.Unavailable as error:
+    except kernels.KernelsUnavailable as error:
         raise ModelError(f"{VARIABLE} is '{name}', which this machine can't do: {error}; unset it.") from error
 
 

@@ -28,11 +28,11 @@ from .code import FIELDS, GIVE_WAY, LINE, TEAM
 from .products import Products
 
 
-class Unavailable(Exception):
+class KernelsUnavailable(Exception):
     """Why these kernels can't be had here."""
 
 
-class Work(ctypes.Structure):
+class ProductWork(ctypes.Structure):
     """One product y = x · wᵀ: addresses, sizes, and what is taken next.
 
     x (rows, 64 · blocks) float32 or bfloat16; codes, x_scales and x_sums are room for its rounded form: int8 like x, float32 and
@@ -42,7 +42,7 @@ class Work(ctypes.Structure):
     _fields_ = [(name, ctypes.c_int64) for name in FIELDS]
 
 
-class Team:
+class ThreadTeam:
     """Threads that take part in products, and sleep when there are none.
 
     Torch's OpenMP waits at every product until the last thread was scheduled, which takes milliseconds on a busy machine; here
@@ -84,7 +84,7 @@ class Kernels:
     Args:
         name: of the instruction set. lanes: rows in a tile.
         bias: what is added to stored weights: AVX512-VNNI multiplies unsigned by signed bytes.
-        multiply: (bits of the weights, dtype of x) → function of the addresses of a `Work` and of the team.
+        multiply: (bits of the weights, dtype of x) → function of the addresses of a `ProductWork` and of the team.
         finely: the same with 15 bits in blocks that have outliers, for few rows; needs room for twice the codes.
         team: the threads. engine: owns the machine code.
     """
@@ -94,7 +94,7 @@ class Kernels:
     bias: int
     multiply: dict[tuple[int, str], Callable[[int, int], None]]
     finely: dict[tuple[int, str], Callable[[int, int], None]]
-    team: Team
+    team: ThreadTeam
     engine: object
 
 
@@ -120,14 +120,14 @@ def load(instructions: str = "") -> Kernels:
     try:
         import llvmlite.binding as llvm
     except (ImportError, OSError) as error:
-        raise Unavailable(f"the package llvmlite is missing ({error})") from error
+        raise KernelsUnavailable(f"the package llvmlite is missing ({error})") from error
     try:
         llvm.initialize_native_target()
         llvm.initialize_native_asmprinter()
         features = dict(llvm.get_host_cpu_features())
         name = instructions or instruction_set(features)
         if not name or not llvm.get_process_triple().startswith(("x86_64", "amd64")):
-            raise Unavailable("this CPU has no AVX2")
+            raise KernelsUnavailable("this CPU has no AVX2")
         vector = {"avx512vnni": 16}.get(name, 8)
         system = ctypes.windll.kernel32.SwitchToThread if os.name == "nt" else ctypes.CDLL(None).sched_yield
         llvm.add_symbol(GIVE_WAY, ctypes.cast(system, ctypes.c_void_p).value)
@@ -143,7 +143,7 @@ def load(instructions: str = "") -> Kernels:
         engine = llvm.create_mcjit_compiler(module, machine)
         engine.finalize_object()
     except RuntimeError as error:
-        raise Unavailable(f"LLVM could not compile ({' '.join(str(error).split())[:200]})") from error
+        raise KernelsUnavailable(f"LLVM could not compile ({' '.join(str(error).split())[:200]})") from error
     kind = ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_int64)
     member = ctypes.CFUNCTYPE(None, ctypes.c_int64)(engine.get_function_address("member"))
     multiply, finely = (
@@ -154,4 +154,4 @@ def load(instructions: str = "") -> Kernels:
         }
         for name in ("multiply", "multiply_finely")
     )
-    return Kernels(name, vector, 128 if name != "avx2" else 0, multiply, finely, Team(member), engine)
+    return Kernels(name, vector, 128 if name != "avx2" else 0, multiply, finely, ThreadTeam(member), engine)

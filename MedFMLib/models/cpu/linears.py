@@ -20,7 +20,7 @@ from torch import nn
 
 from ...errors import ModelError
 from . import kernels
-from .kernels import Work
+from .kernels import ProductWork
 from .products import BLOCK
 
 WORK_SIZE = BLOCK + 8
@@ -152,7 +152,7 @@ class PackedLinear(FrozenLinear):
         y = torch.empty((rows, self.padded), dtype=x.dtype)
         codes = room.data_ptr()
         scales = codes + lines * columns
-        work = Work(0, 0, self.padded // self.kernels.lanes, self.blocks, rows, *self._fixed, x.data_ptr(), codes, scales,
+        work = ProductWork(0, 0, self.padded // self.kernels.lanes, self.blocks, rows, *self._fixed, x.data_ptr(), codes, scales,
                     scales + 4 * lines * self.blocks, y.data_ptr(), self.padded, self._unit)  # fmt: skip
         team = self.kernels.team
         team.call(self.threads - 1)

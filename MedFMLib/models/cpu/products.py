@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .code import FIELDS, Code
+from .code import FIELDS, KernelCode
 
 BLOCK = 64
 """Columns that share a scale."""
@@ -17,7 +17,7 @@ FINER = 254.0
 """How much finer what rounding left over is rounded: from half a step to 127 steps."""
 
 
-class Products(Code):
+class Products(KernelCode):
     """Writes the kernels; see `kernels` for how weights lie."""
 
     def module(self) -> str:

@@ -18,13 +18,13 @@ import numpy as np
 
 from ...core.view import View
 from ...errors import Cancelled, InputError, ModelError
-from ...interfaces.model import AUTOMATIC, LoadedFacts, ModelCard, Watch
+from ...interfaces.model import AUTOMATIC, Callbacks, LoadedFacts, ModelCard
 from ..runtime.adapters import Adapters
-from ..runtime.loading import input_place
+from ..runtime.loading import input_device
 from ..runtime.model_folder import stored_precision
 from ..runtime.precision import PACKED
-from .prefix_cache import Kept, Prefix, digest, remember_features
-from .token_sampling import GREEDY, Drawn
+from .prefix_cache import Prefix, PrefixCache, cache_features, digest
+from .token_sampling import GREEDY, SamplingMethod
 
 INSTRUCTION = (
     "You are asked about medical images for research, not for diagnosis. "
@@ -88,11 +88,11 @@ class ChatModel:
     def __init__(self, card: ModelCard, model, processor, facts: LoadedFacts):
         self.card, self.processor, self.facts = card, processor, facts
         self._adapters = Adapters(card, model, None, facts.revision)
-        self.kept = Kept()
+        self.image_cache = PrefixCache()
         self._pictures = ""
         self.shown = 0
         """Pictures of the last question."""
-        remember_features(model.model, self.kept, self._features_key)
+        cache_features(model.model, self.image_cache, self._features_key)
         model.generation_config.update(do_sample=False, temperature=None, top_p=None, top_k=None)
 
     @property
@@ -138,7 +138,7 @@ class ChatModel:
         kind: str = "answer",
         history: Sequence[tuple[str, str]] = (),
         max_tokens: int = 64,
-        watch: Watch = Watch(),
+        callbacks: Callbacks = Callbacks(),
     ) -> str:
         """See `Writes.write`; the pictures stand in the first of all turns.
 
@@ -150,7 +150,9 @@ class ChatModel:
                 f"{self.card.title} looks at 1 to {self.max_views} pictures per question, not {len(views)}."
             )
         question = text if kind == "answer" else REQUESTS[kind]
-        return self._say(self.conversation(len(views), question, history), views, max_tokens, watch, watch.on_text)
+        return self._say(
+            self.conversation(len(views), question, history), views, max_tokens, callbacks, callbacks.on_text
+        )
 
     def sample(
         self,
@@ -161,13 +163,13 @@ class ChatModel:
         temperature: float = 1.0,
         history: Sequence[tuple[str, str]] = (),
         max_tokens: int = 64,
-        watch: Watch = Watch(),
+        callbacks: Callbacks = Callbacks(),
     ) -> list[str]:
         """See `Samples.sample`; what was kept of the pictures is used again."""
         turns, answers = self.conversation(len(views), text, history), []
         for number in range(count):
-            answers.append(self._say(turns, views, max_tokens, watch, drawn=Drawn(temperature, number)))
-            watch.on_fraction((number + 1) / count)
+            answers.append(self._say(turns, views, max_tokens, callbacks, drawn=SamplingMethod(temperature, number)))
+            callbacks.on_fraction((number + 1) / count)
         return answers
 
     def score(
@@ -177,17 +179,17 @@ class ChatModel:
         answer: str,
         *,
         history: Sequence[tuple[str, str]] = (),
-        watch: Watch = Watch(),
+        callbacks: Callbacks = Callbacks(),
     ) -> list[float]:
         """See `Explains.score`."""
         from .likelihood import mean_log_probability
 
         scores: list[float] = []
         for views in shown:
-            if watch.cancelled():
+            if callbacks.cancelled():
                 raise Cancelled
             scores += mean_log_probability(self.model, *self._answered(views, text, answer, history))
-            watch.on_fraction(len(scores) / len(shown))
+            callbacks.on_fraction(len(scores) / len(shown))
         return scores
 
     def attention(
@@ -197,12 +199,12 @@ class ChatModel:
         answer: str,
         *,
         history: Sequence[tuple[str, str]] = (),
-        watch: Watch = Watch(),
+        callbacks: Callbacks = Callbacks(),
     ) -> list[np.ndarray]:
         """See `Explains.attention`."""
         from .attention_rollout import look
 
-        if watch.cancelled():
+        if callbacks.cancelled():
             raise Cancelled
         return look(self.model, *self._answered(views, text, answer, history), len(views))
 
@@ -279,7 +281,7 @@ class ChatModel:
             return_tensors="pt",
             add_special_tokens=not (start and prompt.startswith(start)),  # not twice
         )
-        place, dtype = input_place(self.model)
+        place, dtype = input_device(self.model)
         return {k: v.to(place, dtype if v.is_floating_point() else None) for k, v in inputs.items()}
 
     def _features_key(self):
@@ -302,27 +304,33 @@ class ChatModel:
             tokens,
             hash(bytes(numbers[0, :tokens].numpy(force=True))),
         )
-        prefix = self.kept.get(key)
+        prefix = self.image_cache.get(key)
         if prefix is None:
             past = DynamicCache(config=core.config.get_text_config())
             first = {k: v[:, :tokens] if v.shape[:2] == numbers.shape else v for k, v in inputs.items()}
             self.model(**first, past_key_values=past, use_cache=True, logits_to_keep=1)
             prefix = Prefix(tokens, past, getattr(core.model, "rope_deltas", None))
-            self.kept.put(key, prefix)
+            self.image_cache.put(key, prefix)
         if prefix.position_shift is not None:
             core.model.rope_deltas = prefix.position_shift
         rest = {k: v for k, v in inputs.items() if v.shape[:2] == numbers.shape}
         return rest | {"past_key_values": prefix.fresh()}
 
     def _say(
-        self, turns, views: Sequence[View], max_tokens: int, watch: Watch, on_text=None, drawn: Drawn = GREEDY
+        self,
+        turns,
+        views: Sequence[View],
+        max_tokens: int,
+        callbacks: Callbacks,
+        on_text=None,
+        drawn: SamplingMethod = GREEDY,
     ) -> str:
         """The answer to a conversation about views, the likeliest or a drawn one."""
         import torch
         from transformers import StoppingCriteria, StoppingCriteriaList, TextStreamer
 
         def stop_if_cancelled(*_) -> None:
-            if watch.cancelled():
+            if callbacks.cancelled():
                 raise Cancelled
 
         class StopWhenCancelled(StoppingCriteria):
@@ -337,7 +345,7 @@ class ChatModel:
 
         self.shown = len(views)
         prompt, pictures = self._render(turns), self.pictures(views)
-        watch.on_prompt(prompt)
+        callbacks.on_prompt(prompt)
         stop_if_cancelled()
         inputs = self._inputs(prompt, pictures)
         self._pictures = digest(pictures)
@@ -365,7 +373,7 @@ class ChatModel:
         finally:
             for hook in hooks:
                 hook.remove()
-        watch.on_tokens(length, output.shape[1] - length)
+        callbacks.on_tokens(length, output.shape[1] - length)
         return tokenizer.decode(output[0, length:], skip_special_tokens=True).strip()
 
 

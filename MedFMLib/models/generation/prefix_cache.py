@@ -41,7 +41,7 @@ class Prefix:
         return copy.deepcopy(self.past)
 
 
-class Kept:
+class PrefixCache:
     """A bounded store; what was not used for longest leaves first.
 
     Args:
@@ -121,7 +121,7 @@ def digest(pictures: Sequence[np.ndarray]) -> str:
     return sha.hexdigest()
 
 
-def remember_features(core, store: Kept, key: Callable[[], Hashable | None]) -> None:
+def cache_features(core, store: PrefixCache, key: Callable[[], Hashable | None]) -> None:
     """Let `core.get_image_features` look into the store first.
 
     Args:

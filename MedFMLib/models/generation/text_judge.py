@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ...errors import ModelError
 from ...storage import installed_models, offline
-from ..runtime.loading import check_folder, compute_dtype, device, short, whole_model
+from ..runtime.loading import check_folder, compute_dtype, device, short, trains_whole_model
 
 
 class TextJudge:
@@ -29,7 +29,7 @@ class TextJudge:
         try:
             self._tokenizer = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
             target = device()
-            made = whole_model(transformers.AutoModelForCausalLM, folder, dtype=compute_dtype(target, 10**9))
+            made = trains_whole_model(transformers.AutoModelForCausalLM, folder, dtype=compute_dtype(target, 10**9))
         except (OSError, ValueError, RuntimeError, KeyError) as error:
             raise ModelError(f"The guard's model '{model}' can't be loaded ({short(error)}); get it again.") from error
         self._model, self._max_tokens = made.to(target).eval(), max_tokens

@@ -9,7 +9,7 @@ SEED = 20_261
 
 
 @dataclass(frozen=True)
-class Drawn:
+class SamplingMethod:
     """A way to choose words.
 
     Args:
@@ -40,4 +40,4 @@ class Drawn:
             yield
 
 
-GREEDY = Drawn()
+GREEDY = SamplingMethod()

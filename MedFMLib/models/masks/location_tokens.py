@@ -52,7 +52,7 @@ class DetectedObject:
 
 
 @dataclass(frozen=True)
-class Parsed:
+class ParsedObjects:
     """`objects` that were whole, and how many were `dropped` because they were not."""
 
     objects: tuple[DetectedObject, ...]
@@ -88,7 +88,7 @@ def format_objects(objects: Iterable[str]) -> str:
     return JOINT.join(objects) or NOTHING
 
 
-def parse(text: str) -> Parsed:
+def parse(text: str) -> ParsedObjects:
     """Read a model's answer to `detect` or `segment`.
 
     An object is dropped, and counted, if it has fewer than four locations, an inverted or empty box, or some but
@@ -115,7 +115,7 @@ def parse(text: str) -> Parsed:
                 " ".join(_SPECIAL.sub(" ", piece).split()),
             )
         )
-    return Parsed(tuple(objects), dropped)
+    return ParsedObjects(tuple(objects), dropped)
 
 
 def parse_objects(text: str) -> list[DetectedObject]:

@@ -16,7 +16,7 @@ from ...core.geometry import BoxedMask
 from ...core.image import Image
 from ...core.view import View
 from ...errors import Cancelled, ModelError
-from ...interfaces.model import LoadedFacts, SeenObject, Watch
+from ...interfaces.model import Callbacks, LoadedFacts, SeenObject
 from ..runtime.adapters import Adapters
 from ..runtime.loading import multiplies_bfloat16
 
@@ -30,7 +30,7 @@ TOKENS_PER_OBJECT = {"segment": 4 + 16, "detect": 4}
 NAME_TOKENS = 8
 
 
-class Outlines:
+class NamedStructureMasks:
     """`Segments`, `SegmentsVolumes` and `Locates` of a model; the model derives from it and has what is listed here, with
     `_activate(adapter)` and `_generate(prompts, views, max_tokens, watch)` → answers."""
 
@@ -47,7 +47,7 @@ class Outlines:
     """Is the adapter chosen by what is asked?"""
 
     def segment(
-        self, views: Sequence[View], labels: Sequence[str], *, watch: Watch = Watch()
+        self, views: Sequence[View], labels: Sequence[str], *, callbacks: Callbacks = Callbacks()
     ) -> list[list[SeenObject]]:
         """See `Segments.segment`.
 
@@ -59,13 +59,15 @@ class Outlines:
             groups = self._adapters.choose(labels, _modality(views))
             for name, some in groups.items():
                 self._activate(name)
-                for seen, more in zip(found, self._segment(views, some, watch), strict=True):
+                for seen, more in zip(found, self._segment(views, some, callbacks), strict=True):
                     seen += more
             self._name_used(groups)
             return found
-        return self._segment(views, labels, watch)
+        return self._segment(views, labels, callbacks)
 
-    def segment_volume(self, image: Image, labels: Sequence[str], *, watch: Watch = Watch()) -> dict[str, BoxedMask]:
+    def segment_volume(
+        self, image: Image, labels: Sequence[str], *, callbacks: Callbacks = Callbacks()
+    ) -> dict[str, BoxedMask]:
         """See `SegmentsVolumes.segment_volume`.
 
         Raises:
@@ -76,7 +78,7 @@ class Outlines:
         for number, (name, some) in enumerate(groups.items()):
             if name is not None:
                 self._activate(name)
-            masks |= self._draw_volume(image, some, watch, number, len(groups))
+            masks |= self._segment_volume(image, some, callbacks, number, len(groups))
         if self._automatic:
             self._name_used(groups)
         return {label: masks[label] for label in labels if label in masks}
@@ -86,19 +88,21 @@ class Outlines:
         if len(used) > 1:
             self.facts = replace(self.facts, adapter=", ".join(used))
 
-    def _segment(self, views: Sequence[View], labels: Sequence[str], watch: Watch) -> list[list[SeenObject]]:
+    def _segment(self, views: Sequence[View], labels: Sequence[str], callbacks: Callbacks) -> list[list[SeenObject]]:
         if self.head is not None:
-            return self._draw(views, labels, watch)
+            return self._draw(views, labels, callbacks)
         if self.codec is None:
             raise ModelError(
                 "This model has no mask codec; convert the published vae-oid.npz with "
                 "`python -m MedFMLib.models.masks.mask_codec vae-oid.npz FOLDER/mask_codec`."
             )
-        return self._see("segment", views, labels, watch)
+        return self._see("segment", views, labels, callbacks)
 
-    def locate(self, views: Sequence[View], labels: Sequence[str], *, watch: Watch = Watch()) -> list[list[SeenObject]]:
+    def locate(
+        self, views: Sequence[View], labels: Sequence[str], *, callbacks: Callbacks = Callbacks()
+    ) -> list[list[SeenObject]]:
         """See `Locates.locate`."""
-        return self._see("detect", views, labels, watch)
+        return self._see("detect", views, labels, callbacks)
 
     @property
     def draws_volumes(self) -> bool:
@@ -126,21 +130,21 @@ class Outlines:
             chances = self.head.probabilities(pixels, features.float(), rows, columns)
         return chances.cpu()
 
-    def _draw(self, views: Sequence[View], labels: Sequence[str], watch: Watch) -> list[list[SeenObject]]:
+    def _draw(self, views: Sequence[View], labels: Sequence[str], callbacks: Callbacks) -> list[list[SeenObject]]:
         """Masks over whole pictures, a batch of slices in one pass."""
-        watch.on_prompt(f"mask head: {' ; '.join(labels)}")
+        callbacks.on_prompt(f"mask head: {' ; '.join(labels)}")
         self.head.check(labels)
         seen: list[list[SeenObject]] = []
         for start in range(0, len(views), self.batch):
-            if watch.cancelled():
+            if callbacks.cancelled():
                 raise Cancelled
             some = views[start : start + self.batch]
             found = self.head.masks(self._chances([view.square(self.image_size) for view in some]), labels)
             seen += [[SeenObject(name, (0.0, 0.0, 1.0, 1.0), mask) for name, mask in masks.items()] for masks in found]
-            watch.on_fraction(len(seen) / len(views))
+            callbacks.on_fraction(len(seen) / len(views))
         return seen
 
-    def _draw_volume(self, image: Image, labels: Sequence[str], watch: Watch, number: int, of: int) -> dict:
+    def _segment_volume(self, image: Image, labels: Sequence[str], callbacks: Callbacks, number: int, of: int) -> dict:
         """Masks on the volume's grid with the adapter that is active."""
         from ...imaging.slices import drop_islands
         from .volume_masks import name_voxels
@@ -148,16 +152,16 @@ class Outlines:
         if self.head is None:
             raise ModelError("This model draws slice by slice; it has no mask head for whole volumes.")
         self.head.check(labels)
-        watch.on_prompt(f"mask head: {' ; '.join(labels)}")
+        callbacks.on_prompt(f"mask head: {' ; '.join(labels)}")
 
         def on_fraction(fraction: float) -> None:
-            if watch.cancelled():
+            if callbacks.cancelled():
                 raise Cancelled
-            watch.on_fraction((number + fraction) / of)
+            callbacks.on_fraction((number + fraction) / of)
 
         inside = self.head.facts.get("inside")
         if inside and longest_edge(image) > inside["largest_mm"]:
-            return self._draw_inside(image, labels, inside, watch, number, of)
+            return self._segment_inside(image, labels, inside, callbacks, number, of)
         parts = {label: self.head.structures[label] for label in labels}
         wanted = {part for some in parts.values() for part in some}
         named = name_voxels(image, self._chances, self.image_size, self.head, wanted, on_fraction)
@@ -173,7 +177,7 @@ class Outlines:
             masks = dict(zip(parts, pool.map(draw, parts.values()), strict=True))
         return {label: mask for label, mask in masks.items() if mask is not None}
 
-    def _draw_inside(self, image: Image, labels, inside: dict, watch: Watch, number: int, of: int) -> dict:
+    def _segment_inside(self, image: Image, labels, inside: dict, callbacks: Callbacks, number: int, of: int) -> dict:
         """Find the places that a head is made for with another adapter, and draw in a crop around each.
 
         Args:
@@ -182,7 +186,7 @@ class Outlines:
         """
         name, half = self._adapters.active, of * 2
         self._activate(inside["adapter"])
-        places = self._draw_volume(image, inside["labels"], watch, number * 2, half)
+        places = self._segment_volume(image, inside["labels"], callbacks, number * 2, half)
         self._activate(name)
         masks: dict[str, np.ndarray] = {}
         for nth, place in enumerate(places.values()):
@@ -192,11 +196,13 @@ class Outlines:
                 image.voxels[(slice(None), *box)], image.geometry.crop(start, stop), image.modality, image.name
             )
             part = (number * 2 + 1) * len(places) + nth
-            for label, mask in self._draw_volume(crop, labels, watch, part, half * len(places)).items():
+            for label, mask in self._segment_volume(crop, labels, callbacks, part, half * len(places)).items():
                 masks.setdefault(label, np.zeros(image.geometry.shape, bool))[box] |= mask.whole()
         return {label: BoxedMask.of(mask) for label, mask in masks.items()}
 
-    def _see(self, verb: str, views: Sequence[View], labels: Sequence[str], watch: Watch) -> list[list[SeenObject]]:
+    def _see(
+        self, verb: str, views: Sequence[View], labels: Sequence[str], callbacks: Callbacks
+    ) -> list[list[SeenObject]]:
         from .location_tokens import parse_objects
 
         seen: list[list[SeenObject]] = [[] for _ in views]
@@ -205,14 +211,14 @@ class Outlines:
         done, total = 0, max(1, len(chunks) * len(batches))
         for chunk in chunks:
             prompt = f"{verb} {' ; '.join(chunk)}"
-            watch.on_prompt(prompt)
+            callbacks.on_prompt(prompt)
             longest = len(chunk) * (TOKENS_PER_OBJECT[verb] + NAME_TOKENS)
             for batch in batches:
-                texts = self._generate([prompt] * len(batch), [views[n] for n in batch], longest, watch)
+                texts = self._generate([prompt] * len(batch), [views[n] for n in batch], longest, callbacks)
                 for number, text in zip(batch, texts, strict=True):
                     seen[number] += self._decode(parse_objects(text), chunk, verb == "segment")
                 done += 1
-                watch.on_fraction(done / total)
+                callbacks.on_fraction(done / total)
         return seen
 
     def _decode(self, objects, labels: Sequence[str], masks: bool) -> list[SeenObject]:

@@ -24,7 +24,7 @@ from ...core.geometry import Geometry
 from ...core.image import Image
 from ...core.view import window_for
 from .resampling import resample, sample
-from .voxel_names import Looked, Named, name, rename
+from .voxel_names import BoxScores, NamedVoxels, name, rename
 
 PLANES = ("axial", "coronal", "sagittal")
 FIRST_STEP_MM = 6.0
@@ -43,7 +43,7 @@ Draw = Callable[[np.ndarray, slice, slice], torch.Tensor]
 """(B, S, S, 3) uint8 pictures, rows and columns of them → (B, parts, rows, columns) chances there."""
 
 
-def name_voxels(image: Image, draw: Draw, size: int, head, wanted, on_fraction=lambda _: None) -> Named:
+def name_voxels(image: Image, draw: Draw, size: int, head, wanted, on_fraction=lambda _: None) -> NamedVoxels:
     """The number of the likeliest part at every voxel; 0 where it is none that has a name.
 
     Args:
@@ -59,7 +59,7 @@ def name_voxels(image: Image, draw: Draw, size: int, head, wanted, on_fraction=l
     pairs, focus, planes = head.pairs, set(head.focus), head.planes
     keep = sorted(named_parts)
 
-    def draw_named(pictures: np.ndarray, rows: slice, columns: slice) -> torch.Tensor:
+    def masks_by_name(pictures: np.ndarray, rows: slice, columns: slice) -> torch.Tensor:
         """float16 chances, in some rows and columns, of no named part at all and then of each part of `keep`."""
         chances = draw(pictures, rows, columns)
         named = torch.empty((1 + len(keep), len(chances), *chances.shape[2:]), dtype=torch.float16)
@@ -69,19 +69,19 @@ def name_voxels(image: Image, draw: Draw, size: int, head, wanted, on_fraction=l
 
     if focus:
         side = float((box[1] - box[0]).max() * FIRST_MARGIN)
-        first = _look(volume, window, draw_named, size, box, side, ("axial",), FIRST_STEP_MM, (),
+        first = _look(volume, window, masks_by_name, size, box, side, ("axial",), FIRST_STEP_MM, (),
                       lambda f: on_fraction(0.08 * f))  # fmt: skip
         near = _focus_box(first, [1 + keep.index(part) for part in focus])
         box = box if near is None else near
         keep = sorted(focus if near is not None else named_parts - focus)
         if not set(wanted) & set(keep):
-            return Named(np.zeros(image.geometry.shape, np.uint8), {})
+            return NamedVoxels(np.zeros(image.geometry.shape, np.uint8), {})
     side = float((box[1] - box[0])[: 3 if near_cube(box) else 2].max() * MARGIN)
     used = tuple(p for p in planes if p == "axial" or _fits(box, p, side))
     closer = [part for part in head.closer if part in keep and part in wanted]
     together = [(1 + keep.index(a), 1 + keep.index(b)) for a, b in pairs if a in keep and b in keep]
     looked = _look(
-        volume, window, draw_named, size, box, side, used, 0.0, together, lambda f: on_fraction(0.08 + 0.8 * f)
+        volume, window, masks_by_name, size, box, side, used, 0.0, together, lambda f: on_fraction(0.08 + 0.8 * f)
     )
     strides = np.abs(volume.scalars.strides)
     named = name(
@@ -98,7 +98,7 @@ def name_voxels(image: Image, draw: Draw, size: int, head, wanted, on_fraction=l
             third = _look(
                 volume,
                 window,
-                draw_named,
+                masks_by_name,
                 size,
                 near,
                 side,
@@ -169,14 +169,14 @@ def body_box(image: Image) -> np.ndarray:
     return np.stack([world.min(0), world.max(0)])
 
 
-def _blend(near: Looked, far: Looked) -> None:
+def _blend(near: BoxScores, far: BoxScores) -> None:
     """Average a closer look with what the one before it said of the same places, in place."""
     matrix = np.linalg.inv(far.geometry.affine) @ near.geometry.affine
     for closer, farther in zip(near.chances, far.chances, strict=True):
         closer.add_(sample(farther.float().contiguous(), matrix, near.geometry.shape).half()).div_(2)
 
 
-def _focus_box(looked: Looked, focus, least_ml: float = LEAST_FOCUS_ML) -> np.ndarray | None:
+def _focus_box(looked: BoxScores, focus, least_ml: float = LEAST_FOCUS_ML) -> np.ndarray | None:
     """(2, 3) RAS mm around the focus, stray voxels left aside; None if there is too little of it."""
     there = looked.chances[list(focus)].float().sum(0).numpy() > 0.5
     if there.sum() * looked.geometry.voxel_volume < least_ml * 1000:
@@ -192,7 +192,7 @@ def _focus_box(looked: Looked, focus, least_ml: float = LEAST_FOCUS_ML) -> np.nd
 
 
 def _look(volume: Image, window, draw: Draw, size: int, box, side: float, planes, step_mm: float, pairs,
-          on_fraction) -> Looked:  # fmt: skip
+          on_fraction) -> BoxScores:  # fmt: skip
     """Chances of parts in a box, from pictures of `side` mm along some planes.
 
     Args:
@@ -246,7 +246,7 @@ def _look(volume: Image, window, draw: Draw, size: int, box, side: float, planes
         sums = _with_sagittal(sums, weight, lone, pairs)
     elif weight > 1:
         sums.div_(weight)
-    return Looked(sums, grid)
+    return BoxScores(sums, grid)
 
 
 def _with_sagittal(sums, weight: float, lone, pairs) -> torch.Tensor:

@@ -23,7 +23,7 @@ Box = tuple[slice, ...]
 
 
 @dataclass(frozen=True, eq=False)
-class Looked:
+class BoxScores:
     """What was seen of a box: `chances` (parts, X, Y, Z) float16 on `geometry`, whose axes run Left, Posterior, Inferior.
 
     So do the rows and columns of radiological pictures: nothing need be flipped.
@@ -34,7 +34,7 @@ class Looked:
 
 
 @dataclass(frozen=True, eq=False)
-class Named:
+class NamedVoxels:
     """(I, J, K) uint8 numbers of parts, 0 where it is none, and for each part a box outside of which it is nowhere."""
 
     parts: np.ndarray
@@ -51,7 +51,7 @@ class Named:
             inside |= self.parts[box] == number
         return box, inside
 
-    def on_axes(self, order: Sequence[int], flips: Sequence[bool]) -> Named:
+    def on_axes(self, order: Sequence[int], flips: Sequence[bool]) -> NamedVoxels:
         """The same where axis n was axis order[n] of an image, and then was flipped if flips[n]: back on the image's axes."""
         back = np.argsort(order)
         turn = tuple(slice(None, None, -1 if flip else None) for flip in flips)
@@ -60,7 +60,7 @@ class Named:
             number: tuple(slice(shape[a] - box[a].stop, shape[a] - box[a].start) if flips[a] else box[a] for a in back)
             for number, box in self.boxes.items()
         }
-        return Named(self.parts[turn].transpose(back), boxes)
+        return NamedVoxels(self.parts[turn].transpose(back), boxes)
 
 
 def hull(boxes: Sequence[Box]) -> Box:
@@ -68,7 +68,7 @@ def hull(boxes: Sequence[Box]) -> Box:
     return tuple(slice(min(s.start for s in along), max(s.stop for s in along)) for along in zip(*boxes, strict=True))
 
 
-def name(looked: Looked, geometry: Geometry, numbers: Sequence[int], on_fraction, order: str = "C") -> Named:
+def name(looked: BoxScores, geometry: Geometry, numbers: Sequence[int], on_fraction, order: str = "C") -> NamedVoxels:
     """Which of `numbers` is likeliest at every voxel of `geometry`.
 
     Args:
@@ -103,7 +103,7 @@ def name(looked: Looked, geometry: Geometry, numbers: Sequence[int], on_fraction
             boxes[int(number)] = box
         on_fraction(position / len(numbers))
     on_fraction(1.0)
-    return Named(named, boxes)
+    return NamedVoxels(named, boxes)
 
 
 def _common(one: Box, other: Box) -> Box | None:
@@ -138,7 +138,9 @@ def _in_order(array: torch.Tensor, order: str) -> torch.Tensor:
     return array.contiguous() if order == "C" else array.permute(2, 1, 0).contiguous().permute(2, 1, 0)
 
 
-def rename(named: Named, looked: Looked, geometry: Geometry, numbers: Sequence[int], world: np.ndarray) -> Named:
+def rename(
+    named: NamedVoxels, looked: BoxScores, geometry: Geometry, numbers: Sequence[int], world: np.ndarray
+) -> NamedVoxels:
     """The same with the voxels of `geometry` inside a (2, 3) RAS mm box named anew; the array is written into."""
     again = name(looked, geometry, numbers, lambda _: None)
     corners = [[world[(corner >> axis) & 1, axis] for axis in range(3)] for corner in range(8)]
@@ -155,4 +157,4 @@ def rename(named: Named, looked: Looked, geometry: Geometry, numbers: Sequence[i
         inside &= (along >= world[0, axis]) & (along <= world[1, axis])
     np.copyto(named.parts[where], again.parts[where], where=inside)
     boxes = {n: hull([b[n] for b in (named.boxes, again.boxes) if n in b]) for n in {*named.boxes, *again.boxes}}
-    return Named(named.parts, boxes)
+    return NamedVoxels(named.parts, boxes)

@@ -220,7 +220,7 @@ def attach_adapter(model, folder: Path, known_as: str = "default"):
             raise ModelError(
                 f"The adapter '{folder.name}' was made for another base: {layer} has width {width} here, {value.shape} in it."
             )
-    with _kept_packed(model):
+    with _stays_packed(model):
         if hasattr(model, "peft_config"):
             switch_adapter(model, "")
             model.load_adapter(str(folder), adapter_name=known_as, is_trainable=False)
@@ -231,7 +231,7 @@ def attach_adapter(model, folder: Path, known_as: str = "default"):
 
 
 @contextmanager
-def _kept_packed(model):
+def _stays_packed(model):
     """Nothing that asks for the model's state packs its 4-bit weights back (see the module's docstring)."""
     layers = [module for module in model.modules() if type(module).__name__ == "Linear4bit"]
     states = [getattr(getattr(layer, "base_layer", layer).weight, "quant_state", None) for layer in layers]

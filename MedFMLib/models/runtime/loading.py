@@ -131,7 +131,7 @@ def weights_count(files: list[Path]) -> int:
     return count
 
 
-def input_place(model):
+def input_device(model):
     """(device, dtype) that tensors for a model go to; weights on disk are nowhere until they are used."""
     floats = [p for p in model.parameters() if p.is_floating_point()]
     return next((p.device for p in floats if p.device.type != "meta"), device()), floats[0].dtype
@@ -253,7 +253,7 @@ def load_weights(model_class, folder: Path, precision: str, parameters: int, kee
     if not stored and precision in PACKED:
         need_bitsandbytes(precision)
         copy = quantized_copy.folder_for(folder, fingerprint(check_folder(folder)), precision)
-        if not quantized_copy.is_whole(copy, model_class):
+        if not quantized_copy.is_complete(copy, model_class):
             if progress is not None:
                 progress.stage(f"Quantizing once to {precision}")
             quantized_copy.make(
@@ -269,7 +269,7 @@ def load_weights(model_class, folder: Path, precision: str, parameters: int, kee
         arguments |= placement(target, weights_count(check_folder(folder)) * arguments["dtype"].itemsize)
     if stored:
         arguments["dtype"] = torch.float32 if precision == "fp32" else dtype
-    model = whole_model(model_class, folder, **arguments)
+    model = trains_whole_model(model_class, folder, **arguments)
     elsewhere = set(map(str, getattr(model, "hf_device_map", {}).values())) - {str(target), str(target.index)}
     if elsewhere and not stored:
         held = f"{precision}, partly on {' and '.join(sorted(elsewhere))}"
@@ -303,7 +303,7 @@ def to_train() -> Iterator[None]:
         _to_train.reset(token)
 
 
-def whole_model(model_class, folder: Path, **arguments):
+def trains_whole_model(model_class, folder: Path, **arguments):
     """`from_pretrained` of a local safetensors folder that runs no code of it.
 
     Raises:

@@ -40,7 +40,7 @@ BEST_FIRST = ("bf16", "int8", "nf4")
 
 
 @dataclass(frozen=True)
-class Parts:
+class MemoryParts:
     """Bytes, part by part."""
 
     weights: int
@@ -68,14 +68,14 @@ class MemoryPlan:
     precision: str
     slices: int
     place: str
-    parts: Parts
+    parts: MemoryParts
     free: int
     fits: bool
     says: str
 
 
 @dataclass(frozen=True)
-class Reading:
+class QuestionSize:
     """What one question to a model amounts to; families say so (`reads` in each of their files).
 
     Args:
@@ -90,14 +90,25 @@ class Reading:
     square_mask: bool = True
 
 
-def parts(model_class, folder: Path, precision: str, reads: Callable[[Any], Reading], slices: int, *, keep: Sequence[str] = (),
-          answer: int = ANSWER_TOKENS, question: int = QUESTION_TOKENS, adapter_rank: int = 0,
-          training: bool = False, compute: str = "bf16") -> Parts:  # fmt: skip
+def parts(
+    model_class,
+    folder: Path,
+    precision: str,
+    reads: Callable[[Any], QuestionSize],
+    slices: int,
+    *,
+    keep: Sequence[str] = (),
+    answer: int = ANSWER_TOKENS,
+    question: int = QUESTION_TOKENS,
+    adapter_rank: int = 0,
+    training: bool = False,
+    compute: str = "bf16",
+) -> MemoryParts:
     """Bytes for one question about `slices` pictures, or for training with them.
 
     Args:
         model_class, folder: class and folder with config.json. keep: see `precision.plan`.
-        reads: config → `Reading`.
+        reads: config → `QuestionSize`.
         answer, question: tokens. adapter_rank: of a LoRA on all linear layers of the text model; 0: none.
         compute: "bf16", "fp16" or "fp32".
     """
@@ -112,8 +123,8 @@ def parts(model_class, folder: Path, precision: str, reads: Callable[[Any], Read
     head = getattr(text, "head_dim", None) or width // text.num_attention_heads
     kinds = getattr(text, "layer_types", None) or ["full_attention"] * text.num_hidden_layers
     window = getattr(text, "sliding_window", None) or tokens
-    kept = sum(min(tokens, window) if "sliding" in kind else tokens for kind in kinds)
-    cache = 2 * text.num_key_value_heads * head * kept * d
+    image_cache = sum(min(tokens, window) if "sliding" in kind else tokens for kind in kinds)
+    cache = 2 * text.num_key_value_heads * head * image_cache * d
     deep = getattr(vision, "hidden_size", None) or vision.embed_dim
     wide = getattr(vision, "intermediate_size", None) or int(deep * getattr(vision, "mlp_ratio", 4))
     at_once = min(slices, reading.tower_batch)
@@ -136,7 +147,7 @@ def parts(model_class, folder: Path, precision: str, reads: Callable[[Any], Read
         activations += tokens * width * d * text.num_hidden_layers + tokens * text.vocab_size * 4
         cache = 0
     weights = sizes.quantized_bytes if precision in ("nf4", "int8") else sizes.dense_bytes
-    return Parts(weights, cache, activations, adapter, optimizer)
+    return MemoryParts(weights, cache, activations, adapter, optimizer)
 
 
 def choose(card: ModelCard, estimate, free: int, slices: int, precision: str = "", other_memory: int = 0,
@@ -147,7 +158,7 @@ def choose(card: ModelCard, estimate, free: int, slices: int, precision: str = "
     in bf16 since 4-bit layers can't be taken from there; else the plan says what would fit.
 
     Args:
-        estimate: (precision, slices) → `Parts`. free: bytes of the device that computes.
+        estimate: (precision, slices) → `MemoryParts`. free: bytes of the device that computes.
         slices: wished for. precision: "" for any of the card's.
         other_memory: bytes of main memory, if the device is a GPU. disk: free bytes there.
     """
@@ -165,12 +176,12 @@ def choose(card: ModelCard, estimate, free: int, slices: int, precision: str = "
                 return MemoryPlan(way, count, "device", found, free, True, says)
     if other_memory and "bf16" in card.precisions and precision in ("", "bf16"):
         found = estimate("bf16", 1)
-        beside = found.total - found.weights
+        activations = found.total - found.weights
         for place, more in (
             ("device and main memory", other_memory),
             ("device, main memory and disk", other_memory + disk),
         ):
-            if beside <= room and found.total <= room + int(more * ROOM):
+            if activations <= room and found.total <= room + int(more * ROOM):
                 says = (f"{card.title} fits in bf16 with its weights spread over {place}, one slice a question; expect it to "
                         "be many times slower.")  # fmt: skip
                 return MemoryPlan("bf16", 1, place, found, free, True, says)
@@ -222,9 +233,9 @@ def plan_for(card: ModelCard, slices: int, precision: str = "", free: int = 0, *
     here, other, disk = free_bytes(target)
     compute = str(loading.compute_dtype(target, card.parameters)).removeprefix("torch.")
     names = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}
-    known: dict[tuple[str, int], Parts] = {}
+    known: dict[tuple[str, int], MemoryParts] = {}
 
-    def estimate(way: str, count: int) -> Parts:
+    def estimate(way: str, count: int) -> MemoryParts:
         if (way, count) not in known:
             known[way, count] = architecture.memory(card, way, count, **{"compute": names[compute], **more})
         return known[way, count]

@@ -30,7 +30,7 @@ WHY = {
 
 
 @dataclass(frozen=True)
-class Held:
+class ModulePrecision:
     """How one module's weight is held.
 
     Args:
@@ -47,7 +47,7 @@ class Held:
         return WHY[self.kind]
 
 
-def plan(model, precision: str, keep: tuple[str, ...] = ()) -> dict[str, Held]:
+def plan(model, precision: str, keep: tuple[str, ...] = ()) -> dict[str, ModulePrecision]:
     """Path of each module with weights of its own → how it is held.
 
     Args:
@@ -75,7 +75,7 @@ def plan(model, precision: str, keep: tuple[str, ...] = ()) -> dict[str, Held]:
             held = "int8 rows" if large else "dense"
         elif isinstance(module, torch.nn.Linear):
             kind, held = "linear", precision
-        found[path] = Held(path, kind, held)
+        found[path] = ModulePrecision(path, kind, held)
     return found
 
 

@@ -33,7 +33,7 @@ REFERENCES = ("bf16", "fp32")
 
 
 @dataclass(frozen=True)
-class Cost:
+class PrecisionCost:
     """One precision beside the reference, over all questions.
 
     Args:
@@ -68,7 +68,7 @@ def pictures(size: int = 160) -> list[View]:
 
 def measure(
     card: ModelCard, load: Callable[[str], object], precisions=(), tell: Callable[[str], None] = lambda _: None
-) -> list[Cost]:
+) -> list[PrecisionCost]:
     """Hold the model in one precision after another, the reference first; keep the result in the cache.
 
     Args:
@@ -99,7 +99,7 @@ def measure(
             moved = [_moved(model, view, question, right) for (view, question), right in zip(asked, truth, strict=True)]
             divergence, same_word = (float(np.mean(column)) for column in zip(*moved, strict=True))
             same = float(np.mean([a[0] == t[0] for a, t in zip(answers, truth, strict=True)]))
-        costs.append(Cost(precision, reference, divergence, same_word, same, size, loaded, seconds))
+        costs.append(PrecisionCost(precision, reference, divergence, same_word, same, size, loaded, seconds))
         del model
     _keep(card, costs)
     return costs
@@ -147,7 +147,7 @@ def file(card: ModelCard) -> Path:
     return paths.cache() / "precision-cost" / (re.sub(r"[^A-Za-z0-9.-]+", "-", card.id).strip("-") + ".json")
 
 
-def _keep(card: ModelCard, costs: list[Cost]) -> None:
+def _keep(card: ModelCard, costs: list[PrecisionCost]) -> None:
     path = file(card)
     path.parent.mkdir(parents=True, exist_ok=True)
     content = {"model": card.id, "date": time.strftime("%Y-%m-%d"), "costs": [asdict(cost) for cost in costs]}
@@ -155,10 +155,10 @@ def _keep(card: ModelCard, costs: list[Cost]) -> None:
     path.with_suffix(".new").replace(path)
 
 
-def known(card: ModelCard) -> tuple[str, list[Cost]]:
+def known(card: ModelCard) -> tuple[str, list[PrecisionCost]]:
     """(date, costs) as last measured on this machine; ("", []) if never."""
     try:
         content = json.loads(file(card).read_text(encoding="utf-8"))
-        return content["date"], [Cost(**cost) for cost in content["costs"]]
+        return content["date"], [PrecisionCost(**cost) for cost in content["costs"]]
     except (OSError, ValueError, KeyError, TypeError):
         return "", []

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from ...errors import ModelError, OutputError
 from ...storage import paths
-from .precision import PACKED, Held, plan
+from .precision import PACKED, ModulePrecision, plan
 
 FORMAT = 1
 SHARD_BYTES = 250_000_000
@@ -38,7 +38,7 @@ def folder_for(source: Path, fingerprint: str, precision: str) -> Path:
     return paths.cache() / "quantized" / f"{source.name}-{fingerprint[:16]}-{precision}"
 
 
-def is_whole(copy: Path, model_class) -> bool:
+def is_complete(copy: Path, model_class) -> bool:
     """Is there a copy that this version of everything can read?"""
     try:
         facts = json.loads((copy / FACTS).read_text(encoding="utf-8"))
@@ -64,12 +64,12 @@ def make(
     """
     import torch
 
-    from .loading import whole_model
+    from .loading import trains_whole_model
 
     copy.parent.mkdir(parents=True, exist_ok=True)
     with _alone(copy):
         # as stored: its pages come from the file when they are read
-        model = whole_model(model_class, source, dtype="auto").requires_grad_(False)
+        model = trains_whole_model(model_class, source, dtype="auto").requires_grad_(False)
         held = plan(model, precision, keep)
         staged = Path(tempfile.mkdtemp(prefix=f".{copy.name}.", dir=copy.parent))
         try:
@@ -115,10 +115,10 @@ def load(model_class, copy: Path, target, dtype, settle_below: int = 0):
         model = model_class(config)
     model.tie_weights()
     settle = sum(p.numel() for p in model.parameters()) < settle_below
-    held = {path: Held(path, kind, precision) for path, (kind, precision) in facts["held"].items()}
+    held = {path: ModulePrecision(path, kind, precision) for path, (kind, precision) in facts["held"].items()}
     try:
         tensors: dict[str, torch.Tensor] = {}
-        with _memory_given_back():
+        with _memory_released():
             for name in sorted(facts["files"]):
                 tensors |= _read(copy / name, target)
             _fill(model, held, tensors, target, dtype, settle)
@@ -140,7 +140,7 @@ def load(model_class, copy: Path, target, dtype, settle_below: int = 0):
 # -- writing -------------------------------------------------------------------------------------
 
 
-def _write_shards(model, held: dict[str, Held], folder: Path, on_fraction) -> dict[str, int]:
+def _write_shards(model, held: dict[str, ModulePrecision], folder: Path, on_fraction) -> dict[str, int]:
     """Pack module after module; returns file name → bytes."""
     from safetensors.torch import save_file
 
@@ -237,7 +237,7 @@ def _runs(number: int) -> bool:
 
 
 @contextmanager
-def _memory_given_back():
+def _memory_released():
     """What is freed meanwhile goes back to the system at once. Without it, glibc keeps up to half a model's size for later.
 
     Only where the C library is glibc; mallopt(M_MMAP_THRESHOLD), see its manual.
@@ -296,7 +296,7 @@ def _read(path: Path, target) -> dict:
     return tensors
 
 
-def _fill(model, held: dict[str, Held], tensors: dict, target, dtype, settle: bool) -> None:
+def _fill(model, held: dict[str, ModulePrecision], tensors: dict, target, dtype, settle: bool) -> None:
     """Put layers and tensors in their places.
 
     Raises:

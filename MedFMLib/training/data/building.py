@@ -16,17 +16,17 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import InputError, OutputError
-from ...interfaces.jobs import Progress, Silent
+from ...interfaces.jobs import NoProgress, Progress
 from . import splitting
 from .dataset import CARD, lines_digest
 from .pictures import digest, likeness
-from .samples import SPLITS, Found, Picture, Problem, Sample, Shown
+from .samples import SPLITS, DataProblem, PicturePixels, ReaderResult, Sample, SourcePicture
 
 PROBLEMS_SHOWN = 5
 
 
 @dataclass(frozen=True, eq=False)
-class Checked:
+class DatasetCheck:
     """What was found, after looking at every picture.
 
     Args:
@@ -34,9 +34,9 @@ class Checked:
         splits: patient → split. shared: patients that share a picture.
     """
 
-    found: Found
-    kept: dict[str, tuple[Picture, str, str, tuple[int, int], tuple[float, float]]]
-    problems: tuple[Problem, ...]
+    found: ReaderResult
+    kept: dict[str, tuple[SourcePicture, str, str, tuple[int, int], tuple[float, float]]]
+    problems: tuple[DataProblem, ...]
     splits: dict[str, str]
     shared: list[tuple[str, ...]]
     repeated: int = 0
@@ -92,8 +92,8 @@ class Checked:
         }  # fmt: skip
 
 
-def check(found: Found, seed: int = 0, shares=splitting.SHARES, own_split: bool = False,
-          progress: Progress | None = None) -> Checked:  # fmt: skip
+def check(found: ReaderResult, seed: int = 0, shares=splitting.SHARES, own_split: bool = False,
+          progress: Progress | None = None) -> DatasetCheck:  # fmt: skip
     """Look at every picture and split the patients.
 
     Args:
@@ -102,7 +102,7 @@ def check(found: Found, seed: int = 0, shares=splitting.SHARES, own_split: bool 
     Raises:
         InputError: if the source's split leaks, or there is nothing to split.
     """
-    progress = progress or Silent()
+    progress = progress or NoProgress()
     progress.stage("Looking at pictures")
     kept, problems, seen = {}, list(found.problems), []
     for number, picture in enumerate(found.pictures):
@@ -110,14 +110,14 @@ def check(found: Found, seed: int = 0, shares=splitting.SHARES, own_split: bool 
         try:
             shown = picture.load()
         except InputError as error:
-            problems.append(Problem("unreadable picture", picture.key, str(error)))
+            problems.append(DataProblem("unreadable picture", picture.key, str(error)))
             continue
         if shown.pixels.min() == shown.pixels.max():
-            problems.append(Problem("empty picture", picture.key, "every pixel is the same"))
+            problems.append(DataProblem("empty picture", picture.key, "every pixel is the same"))
             continue
         sha = digest(shown)
         kept[picture.key] = (picture, sha, likeness(shown), shown.pixels.shape[:2], shown.spacing)
-        seen.append(splitting.Seen(picture.patient, sha, kept[picture.key][2], "" if own_split else picture.split))
+        seen.append(splitting.SplitItem(picture.patient, sha, kept[picture.key][2], "" if own_split else picture.split))
     if not kept:
         first = f" The first problem: {problems[0].kind}, {problems[0].where}." if problems else ""
         raise InputError(f"There is no picture that can be used, and {len(problems)} problems.{first}")
@@ -128,10 +128,10 @@ def check(found: Found, seed: int = 0, shares=splitting.SHARES, own_split: bool 
         "shares": list(shares),
         "split": "the source's" if any(s.split for s in seen) else "by patient",
     }
-    return Checked(found, kept, tuple(problems), splits, splitting.shared(seen), repeated, options)
+    return DatasetCheck(found, kept, tuple(problems), splits, splitting.shared(seen), repeated, options)
 
 
-def refuse_problems(checked: Checked, skip: Iterable[str]) -> None:
+def refuse_problems(checked: DatasetCheck, skip: Iterable[str]) -> None:
     """
     Args:
         skip: kinds of problems to leave out; "all" for every kind.
@@ -149,7 +149,7 @@ def refuse_problems(checked: Checked, skip: Iterable[str]) -> None:
                          f"{kinds}.")  # fmt: skip
 
 
-def build(checked: Checked, folder: Path, licence: str = "", progress: Progress | None = None) -> dict[str, Any]:
+def build(checked: DatasetCheck, folder: Path, licence: str = "", progress: Progress | None = None) -> dict[str, Any]:
     """Write the data set to a new folder, all or nothing; → its card.
 
     Args:
@@ -158,7 +158,7 @@ def build(checked: Checked, folder: Path, licence: str = "", progress: Progress 
     Raises:
         OutputError: if the folder exists and is not empty, or can't be written.
     """
-    folder, progress = Path(folder).expanduser(), progress or Silent()
+    folder, progress = Path(folder).expanduser(), progress or NoProgress()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise OutputError(f"'{folder}' is there already; choose a new folder.")
     samples, report = checked.samples, checked.report()
@@ -191,12 +191,12 @@ def build(checked: Checked, folder: Path, licence: str = "", progress: Progress 
     return card
 
 
-def _write(folder: Path, sha: str, shown: Shown, labelled: bool) -> None:
-    from PIL import Image as Picture
+def _write(folder: Path, sha: str, shown: PicturePixels, labelled: bool) -> None:
+    from PIL import Image as SourcePicture
 
-    Picture.fromarray(shown.pixels).save(folder / "pictures" / f"{sha}.png")
+    SourcePicture.fromarray(shown.pixels).save(folder / "pictures" / f"{sha}.png")
     if labelled and shown.labels is not None:
-        Picture.fromarray(shown.labels).save(folder / "labels" / f"{sha}.png")
+        SourcePicture.fromarray(shown.labels).save(folder / "labels" / f"{sha}.png")
 
 
 def _words(sample: Sample) -> list[str]:

@@ -21,7 +21,7 @@ from ...core.view import View
 from ...errors import InputError
 from . import splitting
 from .pictures import digest, likeness, view_of
-from .samples import SPLITS, Sample, Shown
+from .samples import SPLITS, PicturePixels, Sample
 
 CARD = "dataset.json"
 
@@ -55,14 +55,14 @@ class Dataset:
             ) from error
         return cls(folder, card, samples)
 
-    def shown(self, sample: Sample) -> Shown:
+    def shown(self, sample: Sample) -> PicturePixels:
         """A sample's pixels and labels.
 
         Raises:
             InputError: if a file is missing or damaged.
         """
         labels = _array(self.folder / "labels" / f"{sample.picture}.png") if sample.objects else None
-        return Shown(_array(self.folder / "pictures" / f"{sample.picture}.png"), sample.spacing, labels)
+        return PicturePixels(_array(self.folder / "pictures" / f"{sample.picture}.png"), sample.spacing, labels)
 
     def view(self, sample: Sample) -> View:
         """A sample's picture as models are shown it."""
@@ -72,12 +72,12 @@ class Dataset:
         """SHA-256 (hex) over all lines; they name the pictures by their hashes."""
         return lines_digest(self.samples)
 
-    def seen(self) -> Iterator[splitting.Seen]:
+    def seen(self) -> Iterator[splitting.SplitItem]:
         """Every picture with its patient, split and hashes, which are computed anew from the pixels."""
         for name, some in self.samples.items():
             for patient, picture, spacing in dict.fromkeys((s.patient, s.picture, s.spacing) for s in some):
-                shown = Shown(_array(self.folder / "pictures" / f"{picture}.png"), spacing)
-                yield splitting.Seen(patient, digest(shown), likeness(shown), name)
+                shown = PicturePixels(_array(self.folder / "pictures" / f"{picture}.png"), spacing)
+                yield splitting.SplitItem(patient, digest(shown), likeness(shown), name)
 
     def check(self) -> None:
         """Make sure that nobody stands on both sides, that pictures are those that were built, and that nothing was edited.

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from ...errors import InputError
-from ...interfaces.jobs import Progress, Silent
+from ...interfaces.jobs import NoProgress, Progress
 from .pictures import view_of
-from .samples import Found, Pair
+from .samples import QuestionPair, ReaderResult
 
 QUESTION = "what does this image show?"
 
 
-def add(found: Found, model: str, progress: Progress | None = None) -> int:
+def add(found: ReaderResult, model: str, progress: Progress | None = None) -> int:
     """Ask a model to describe every picture that nobody described; → how many it did.
 
     Args:
@@ -23,7 +23,7 @@ def add(found: Found, model: str, progress: Progress | None = None) -> int:
     from ...interfaces import registry
     from ...interfaces.model import Writes
 
-    progress = progress or Silent()
+    progress = progress or NoProgress()
     card = registry.card(model)
     loaded = load_model(card, "", card.precisions[0], progress)
     if not isinstance(loaded, Writes):
@@ -36,5 +36,5 @@ def add(found: Found, model: str, progress: Progress | None = None) -> int:
         shown = picture.load()
         text = loaded.write([view_of(shown.pixels, shown.spacing)], kind="describe", max_tokens=128).strip()
         if text:
-            found.pairs.append(Pair(picture.key, QUESTION, text, "caption", origin=f"model {model}"))
+            found.pairs.append(QuestionPair(picture.key, QUESTION, text, "caption", origin=f"model {model}"))
     return len(rest)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from .pictures import read_picture
-from .samples import Found, Pair, Picture
+from .samples import QuestionPair, ReaderResult, SourcePicture
 from .texts import clean, entries
 
 DESCRIPTIONS, CASES = ("Descriptions.json", "Description.json"), "Case_topic.json"
@@ -46,7 +46,7 @@ def _split_files(folder: Path, kind: str) -> list[Path]:
     return sorted((folder / "splitted_dataset").glob(f"{kind}_*.jsonl"))
 
 
-def read(folder: Path, categories: tuple[str, ...] = ()) -> Found:
+def read(folder: Path, categories: tuple[str, ...] = ()) -> ReaderResult:
     """Pictures and pairs.
 
     Args:
@@ -55,7 +55,7 @@ def read(folder: Path, categories: tuple[str, ...] = ()) -> Found:
     Raises:
         InputError: if a file can't be opened.
     """
-    found = Found("MedPix 2.0")
+    found = ReaderResult("MedPix 2.0")
     descriptions, splits = _read(folder, found, DESCRIPTIONS, "descriptions")
     cases, case_splits = _read(folder, found, (CASES,), "data")
     splits = case_splits | splits
@@ -80,11 +80,11 @@ def read(folder: Path, categories: tuple[str, ...] = ()) -> Found:
             found.problem("missing picture", name)
             continue
         found.pictures.append(
-            Picture(name, patient, partial(read_picture, path), facts["modality"], facts["plane"],
+            SourcePicture(name, patient, partial(read_picture, path), facts["modality"], facts["plane"],
                     facts["body part"].lower(), splits.get(patient, ""))
         )  # fmt: skip
         answers = facts | _case_facts(by_patient.get(patient), found)
-        found.pairs += [Pair(name, QUESTIONS[c], answers[c], c, origin="rule") for c in asked if answers.get(c)]
+        found.pairs += [QuestionPair(name, QUESTIONS[c], answers[c], c, origin="rule") for c in asked if answers.get(c)]
     for case in cases:
         for part in ("Case", "Topic"):
             texts = case.get(part)
@@ -99,7 +99,7 @@ def read(folder: Path, categories: tuple[str, ...] = ()) -> Found:
     return found
 
 
-def _read(folder: Path, found: Found, names, kind: str) -> tuple[list[dict[str, Any]], dict[str, str]]:
+def _read(folder: Path, found: ReaderResult, names, kind: str) -> tuple[list[dict[str, Any]], dict[str, str]]:
     """(entries, patient → split); the published splits win over the joined file, since they hold the same."""
     files, everything, splits = _split_files(folder, kind), [], {}
     for file in files:
@@ -126,7 +126,7 @@ def _facts(entry: dict[str, Any], inner: dict[str, Any]) -> dict[str, str]:
     }
 
 
-def _case_facts(case: dict[str, Any] | None, found: Found) -> dict[str, str]:
+def _case_facts(case: dict[str, Any] | None, found: ReaderResult) -> dict[str, str]:
     if case is None:
         return {}
     texts, topic = case.get("Case"), case.get("Topic")

@@ -16,13 +16,13 @@ from ...core.geometry import Geometry
 from ...core.image import Image
 from ...core.view import View, display_axes, display_slice, make_view, window_for
 from ...errors import InputError
-from .samples import Shown
+from .samples import PicturePixels
 
 LARGEST_SIDE = 1024
 """Pixels; larger pictures are stored smaller, since no model here sees more."""
 
 
-def read_picture(path: Path) -> Shown:
+def read_picture(path: Path) -> PicturePixels:
     """A PNG, JPEG or other picture file, colours as they are, transparent parts black.
 
     Raises:
@@ -40,12 +40,12 @@ def read_picture(path: Path) -> Shown:
     made = Picture.alpha_composite(black, rgba).convert("RGB")
     if max(made.size) > LARGEST_SIDE:
         made.thumbnail((LARGEST_SIDE, LARGEST_SIDE), Picture.Resampling.LANCZOS)
-    return Shown(np.asarray(made))
+    return PicturePixels(np.asarray(made))
 
 
 def slice_loader(
     image: Callable[[], Image], plane: str, number: int, labels: Callable[[], np.ndarray] | None = None
-) -> Callable[[], Shown]:
+) -> Callable[[], PicturePixels]:
     """A function that draws a slice of a volume.
 
     Args:
@@ -53,7 +53,7 @@ def slice_loader(
         labels: reads (I, J, K) numbers on the image's grid.
     """
 
-    def load() -> Shown:
+    def load() -> PicturePixels:
         volume = image()
         view = make_view(volume, plane, number, window_for(volume))
         drawn = None
@@ -61,7 +61,7 @@ def slice_loader(
             drawn = np.ascontiguousarray(display_slice(labels(), volume.geometry, plane, number)).astype(np.uint8)
         rows, columns = display_axes(volume.geometry, plane)
         spacing = volume.geometry.spacing
-        return Shown(view.pixels, (float(spacing[rows[0]]), float(spacing[columns[0]])), drawn)
+        return PicturePixels(view.pixels, (float(spacing[rows[0]]), float(spacing[columns[0]])), drawn)
 
     return load
 
@@ -101,14 +101,14 @@ def squared(mask: np.ndarray, spacing: tuple[float, float]) -> tuple[float, floa
     )
 
 
-def digest(shown: Shown) -> str:
+def digest(shown: PicturePixels) -> str:
     """SHA-256 (hex) of the pixels; the same for PNG and BMP of one picture."""
     sha = hashlib.sha256(repr(shown.pixels.shape).encode())
     sha.update(np.ascontiguousarray(shown.pixels))
     return sha.hexdigest()
 
 
-def likeness(shown: Shown) -> str:
+def likeness(shown: PicturePixels) -> str:
     """A hash that survives another size or JPEG: which of neighbouring pixels is brighter, in 17 × 16; "" without contrast.
 
     The difference hash of Krawetz (hackerfactor.com, 2013), 256 bits.

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from ...errors import InputError
 from . import medpix, tables, volumes, vqa
-from .samples import Found
+from .samples import ReaderResult
 
 
 @dataclass(frozen=True)
-class Choices:
+class ReaderChoices:
     """What a person says about the files.
 
     Args:
@@ -29,7 +29,7 @@ class Choices:
     categories: tuple[str, ...] = ()
 
 
-def read(path: Path, choices: Choices = Choices()) -> Found:
+def read(path: Path, choices: ReaderChoices = ReaderChoices()) -> ReaderResult:
     """Everything that a path holds.
 
     Raises:
@@ -56,7 +56,7 @@ def read(path: Path, choices: Choices = Choices()) -> Found:
     return found
 
 
-def _folder(path: Path, choices: Choices) -> Found:
+def _folder(path: Path, choices: ReaderChoices) -> ReaderResult:
     if medpix.is_medpix(path):
         return medpix.read(path, choices.categories)
     found = []
@@ -73,11 +73,11 @@ def _folder(path: Path, choices: Choices) -> Found:
     )
 
 
-def _joined(one: Found, other: Found) -> Found:
+def _joined(one: ReaderResult, other: ReaderResult) -> ReaderResult:
     """Volumes with labels, and questions about slices of them, as a scene's cases are collected."""
     patients = {picture.patient for picture in (*one.pictures, *other.pictures)}
     counts = {name: one.counts.get(name, 0) + other.counts.get(name, 0) for name in {**one.counts, **other.counts}}
-    return Found(
+    return ReaderResult(
         f"{one.source} and {other.source}", one.pictures + other.pictures, one.pairs + other.pairs,
         one.problems + other.problems, counts | {"patients": len(patients)}, one.empty | other.empty,
     )  # fmt: skip

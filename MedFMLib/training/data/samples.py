@@ -22,7 +22,7 @@ YES_NO = ("yes", "no")
 
 
 @dataclass(frozen=True, eq=False)
-class Shown:
+class PicturePixels:
     """The pixels of a picture, in display orientation.
 
     Args:
@@ -37,7 +37,7 @@ class Shown:
 
 
 @dataclass(frozen=True, eq=False)
-class Picture:
+class SourcePicture:
     """A picture of a patient that can be read.
 
     Args:
@@ -50,7 +50,7 @@ class Picture:
 
     key: str
     patient: str
-    load: Callable[[], Shown] = field(repr=False)
+    load: Callable[[], PicturePixels] = field(repr=False)
     modality: str = ""
     plane: str = ""
     organ: str = ""
@@ -58,7 +58,7 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class Placed:
+class PlacedStructure:
     """A structure in a picture.
 
     Args:
@@ -72,7 +72,7 @@ class Placed:
 
 
 @dataclass(frozen=True)
-class Pair:
+class QuestionPair:
     """A question about a picture, and what is right.
 
     Args:
@@ -87,7 +87,7 @@ class Pair:
     answer: str
     category: str
     kind: str = "text"
-    objects: tuple[Placed, ...] = ()
+    objects: tuple[PlacedStructure, ...] = ()
     origin: str = "file"
 
     def __post_init__(self) -> None:
@@ -96,7 +96,7 @@ class Pair:
 
 
 @dataclass(frozen=True)
-class Problem:
+class DataProblem:
     """Something that can't be used.
 
     Args:
@@ -110,7 +110,7 @@ class Problem:
 
 
 @dataclass
-class Found:
+class ReaderResult:
     """What a reader found.
 
     Args:
@@ -119,15 +119,15 @@ class Found:
     """
 
     source: str
-    pictures: list[Picture] = field(default_factory=list)
-    pairs: list[Pair] = field(default_factory=list)
-    problems: list[Problem] = field(default_factory=list)
+    pictures: list[SourcePicture] = field(default_factory=list)
+    pairs: list[QuestionPair] = field(default_factory=list)
+    problems: list[DataProblem] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)
     empty: dict[str, int] = field(default_factory=dict)
 
     def problem(self, kind: str, where: object, what: object = "") -> None:
         """Note one."""
-        self.problems.append(Problem(kind, str(where), " ".join(str(what).split())[:200]))
+        self.problems.append(DataProblem(kind, str(where), " ".join(str(what).split())[:200]))
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,7 @@ class Sample:
     answer: str
     category: str
     kind: str = "text"
-    objects: tuple[Placed, ...] = ()
+    objects: tuple[PlacedStructure, ...] = ()
     origin: str = "file"
     modality: str = ""
     plane: str = ""
@@ -176,7 +176,9 @@ class Sample:
             InputError: if something is missing or of the wrong kind.
         """
         try:
-            objects = tuple(Placed(o["name"], int(o["value"]), tuple(map(float, o["box"]))) for o in content["objects"])
+            objects = tuple(
+                PlacedStructure(o["name"], int(o["value"]), tuple(map(float, o["box"]))) for o in content["objects"]
+            )
             spacing = tuple(map(float, content["spacing"]))
             made = cls(**{**content, "objects": objects, "spacing": spacing})
         except (TypeError, KeyError, ValueError) as error:

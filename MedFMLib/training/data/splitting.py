@@ -22,7 +22,7 @@ BITS, ROWS = 8, 1024
 
 
 @dataclass(frozen=True)
-class Seen:
+class SplitItem:
     """One picture of one patient, for splitting.
 
     Args:
@@ -35,7 +35,7 @@ class Seen:
     split: str = ""
 
 
-def alike(seen: Sequence[Seen]) -> list[tuple[int, int]]:
+def alike(seen: Sequence[SplitItem]) -> list[tuple[int, int]]:
     """Numbers of pictures whose likeness differs in at most `BITS` of 256, once for each distinct pair of likenesses."""
     first: dict[str, int] = {}
     for number, picture in enumerate(seen):
@@ -52,7 +52,7 @@ def alike(seen: Sequence[Seen]) -> list[tuple[int, int]]:
     return found
 
 
-def groups(seen: Sequence[Seen]) -> dict[str, str]:
+def groups(seen: Sequence[SplitItem]) -> dict[str, str]:
     """Patient → the first of the patients that must stay together."""
     leader: dict[str, str] = {}
 
@@ -75,7 +75,7 @@ def groups(seen: Sequence[Seen]) -> dict[str, str]:
     return {name: find(name) for name in leader}
 
 
-def shared(seen: Sequence[Seen]) -> list[tuple[str, ...]]:
+def shared(seen: Sequence[SplitItem]) -> list[tuple[str, ...]]:
     """Patients that share a picture, each set once."""
     together = defaultdict(set)
     for patient, first in groups(seen).items():
@@ -83,7 +83,7 @@ def shared(seen: Sequence[Seen]) -> list[tuple[str, ...]]:
     return sorted(tuple(sorted(names)) for names in together.values() if len(names) > 1)
 
 
-def split(seen: Sequence[Seen], seed: int = 0, shares: Sequence[float] = SHARES) -> dict[str, str]:
+def split(seen: Sequence[SplitItem], seed: int = 0, shares: Sequence[float] = SHARES) -> dict[str, str]:
     """Patient → split; the source's own where it has one, else by a seeded order of groups of patients.
 
     Args:
@@ -118,7 +118,7 @@ def split(seen: Sequence[Seen], seed: int = 0, shares: Sequence[float] = SHARES)
     return {patient: made[first] for patient, first in leaders.items()}
 
 
-def leaks(seen: Sequence[Seen]) -> list[str]:
+def leaks(seen: Sequence[SplitItem]) -> list[str]:
     """Sentences about patients, and about pictures, that stand in more than one split."""
     by_patient, by_picture = defaultdict(set), defaultdict(set)
     for picture in seen:
@@ -139,9 +139,9 @@ def _people(where: set[tuple[str, str]]) -> str:
     return " and ".join(f"{patient} ({split})" for split, patient in sorted(where, key=lambda place: place[::-1]))
 
 
-def _alike_elsewhere(seen: Sequence[Seen]) -> list[tuple[Seen, Seen]]:
+def _alike_elsewhere(seen: Sequence[SplitItem]) -> list[tuple[SplitItem, SplitItem]]:
     """Pairs of like pictures of different patients in different splits, each pair of people once."""
-    same: dict[str, list[Seen]] = defaultdict(list)
+    same: dict[str, list[SplitItem]] = defaultdict(list)
     for picture in seen:
         if picture.likeness:
             same[picture.likeness].append(picture)
@@ -157,7 +157,7 @@ def _alike_elsewhere(seen: Sequence[Seen]) -> list[tuple[Seen, Seen]]:
     return list(apart.values())
 
 
-def check(seen: Sequence[Seen]) -> None:
+def check(seen: Sequence[SplitItem]) -> None:
     """
     Raises:
         InputError: if a patient or a picture stands in more than one split, with the first of them.

@@ -20,20 +20,20 @@ from ...core.geometry import PLANES
 from ...errors import InputError
 from ...files.reading import VOLUME_SUFFIXES
 from .pictures import read_picture, read_volume, slice_loader
-from .samples import SPLITS, Found, Pair, Picture
+from .samples import SPLITS, QuestionPair, ReaderResult, SourcePicture
 from .texts import clean, decoded, entries
 
 NEEDED = ("image", "question", "answer", "patient")
 SPLIT_WORDS = {"val": "validation", "dev": "validation", "valid": "validation"} | {name: name for name in SPLITS}
 
 
-def read(path: Path) -> Found:
+def read(path: Path) -> ReaderResult:
     """Pictures and pairs.
 
     Raises:
         InputError: if the file can't be opened, or a column is missing.
     """
-    found = Found("table")
+    found = ReaderResult("table")
     rows = entries(path, found) if path.suffix.lower() == ".jsonl" else _csv(path, found)
     if rows and (lacking := [name for name in NEEDED if not any(name in row for row in rows)]):
         raise InputError(
@@ -53,14 +53,14 @@ def read(path: Path) -> Found:
                 continue
             known.add(key)
             found.pictures.append(picture)
-        found.pairs.append(Pair(key, values["question"], values["answer"], values.get("category") or "question",
+        found.pairs.append(QuestionPair(key, values["question"], values["answer"], values.get("category") or "question",
                                 origin=values.get("origin") or "file"))  # fmt: skip
     found.counts = {"images": len(found.pictures), "descriptions": len(rows),
                     "patients": len({p.patient for p in found.pictures})}  # fmt: skip
     return found
 
 
-def _csv(path: Path, found: Found) -> list[dict[str, Any]]:
+def _csv(path: Path, found: ReaderResult) -> list[dict[str, Any]]:
     text = decoded(path, found)
     if text is None:
         return []
@@ -76,7 +76,7 @@ def _csv(path: Path, found: Found) -> list[dict[str, Any]]:
         return []
 
 
-def _picture(file: Path, key: str, values: dict[str, str], where: str, found: Found) -> Picture | None:
+def _picture(file: Path, key: str, values: dict[str, str], where: str, found: ReaderResult) -> SourcePicture | None:
     if not file.exists():
         found.problem("missing picture", values["image"], where)
         return None
@@ -91,5 +91,5 @@ def _picture(file: Path, key: str, values: dict[str, str], where: str, found: Fo
             found.problem("broken entry", where, "a volume needs its plane and slice")
             return None
         load = slice_loader(partial(read_volume, file, modality), plane, int(values["slice"]))
-    return Picture(key, values["patient"], load, modality, plane, values.get("organ", "").lower(),
+    return SourcePicture(key, values["patient"], load, modality, plane, values.get("organ", "").lower(),
                    SPLIT_WORDS.get(split, ""))  # fmt: skip

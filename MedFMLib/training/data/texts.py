@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import InputError
-from .samples import Found
+from .samples import ReaderResult
 
 
-def decoded(path: Path, found: Found) -> str | None:
+def decoded(path: Path, found: ReaderResult) -> str | None:
     """A file's text; None, and a problem noted, if it is in no encoding of Unicode.
 
     Raises:
@@ -29,7 +29,7 @@ def decoded(path: Path, found: Found) -> str | None:
         return None
 
 
-def entries(path: Path, found: Found) -> list[dict[str, Any]]:
+def entries(path: Path, found: ReaderResult) -> list[dict[str, Any]]:
     """Objects of a JSON list or of JSON lines; what is none of these is noted as a problem.
 
     Raises:
@@ -58,7 +58,7 @@ def entries(path: Path, found: Found) -> list[dict[str, Any]]:
     return good
 
 
-def _object(line: str, where: str, found: Found) -> list[dict[str, Any]]:
+def _object(line: str, where: str, found: ReaderResult) -> list[dict[str, Any]]:
     try:
         content = json.loads(line)
     except ValueError as error:

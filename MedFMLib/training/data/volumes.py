@@ -21,7 +21,7 @@ from ...core.view import display_axes, display_slice
 from ...errors import InputError
 from ...files.reading import VOLUME_SUFFIXES, output_name
 from .pictures import read_volume, slice_loader, squared
-from .samples import Found, Pair, Picture, Placed
+from .samples import PlacedStructure, QuestionPair, ReaderResult, SourcePicture
 
 FOLDERS = (("images", "labels"), ("imagesTr", "labelsTr"))
 CLEARLY = 1.5
@@ -41,7 +41,7 @@ def folders_in(folder: Path) -> tuple[Path, Path] | None:
 
 def read(
     folder: Path, names: dict[int, str] | None = None, slices: int = 6, modality: str = "", organ: str = ""
-) -> Found:
+) -> ReaderResult:
     """Pictures and pairs.
 
     Args:
@@ -53,7 +53,7 @@ def read(
         InputError: if the labels have no names.
     """
     images, labels = folders_in(folder)
-    found, patients = Found("volumes"), _patients(folder)
+    found, patients = ReaderResult("volumes"), _patients(folder)
     names = names or _names(folder)
     files = sorted(p for p in images.iterdir() if p.name.lower().endswith(VOLUME_SUFFIXES) and p.name[0] != ".")
     for file in files:
@@ -72,7 +72,7 @@ def read(
                 key = f"{name}#{plane}#{number}"
                 load = partial(_labelled_values, file, label_file, modality, tuple(sorted((names or {}).items())))
                 found.pictures.append(
-                    Picture(key, patients.get(name, name),
+                    SourcePicture(key, patients.get(name, name),
                             slice_loader(partial(read_volume, file, modality), plane, number, load),
                             image.modality, plane, organ)
                 )  # fmt: skip
@@ -119,29 +119,29 @@ def _chosen(values: np.ndarray, axis: int, count: int) -> list[int]:
     return sorted({round(float(n)) for n in np.linspace(first, last, count)})
 
 
-def label_pairs(key: str, drawn: np.ndarray, names: dict[int, str], spacing: tuple[float, float]) -> list[Pair]:
+def label_pairs(key: str, drawn: np.ndarray, names: dict[int, str], spacing: tuple[float, float]) -> list[QuestionPair]:
     """What can be asked about an (H, W) label picture."""
     pixels = {name: int((drawn == value).sum()) for value, name in names.items()}
     visible = [name for name, count in pixels.items() if count >= LEAST_PIXELS]
     certain = {name: count >= LEAST_PIXELS for name, count in pixels.items() if count == 0 or count >= LEAST_PIXELS}
-    pairs = [Pair(key, f"is the {name} visible?", "yes" if seen else "no", "presence", origin="rule")
+    pairs = [QuestionPair(key, f"is the {name} visible?", "yes" if seen else "no", "presence", origin="rule")
              for name, seen in certain.items()]  # fmt: skip
     for number, one in enumerate(visible):
         for other in visible[number + 1 :]:
             larger, smaller = sorted((one, other), key=lambda name: -pixels[name])
             if pixels[larger] >= CLEARLY * pixels[smaller]:
                 question = f"which looks larger in this image, the {one} or the {other}?"
-                pairs.append(Pair(key, question, larger, "comparison", origin="rule"))
+                pairs.append(QuestionPair(key, question, larger, "comparison", origin="rule"))
     if len(names) > 1 and len(certain) == len(names) and len(names) <= 4:
         listed = " or the ".join(names.values())
         answer = ", ".join(visible) if visible else "none"
-        pairs.append(Pair(key, f"what is visible, the {listed}?", answer, "visible structures", origin="rule"))
-    placed = tuple(Placed(name, value, squared(drawn == value, spacing))
+        pairs.append(QuestionPair(key, f"what is visible, the {listed}?", answer, "visible structures", origin="rule"))
+    placed = tuple(PlacedStructure(name, value, squared(drawn == value, spacing))
                    for value, name in names.items() if name in visible)  # fmt: skip
     if names:
         asked = " ; ".join(names.values())
-        pairs.append(Pair(key, asked, "", "boxes", "boxes", placed, "rule"))
-        pairs.append(Pair(key, asked, "", "masks", "masks", placed, "rule"))
+        pairs.append(QuestionPair(key, asked, "", "boxes", "boxes", placed, "rule"))
+        pairs.append(QuestionPair(key, asked, "", "masks", "masks", placed, "rule"))
     return pairs
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from .pictures import read_picture
-from .samples import Found, Pair, Picture, Placed
+from .samples import PlacedStructure, QuestionPair, ReaderResult, SourcePicture
 from .texts import clean, entries
 
 MODALITIES = {"MRI": "MR", "CT": "CT", "X-Ray": "CR", "XRAY": "CR"}
@@ -24,14 +24,14 @@ ENDINGS = (".png", ".jpg", ".jpeg")
 
 def kind_of(path: Path) -> str:
     """ "VQA-RAD", "SLAKE", or "" for other files; by the first entry."""
-    found = Found("")
+    found = ReaderResult("")
     first = next(iter(entries(path, found)), {})
     if "image_name" in first and "question" in first:
         return "VQA-RAD"
     return "SLAKE" if "img_name" in first and "question" in first else ""
 
 
-def read(path: Path, images: Path | None = None) -> Found:
+def read(path: Path, images: Path | None = None) -> ReaderResult:
     """Pictures and pairs of a file of either kind.
 
     Args:
@@ -41,7 +41,7 @@ def read(path: Path, images: Path | None = None) -> Found:
         InputError: if the file can't be opened.
     """
     kind = kind_of(path)
-    found = Found(kind)
+    found = ReaderResult(kind)
     listed = entries(path, found)
     folders = [images] if images else [path.parent / "images", path.parent / "imgs", path.parent]
     known: dict[str, bool] = {}
@@ -62,11 +62,11 @@ def read(path: Path, images: Path | None = None) -> Found:
             else:
                 modality = MODALITIES.get(clean(entry.get("modality")), clean(entry.get("modality")))
                 organ = clean(entry.get("image_organ") or entry.get("location")).lower()
-                found.pictures.append(Picture(key, patient, partial(read_picture, file), modality, "", organ))
+                found.pictures.append(SourcePicture(key, patient, partial(read_picture, file), modality, "", organ))
                 found.pairs += _boxes(file.with_name("detection.json"), key, found) if kind == "SLAKE" else []
         if known[key]:
             category = clean(entry.get("question_type") or entry.get("content_type")).lower() or "question"
-            found.pairs.append(Pair(key, question, answer, category))
+            found.pairs.append(QuestionPair(key, question, answer, category))
     found.counts |= {"images": len(found.pictures), "descriptions": len(listed),
                      "patients": len({p.patient for p in found.pictures})}  # fmt: skip
     return found
@@ -83,7 +83,7 @@ def _picture_of(entry: dict[str, Any], kind: str) -> tuple[str, str, list[str]]:
     return name, Path(name).stem, [name, *(f"{Path(name).stem}{end}" for end in ENDINGS)]
 
 
-def _boxes(path: Path, key: str, found: Found) -> list[Pair]:
+def _boxes(path: Path, key: str, found: ReaderResult) -> list[QuestionPair]:
     """SLAKE's boxes of organs, [x, y, width, height] in pixels."""
     if not path.is_file():
         return []
@@ -97,7 +97,7 @@ def _boxes(path: Path, key: str, found: Found) -> list[Pair]:
     height, width = shown.shape[:2]
     side = max(height, width)
     left, top = (side - width) / 2, (side - height) / 2
-    placed = [Placed(name.lower(), 0, ((y + top) / side, (x + left) / side, (y + h + top) / side, (x + w + left) / side))
+    placed = [PlacedStructure(name.lower(), 0, ((y + top) / side, (x + left) / side, (y + h + top) / side, (x + w + left) / side))
               for name, x, y, w, h in boxes]  # fmt: skip
     names = " ; ".join(dict.fromkeys(p.name for p in placed))
-    return [Pair(key, names, "", "organ boxes", "boxes", tuple(placed))] if placed else []
+    return [QuestionPair(key, names, "", "organ boxes", "boxes", tuple(placed))] if placed else []

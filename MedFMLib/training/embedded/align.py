@@ -17,7 +17,7 @@ from pathlib import Path
 from .exchanges import exchange_batches
 from .optimizing import Log, MovingAverage, learning_rate
 from .samples import Background
-from .tiny import Shape, make_tokenizer, normalise
+from .tiny import ModelShape, make_tokenizer, normalise
 
 
 def learns(name: str) -> bool:
@@ -84,7 +84,7 @@ def align(data: Path, work: Path, minutes: float, batch: int = 48, top: float = 
     chosen = {n: p.requires_grad_() for n, p in student.named_parameters() if learns(n)}
     optimizer = torch.optim.AdamW(chosen.values(), lr=top, weight_decay=0.0, betas=(0.9, 0.98))
     average = MovingAverage(student, 0.99)
-    shape, tokenizer = Shape(), make_tokenizer()
+    shape, tokenizer = ModelShape(), make_tokenizer()
     batches = Background(partial(exchange_batches, data, work / "mask_codec", tokenizer, shape.image, shape.image_tokens,
                                  batch, seed * 100, 0))  # fmt: skip
     log, step, began, fraction = Log(work / "align.jsonl", 25, 0, batch), 0, time.time(), 0.0

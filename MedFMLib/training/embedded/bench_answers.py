@@ -16,8 +16,8 @@ from ...core.view import View
 from . import labels
 from .bench_measures import wilson
 from .bench_tables import Table, mean
-from .cases import Case, Probe, crop_probes, probes
-from .questions import HELD_OUT_REFUSALS, REFUSAL, WORDINGS, Exchange, exchange_of
+from .cases import BenchCase, Probe, crop_probes, probes
+from .questions import HELD_OUT_REFUSALS, REFUSAL, WORDINGS, QuestionExchange, exchange_of
 
 UNSEEN = "refusal (unseen questions)"
 REGIONS = " (regions)"
@@ -28,10 +28,10 @@ _GREY = 128
 
 
 @dataclass(frozen=True, eq=False)
-class Asked:
+class AnswerSet:
     """Questions with their pictures, and what each way of answering wrote: way → answers."""
 
-    exchanges: list[tuple[Probe, Exchange]] = field(repr=False)
+    exchanges: list[tuple[Probe, QuestionExchange]] = field(repr=False)
     written: dict[str, list[str]] = field(default_factory=dict)
 
 
@@ -40,7 +40,7 @@ OF_REGIONS = ("presence", "side", "patient side", "largest", "counting", "compar
 """Kinds that are also asked about regions of slices, where the name of a structure doesn't tell where it lies."""
 
 
-def choose_questions(cases: list[Case], per_kind: int, seed: int = 55) -> list[tuple[Probe, Exchange]]:
+def choose_questions(cases: list[BenchCase], per_kind: int, seed: int = 55) -> list[tuple[Probe, QuestionExchange]]:
     """For each kind of question `per_kind` questions, as many as there are, about slices of all cases in turn; seeded.
 
     Of all that could be asked, each right answer is chosen about as often as every other, so that always giving one of them
@@ -59,7 +59,7 @@ def choose_questions(cases: list[Case], per_kind: int, seed: int = 55) -> list[t
 
 def _balanced(
     groups: list[list[Probe]], kind: str, count: int, rng: np.random.Generator
-) -> list[tuple[Probe, Exchange]]:
+) -> list[tuple[Probe, QuestionExchange]]:
     turns = [list(rng.permutation(len(group))) for group in groups]
     longest = max(map(len, turns), default=0)
     pool = [groups[g][turn[n]] for n in range(longest) for g, turn in enumerate(turns) if n < len(turn)]
@@ -74,10 +74,10 @@ def _balanced(
     return [group[n] for n in range(count) for group in by_answer.values() if n < len(group)][:count]
 
 
-def _question(probe: Probe, kind: str, rng: np.random.Generator) -> Exchange | None:
+def _question(probe: Probe, kind: str, rng: np.random.Generator) -> QuestionExchange | None:
     scene = probe.scene
     if kind == UNSEEN:
-        return Exchange(f"answer en {rng.choice(HELD_OUT_REFUSALS)}", REFUSAL, kind)
+        return QuestionExchange(f"answer en {rng.choice(HELD_OUT_REFUSALS)}", REFUSAL, kind)
     if kind == "refusal":
         return exchange_of(scene, kind, rng)
     if probe.case.parts is None:
@@ -86,7 +86,7 @@ def _question(probe: Probe, kind: str, rng: np.random.Generator) -> Exchange | N
         if kind == "body part":
             if scene.region != "head":
                 return None
-            return Exchange(f"answer en {rng.choice(WORDINGS[kind])}", "head", kind)
+            return QuestionExchange(f"answer en {rng.choice(WORDINGS[kind])}", "head", kind)
     exchange = exchange_of(scene, kind, rng)
     if exchange is None or exchange.kind != kind:
         return None
@@ -94,7 +94,7 @@ def _question(probe: Probe, kind: str, rng: np.random.Generator) -> Exchange | N
     return None if probe.view.plane == "sagittal" and sided else exchange
 
 
-def answer_all(runtime, exchanges: list[tuple[Probe, Exchange]], with_picture: bool = True) -> list[str]:
+def answer_all(runtime, exchanges: list[tuple[Probe, QuestionExchange]], with_picture: bool = True) -> list[str]:
     """What the model writes; without pictures it is shown mid-grey, and each wording is asked once."""
     if with_picture:
         return [runtime.write([probe.view], text=_text(exchange)) for probe, exchange in exchanges]
@@ -106,16 +106,16 @@ def answer_all(runtime, exchanges: list[tuple[Probe, Exchange]], with_picture: b
     return [known[exchange.prompt] for _, exchange in exchanges]
 
 
-def _text(exchange: Exchange) -> str:
+def _text(exchange: QuestionExchange) -> str:
     return exchange.prompt.removeprefix("answer en ")
 
 
-def majority(common: dict[str, str], exchanges: list[tuple[Probe, Exchange]]) -> list[str]:
+def majority(common: dict[str, str], exchanges: list[tuple[Probe, QuestionExchange]]) -> list[str]:
     """The most common answer of training to each question's kind."""
     return [common.get(exchange.kind.split(" (")[0], "") for _, exchange in exchanges]
 
 
-def points(exchange: Exchange, answer: str) -> float:
+def points(exchange: QuestionExchange, answer: str) -> float:
     """1 for a right answer, 0 for a wrong one, F1 for a list."""
     if not _is_list(exchange):
         return float(answer.strip().lower() == exchange.answer.lower())
@@ -123,11 +123,11 @@ def points(exchange: Exchange, answer: str) -> float:
     return 2 * len(wanted & got) / max(1, len(wanted) + len(got))
 
 
-def _is_list(exchange: Exchange) -> bool:
+def _is_list(exchange: QuestionExchange) -> bool:
     return exchange.kind.removesuffix(REGIONS) in LISTS or "," in exchange.answer
 
 
-def table(asked: Asked, main: str) -> Table:
+def table(asked: AnswerSet, main: str) -> Table:
     """Kind × way, with the interval and the refusals of the way that ships."""
     by_kind: dict[str, list[int]] = defaultdict(list)
     for n, (_, exchange) in enumerate(asked.exchanges):
@@ -162,13 +162,13 @@ def table(asked: Asked, main: str) -> Table:
     )  # fmt: skip
 
 
-def _refused(asked: Asked, way: str, numbers) -> float | None:
+def _refused(asked: AnswerSet, way: str, numbers) -> float | None:
     answers = asked.written[way]
     could = [n for n in numbers if asked.exchanges[n][1].answer != REFUSAL]
     return mean([float(answers[n].strip() == REFUSAL) for n in could])
 
 
-def wrong_answers(asked: Asked, way: str, most: int = 16) -> list[tuple[Probe, Exchange, str]]:
+def wrong_answers(asked: AnswerSet, way: str, most: int = 16) -> list[tuple[Probe, QuestionExchange, str]]:
     """Wrong answers, one of each kind in turn, with their pictures."""
     by_kind: dict[str, list] = defaultdict(list)
     for (probe, exchange), answer in zip(asked.exchanges, asked.written[way], strict=True):

@@ -1,6 +1,6 @@
 """How well the embedded model draws brains: real and synthetic ones, robustness, invariance, the rival.
 
-Every function takes the images and a model and returns a `Section`. Knows cases, measures and what MeshNet knows; nothing
+Every function takes the images and a model and returns a `BenchSection`. Knows cases, measures and what MeshNet knows; nothing
 of how models are loaded or how results are shown.
 """
 
@@ -16,9 +16,9 @@ from ...core.image import Image
 from ...errors import InputError
 from . import labels
 from .bench_measures import PeakMemory, as_parts, bootstrap, dice, mirrored_share, part_dice, surface_distances
-from .bench_runtime import Model, way_name
-from .bench_tables import Failure, Figure, Section, Shot, Table, mean
-from .cases import Case, Images
+from .bench_runtime import LoadedModel, way_name
+from .bench_tables import BenchSection, Failure, Figure, SlicePicture, Table, mean
+from .cases import BenchCase, Images
 from .meshnet import MERGED, MeshNet, merged_mask, merged_parts
 from .sources import in_ras_order
 
@@ -31,7 +31,7 @@ WORST_PER_CASE = 3
 _VISIBLE_MM2 = 60.0
 
 
-class Rival:
+class MeshNetBaseline:
     """MeshNet, which looks at each volume once; nothing of it is kept on disk.
 
     Args:
@@ -46,7 +46,7 @@ class Rival:
     def __bool__(self) -> bool:
         return self._net is not None
 
-    def look(self, case: Case) -> tuple[np.ndarray, float]:
+    def look(self, case: BenchCase) -> tuple[np.ndarray, float]:
         """(class numbers on the case's grid, seconds)."""
         if case.name not in self._seen:
             start = time.time()
@@ -54,7 +54,9 @@ class Rival:
         return self._seen[case.name]
 
 
-def draw_parts(model: Model, image: Image, adapter: str, names=labels.BRAIN_PARTS) -> tuple[np.ndarray, list[str]]:
+def segment_parts(
+    model: LoadedModel, image: Image, adapter: str, names=labels.BRAIN_PARTS
+) -> tuple[np.ndarray, list[str]]:
     """((I, J, K) uint8 part numbers, the names that the model can draw)."""
     model.use(adapter)
     known = model.drawable(names)
@@ -68,7 +70,7 @@ def _merged(parts: np.ndarray, name: str) -> np.ndarray:
 # -- the real T1 ---------------------------------------------------------------------------------
 
 
-def brain(images: Images, model: Model, rival: Rival) -> Section:
+def brain(images: Images, model: LoadedModel, baseline: MeshNetBaseline) -> BenchSection:
     """The real T1 with FreeSurfer labels: each structure, with the adapter, the bare base, and MeshNet beside."""
     case, ways = images.t1, model.ways(BRAIN)
     drawn, facts = {}, []
@@ -76,7 +78,7 @@ def brain(images: Images, model: Model, rival: Rival) -> Section:
     for way in ways:
         start = time.time()
         with PeakMemory() as memory:
-            drawn[way], known = draw_parts(model, case.image, way)
+            drawn[way], known = segment_parts(model, case.image, way)
         seconds = time.time() - start
         found = part_dice(drawn[way], case.parts, labels.BRAIN_PARTS)
         overlap[way] = {name: found.get(name) if name in known else None for name in labels.BRAIN_PARTS}
@@ -103,7 +105,7 @@ def brain(images: Images, model: Model, rival: Rival) -> Section:
                   ("way", "mean Dice", "given to the other side", "seconds, s", "peak memory, MB"), facts,
                   ("Given to the other side: share of the labelled voxels of structures with a side that were named as the "
                    "same structure of the other side. Memory is of the whole process, Python and images included.",))  # fmt: skip
-    section = Section([Table("Brain T1, whole volume", about, headings, rows, notes), speed])
+    section = BenchSection([Table("Brain T1, whole volume", about, headings, rows, notes), speed])
     section.summary = {
         "Dice, real T1, 27 parts": facts[0][1],
         "surface distance, real T1, mm": mean([d and d[0] for d in distances.values()]),
@@ -113,8 +115,8 @@ def brain(images: Images, model: Model, rival: Rival) -> Section:
     }
     section.failures = worst_slices(case, ours, case.parts, BRAIN_VALUES)
     section.figures.append(_overview(case, ours))
-    if rival:
-        section += _beside_rival(case, ours, rival, about)
+    if baseline:
+        section += _against_baseline(case, ours, baseline, about)
     return section
 
 
@@ -124,8 +126,8 @@ def interval(column) -> tuple[float, float] | None:
     return bootstrap(numbers) if numbers else None
 
 
-def _beside_rival(case: Case, ours: np.ndarray, rival: Rival, about: str) -> Section:
-    classes, seconds = rival.look(case)
+def _against_baseline(case: BenchCase, ours: np.ndarray, baseline: MeshNetBaseline, about: str) -> BenchSection:
+    classes, seconds = baseline.look(case)
     spacing, rows = case.image.geometry.spacing, []
     for name in MERGED:
         truth = _merged(case.parts, name)
@@ -139,19 +141,19 @@ def _beside_rival(case: Case, ours: np.ndarray, rival: Rival, about: str) -> Sec
                   ("structure", "Dice, MedFM-tiny", "surface, MedFM-tiny, mm", "Dice, MeshNet", "surface, MeshNet, mm"), rows,
                   (f"MeshNet (MIT, 196,038 parameters) knows no sides and took {seconds:.0f} s; which people it was trained "
                    "on is not known here. Interval: bootstrap over structures.",))  # fmt: skip
-    return Section(
+    return BenchSection(
         [table], summary={"Dice, real T1, 15 merged": rows[-2][1], "the same structures, MeshNet": rows[-2][3]}
     )
 
 
-def _overview(case: Case, ours: np.ndarray) -> Figure:
+def _overview(case: BenchCase, ours: np.ndarray) -> Figure:
     """Three planes: picture, truth, ours."""
     shots = []
     for plane in ("axial", "coronal", "sagittal"):
         number = _richest(case.parts, case.image.geometry, plane)
-        shots.append(Shot(case.image, plane, number, f"{plane} slice {number}"))
-        shots.append(Shot(case.image, plane, number, "FreeSurfer", BRAIN_VALUES, case.parts))
-        shots.append(Shot(case.image, plane, number, "MedFM-tiny", BRAIN_VALUES, None, ours))
+        shots.append(SlicePicture(case.image, plane, number, f"{plane} slice {number}"))
+        shots.append(SlicePicture(case.image, plane, number, "FreeSurfer", BRAIN_VALUES, case.parts))
+        shots.append(SlicePicture(case.image, plane, number, "MedFM-tiny", BRAIN_VALUES, None, ours))
     return Figure("Pictures", f"{case.about}. Training saw this person: {case.seen}.", tuple(shots))
 
 
@@ -203,7 +205,7 @@ def worst_slices(
         if candidates:
             share, plane, number = min(candidates)
             caption = f"{case.name}, {plane} slice {number}: {name}, Dice {share:.2f} in this slice"
-            shot = Shot(case.image, plane, number, caption, {name: numbers}, truth, found)
+            shot = SlicePicture(case.image, plane, number, caption, {name: numbers}, truth, found)
             worst.append(Failure(share, case.name, name, shot))
     return sorted(worst, key=lambda f: f.dice)[:WORST_PER_CASE]
 
@@ -215,32 +217,32 @@ def _mm2(area: np.ndarray, geometry, axis: int) -> float:
 # -- without labels ------------------------------------------------------------------------------
 
 
-def robustness(images: Images, model: Model, rival: Rival) -> Section:
+def robustness(images: Images, model: LoadedModel, baseline: MeshNetBaseline) -> BenchSection:
     """One person as T1, T2 and FLAIR, and the MNI average: does the answer depend on the contrast, do two models agree?"""
     way = model.ways(BRAIN)[0]
     cases = images.stroke
-    ours = {name: draw_parts(model, case.image, way)[0] for name, case in cases.items()}
+    ours = {name: segment_parts(model, case.image, way)[0] for name, case in cases.items()}
     rows = []
     for name in ("T2", "FLAIR"):
         same = part_dice(ours[name], ours["T1"], labels.BRAIN_PARTS)
         row = [f"stroke, {name} against the same model's T1", cases[name].seen, mean(list(same.values())),
                _agreement(lambda s, n=name: (_merged(ours[n], s), _merged(ours["T1"], s))), None, None]  # fmt: skip
-        if rival:
-            there, first = rival.look(cases[name])[0], rival.look(cases["T1"])[0]
+        if baseline:
+            there, first = baseline.look(cases[name])[0], baseline.look(cases["T1"])[0]
             row[4] = _agreement(lambda s, a=there, b=first: (merged_mask(a, s), merged_mask(b, s)))
         rows.append(row)
-    if rival:
+    if baseline:
         compared = [("stroke T1", cases["T1"], ours["T1"])]
         try:
-            compared.append(("MNI152 average T1", images.mni, draw_parts(model, images.mni.image, way)[0]))
+            compared.append(("MNI152 average T1", images.mni, segment_parts(model, images.mni.image, way)[0]))
         except InputError as error:
             rows.append([f"MNI152: {error}", None, None, None, None, None])
         for name, case, parts in compared:
-            classes = rival.look(case)[0]
+            classes = baseline.look(case)[0]
             both = _agreement(lambda s, a=parts, b=classes: (_merged(a, s), merged_mask(b, s)))
             rows.append([f"{name}, MedFM-tiny against MeshNet", case.seen, None, None, None, both])
     number = _richest(ours["T1"], cases["T1"].image.geometry, "axial")
-    drawn = [Shot(case.image, "axial", number, f"{name}, MedFM-tiny", BRAIN_VALUES, None, ours[name])
+    drawn = [SlicePicture(case.image, "axial", number, f"{name}, MedFM-tiny", BRAIN_VALUES, None, ours[name])
              for name, case in cases.items()]  # fmt: skip
     shots = [shot.bare(f"{name}, slice {number}") for name, shot in zip(cases, drawn, strict=True)] + drawn
     table = Table("Brain: other contrasts, without labels",
@@ -252,20 +254,22 @@ def robustness(images: Images, model: Model, rival: Rival) -> Section:
                    "agreeing with it is no independent check."))  # fmt: skip
     figure = Figure("One person, three contrasts", "The same slice; a person after a stroke, whom training did not see.",
                     tuple(shots))  # fmt: skip
-    return Section([table], [figure], summary={"Dice, T2 against T1": rows[0][2], "Dice, FLAIR against T1": rows[1][2]})
+    return BenchSection(
+        [table], [figure], summary={"Dice, T2 against T1": rows[0][2], "Dice, FLAIR against T1": rows[1][2]}
+    )
 
 
 def _agreement(masks) -> float | None:
     return mean([dice(*masks(name)) for name in MERGED])
 
 
-def invariance(images: Images, model: Model) -> Section:
+def invariance(images: Images, model: LoadedModel) -> BenchSection:
     """The same brain in four orders of axes, and the T1 at three other voxel sizes."""
     way = model.ways(BRAIN)[0]
-    rows, section = [], Section()
+    rows, section = [], BenchSection()
     cases = images.orientations
     ras = {
-        name: in_ras_order(draw_parts(model, case.image, way)[0], case.image.geometry)[0]
+        name: in_ras_order(segment_parts(model, case.image, way)[0], case.image.geometry)[0]
         for name, case in cases.items()
     }
     for name in ras:
@@ -277,7 +281,7 @@ def invariance(images: Images, model: Model) -> Section:
     section.summary["worst Dice between axis orders"] = min((row[2] or 0.0) for row in rows)
     for case in [images.t1] if images.quick else [images.t1, *images.spacings]:
         start = time.time()
-        parts, _ = draw_parts(model, case.image, way)
+        parts, _ = segment_parts(model, case.image, way)
         took = time.time() - start
         against = part_dice(parts, case.parts, labels.BRAIN_PARTS)
         rows.append([case.name, "FreeSurfer labels at the same voxels", mean(list(against.values())), took])
@@ -290,12 +294,12 @@ def invariance(images: Images, model: Model) -> Section:
 # -- synthetic heads -----------------------------------------------------------------------------
 
 
-def synthetic(images: Images, model: Model) -> Section:
+def synthetic(images: Images, model: LoadedModel) -> BenchSection:
     """Held-out label maps, each painted in three contrasts."""
-    way, rows, section = model.ways(BRAIN)[0], [], Section()
+    way, rows, section = model.ways(BRAIN)[0], [], BenchSection()
     for case in images.heads:
         start = time.time()
-        parts, _ = draw_parts(model, case.image, way)
+        parts, _ = segment_parts(model, case.image, way)
         took = time.time() - start
         values = list(part_dice(parts, case.parts, labels.BRAIN_PARTS).values())
         rows.append([case.name, case.seen, mean(values), bootstrap(values), mirrored_share(parts, case.parts), took])

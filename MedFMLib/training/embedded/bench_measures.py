@@ -112,11 +112,11 @@ class PeakMemory:
             return self
         self._done, self._most = threading.Event(), process.memory_info().rss
 
-        def watch() -> None:
+        def callbacks() -> None:
             while not self._done.wait(0.02):
                 self._most = max(self._most, process.memory_info().rss)
 
-        self._thread = threading.Thread(target=watch, daemon=True)
+        self._thread = threading.Thread(target=callbacks, daemon=True)
         self._thread.start()
         return self
 

@@ -1,6 +1,6 @@
 """How well the embedded model draws hippocampi and the torso, and one number of each kind for comparing precisions.
 
-Every function takes the images and a model and returns a `Section`. Knows cases and measures; nothing of how models are
+Every function takes the images and a model and returns a `BenchSection`. Knows cases and measures; nothing of how models are
 loaded or how results are shown.
 """
 
@@ -15,11 +15,11 @@ from ...core.view import View
 from ...imaging.slices import paint
 from . import labels
 from .baselines import MeanShapes
-from .bench_masks import BRAIN, HIPPOCAMPUS, TORSO, WORST_PER_CASE, draw_parts, interval, worst_slices
+from .bench_masks import BRAIN, HIPPOCAMPUS, TORSO, WORST_PER_CASE, interval, segment_parts, worst_slices
 from .bench_measures import as_parts, dice, part_dice, surface_distances
-from .bench_runtime import BARE, Model, way_name
-from .bench_tables import Figure, Section, Shot, Table, mean
-from .cases import OTHER_SLICES, Case, Hippocampus, Images, probes
+from .bench_runtime import BARE, LoadedModel, way_name
+from .bench_tables import BenchSection, Figure, SlicePicture, Table, mean
+from .cases import OTHER_SLICES, BenchCase, Hippocampus, Images, probes
 from .sources import HELD_OUT_SLICES
 
 LEAST_VOXELS = 60
@@ -31,10 +31,10 @@ _DRAWN = {"anterior hippocampus": (1,), "posterior hippocampus": (2,)}
 _HIPPOCAMPUS = _DRAWN | {"hippocampus": (1, 2)}
 
 
-def hippocampi(images: Images, model: Model) -> Section:
+def hippocampi(images: Images, model: LoadedModel) -> BenchSection:
     """Crops around one hippocampus, drawn by hand: anterior, posterior and whole."""
     rows, cases = [], images.hippocampi
-    section = Section()
+    section = BenchSection()
     if HIPPOCAMPUS in model.adapters:
         model.use(HIPPOCAMPUS)
         found = [model.runtime.segment_volume(case.image, list(_HIPPOCAMPUS)) for case in cases]
@@ -71,7 +71,7 @@ def hippocampi(images: Images, model: Model) -> Section:
     return section
 
 
-def _hippocampi_shots(cases: list[Hippocampus], found: list[dict], overlap: list[float]) -> Section:
+def _hippocampi_shots(cases: list[Hippocampus], found: list[dict], overlap: list[float]) -> BenchSection:
     """Worst, middle and best by the whole structure's Dice, and the worst slices of all."""
     drawn = []
     for case, masks in zip(cases, found, strict=True):
@@ -84,21 +84,21 @@ def _hippocampi_shots(cases: list[Hippocampus], found: list[dict], overlap: list
         case = cases[n]
         axis = case.image.geometry.index_axis(plane)
         number = int((case.values > 0).sum(axis=tuple(a for a in range(3) if a != axis)).argmax())
-        shots.append(Shot(case.image, plane, number, f"{which}: {case.name}, slice {number}"))
-        shots.append(Shot(case.image, plane, number, "drawn by hand", _DRAWN, case.values))
+        shots.append(SlicePicture(case.image, plane, number, f"{which}: {case.name}, slice {number}"))
+        shots.append(SlicePicture(case.image, plane, number, "drawn by hand", _DRAWN, case.values))
         caption = f"MedFM-tiny, Dice {overlap[n]:.2f} (whole, 3D)"
-        shots.append(Shot(case.image, plane, number, caption, _DRAWN, None, drawn[n]))
+        shots.append(SlicePicture(case.image, plane, number, caption, _DRAWN, None, drawn[n]))
     figure = Figure("Pictures", "MSD task 4, drawn by hand; people whom training did not see.", tuple(shots))
     failures = [
         f for case, ours in zip(cases, drawn, strict=True) for f in worst_slices(case, ours, case.values, _DRAWN)
     ]
-    return Section([], [figure], sorted(failures, key=lambda f: f.dice)[:WORST_PER_CASE])
+    return BenchSection([], [figure], sorted(failures, key=lambda f: f.dice)[:WORST_PER_CASE])
 
 
 # -- torso ---------------------------------------------------------------------------------------
 
 
-class Overlap:
+class DiceSums:
     """Sums for Dice, per case and structure, pooled over slices before dividing."""
 
     def __init__(self):
@@ -115,11 +115,11 @@ class Overlap:
         return float(both / total) if total else None
 
 
-def torso(images: Images, model: Model, data: Path) -> Section:
+def torso(images: Images, model: LoadedModel, data: Path) -> BenchSection:
     """Held-out slices of the torso volumes, beside the mean shape of the same patient's other slices."""
-    section, rows = Section(), []
+    section, rows = BenchSection(), []
     shapes, ways = MeanShapes(data), model.ways(TORSO)
-    overlap = {way: Overlap() for way in ("mean shape", *ways)}
+    overlap = {way: DiceSums() for way in ("mean shape", *ways)}
     shots = []
     for case in images.torsos:
         looked = probes(case)
@@ -153,9 +153,11 @@ def torso(images: Images, model: Model, data: Path) -> Section:
             (p.view.number for p in looked),
             key=lambda k, c=case: len(np.unique(c.parts.take(k, c.image.geometry.index_axis("axial")))),
         )
-        shot = Shot(case.image, "axial", number, "labels", values, case.parts)
+        shot = SlicePicture(case.image, "axial", number, "labels", values, case.parts)
         shots += [shot.bare(f"{case.name}, slice {number}"), shot]
-        shots.append(Shot(case.image, "axial", number, f"MedFM-tiny, {way_name(best)}", values, None, drawn[best]))
+        shots.append(
+            SlicePicture(case.image, "axial", number, f"MedFM-tiny, {way_name(best)}", values, None, drawn[best])
+        )
     section.tables.append(
         Table("Torso, held-out slices", "Axial slices that were cut out of training, which saw the rest of these very "
               "patients: this tells how well slices between known ones are drawn, not how other people would be.",
@@ -170,15 +172,15 @@ def torso(images: Images, model: Model, data: Path) -> Section:
     return section
 
 
-def _better(overlap: dict[str, Overlap], ways, case: Case, names) -> str:
+def _better(overlap: dict[str, DiceSums], ways, case: BenchCase, names) -> str:
     return max(ways, key=lambda way: mean([overlap[way].get(case.name, name) or 0.0 for name in names]) or 0.0)
 
 
-def _count(overlap: Overlap, case: Case, probe, name: str, mask: np.ndarray) -> None:
+def _count(overlap: DiceSums, case: BenchCase, probe, name: str, mask: np.ndarray) -> None:
     overlap.add(case.name, name, mask, labels.structure_mask(probe.truth, name), probe.truth != labels.UNKNOWN_PART)
 
 
-def _position(case: Case, probe) -> float:
+def _position(case: BenchCase, probe) -> float:
     """Position 0…1 through what the mean shapes are made of: training volumes lack the held-out slices."""
     n = case.image.geometry.shape[case.image.geometry.index_axis("axial")]
     gone = np.zeros(n, bool)
@@ -197,10 +199,10 @@ def _to_slice(mask: np.ndarray, view: View) -> np.ndarray:
 # -- one number each, for comparing precisions ---------------------------------------------------
 
 
-def key_masks(images: Images, model: Model) -> dict[str, tuple[list[np.ndarray], list[float]]]:
+def key_masks(images: Images, model: LoadedModel) -> dict[str, tuple[list[np.ndarray], list[float]]]:
     """What → (masks or part numbers, Dice against truth): the T1, ten hippocampi, the slices of the CT torso."""
     found = {}
-    parts, _ = draw_parts(model, images.t1.image, model.ways(BRAIN)[0])
+    parts, _ = segment_parts(model, images.t1.image, model.ways(BRAIN)[0])
     found["real T1, 27 parts"] = ([parts], list(part_dice(parts, images.t1.parts, labels.BRAIN_PARTS).values()))
     if HIPPOCAMPUS in model.adapters:
         model.use(HIPPOCAMPUS)
@@ -214,7 +216,7 @@ def key_masks(images: Images, model: Model) -> dict[str, tuple[list[np.ndarray],
         found["hippocampi, whole"] = (masks, overlap)
     case = images.torsos[0]
     model.use(model.ways(TORSO)[0])
-    looked, names, pooled, drawn = probes(case), model.drawable(case.structures), Overlap(), []
+    looked, names, pooled, drawn = probes(case), model.drawable(case.structures), DiceSums(), []
     for probe, seen in zip(looked, model.runtime.segment([p.view for p in looked], names), strict=True):
         masks = {o.label: paint(probe.view, o) for o in seen}
         drawn.append(as_parts(masks, probe.truth.shape))

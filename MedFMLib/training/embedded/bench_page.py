@@ -16,7 +16,7 @@ from ... import NOTICE
 from ...core.findings import Segment
 from ...core.terminology import structure
 from ...reports.pictures import key_image
-from .bench_tables import Failure, Figure, Section, Shot, Table, cell
+from .bench_tables import BenchSection, Failure, Figure, SlicePicture, Table, cell
 
 PICTURE = 320
 """Pixels along the longer side of a slice."""
@@ -64,8 +64,8 @@ code { background: #f1f4f7; padding: .1rem .3rem; border-radius: 3px; overflow-w
 
 
 def page(
-    sections: Sequence[tuple[str, Section]],
-    wrong: Sequence[tuple[Shot, str, str, str]],
+    sections: Sequence[tuple[str, BenchSection]],
+    wrong: Sequence[tuple[SlicePicture, str, str, str]],
     absent: Sequence[str],
     date: str,
     command: str,
@@ -175,28 +175,28 @@ def _hex(name: str) -> str:
 def _failure(failure: Failure) -> str:
     shot = failure.shot
     plain = shot.bare(f"{shot.plane} slice {shot.number}")
-    truth = Shot(shot.image, shot.plane, shot.number, "truth", shot.values, shot.truth)
-    found = Shot(shot.image, shot.plane, shot.number, "MedFM-tiny", shot.values, None, shot.found)
+    truth = SlicePicture(shot.image, shot.plane, shot.number, "truth", shot.values, shot.truth)
+    found = SlicePicture(shot.image, shot.plane, shot.number, "MedFM-tiny", shot.values, None, shot.found)
     pictures = "".join(_picture(one) for one in (plain, truth, found))
     return f'<h3>{escape(shot.caption)}</h3><div class="pictures">{pictures}</div>{_legend(shot.values)}'
 
 
-def _wrong(shot: Shot, question: str, wanted: str, got: str) -> str:
+def _wrong(shot: SlicePicture, question: str, wanted: str, got: str) -> str:
     return (
         f"<figure>{_image(shot)}<figcaption>{escape(shot.caption)}<br>{escape(question)}<br>right: <b>{escape(wanted)}</b><br>"
         f'MedFM-tiny: <b class="wrong">{escape(got) or "(nothing)"}</b></figcaption></figure>'
     )
 
 
-def _picture(shot: Shot) -> str:
+def _picture(shot: SlicePicture) -> str:
     return f"<figure>{_image(shot)}<figcaption>{escape(shot.caption)}</figcaption></figure>"
 
 
-def _image(shot: Shot) -> str:
+def _image(shot: SlicePicture) -> str:
     return f'<img alt="{escape(shot.caption)}" src="data:image/png;base64,{base64.b64encode(picture(shot)).decode()}">'
 
 
-def picture(shot: Shot) -> bytes:
+def picture(shot: SlicePicture) -> bytes:
     """PNG of a slice with the outlines of its truth or of what was found; plain if it has neither."""
     parts = shot.truth if shot.found is None else shot.found
     segments = []

@@ -20,8 +20,8 @@ from ...reliability import Calibration, agree, controls, expected_error, fit, st
 from .bench_answers import REGIONS, UNSEEN, choose_questions, points
 from .bench_measures import wilson
 from .bench_tables import Table
-from .cases import Case, Probe
-from .questions import REFUSAL, Exchange
+from .cases import BenchCase, Probe
+from .questions import REFUSAL, QuestionExchange
 
 AS_IT_IS = "as it is"
 """The model, not blindfolded."""
@@ -55,7 +55,7 @@ class Outcome:
         return agree(self.said, self.samples).share
 
 
-def questions(cases: list[Case], per_kind: int, refusals: bool = False) -> list[tuple[Probe, Exchange]]:
+def questions(cases: list[BenchCase], per_kind: int, refusals: bool = False) -> list[tuple[Probe, QuestionExchange]]:
     """The questions of the bench, without those that no image answers unless they are wanted."""
     chosen = choose_questions(cases, per_kind)
     return [q for q in chosen if refusals or q[1].kind.removesuffix(REGIONS) not in ("refusal", UNSEEN)]
@@ -63,7 +63,7 @@ def questions(cases: list[Case], per_kind: int, refusals: bool = False) -> list[
 
 def ask_all(
     runtime,
-    asked: Sequence[tuple[Probe, Exchange]],
+    asked: Sequence[tuple[Probe, QuestionExchange]],
     samples: int = 0,
     temperature: float = 1.0,
     blind: bool = False,

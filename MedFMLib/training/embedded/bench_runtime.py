@@ -18,7 +18,7 @@ BARE = ""
 """In place of an adapter's name: none."""
 
 
-class Model:
+class LoadedModel:
     """A loaded model.
 
     Args:
@@ -57,7 +57,7 @@ def shipped() -> Path:
     return resources.path("models", "medfm-tiny")
 
 
-def open_model(folder: Path, precision: str = "nf4") -> Model:
+def open_model(folder: Path, precision: str = "nf4") -> LoadedModel:
     """Load a model's folder as the product does.
 
     Raises:
@@ -71,7 +71,7 @@ def open_model(folder: Path, precision: str = "nf4") -> Model:
     card = paligemma.card_for_folder(folder, config)
     start = time.time()
     runtime = paligemma.load(card, BARE, precision, _Quiet())
-    return Model(runtime, card.adapters, time.time() - start)
+    return LoadedModel(runtime, card.adapters, time.time() - start)
 
 
 @contextmanager
@@ -94,7 +94,7 @@ class _Quiet:
     def fraction(self, *_, **__) -> None: ...
 
 
-def switch_milliseconds(model: Model) -> dict[str, float]:
+def switch_milliseconds(model: LoadedModel) -> dict[str, float]:
     """Adapter → ms to switch to it from the bare base once it was attached; the first time, files are read."""
     took = {}
     for name in model.adapters:

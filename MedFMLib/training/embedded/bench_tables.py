@@ -34,7 +34,7 @@ class Table:
 
 
 @dataclass(frozen=True, eq=False)
-class Shot:
+class SlicePicture:
     """One slice to be shown: `found` and `truth` are (I, J, K) part numbers on the image's grid, or None for none.
 
     Args:
@@ -50,7 +50,7 @@ class Shot:
     found: np.ndarray | None = field(repr=False, default=None)
     plain: bool = False
 
-    def bare(self, caption: str) -> Shot:
+    def bare(self, caption: str) -> SlicePicture:
         """The same slice and window without outlines."""
         return replace(self, caption=caption, plain=True)
 
@@ -62,7 +62,7 @@ class Failure:
     dice: float
     case: str
     structure: str
-    shot: Shot
+    shot: SlicePicture
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,11 +71,11 @@ class Figure:
 
     title: str
     about: str
-    shots: tuple[Shot, ...]
+    shots: tuple[SlicePicture, ...]
 
 
 @dataclass(eq=False)
-class Section:
+class BenchSection:
     """What one part of the bench found. `summary`: short name → number, for the top of the page."""
 
     tables: list[Table] = field(default_factory=list)
@@ -83,7 +83,7 @@ class Section:
     failures: list[Failure] = field(default_factory=list)
     summary: dict[str, float] = field(default_factory=dict)
 
-    def __iadd__(self, other: Section) -> Section:
+    def __iadd__(self, other: BenchSection) -> BenchSection:
         self.tables += other.tables
         self.figures += other.figures
         self.failures += other.failures

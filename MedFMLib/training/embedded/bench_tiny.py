@@ -25,15 +25,24 @@ from . import bench_answers, bench_masks, bench_organs
 from .baselines import majority_answers
 from .bench_measures import dice
 from .bench_page import page
-from .bench_runtime import BARE, Model, file_sizes, open_model, shipped, switch_milliseconds, way_name, with_other_base
-from .bench_tables import Section, Shot, Table, as_text, mean
+from .bench_runtime import (
+    BARE,
+    LoadedModel,
+    file_sizes,
+    open_model,
+    shipped,
+    switch_milliseconds,
+    way_name,
+    with_other_base,
+)
+from .bench_tables import BenchSection, SlicePicture, Table, as_text, mean
 from .cases import Images, probes
 from .meshnet import FOLDER
 
 PER_KIND, PER_KIND_QUICK = 40, 4
 """Questions of each kind."""
 
-Open = Callable[[Path, str], Model]
+Open = Callable[[Path, str], LoadedModel]
 
 
 def run(
@@ -65,9 +74,9 @@ def run(
     began = time.time()
     data, folder = Path(data), Path(model) if model else shipped()
     images, absent = Images(data, quick), []
-    rival = _rival(Path(pretrained) if pretrained else data.parent / "pretrained", quick, absent)
+    baseline = _baseline(Path(pretrained) if pretrained else data.parent / "pretrained", quick, absent)
     shown = open_(folder, "nf4")
-    sections: list[tuple[str, Section]] = []
+    sections: list[tuple[str, BenchSection]] = []
 
     def wanted(heading: str) -> bool:
         if not heading.lower().startswith(only.lower()):
@@ -75,7 +84,7 @@ def run(
         tell(f"{time.time() - began:5.0f} s  {heading}")
         return True
 
-    def add(heading: str, make: Callable[[], Section]) -> None:
+    def add(heading: str, make: Callable[[], BenchSection]) -> None:
         if not wanted(heading):
             return
         try:
@@ -83,16 +92,16 @@ def run(
         except MedFMError as error:  # an absent folder or an untaught label must not stop the rest
             absent.append(f"{heading.lower()}: {error}")
 
-    add("Brain T1", lambda: bench_masks.brain(images, shown, rival))
+    add("Brain T1", lambda: bench_masks.brain(images, shown, baseline))
     if not quick:
-        add("Robustness", lambda: bench_masks.robustness(images, shown, rival))
+        add("Robustness", lambda: bench_masks.robustness(images, shown, baseline))
     add("Invariance", lambda: bench_masks.invariance(images, shown))
     if not quick:
         add("Synthetic heads", lambda: bench_masks.synthetic(images, shown))
     add("Hippocampus", lambda: bench_organs.hippocampi(images, shown))
     if not quick:
         add("Torso", lambda: bench_organs.torso(images, shown, data))
-    asked = bench_answers.Asked([])
+    asked = bench_answers.AnswerSet([])
     if wanted("Answers"):
         asked = _ask(images, shown, data, quick, absent, sections)
     if unquantized:
@@ -120,13 +129,13 @@ def run(
     return result
 
 
-def _rival(pretrained: Path, quick: bool, absent: list[str]) -> bench_masks.Rival:
+def _baseline(pretrained: Path, quick: bool, absent: list[str]) -> bench_masks.MeshNetBaseline:
     folder = pretrained / FOLDER
     if quick or not (folder / "model.safetensors").is_file():
         why = "--quick leaves it out" if quick else f"its weights are not in '{pretrained.name}', see --pretrained"
         absent.append(f"the rival MeshNet: {why}.")
-        return bench_masks.Rival(None)
-    return bench_masks.Rival(folder)
+        return bench_masks.MeshNetBaseline(None)
+    return bench_masks.MeshNetBaseline(folder)
 
 
 # -- answers -------------------------------------------------------------------------------------
@@ -134,10 +143,12 @@ def _rival(pretrained: Path, quick: bool, absent: list[str]) -> bench_masks.Riva
 SHIPPED = "as shipped"
 
 
-def _ask(images: Images, model: Model, data: Path, quick: bool, absent: list[str], sections) -> bench_answers.Asked:
+def _ask(
+    images: Images, model: LoadedModel, data: Path, quick: bool, absent: list[str], sections
+) -> bench_answers.AnswerSet:
     cases, missing = images.for_questions()
     absent += missing
-    asked = bench_answers.Asked(bench_answers.choose_questions(cases, PER_KIND_QUICK if quick else PER_KIND))
+    asked = bench_answers.AnswerSet(bench_answers.choose_questions(cases, PER_KIND_QUICK if quick else PER_KIND))
     if not asked.exchanges:
         return asked
     if not quick:
@@ -153,7 +164,7 @@ def _ask(images: Images, model: Model, data: Path, quick: bool, absent: list[str
     table = bench_answers.table(asked, SHIPPED)
     kinds = table.rows[-1]
     column = table.columns.index
-    sections.append(("Answers", Section([table], summary={
+    sections.append(("Answers", BenchSection([table], summary={
         "answers right, mean of kinds": kinds[column(SHIPPED)],
         "the same without the picture": kinds[column("no picture")],
         "refused though answerable": kinds[-1],
@@ -162,11 +173,11 @@ def _ask(images: Images, model: Model, data: Path, quick: bool, absent: list[str
     return asked
 
 
-def _wrong(asked: bench_answers.Asked) -> list[tuple[Shot, str, str, str]]:
+def _wrong(asked: bench_answers.AnswerSet) -> list[tuple[SlicePicture, str, str, str]]:
     if SHIPPED not in asked.written:
         return []
     return [
-        (Shot(probe.case.image, probe.view.plane, probe.view.number, f"{probe.case.name}, {probe.view.plane} slice "
+        (SlicePicture(probe.case.image, probe.view.plane, probe.view.number, f"{probe.case.name}, {probe.view.plane} slice "
               f"{probe.view.number}"), exchange.prompt.removeprefix("answer en "), exchange.answer, answer)
         for probe, exchange, answer in bench_answers.wrong_answers(asked, SHIPPED)
     ]  # fmt: skip
@@ -175,7 +186,7 @@ def _wrong(asked: bench_answers.Asked) -> list[tuple[Shot, str, str, str]]:
 # -- precision -----------------------------------------------------------------------------------
 
 
-def _precisions(images: Images, shown: Model, folder: Path, base: Path, asked, open_: Open) -> Section:
+def _precisions(images: Images, shown: LoadedModel, folder: Path, base: Path, asked, open_: Open) -> BenchSection:
     """The same adapters and heads on the unquantized base in fp32 and in int8, beside what ships."""
     first, rows = bench_organs.key_masks(images, shown), []
     seen: dict[str, dict] = {}
@@ -200,14 +211,14 @@ def _precisions(images: Images, shown: Model, folder: Path, base: Path, asked, o
             same = [float(a == b) for a, b in zip(written, asked.written[SHIPPED], strict=True)]
             row += [mean(_points(asked, written)), mean(same)]
         rows.append(row)
-    return Section([Table(
+    return BenchSection([Table(
         "Quantization", "The unquantized base with the adapters and heads that ship; images as above.",
         ("what", "nf4, as shipped", "fp32", "fp32 to nf4", "int8", "int8 to nf4"), rows,
         ("Masks: mean Dice against the truth; “to nf4”: mean Dice between the two results. Answers: share right; “to nf4”: "
          "share of the same answers, letter by letter.",))])  # fmt: skip
 
 
-def _points(asked: bench_answers.Asked, answers: list[str]) -> list[float]:
+def _points(asked: bench_answers.AnswerSet, answers: list[str]) -> list[float]:
     return [
         bench_answers.points(exchange, answer) for (_, exchange), answer in zip(asked.exchanges, answers, strict=True)
     ]
@@ -216,7 +227,7 @@ def _points(asked: bench_answers.Asked, answers: list[str]) -> list[float]:
 # -- speed ---------------------------------------------------------------------------------------
 
 
-def _speed(images: Images, model: Model, folder: Path, asked: bench_answers.Asked) -> Section:
+def _speed(images: Images, model: LoadedModel, folder: Path, asked: bench_answers.AnswerSet) -> BenchSection:
     way = model.ways(bench_masks.BRAIN)[0]
     model.use(way)
     views = [probe.view for probe in probes(images.t1)]
@@ -241,7 +252,7 @@ def _speed(images: Images, model: Model, folder: Path, asked: bench_answers.Aske
     )
     table = Table("Speed and size", about, ("what", "value", "unit"), [[n, f"{v:.3g}" if v < 100 else f"{v:.0f}", u]
                                                                        for n, v, u in rows])  # fmt: skip
-    return Section([table], summary={"seconds to load": rows[0][1], "all files, MB": next(
+    return BenchSection([table], summary={"seconds to load": rows[0][1], "all files, MB": next(
         (r[1] for r in rows if r[0] == "file size, total"), None)})  # fmt: skip
 
 

@@ -1,6 +1,6 @@
 """The images that measure the embedded model: none of them, and none of their slices, is seen in training.
 
-Knows the data folder and parts; nothing of models. A `Case` is a volume with, if it has labels, its part volume; `Images`
+Knows the data folder and parts; nothing of models. A `BenchCase` is a volume with, if it has labels, its part volume; `Images`
 reads each of them once, when it is first asked for. `Probe` is a slice with everything that is certain about it, for
 questions.
 """
@@ -19,7 +19,7 @@ from ...core.image import Image
 from ...core.view import View, display_slice, make_view, window_for
 from ...errors import InputError
 from . import labels, sources
-from .questions import Scene, scene
+from .questions import PictureFacts, scene
 from .sources import HELD_OUT_SLICES, freesurfer_parts, head_maps, read
 
 _SQUARE = 160
@@ -29,7 +29,7 @@ OTHER_SLICES = "other slices of this patient"
 
 
 @dataclass(frozen=True, eq=False)
-class Case:
+class BenchCase:
     """One volume to measure on.
 
     Args:
@@ -66,11 +66,11 @@ class Hippocampus:
 class Probe:
     """One slice: its `view`, its part slice in the volume's index order, its `position` 0…1 from the plane's start."""
 
-    case: Case
+    case: BenchCase
     view: View
     truth: np.ndarray | None
     position: float
-    scene: Scene
+    scene: PictureFacts
 
 
 class Images:
@@ -87,37 +87,37 @@ class Images:
         self.data, self.quick = Path(data), quick
 
     @cached_property
-    def t1(self) -> Case:
+    def t1(self) -> BenchCase:
         """A real skull-stripped T1 with FreeSurfer labels."""
         image = read(self.data / "brain_t1" / "t1_stripped.nii.gz")
         parts = freesurfer_parts(read(self.data / "brain_t1" / "t1_stripped_aseg.nii.gz").scalars.astype(np.uint16))
         slices = _inner_slices(image.geometry, parts, "brain", 2 if self.quick else 6)
-        return Case("real T1", "skull-stripped T1, 1 mm, FreeSurfer labels", NEVER, image, parts, "head",
+        return BenchCase("real T1", "skull-stripped T1, 1 mm, FreeSurfer labels", NEVER, image, parts, "head",
                     labels.SPOKEN_HEAD, labels.TORSO_STRUCTURES, slices, stripped=True)  # fmt: skip
 
     @cached_property
-    def spacings(self) -> list[Case]:
+    def spacings(self) -> list[BenchCase]:
         """The real T1 at other voxel sizes, with its labels at the same."""
         sizes = {"1.5 mm": (1.5, 1.5, 1.5), "2 mm": (2, 2, 2), "1 × 1 × 4 mm (axial slices)": (1, 1, 4)}
         return [resampled(self.t1, f"real T1 at {name}", mm) for name, mm in sizes.items()]
 
     @cached_property
-    def stroke(self) -> dict[str, Case]:
+    def stroke(self) -> dict[str, BenchCase]:
         """T1, T2 and FLAIR of one person on one oblique grid, without labels."""
         return {name: self._unlabelled(f"brain_stroke/{name}.nii.gz") for name in ("T1", "T2", "FLAIR")}
 
     @cached_property
-    def mni(self) -> Case:
+    def mni(self) -> BenchCase:
         """The MNI152 average T1, without labels."""
         return self._unlabelled("healthy_reference/mni152_2009_t1.nii.gz")
 
     @cached_property
-    def orientations(self) -> dict[str, Case]:
+    def orientations(self) -> dict[str, BenchCase]:
         """One average brain, stored along four different orders of axes."""
         return {name: self._unlabelled(f"orientation/{name}.nii.gz") for name in ("RAS", "LPI", "PIR", "ASL")}
 
     @cached_property
-    def heads(self) -> list[Case]:
+    def heads(self) -> list[BenchCase]:
         """Held-out label maps painted like T1, like T2 and at random; seeded, by none of training's code."""
         maps = head_maps(self.data, held_out=True)
         if not maps:
@@ -127,13 +127,13 @@ class Images:
             for contrast in ("T1-like",) if self.quick else CONTRASTS:
                 image = painted_head(subject, contrast, 770 + number)
                 slices = _inner_slices(image.geometry, subject.parts, "brain", 1 if self.quick else 2)
-                made.append(Case(f"{subject.name}, {contrast}", "synthetic MR of a held-out label map, 1 mm", NEVER, image,
+                made.append(BenchCase(f"{subject.name}, {contrast}", "synthetic MR of a held-out label map, 1 mm", NEVER, image,
                                  subject.parts, "head", labels.SPOKEN_HEAD,
                                  tuple(n for n in labels.TORSO_STRUCTURES if n != "spine"), slices))  # fmt: skip
         return made
 
     @cached_property
-    def torsos(self) -> list[Case]:
+    def torsos(self) -> list[BenchCase]:
         """CT and MR torso and chest CT, at slices that were cut out of training."""
         bones = ("urinary bladder", "left hip bone", "right hip bone")
         return [
@@ -158,14 +158,14 @@ class Images:
         return made
 
     @cached_property
-    def unlabelled(self) -> list[Case]:
+    def unlabelled(self) -> list[BenchCase]:
         """Real volumes without labels: for questions about modality, plane and body part, and for refusals."""
         paths = {"brain_stroke/T1.nii.gz": "MR", "brain_stroke/T2.nii.gz": "MR", "brain_stroke/FLAIR.nii.gz": "MR",
                  "healthy_reference/mni152_2009_t1.nii.gz": "MR", "orientation/LPI.nii.gz": "MR",
                  "ct_lung/lung_ct.mha": "CT"}  # fmt: skip
         return [self._unlabelled(p, modality) for p, modality in paths.items() if (self.data / p).exists()]
 
-    def for_questions(self) -> tuple[list[Case], list[str]]:
+    def for_questions(self) -> tuple[list[BenchCase], list[str]]:
         """(every case that questions can be about, sentences naming what was absent)."""
         cases, absent = [], []
         for get in (lambda: [self.t1], lambda: self.heads, lambda: self.torsos, lambda: self.unlabelled):
@@ -175,7 +175,7 @@ class Images:
                 absent.append(f"questions: {error}")
         return cases, absent
 
-    def _unlabelled(self, path: str, modality: str = "MR") -> Case:
+    def _unlabelled(self, path: str, modality: str = "MR") -> BenchCase:
         image = read(self.data / path, modality)
         slices = {}
         for plane in ("axial", "coronal", "sagittal"):
@@ -183,9 +183,9 @@ class Images:
             slices[plane] = _spread(n * 0.4, n * 0.65, 1 if self.quick else 2)
         name = path.split(".")[0].replace("/", " ").replace("_", " ")
         region = "torso" if modality == "CT" else "head"
-        return Case(name, "real, without labels", NEVER, image, None, region, slices=slices)
+        return BenchCase(name, "real, without labels", NEVER, image, None, region, slices=slices)
 
-    def _torso(self, folder: str, files, modality: str, table, structures, absent, step: int) -> Case:
+    def _torso(self, folder: str, files, modality: str, table, structures, absent, step: int) -> BenchCase:
         image = read(self.data / folder / files[0], modality)
         values = read(self.data / folder / files[1]).scalars.astype(np.uint16)
         rest = "unknown" if folder == "ct_chest" else "torso tissue"
@@ -200,7 +200,7 @@ class Images:
         source = (
             "lung masks checked by eye" if folder == "ct_chest" else "labels of TotalSegmentator (a model's output)"
         )
-        return Case(folder.replace("_", " "), f"real {modality}, {source}", OTHER_SLICES, image, parts, "torso",
+        return BenchCase(folder.replace("_", " "), f"real {modality}, {source}", OTHER_SLICES, image, parts, "torso",
                     structures, absent, {"axial": numbers})  # fmt: skip
 
 
@@ -255,7 +255,7 @@ def painted_head(subject: sources.Subject, contrast: str, seed: int) -> Image:
     return Image(voxels[None], Geometry(voxels.shape, affine), "MR", subject.name)
 
 
-def resampled(case: Case, name: str, mm: tuple[float, float, float]) -> Case:
+def resampled(case: BenchCase, name: str, mm: tuple[float, float, float]) -> BenchCase:
     """A case at other voxel sizes along Right, Anterior, Superior: voxels averaged, labels by the nearest voxel."""
     old = case.image.geometry
     along = np.array(mm, float)[list(old.world_axes)]
@@ -297,7 +297,7 @@ def _inner_slices(geometry, parts: np.ndarray, structure: str, count: int, plane
 # -- slices --------------------------------------------------------------------------------------
 
 
-def probes(case: Case) -> list[Probe]:
+def probes(case: BenchCase) -> list[Probe]:
     """Every chosen slice of a case."""
     window, found = window_for(case.image), []
     for plane, numbers in case.slices.items():
@@ -324,7 +324,7 @@ def square_parts(view: View, parts: np.ndarray, size: int = _SQUARE) -> np.ndarr
     return out
 
 
-def crop_probes(case: Case, seed: int = 91) -> list[Probe]:
+def crop_probes(case: BenchCase, seed: int = 91) -> list[Probe]:
     """A region of every chosen slice of a labelled case, as a person who draws a box shows it; seeded.
 
     In whole slices a name nearly tells where a structure lies; in a region only the picture does.
@@ -355,8 +355,8 @@ def crop_probes(case: Case, seed: int = 91) -> list[Probe]:
     return found
 
 
-def _scene(case: Case, view: View) -> Scene:
+def _scene(case: BenchCase, view: View) -> PictureFacts:
     if case.parts is None:
-        return Scene(case.image.modality, view.plane, case.region, {}, (), complete=False, labelled=False)
+        return PictureFacts(case.image.modality, view.plane, case.region, {}, (), complete=False, labelled=False)
     square = square_parts(view, case.parts)
     return scene(case.image.modality, view.plane, case.region, square, case.structures, case.absent, case.stripped)

@@ -21,7 +21,7 @@ def read_log(path: Path) -> list[dict]:
     return sorted({line["step"]: line for line in lines}.values(), key=lambda line: line["step"])
 
 
-def draw_curves(work: Path, picture: Path) -> None:
+def plot_curves(work: Path, picture: Path) -> None:
     """Write a PNG with one panel for each stage whose log is there; none without logs."""
     from matplotlib.figure import Figure
 

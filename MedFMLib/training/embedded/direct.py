@@ -9,8 +9,8 @@ import numpy as np
 
 from ...models.masks import location_tokens as tokens
 from .exchanges import TextLayout
-from .questions import Exchange
-from .tiny import Shape, normalise
+from .questions import QuestionExchange
+from .tiny import ModelShape, normalise
 
 
 class Direct:
@@ -20,7 +20,7 @@ class Direct:
         model: a PaliGemma with our tokenizer. codec: the mask codec. shape: its sizes.
     """
 
-    def __init__(self, model, tokenizer, codec, shape: Shape, batch: int = 24):
+    def __init__(self, model, tokenizer, codec, shape: ModelShape, batch: int = 24):
         self.model, self.tokenizer, self.codec, self.shape, self.batch = model.eval(), tokenizer, codec, shape, batch
         self._layout = TextLayout(tokenizer, shape.image_tokens)
 
@@ -35,7 +35,7 @@ class Direct:
             chosen = order[begin : begin + self.batch]
             rows = []
             for i in chosen:
-                ids, prefix = self._layout.encode(Exchange(prompts[i], "", ""))
+                ids, prefix = self._layout.encode(QuestionExchange(prompts[i], "", ""))
                 rows.append(ids[:prefix])
             length = max(map(len, rows))
             pad = self._layout.pad

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
-from .questions import Exchange, Scene, exchange_of
+from .questions import PictureFacts, QuestionExchange, exchange_of
 from .questions import scene as make_scene
 from .samples import pictures, training_painter
-from .synthesis import Painter, Picture
+from .synthesis import Painter, TrainingPicture
 
 WORD_KINDS = {"modality": 0.7, "plane": 2, "body part": 1.2, "visible structures": 3, "presence": 2, "side": 5,
               "patient side": 5, "largest": 9, "counting": 4, "comparison": 5, "where": 5, "relation": 4, "asymmetry": 3,
@@ -32,7 +32,7 @@ _COMMON = {
 """Largest structure → share of the questions that are left out, so that the others count for more."""
 
 
-def scene_of(picture: Picture) -> Scene:
+def scene_of(picture: TrainingPicture) -> PictureFacts:
     """What is certain about a picture."""
     of = picture.subject
     return make_scene(
@@ -55,7 +55,7 @@ class TextLayout:
         )
         self._head = [image] * image_tokens + [bos]
 
-    def places(self, exchange: Exchange) -> list[int]:
+    def places(self, exchange: QuestionExchange) -> list[int]:
         """Positions of the last token of every asked name."""
         found, written = [], exchange.kind
         for name, _ in exchange.asked:
@@ -63,13 +63,13 @@ class TextLayout:
             found.append(len(self._head) + len(self.tokenizer.encode(written, add_special_tokens=False)) - 1)
         return found
 
-    def encode(self, exchange: Exchange) -> tuple[list[int], int]:
+    def encode(self, exchange: QuestionExchange) -> tuple[list[int], int]:
         """(token numbers, length of the prefix that is given rather than predicted)."""
         prefix = self._head + self.tokenizer.encode(exchange.prompt + "\n", add_special_tokens=False)
         answer = self.tokenizer.encode(exchange.answer, add_special_tokens=False)
         return prefix + answer + [self.eos], len(prefix)
 
-    def batch(self, exchanges: list[Exchange]) -> dict[str, np.ndarray]:
+    def batch(self, exchanges: list[QuestionExchange]) -> dict[str, np.ndarray]:
         """Right-padded `input_ids`, `attention_mask` and `token_type_ids` (0: prefix, 1: answer), each (B, L) int64.
 
         For prompts that ask for structures also `row` and `place` (K,) of the last token of every asked name, and what
@@ -121,13 +121,13 @@ def mask_encoder(codec) -> Callable[[np.ndarray], np.ndarray]:
     return lambda masks: codec.encode(torch.from_numpy(masks)).numpy()
 
 
-def object_exchange(scene: Scene, rng: np.random.Generator, encode) -> Exchange:
+def object_exchange(scene: PictureFacts, rng: np.random.Generator, encode) -> QuestionExchange:
     """`segment`, or `detect` once in six; a question in words where there is nothing to ask for."""
     kind = "segment" if rng.random() < 0.83 else "detect"
     return exchange_of(scene, kind, rng, encode) or word_exchange(scene, rng)
 
 
-def word_exchange(scene: Scene, rng: np.random.Generator) -> Exchange:
+def word_exchange(scene: PictureFacts, rng: np.random.Generator) -> QuestionExchange:
     """A question with an answer in words, in the proportions of training."""
     kinds, shares = list(WORD_KINDS), np.array(list(WORD_KINDS.values()))
     while True:
@@ -177,7 +177,7 @@ def exchange_batches(
         )
 
 
-def _grouped(layout: TextLayout, exchanges: list[Exchange], numbers: list[int], groups: int) -> list:
+def _grouped(layout: TextLayout, exchanges: list[QuestionExchange], numbers: list[int], groups: int) -> list:
     """Shorter and longer texts apart, so that little is computed for padding."""
     order = np.argsort([len(e.answer) + len(e.prompt) for e in exchanges], kind="stable")
     return [

@@ -24,7 +24,7 @@ MASK_SIDE = 64
 
 
 @dataclass(frozen=True, eq=False)
-class Seen:
+class SeenStructure:
     """A structure in a picture: `box` (y0, x0, y1, x1) 0…1, `mask` (64, 64) bool over the box, `pixels` its size."""
 
     name: str
@@ -56,7 +56,7 @@ def mask_over_box(mask: np.ndarray, box: tuple[float, float, float, float]) -> n
     return top * (1 - wr) + bottom * wr >= 0.5
 
 
-def find(parts: np.ndarray, name: str) -> Seen | None:
+def find(parts: np.ndarray, name: str) -> SeenStructure | None:
     """A structure in an (S, S) part picture, or None if it has no pixel."""
     mask = structure_mask(parts, name)
     pixels = int(np.count_nonzero(mask))
@@ -70,12 +70,12 @@ def find(parts: np.ndarray, name: str) -> Seen | None:
         snapped((rows[-1] + 1) / size, True),
         snapped((columns[-1] + 1) / size, True),
     )
-    return Seen(name, box, mask_over_box(mask, box), pixels)
+    return SeenStructure(name, box, mask_over_box(mask, box), pixels)
 
 
 def survey(
     parts: np.ndarray, known: tuple[str, ...], absent: tuple[str, ...] = ()
-) -> tuple[dict[str, Seen], list[str]]:
+) -> tuple[dict[str, SeenStructure], list[str]]:
     """What is certain about an (S, S) part picture.
 
     Args:
@@ -87,7 +87,7 @@ def survey(
         unlabelled pixels could hide, are in neither.
     """
     present = set(np.unique(parts).tolist())
-    visible: dict[str, Seen] = {}
+    visible: dict[str, SeenStructure] = {}
     missing = list(absent)
     for name in known:
         if not present.intersection(STRUCTURES[name]):

@@ -43,7 +43,7 @@ def set_learning_rate(optimizers: list, rate: float) -> None:
             group["lr"] = rate
 
 
-class Team:
+class ProcessGroup:
     """Averages gradients, and one number, over the processes that train together.
 
     Args:

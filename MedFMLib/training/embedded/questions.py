@@ -14,7 +14,7 @@ import numpy as np
 
 from ...models.masks import location_tokens as tokens
 from .labels import LABELS, SPOKEN, SPOKEN_HEAD, TORSO_STRUCTURES, UNKNOWN_PART, other_side
-from .objects import Seen, survey
+from .objects import SeenStructure, survey
 
 REFUSAL = "cannot be answered from this image"
 NO_STRUCTURE = "none of the known structures"
@@ -25,7 +25,7 @@ PAIRED = {"cerebral hemisphere": "cerebral hemispheres", "lateral ventricle": "l
 
 
 @dataclass(frozen=True)
-class Scene:
+class PictureFacts:
     """What is certain about one picture.
 
     Args:
@@ -42,7 +42,7 @@ class Scene:
     modality: str
     plane: str
     region: str
-    visible: dict[str, Seen]
+    visible: dict[str, SeenStructure]
     missing: tuple[str, ...]
     complete: bool = True
     stripped: bool = False
@@ -50,7 +50,9 @@ class Scene:
     labelled: bool = True
 
 
-def scene(modality: str, plane: str, region: str, parts: np.ndarray, known, absent, stripped: bool = False) -> Scene:
+def scene(
+    modality: str, plane: str, region: str, parts: np.ndarray, known, absent, stripped: bool = False
+) -> PictureFacts:
     """What is certain about an (S, S) part picture; `known` and `absent` as for `objects.survey`."""
     visible, missing = survey(parts, tuple(n for n in known if n in SPOKEN), tuple(n for n in absent if n in SPOKEN))
     names, labelled = {name: seen.pixels for name, seen in visible.items()}, UNKNOWN_PART not in parts
@@ -59,11 +61,11 @@ def scene(modality: str, plane: str, region: str, parts: np.ndarray, known, abse
         complete = complete and all(other_side(name) is None for name in visible)
         visible = {name: seen for name, seen in visible.items() if other_side(name) is None}
         missing = [name for name in missing if other_side(name) is None]
-    return Scene(modality, plane, region, visible, tuple(missing), complete, stripped, names, labelled)
+    return PictureFacts(modality, plane, region, visible, tuple(missing), complete, stripped, names, labelled)
 
 
 @dataclass(frozen=True)
-class Exchange:
+class QuestionExchange:
     """A prompt, its answer, and the kind of question for counting.
 
     `asked` are the names of a `segment` or `detect` prompt in its order, with what there is to see (None: absent).
@@ -72,7 +74,7 @@ class Exchange:
     prompt: str
     answer: str
     kind: str
-    asked: tuple[tuple[str, Seen | None], ...] = ()
+    asked: tuple[tuple[str, SeenStructure | None], ...] = ()
 
 
 WORDINGS: dict[str, tuple[str, ...]] = {
@@ -148,7 +150,7 @@ def _made_refusal(rng: np.random.Generator) -> str:
     return str(rng.choice(_FREE))
 
 
-def _center(seen: Seen) -> tuple[float, float]:
+def _center(seen: SeenStructure) -> tuple[float, float]:
     y0, x0, y1, x1 = seen.box
     rows, columns = np.nonzero(seen.mask)
     if not len(rows):
@@ -161,13 +163,13 @@ def _elementary(names) -> list[str]:
     return [n for n in names if n != "brain"] or list(names)
 
 
-def picture_side(seen: Seen) -> str | None:
+def picture_side(seen: SeenStructure) -> str | None:
     """ "left" or "right" of the picture, None near its middle."""
     x = _center(seen)[1]
     return None if abs(x - 0.5) < NEAR_MIDDLE else "left" if x < 0.5 else "right"
 
 
-def quadrant(seen: Seen) -> str | None:
+def quadrant(seen: SeenStructure) -> str | None:
     """ "upper left", "upper right", "lower left" or "lower right"; None near either middle line."""
     y, side = _center(seen)[0], picture_side(seen)
     return None if side is None or abs(y - 0.5) < NEAR_MIDDLE else f"{'upper' if y < 0.5 else 'lower'} {side}"
@@ -180,7 +182,7 @@ _REGIONS = {
 }
 
 
-def body_part(scene: Scene) -> str | None:
+def body_part(scene: PictureFacts) -> str | None:
     """ "head", or the part of the torso that fills most of the picture's structures, or two where neither does by far.
 
     None for a torso without any of the structures that tell.
@@ -199,13 +201,13 @@ def _listed(names: list[str], most: int) -> str:
     return ", ".join(names[:most]) if names else NO_STRUCTURE
 
 
-def caption(scene: Scene) -> str:
+def caption(scene: PictureFacts) -> str:
     """One short sentence."""
     part = "skull-stripped brain" if scene.stripped else body_part(scene) or "torso"
     return f"{scene.plane} {scene.modality} image of the {part}"
 
 
-def description(scene: Scene) -> str:
+def description(scene: PictureFacts) -> str:
     """The caption with what is visible."""
     names = _elementary(scene.visible)
     return caption(scene) + (f" showing {_listed(names, 7)}." if names else ".")
@@ -215,8 +217,8 @@ def description(scene: Scene) -> str:
 
 
 def _object_prompt(
-    scene: Scene, rng: np.random.Generator, encode: Callable[[np.ndarray], np.ndarray] | None
-) -> Exchange | None:
+    scene: PictureFacts, rng: np.random.Generator, encode: Callable[[np.ndarray], np.ndarray] | None
+) -> QuestionExchange | None:
     """`segment` if masks can be encoded, else `detect`, of one to six names in random order."""
     visible, missing = list(scene.visible), list(scene.missing)
     near = [n for n in _near(scene) if n in LABELS[scene.modality]]
@@ -233,15 +235,15 @@ def _object_prompt(
     answer = tokens.format_objects(tokens.format_object(s.box, c, s.name) for s, c in zip(seen, codes, strict=True))
     prompt = (tokens.segment_prompt if encode else tokens.detect_prompt)(chosen)
     asked = tuple((n, scene.visible.get(n)) for n in chosen)
-    return Exchange(prompt, answer, "segment" if encode else "detect", asked)
+    return QuestionExchange(prompt, answer, "segment" if encode else "detect", asked)
 
 
-def _near(scene: Scene) -> list[str]:
+def _near(scene: PictureFacts) -> list[str]:
     """Missing structures of the same region: harder to deny than a liver in a head."""
     return [n for n in scene.missing if (n in SPOKEN_HEAD) == (scene.region == "head")]
 
 
-def _about_one(scene: Scene, kind: str, rng: np.random.Generator) -> tuple[tuple[str, ...], str] | None:
+def _about_one(scene: PictureFacts, kind: str, rng: np.random.Generator) -> tuple[tuple[str, ...], str] | None:
     """(names, answer) of a kind that asks about one structure."""
     names = list(scene.visible)
     if not names or rng.random() < {"presence": 0.5, "side": 0.1, "where": 0.05}[kind]:
@@ -260,7 +262,7 @@ def _about_one(scene: Scene, kind: str, rng: np.random.Generator) -> tuple[tuple
     return None if answer is None else ((name,), answer)
 
 
-def _sides_of(scene: Scene, noun: str) -> dict[str, Seen | None] | None:
+def _sides_of(scene: PictureFacts, noun: str) -> dict[str, SeenStructure | None] | None:
     """side → what is seen of it, or None where that isn't certain for both sides."""
     names = {side: f"{side} {noun}" for side in ("left", "right")}
     if scene.plane == "sagittal" or not all(n in scene.visible or n in scene.missing for n in names.values()):
@@ -268,7 +270,7 @@ def _sides_of(scene: Scene, noun: str) -> dict[str, Seen | None] | None:
     return {side: scene.visible.get(name) for side, name in names.items()}
 
 
-def _about_pairs(scene: Scene, kind: str, rng: np.random.Generator) -> tuple[tuple[str, ...], str] | None:
+def _about_pairs(scene: PictureFacts, kind: str, rng: np.random.Generator) -> tuple[tuple[str, ...], str] | None:
     """(names, answer) of a kind that asks about a pair."""
     pairs = {noun: sides for noun in PAIRED if (sides := _sides_of(scene, noun)) is not None}
     some = [noun for noun, sides in pairs.items() if any(sides.values())]
@@ -300,7 +302,7 @@ def _about_pairs(scene: Scene, kind: str, rng: np.random.Generator) -> tuple[tup
     )
 
 
-def _about_two(scene: Scene, kind: str, rng: np.random.Generator) -> tuple[tuple[str, ...], str] | None:
+def _about_two(scene: PictureFacts, kind: str, rng: np.random.Generator) -> tuple[tuple[str, ...], str] | None:
     """(names, answer) of a kind that asks about two structures."""
     names = _elementary(scene.visible)
     if len(names) < 2:
@@ -314,7 +316,7 @@ def _about_two(scene: Scene, kind: str, rng: np.random.Generator) -> tuple[tuple
     return ((a, b), "yes" if difference > 0 else "no") if abs(difference) > NEAR_MIDDLE else None
 
 
-def _answer(scene: Scene, kind: str, rng: np.random.Generator) -> tuple[tuple[str, ...], str] | None:
+def _answer(scene: PictureFacts, kind: str, rng: np.random.Generator) -> tuple[tuple[str, ...], str] | None:
     """(what to put into the wording, answer), None where nothing is certain."""
     match kind:
         case "modality":
@@ -343,8 +345,8 @@ def _answer(scene: Scene, kind: str, rng: np.random.Generator) -> tuple[tuple[st
 
 
 def exchange_of(
-    scene: Scene, kind: str, rng: np.random.Generator, encode: Callable[[np.ndarray], np.ndarray] | None = None
-) -> Exchange | None:
+    scene: PictureFacts, kind: str, rng: np.random.Generator, encode: Callable[[np.ndarray], np.ndarray] | None = None
+) -> QuestionExchange | None:
     """An exchange of one kind, or None if this scene has no certain answer for it.
 
     Args:
@@ -356,7 +358,7 @@ def exchange_of(
         if not scene.complete:
             return None
         prompt = tokens.caption_prompt() if kind == "caption" else tokens.describe_prompt()
-        return Exchange(prompt, caption(scene) if kind == "caption" else description(scene), kind)
+        return QuestionExchange(prompt, caption(scene) if kind == "caption" else description(scene), kind)
     found = _answer(scene, kind, rng)
     if found is None:
         return None
@@ -371,7 +373,7 @@ def exchange_of(
         answer = {"yes": "no", "no": "yes"}[answer]
     if kind == "asymmetry" and "difference" in wording and answer == "about the same size":
         answer = "no, about the same size"
-    return Exchange(tokens.answer_prompt(wording.format(*names)), answer, kind)
+    return QuestionExchange(tokens.answer_prompt(wording.format(*names)), answer, kind)
 
 
 def corpus() -> list[str]:

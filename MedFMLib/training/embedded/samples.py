@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from .sources import head_maps, torso_subjects
-from .synthesis import Painter, Picture
+from .synthesis import Painter, TrainingPicture
 
 
 def generator(seed: int, number: int) -> np.random.Generator:
@@ -27,7 +27,7 @@ def training_painter(data: Path, size: int, **options) -> Painter:
     return Painter(head_maps(data) + torso_subjects(data), size, **options)
 
 
-def pictures(painter: Painter, seed: int, start: int = 0) -> Iterator[tuple[Picture, np.random.Generator]]:
+def pictures(painter: Painter, seed: int, start: int = 0) -> Iterator[tuple[TrainingPicture, np.random.Generator]]:
     """Sample after sample, with its generator for whatever else is drawn for it."""
     number = start
     while True:

@@ -25,7 +25,7 @@ from pathlib import Path
 from ...storage import resources
 from .labels import LABELS, PAIRS, STRUCTURES
 from .questions import WORDINGS
-from .tiny import Shape, make_model, make_processor, make_tokenizer, mask_network
+from .tiny import ModelShape, make_model, make_processor, make_tokenizer, mask_network
 
 KEPT = r".*(multi_modal_projector|language_model.*self_attn).*"
 """Layers that are not quantized: the smallest share of the text model that made the answers agree (docs/decisions/0008)."""
@@ -42,7 +42,7 @@ def write_dense(work: Path, folder: Path):
     import torch
 
     tokenizer = make_tokenizer()
-    model = make_model(Shape(), tokenizer)
+    model = make_model(ModelShape(), tokenizer)
     average = torch.load(work / "base.pt", weights_only=True)["average"]
     state = {n.removeprefix("model."): v for n, v in average.items() if n.startswith("model.")}
     missing = model.load_state_dict(state, strict=False).missing_keys
@@ -51,7 +51,7 @@ def write_dense(work: Path, folder: Path):
     model.tie_weights()
     folder.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(folder)
-    make_processor(Shape(), tokenizer).save_pretrained(folder)
+    make_processor(ModelShape(), tokenizer).save_pretrained(folder)
     return model.eval()
 
 
@@ -62,7 +62,7 @@ def write_mask_head(work: Path, folder: Path) -> None:
     from ...models.masks.mask_head import MaskHead
 
     state = torch.load(work / "eyes.pt", weights_only=True)
-    network = mask_network(Shape())
+    network = mask_network(ModelShape())
     network.load_state_dict(
         {n.removeprefix("masks."): v for n, v in state["average"].items() if n.startswith("masks.")}
     )
@@ -129,13 +129,13 @@ def write_labels(folder: Path) -> None:
 
 def ship(work: Path, output: Path) -> None:
     """Quantize, and replace the parts of `output` that are weights."""
-    from .curves import draw_curves
+    from .curves import plot_curves
 
     fresh = work / "fresh"
     shutil.rmtree(fresh, ignore_errors=True)
     write_unquantized(work, work / "unquantized")
     write_base(work, fresh / "base")
-    make_processor(Shape()).save_pretrained(fresh / "base")
+    make_processor(ModelShape()).save_pretrained(fresh / "base")
     for name in WHOLE[1:]:
         if (work / "unquantized" / name).is_dir():
             shutil.copytree(work / "unquantized" / name, fresh / name)
@@ -156,7 +156,7 @@ def ship(work: Path, output: Path) -> None:
     if output.resolve() != resources.path("models", "medfm-tiny").resolve():  # so that `--model` takes the folder
         card = resources.load_json("zoo", "medfm-tiny.json") | {"id": str(output.resolve()), "weights": ""}
         (output / "medfm-card.json").write_text(json.dumps(card, indent=1) + "\n")
-    draw_curves(work, output / "curves.png")
+    plot_curves(work, output / "curves.png")
 
 
 def main() -> None:

@@ -22,7 +22,7 @@ from ...core.request import DEFAULT_MODEL, Request
 from ...core.terminology import structure
 from ...engine import Engine
 from ...files import read_image
-from ...healthy import Library
+from ...healthy import HealthyLibrary
 
 MNI_NOTICE = (
     "Copyright (C) 1993-2009 Louis Collins, McConnell Brain Imaging Centre, Montreal Neurological Institute, McGill University. "
@@ -98,7 +98,7 @@ def main() -> None:
     options = parser.parse_args()
     shutil.rmtree(options.output / "cases", ignore_errors=True)
     (options.output / "index.json").unlink(missing_ok=True)
-    library = Library(options.output)
+    library = HealthyLibrary(options.output)
     library.add(
         *average_head(options.scan), "Average healthy brain, T1", sequence="T1", average=True,
         about="ICBM 2009a nonlinear symmetric average T1 of 152 adults, skull-stripped, from the package nilearn; outlined by "

@@ -26,7 +26,7 @@ ROWS_COLUMNS_NORMAL = {
 
 
 @dataclass(frozen=True, eq=False)
-class Picture:
+class TrainingPicture:
     """One training picture.
 
     Args:
@@ -46,7 +46,7 @@ class Picture:
 
 
 @dataclass(frozen=True, eq=False)
-class Cut:
+class SliceCut:
     """Where a slice lies in a subject: `points` (3, S, S) indices, `inside` (S, S) what the scan covers, `mm` per pixel."""
 
     points: np.ndarray
@@ -73,7 +73,7 @@ def cut(
     tilt: float = 6.0,
     zoom: bool = False,
     crops: float = 0.2,
-) -> Cut:
+) -> SliceCut:
     """Choose the points of a slice; without `rng` exactly the slice a `View` of the box would show.
 
     Args:
@@ -131,7 +131,7 @@ def cut(
         (middle[a] + (down * vectors[0][a] + across * vectors[1][a]) / stretch[a]) / subject.spacing[a] - 0.5
         for a in range(3)
     ]
-    return Cut(np.stack(points).astype(np.float32), inside, float(mm))
+    return SliceCut(np.stack(points).astype(np.float32), inside, float(mm))
 
 
 def _rotation(axis: np.ndarray, degrees: float) -> np.ndarray:
@@ -273,7 +273,7 @@ def _as_ct(picture: np.ndarray, inside: np.ndarray, rng: np.random.Generator) ->
 
 
 def head_picture(subject: Subject, boxes: dict[str, np.ndarray], size: int, rng: np.random.Generator,
-                 zooms: float = 0.6, crops: float = 0.2, deep: float = 0.0) -> Picture:  # fmt: skip
+                 zooms: float = 0.6, crops: float = 0.2, deep: float = 0.0) -> TrainingPicture:  # fmt: skip
     """An MR slice of a head or, half of the time, of a skull-stripped brain: synthetic where there is no real image.
 
     Args:
@@ -301,10 +301,10 @@ def head_picture(subject: Subject, boxes: dict[str, np.ndarray], size: int, rng:
     else:
         painted = linear(subject.image, where.points, 0.0) * (values > 0)
     pixels = _as_mr(painted, where.inside, rng)
-    return Picture(pixels, parts, plane, "MR", "head", subject, stripped)
+    return TrainingPicture(pixels, parts, plane, "MR", "head", subject, stripped)
 
 
-def crop_picture(subject: Subject, size: int, rng: np.random.Generator) -> Picture:
+def crop_picture(subject: Subject, size: int, rng: np.random.Generator) -> TrainingPicture:
     """A slice through a small real MR volume with manual labels, in any plane, mirrored half of the time."""
     box = np.array([(0, n) for n in subject.parts.shape])
     plane = str(rng.choice(("axial", "coronal", "sagittal")))
@@ -315,12 +315,12 @@ def crop_picture(subject: Subject, size: int, rng: np.random.Generator) -> Pictu
     pixels = _as_mr(picture, inside, rng)
     if rng.random() < 0.5 and plane != "sagittal":
         pixels, parts = np.ascontiguousarray(pixels[:, ::-1]), np.ascontiguousarray(parts[:, ::-1])
-    return Picture(pixels, parts, plane, "MR", "crop", subject)
+    return TrainingPicture(pixels, parts, plane, "MR", "crop", subject)
 
 
 def torso_picture(
     subject: Subject, box: np.ndarray, size: int, rng: np.random.Generator, crops: float = 0.2
-) -> Picture:
+) -> TrainingPicture:
     """A slice of a torso: real intensities, varied, or drawn from its labels; CT labels also serve as MR."""
     thin = subject.parts.shape[2] * subject.spacing[2] < 120
     plane = str(rng.choice(("axial", "coronal", "sagittal"), p=(0.96, 0.02, 0.02) if thin else (0.66, 0.2, 0.14)))
@@ -348,7 +348,7 @@ def torso_picture(
     else:
         picture = _painted(values, _torso_mr_table(rng), rng)
     pixels = (_as_ct if modality == "CT" else _as_mr)(picture, where.inside, rng)
-    return Picture(pixels, parts, plane, modality, "torso", subject)
+    return TrainingPicture(pixels, parts, plane, modality, "torso", subject)
 
 
 class Painter:
@@ -382,14 +382,14 @@ class Painter:
             boxes["deep"] = bounds(np.isin(subject.parts, labels.DEEP))
         return boxes
 
-    def draw(self, rng: np.random.Generator) -> Picture:
+    def draw(self, rng: np.random.Generator) -> TrainingPicture:
         """One picture that shows something; the same generator state gives the same picture."""
         while True:
             picture = self._draw(rng)
             if self.crops or np.count_nonzero(picture.parts) > 0.03 * picture.parts.size:
                 return picture
 
-    def _draw(self, rng: np.random.Generator) -> Picture:
+    def _draw(self, rng: np.random.Generator) -> TrainingPicture:
         if self.crops:
             return crop_picture(self.crops[int(rng.integers(len(self.crops)))], self.size, rng)
         if self.heads and (not self.torsos or rng.random() < self.head_share):

@@ -12,7 +12,7 @@ from .labels import PARTS
 
 
 @dataclass(frozen=True)
-class Shape:
+class ModelShape:
     """Sizes of the model; lengths in tokens or features, `image` and `patch` in pixels."""
 
     image: int = 160
@@ -40,7 +40,7 @@ class Shape:
         return asdict(self)
 
 
-def vision_config(shape: Shape):
+def vision_config(shape: ModelShape):
     """SigLIP's configuration at our size."""
     from transformers import SiglipVisionConfig
 
@@ -56,21 +56,21 @@ def vision_config(shape: Shape):
     )
 
 
-def vision_tower(shape: Shape):
+def vision_tower(shape: ModelShape):
     """A SigLIP vision tower as PaliGemma makes it, with random weights."""
     from transformers import AutoModel
 
     return AutoModel.from_config(vision_config(shape))
 
 
-def dense_head(shape: Shape):
+def dense_head(shape: ModelShape):
     """Linear layer: patch feature → part scores of the fine × fine cells of the patch."""
     from torch import nn
 
     return nn.Linear(shape.vision_width, shape.fine * shape.fine * len(PARTS))
 
 
-def fact_head(shape: Shape):
+def fact_head(shape: ModelShape):
     """Linear layer: mean patch feature → scores of plane, modality and region. Used in training only."""
     from torch import nn
 
@@ -79,7 +79,7 @@ def fact_head(shape: Shape):
     return nn.Linear(shape.vision_width, sum(FACT_SIZES))
 
 
-def mask_network(shape: Shape, parts: int = len(PARTS)):
+def mask_network(shape: ModelShape, parts: int = len(PARTS)):
     """The network that draws masks, with random weights."""
     import torch
 
@@ -88,7 +88,7 @@ def mask_network(shape: Shape, parts: int = len(PARTS)):
     return MaskNetwork(shape.vision_width, parts).to(memory_format=torch.channels_last)
 
 
-def place_head(shape: Shape):
+def place_head(shape: ModelShape):
     """Linear layer: patch feature → scores of its row and of its column. Used in training only.
 
     The dense head needs no absolute position, so the tower forgets it (measured: rows and columns could be read back only
@@ -103,14 +103,14 @@ READING_LAYER = 3
 """After this many text layers, the name of a structure in the prompt should know where the structure is."""
 
 
-def reading_head(shape: Shape):
+def reading_head(shape: ModelShape):
     """Linear layer: hidden state of an asked name → seen, box, coarse mask (1 + 4 + 64). Used in training only."""
     from torch import nn
 
     return nn.Sequential(nn.LayerNorm(shape.text_width), nn.Linear(shape.text_width, 1 + 4 + 64))
 
 
-def training_heads(shape: Shape):
+def training_heads(shape: ModelShape):
     """{"dense", "reader", "place", "facts"}: what tells the model, during training, where things are; none is shipped."""
     from torch import nn
 
@@ -118,7 +118,7 @@ def training_heads(shape: Shape):
                           "facts": fact_head(shape)})  # fmt: skip
 
 
-def cell_parts(parts, shape: Shape):
+def cell_parts(parts, shape: ModelShape):
     """(B, S, S) part numbers → (B, patches, fine²): the part at the middle of every cell."""
     cell = shape.patch // shape.fine
     n = shape.image // shape.patch
@@ -168,7 +168,7 @@ def make_tokenizer(vocabulary: int = 800):
     )
 
 
-def make_processor(shape: Shape, tokenizer=None):
+def make_processor(shape: ModelShape, tokenizer=None):
     """PaliGemma's processor around our tokenizer and SigLIP's normalisation at our picture size."""
     from transformers import PaliGemmaProcessor, SiglipImageProcessor
 
@@ -177,7 +177,7 @@ def make_processor(shape: Shape, tokenizer=None):
     return PaliGemmaProcessor(image_processor=images, tokenizer=tokenizer or make_tokenizer())
 
 
-def make_model(shape: Shape, tokenizer, codebook=None):
+def make_model(shape: ModelShape, tokenizer, codebook=None):
     """A PaliGemma of our size with random weights, location and mask tokens starting out in their natural order.
 
     Neighbouring positions get neighbouring embeddings (random Fourier features of the position), and mask codes get

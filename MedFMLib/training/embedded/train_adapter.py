@@ -20,10 +20,10 @@ from pathlib import Path
 
 from . import labels
 from .mask_losses import part_weights
-from .optimizing import Log, MovingAverage, Team, learning_rate, run_team, save_checkpoint
+from .optimizing import Log, MovingAverage, ProcessGroup, learning_rate, run_team, save_checkpoint
 from .samples import Background, Painter, head_maps, picture_batches, torso_subjects
 from .sources import hippocampus_subjects, teacher_subject
-from .tiny import Shape, make_model, make_tokenizer, mask_network
+from .tiny import ModelShape, make_model, make_tokenizer, mask_network
 from .train_vision_tower import eye_losses
 
 VISION = ("q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2")
@@ -94,7 +94,7 @@ def quantized_tower_model(work: Path):
 
     eyes = torch.load(work / "eyes.pt", weights_only=True)["average"]
     tokenizer = make_tokenizer()
-    model = make_model(Shape(), tokenizer)
+    model = make_model(ModelShape(), tokenizer)
     model.model.vision_tower.load_state_dict(
         {n.removeprefix("tower."): v for n, v in eyes.items() if n.startswith("tower.")}
     )
@@ -128,7 +128,7 @@ def train(name: str, data: Path, work: Path, pretrained: Path | None, minutes: f
 
     torch.set_num_threads(1)
     torch.manual_seed(seed)
-    shape, special = Shape(), SPECIALTIES[name]
+    shape, special = ModelShape(), SPECIALTIES[name]
     adapted = get_peft_model(quantized_tower_model(work), lora_config(rank_of_lora))
     tower = adapted.get_base_model().model.vision_tower
     masks = mask_network(shape, len(special.parts))
@@ -154,7 +154,7 @@ def train(name: str, data: Path, work: Path, pretrained: Path | None, minutes: f
     batches = Background(
         partial(picture_batches, data, shape.image, batch, seed * 100 + rank, step * batch, make), ahead=4
     )
-    team, log = Team(work, rank, processes), Log(work / f"adapter-{name}.jsonl", 25, step, batch * processes)
+    team, log = ProcessGroup(work, rank, processes), Log(work / f"adapter-{name}.jsonl", 25, step, batch * processes)
     choose, began, fraction, sums = random.Random(seed + step), time.time(), float(minutes <= 0), 0.0
 
     def save() -> None:

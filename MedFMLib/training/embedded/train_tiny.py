@@ -20,7 +20,7 @@ from .exchanges import Batch, exchange_batches
 from .optimizing import (
     Log,
     MovingAverage,
-    Team,
+    ProcessGroup,
     learning_rate,
     make_optimizers,
     run_team,
@@ -28,7 +28,7 @@ from .optimizing import (
     set_learning_rate,
 )
 from .samples import Background
-from .tiny import READING_LAYER, Shape, make_model, make_tokenizer, normalise, reading_head
+from .tiny import READING_LAYER, ModelShape, make_model, make_tokenizer, normalise, reading_head
 
 
 @dataclass(frozen=True, eq=False)
@@ -206,7 +206,7 @@ def train(data: Path, work: Path, minutes: float, batch: int, top: float, seed: 
 
     torch.set_num_threads(1)
     torch.manual_seed(seed)
-    shape, tokenizer = Shape(), make_tokenizer()
+    shape, tokenizer = ModelShape(), make_tokenizer()
     codec = MaskCodec.load(work / "mask_codec")
     model = make_model(shape, tokenizer, codec.codebook)
     model.set_attn_implementation("eager")  # half the time of the fused one, forward and backward, on a CPU
@@ -232,7 +232,7 @@ def train(data: Path, work: Path, minutes: float, batch: int, top: float, seed: 
     batches = Background(partial(exchange_batches, data, work / "mask_codec", tokenizer, shape.image, shape.image_tokens,
                                  batch, seed * 100 + rank, step * batch))  # fmt: skip
     parameters = [p for p in modules.parameters() if p.requires_grad]
-    team, log = Team(work, rank, processes), Log(work / "base.jsonl", 25, step, batch * processes)
+    team, log = ProcessGroup(work, rank, processes), Log(work / "base.jsonl", 25, step, batch * processes)
     began, fraction = time.time(), 0.0
 
     def save() -> None:

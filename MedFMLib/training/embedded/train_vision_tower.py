@@ -21,7 +21,7 @@ from .mask_losses import dice_sums, mask_loss, part_weights, without_sides
 from .optimizing import (
     Log,
     MovingAverage,
-    Team,
+    ProcessGroup,
     learning_rate,
     make_optimizers,
     run_team,
@@ -29,14 +29,14 @@ from .optimizing import (
     set_learning_rate,
 )
 from .samples import FACTS, Background, picture_batches
-from .tiny import Shape, cell_parts, mask_network, normalise, training_heads, vision_tower
+from .tiny import ModelShape, cell_parts, mask_network, normalise, training_heads, vision_tower
 
 SAGITTAL = FACTS["plane"].index("sagittal")
 FACT_SIZES = (3, 2, 2)
 """Values of plane, modality and region that whole pictures have (crops are for adapters)."""
 
 
-def eye_losses(tower, masks, heads, batch: dict, shape: Shape, weights, phase: tuple[int, int],
+def eye_losses(tower, masks, heads, batch: dict, shape: ModelShape, weights, phase: tuple[int, int],
                pairs=PAIRS) -> tuple[dict, object]:  # fmt: skip
     """(losses with their `total`, (parts, 2) Dice sums) of a batch of `picture_batches`.
 
@@ -56,7 +56,7 @@ def eye_losses(tower, masks, heads, batch: dict, shape: Shape, weights, phase: t
         scores = masks.quarter_scores(masks.hidden(pixels, seen), *phase)
         if heads is not None:
             rough, places = heads["dense"](seen), place_loss(heads["place"](seen))
-            told = heads["facts"](seen.mean(1)).float()
+            reported = heads["facts"](seen.mean(1)).float()
     scores, drawn = without_sides(scores.float(), parts[:, phase[0] :: 2, phase[1] :: 2], sagittal, pairs)
     found = {"masks": mask_loss(scores, drawn, weights)}
     total = found["masks"]
@@ -65,7 +65,7 @@ def eye_losses(tower, masks, heads, batch: dict, shape: Shape, weights, phase: t
         rough = rough.float().reshape(*cells.shape, len(PARTS)).permute(0, 3, 1, 2)
         found["dense"] = mask_loss(*without_sides(rough, cells, sagittal), weights)
         found["place"], found["facts"] = places, 0.0
-        for column, (one, values) in enumerate(zip(told.split(FACT_SIZES, 1), FACTS, strict=True)):
+        for column, (one, values) in enumerate(zip(reported.split(FACT_SIZES, 1), FACTS, strict=True)):
             found["facts"] = found["facts"] + F.cross_entropy(one, facts[:, column])
             found[values] = (one.argmax(1) == facts[:, column]).float().mean()
         total = total + 0.7 * found["dense"] + 0.2 * found["place"] + 0.2 * found["facts"]
@@ -100,7 +100,7 @@ def train(data: Path, work: Path, minutes: float, batch: int, top: float, seed: 
 
     torch.set_num_threads(1 if processes > 1 else 2)
     torch.manual_seed(seed)
-    shape = Shape()
+    shape = ModelShape()
     tower = vision_tower(shape)
     tower.set_attn_implementation("eager")  # half the time of the fused one, forward and backward, on a CPU
     modules = nn.ModuleDict({"tower": tower, "masks": mask_network(shape), "heads": training_heads(shape)})
@@ -123,7 +123,7 @@ def train(data: Path, work: Path, minutes: float, batch: int, top: float, seed: 
     weights = part_weights()
     batches = Background(partial(picture_batches, data, shape.image, batch, seed * 100 + rank, step * batch), ahead=4)
     parameters = [p for p in modules.parameters() if p.requires_grad]
-    team, log = Team(work, rank, processes), Log(work / "eyes.jsonl", 25, step, batch * processes)
+    team, log = ProcessGroup(work, rank, processes), Log(work / "eyes.jsonl", 25, step, batch * processes)
     choose, began, fraction, sums = random.Random(seed + step), time.time(), 0.0, 0.0
 
     def save() -> None:

@@ -18,10 +18,10 @@ from ...errors import ModelError
 from ...interfaces import registry
 from ...interfaces.jobs import Progress
 from ...models.runtime import loading
-from .settings import TARGETS, Settings
+from .settings import TARGETS, TrainingSettings
 
 
-def load(settings: Settings, progress: Progress):
+def load(settings: TrainingSettings, progress: Progress):
     """The bare base, loaded by its own family, ready to take an adapter that learns.
 
     Raises:
@@ -48,11 +48,11 @@ def load(settings: Settings, progress: Progress):
         raise ModelError(
             f"The layer {packed[0]} has a form through which nothing learns; choose bf16 or fp32, and report this."
         )
-    _say_that_it_is_quantized(core)
+    _mark_as_quantized(core)
     return model
 
 
-def _say_that_it_is_quantized(core) -> None:
+def _mark_as_quantized(core) -> None:
     """transformers' Trainer asks a quantized model for its quantizer; ours were quantized without one (`quantized_copy`)."""
     if not getattr(core, "is_quantized", False) or getattr(core, "hf_quantizer", None) is not None:
         return
@@ -69,7 +69,7 @@ def _is_packed(module) -> bool:
     return bool(getattr(getattr(getattr(module, "weight", None), "quant_state", None), "packing_format_for_cpu", False))
 
 
-def add_lora(core, settings: Settings):
+def add_lora(core, settings: TrainingSettings):
     """The PEFT model: everything frozen but a new adapter, named "default".
 
     Raises:
@@ -99,7 +99,7 @@ def trained(peft) -> dict:
     return {name: p for name, p in peft.named_parameters() if p.requires_grad}
 
 
-def compute_in_bfloat16(settings: Settings, core) -> bool:
+def compute_in_bfloat16(settings: TrainingSettings, core) -> bool:
     """Is bfloat16 computed in by autocast? Weights that are bfloat16 already need none.
 
     Raises:

@@ -9,14 +9,14 @@ from dataclasses import asdict
 from pathlib import Path
 
 from ...errors import ModelError
-from .monitor import Monitor
+from .monitor import ClipMonitor
 
 NAMES = {"loss": "loss/train", "rate": "rate", "norm": "gradient/norm before clipping", "left": "gradient/share left by clipping",
          "update": "weights/update", "weight": "weights/norm", "seconds": "seconds"}  # fmt: skip
 """Field of `monitor.Step` → its curve."""
 
 
-class Board:
+class TensorBoardLog:
     """Writes RUN/tensorboard.
 
     Args:
@@ -36,13 +36,13 @@ class Board:
             ) from error
         self._writer = SummaryWriter(str(run / "tensorboard"), purge_step=done + 1)
 
-    def add(self, watch: Monitor) -> None:
+    def add(self, clip_monitor: ClipMonitor) -> None:
         """The newest step."""
-        step = watch.steps[-1]
+        step = clip_monitor.steps[-1]
         for field, value in asdict(step).items():
             if field in NAMES:
                 self._writer.add_scalar(NAMES[field], value, step.step)
-        self._writer.add_scalar("gradient/clipped share of all steps", watch.clipped_share, step.step)
+        self._writer.add_scalar("gradient/clipped share of all steps", clip_monitor.clipped_share, step.step)
 
     def add_layers(self, names, norms, step: int) -> None:
         """Norm of each of the adapter's weights."""

@@ -36,7 +36,7 @@ def finish(root: Path, step: int) -> Path:
             os.fsync(stream.fileno())
     shutil.rmtree(final, ignore_errors=True)
     part.replace(final)
-    for old in whole_names(root)[:-KEPT]:
+    for old in complete_names(root)[:-KEPT]:
         shutil.rmtree(root / f"checkpoint-{old}", ignore_errors=True)
     return final
 
@@ -46,7 +46,7 @@ def tidy(root: Path) -> None:
     shutil.rmtree(root / ".part", ignore_errors=True)
 
 
-def whole_names(root: Path) -> list[int]:
+def complete_names(root: Path) -> list[int]:
     """Steps with a checkpoint, ascending, by their names alone."""
     names = (_NAME.fullmatch(p.name) for p in root.glob("checkpoint-*"))
     return sorted(int(name[1]) for name in names if name)
@@ -54,10 +54,12 @@ def whole_names(root: Path) -> list[int]:
 
 def newest(root: Path) -> Path | None:
     """The newest checkpoint that is whole, or None."""
-    return next((path for step in reversed(whole_names(root)) if is_whole(path := root / f"checkpoint-{step}")), None)
+    return next(
+        (path for step in reversed(complete_names(root)) if is_complete(path := root / f"checkpoint-{step}")), None
+    )
 
 
-def is_whole(folder: Path) -> bool:
+def is_complete(folder: Path) -> bool:
     """Does its list hold, size and hash of every file?"""
     try:
         listed = json.loads((folder / LIST).read_text(encoding="utf-8"))
@@ -69,12 +71,12 @@ def is_whole(folder: Path) -> bool:
         return False
 
 
-def need_whole(folder: Path) -> Path:
+def require_complete(folder: Path) -> Path:
     """
     Raises:
         ModelError: if a checkpoint is not whole.
     """
-    if not is_whole(folder):
+    if not is_complete(folder):
         raise ModelError(f"The checkpoint {folder.name} is not whole; an older one is used, or start again.")
     return folder
 

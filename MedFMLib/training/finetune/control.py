@@ -20,7 +20,7 @@ WORDS = ("pause", "resume", "stop")
 
 
 @dataclass(frozen=True)
-class State:
+class TrainingState:
     """Where a training is.
 
     Args:
@@ -39,18 +39,18 @@ class State:
     when: float = field(default=0.0)
 
 
-def tell(run: Path, state: State) -> None:
+def tell(run: Path, state: TrainingState) -> None:
     """Replace the file; whoever reads sees the old or the new one."""
     part = run / f".{PROGRESS}.{os.getpid()}"
     part.write_text(json.dumps(asdict(state) | {"when": time.time()}), encoding="utf-8")
     part.replace(run / PROGRESS)
 
 
-def state_of(run: Path) -> State | None:
+def state_of(run: Path) -> TrainingState | None:
     """What was told last, or None."""
     try:
         content = json.loads((Path(run) / PROGRESS).read_text(encoding="utf-8"))
-        return State(**{**content, "warnings": tuple(content["warnings"])})
+        return TrainingState(**{**content, "warnings": tuple(content["warnings"])})
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ...models.runtime.memory import ROOM, gigabytes
-from .settings import TARGETS, Settings
+from .settings import TARGETS, TrainingSettings
 
 HOLES = 1.6
 """Times as much glibc may hold as is used, if freed memory is not given back at once (docs/decisions/0013)."""
@@ -31,7 +31,7 @@ LIBRARIES = 90_000_000
 
 
 @dataclass(frozen=True)
-class Parts:
+class TrainingMemory:
     """Bytes of one training, part by part."""
 
     weights: int
@@ -49,7 +49,7 @@ class Parts:
 
 
 @dataclass(frozen=True)
-class Plan:
+class TrainingPlan:
     """What it takes, and whether it can be tried.
 
     Args:
@@ -58,11 +58,11 @@ class Plan:
         reached: bytes that the process reached in a dry run of two passes; 0 if that is not known.
     """
 
-    parts: Parts
+    parts: TrainingMemory
     before: int
     free: int
     trained: int
-    settings: Settings
+    settings: TrainingSettings
     fits: bool
     says: str
     reached: int = 0
@@ -88,8 +88,8 @@ class Plan:
             return ""
         kept = self.peak - self.counted
         said = f"The process is expected to reach {gigabytes(self.peak)}, {gigabytes(self.counted)} of it counted"
-        if kept > self.parts.total * KEPT and not self.settings.thrifty:
-            return f"{said}; the rest is freed memory that the C library keeps, and --thrifty gives back, slower."
+        if kept > self.parts.total * KEPT and not self.settings.low_memory:
+            return f"{said}; the rest is freed memory that the C library keeps, and --low-memory gives back, slower."
         return f"{said}."
 
     def as_json(self) -> dict[str, Any]:
@@ -116,7 +116,7 @@ def free_bytes() -> int:
     return memory.free_bytes(loading.device())[0]
 
 
-def lora_weights(core, settings: Settings) -> int:
+def lora_weights(core, settings: TrainingSettings) -> int:
     """How many weights an adapter has on a model, which may lie on the meta device."""
     import re
 
@@ -129,8 +129,8 @@ def lora_weights(core, settings: Settings) -> int:
     return sum(settings.rank * (inputs + outputs) for inputs, outputs in sizes)
 
 
-def parts(core, settings: Settings, tokens: int, answers: int, pixels: int, weights: int, compute_bytes: int,
-          packed: bool = False) -> Parts:  # fmt: skip
+def parts(core, settings: TrainingSettings, tokens: int, answers: int, pixels: int, weights: int, compute_bytes: int,
+          packed: bool = False) -> TrainingMemory:  # fmt: skip
     """Bytes of a training.
 
     Args:
@@ -155,10 +155,12 @@ def parts(core, settings: Settings, tokens: int, answers: int, pixels: int, weig
     patches = pixels // vision.patch_size**2
     seeing = settings.batch * patches * (4 * deep + 2 * wide) * compute_bytes
     pictures = settings.batch * pixels * 3 * 4 * 2
-    return Parts(weights, 4 * count, 4 * count, 8 * count, saved, scores, unpacked + seeing + pictures + LIBRARIES)
+    return TrainingMemory(
+        weights, 4 * count, 4 * count, 8 * count, saved, scores, unpacked + seeing + pictures + LIBRARIES
+    )
 
 
-def saved_bytes(config, settings: Settings, tokens: int, compute_bytes: int) -> int:
+def saved_bytes(config, settings: TrainingSettings, tokens: int, compute_bytes: int) -> int:
     """Bytes that autograd keeps in the language model for so many tokens, by running two layers of it on the meta device."""
     text = config.get_text_config()
     one, two = (_saved_by_layers(config, settings, tokens, compute_bytes, count) for count in (1, 2))
@@ -169,7 +171,7 @@ def saved_bytes(config, settings: Settings, tokens: int, compute_bytes: int) -> 
     return one + (text.num_hidden_layers - 1) * layer
 
 
-def _saved_by_layers(config, settings: Settings, tokens: int, compute_bytes: int, layers: int) -> int:
+def _saved_by_layers(config, settings: TrainingSettings, tokens: int, compute_bytes: int, layers: int) -> int:
     import copy
 
     import torch
@@ -214,7 +216,7 @@ def _saved_by_layers(config, settings: Settings, tokens: int, compute_bytes: int
     return sum(t.numel() * t.element_size() for t in kept)
 
 
-def plan(core, settings: Settings, example: dict[str, Any], free: int, before: int = 0) -> Plan:
+def plan(core, settings: TrainingSettings, example: dict[str, Any], free: int, before: int = 0) -> TrainingPlan:
     """The best setting that fits into `free` bytes: as asked, with checkpointing, then with smaller batches.
 
     The batch of a step stays the same: smaller ones accumulate longer.
@@ -242,10 +244,10 @@ def plan(core, settings: Settings, example: dict[str, Any], free: int, before: i
             half = tried.batch // 2
             tried = tried.with_(batch=half, accumulation=math.ceil(tried.accumulation * tried.batch / half))
     if free and extra * HOLES > rest * ROOM:
-        tried = tried.with_(thrifty=True)
+        tried = tried.with_(low_memory=True)
     fits = not free or extra <= rest * ROOM
     smaller = f" with batches of {tried.batch}, accumulation {tried.accumulation} and checkpointed activations"
-    changed = "" if tried.with_(thrifty=settings.thrifty) == settings else smaller
+    changed = "" if tried.with_(low_memory=settings.low_memory) == settings else smaller
     listed = ", ".join(f"{name} {gigabytes(size)}" for name, size in asdict(found).items())
     if fits:
         says = (
@@ -254,10 +256,12 @@ def plan(core, settings: Settings, example: dict[str, Any], free: int, before: i
     else:
         says = (f"Training does not fit: even batches of one picture with checkpointed activations take {gigabytes(found.total)} "
                 f"({listed}), and {gigabytes(free)} are free; choose nf4, a lower rank, or a smaller model.")  # fmt: skip
-    return Plan(found, before, free, lora_weights(core, settings), tried, fits, says)
+    return TrainingPlan(found, before, free, lora_weights(core, settings), tried, fits, says)
 
 
-def on_paper(model: str, settings: Settings, answers: int = 16, question: int = 24) -> tuple[Parts, int]:
+def on_paper(
+    model: str, settings: TrainingSettings, answers: int = 16, question: int = 24
+) -> tuple[TrainingMemory, int]:
     """(bytes part by part, weights that learn) of a model whose weights need not be here, from its config alone.
 
     Args:

@@ -1,4 +1,4 @@
-"""What a model answers to held-out questions, scored: one `Judged` each, and tables of them. Knows abilities and data sets."""
+"""What a model answers to held-out questions, scored: one `JudgedAnswer` each, and tables of them. Knows abilities and data sets."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ import numpy as np
 
 from ...core.view import View, display_slice
 from ...imaging.slices import paint
-from ...interfaces.jobs import Progress, Silent
+from ...interfaces.jobs import NoProgress, Progress
 from ..data.dataset import Dataset
 from ..data.samples import Sample
 from . import scores
-from .inputs import IGNORED, Reader, collator
+from .inputs import IGNORED, SampleReader, collator
 
 AT_ONCE = 32
 MOST_TOKENS = 64
 
 
 @dataclass(frozen=True)
-class Judged:
+class JudgedAnswer:
     """One answer and how right it is.
 
     Args:
@@ -41,7 +41,7 @@ class Judged:
 
 
 def judge(model, dataset: Dataset, samples: Sequence[Sample], progress: Progress | None = None,
-          show: Callable[[Sample], View] | None = None, confidences: bool = False) -> list[Judged]:  # fmt: skip
+          show: Callable[[Sample], View] | None = None, confidences: bool = False) -> list[JudgedAnswer]:  # fmt: skip
     """Ask everything.
 
     Args:
@@ -50,8 +50,8 @@ def judge(model, dataset: Dataset, samples: Sequence[Sample], progress: Progress
     Raises:
         MedFMError: as the model's abilities.
     """
-    progress, show = progress or Silent(), show or dataset.view
-    made: list[Judged | None] = [None] * len(samples)
+    progress, show = progress or NoProgress(), show or dataset.view
+    made: list[JudgedAnswer | None] = [None] * len(samples)
     texts = [n for n, sample in enumerate(samples) if sample.kind == "text"]
     for start in range(0, len(texts), AT_ONCE):
         some = texts[start : start + AT_ONCE]
@@ -59,11 +59,11 @@ def judge(model, dataset: Dataset, samples: Sequence[Sample], progress: Progress
         answers = write([show(samples[n]) for n in some], [samples[n].question for n in some], model)
         for n, answer in zip(some, answers, strict=True):
             truth = samples[n].answer
-            made[n] = Judged(answer, scores.exact(answer, truth), scores.token_f1(answer, truth))
+            made[n] = JudgedAnswer(answer, scores.exact(answer, truth), scores.token_f1(answer, truth))
     if confidences and texts and hasattr(model, "answer_part"):
         chances = likelihoods(model, dataset, [samples[n] for n in texts], [made[n].answer for n in texts])
         for n, chance in zip(texts, chances, strict=True):
-            made[n] = Judged(made[n].answer, made[n].score, made[n].f1, confidence=chance)
+            made[n] = JudgedAnswer(made[n].answer, made[n].score, made[n].f1, confidence=chance)
     for n, sample in enumerate(samples):
         if sample.kind == "boxes":
             made[n] = _boxes(model.locate([show(sample)], sample.names)[0], sample)
@@ -86,7 +86,7 @@ def likelihoods(model, dataset: Dataset, samples: Sequence[Sample], answers: Seq
     """How likely a model finds answers to questions: the product of the chances of their tokens."""
     import torch
 
-    reader = Reader(model, dataset)
+    reader = SampleReader(model, dataset)
     collate = collator(model.processor.tokenizer.pad_token_id or 0)
     found: list[float] = []
     for start in range(0, len(samples), 8):
@@ -115,7 +115,7 @@ def _as_tokens(model):
             model.head = head
 
 
-def _boxes(seen, sample: Sample) -> Judged:
+def _boxes(seen, sample: Sample) -> JudgedAnswer:
     wanted, got = {o.name: o.box for o in sample.objects}, {o.label: o.box for o in seen}
     each = [
         scores.overlap(got[name], wanted[name])
@@ -124,10 +124,10 @@ def _boxes(seen, sample: Sample) -> Judged:
         for name in sample.names
     ]
     score = float(np.mean(each))
-    return Judged("", score, score)
+    return JudgedAnswer("", score, score)
 
 
-def _masks(seen, dataset: Dataset, sample: Sample) -> Judged:
+def _masks(seen, dataset: Dataset, sample: Sample) -> JudgedAnswer:
     view, shown = dataset.view(sample), dataset.shown(sample)
     values = {o.name: o.value for o in sample.objects}
     drawn = {o.label: o for o in seen}
@@ -142,10 +142,10 @@ def _masks(seen, dataset: Dataset, sample: Sample) -> Judged:
         each.append(scores.dice(mask, truth))
         far.append(scores.surface_distance(mask, truth, sample.spacing))
     known = [value for value in far if not math.isnan(value)]
-    return Judged("", float(np.mean(each)), float(np.mean(each)), float(np.mean(known)) if known else math.nan)
+    return JudgedAnswer("", float(np.mean(each)), float(np.mean(each)), float(np.mean(known)) if known else math.nan)
 
 
-def common_answers(dataset: Dataset, samples: Sequence[Sample]) -> list[Judged]:
+def common_answers(dataset: Dataset, samples: Sequence[Sample]) -> list[JudgedAnswer]:
     """What the most common answer of training to the same question, or else its kind, would score."""
     by_question, by_category = defaultdict(Counter), defaultdict(Counter)
     for sample in dataset.samples["train"]:
@@ -157,11 +157,13 @@ def common_answers(dataset: Dataset, samples: Sequence[Sample]) -> list[Judged]:
         counts = by_question.get(sample.question) or by_category.get(sample.category) or Counter({"": 1})
         answer = counts.most_common(1)[0][0] if sample.kind == "text" else ""
         right = scores.exact(answer, sample.answer) if sample.kind == "text" else 0.0
-        made.append(Judged(answer, right, scores.token_f1(answer, sample.answer) if sample.kind == "text" else 0.0))
+        made.append(
+            JudgedAnswer(answer, right, scores.token_f1(answer, sample.answer) if sample.kind == "text" else 0.0)
+        )
     return made
 
 
-def table(samples: Sequence[Sample], ways: dict[str, Sequence[Judged]]) -> dict[str, Any]:
+def table(samples: Sequence[Sample], ways: dict[str, Sequence[JudgedAnswer]]) -> dict[str, Any]:
     """Everything, and each kind, modality, organ and plane apart: way → score with its interval.
 
     Args:
@@ -180,7 +182,7 @@ def table(samples: Sequence[Sample], ways: dict[str, Sequence[Judged]]) -> dict[
             for name, some in groups.items()}  # fmt: skip
 
 
-def _row(samples: Sequence[Sample], ways: dict[str, Sequence[Judged]]) -> dict[str, Any]:
+def _row(samples: Sequence[Sample], ways: dict[str, Sequence[JudgedAnswer]]) -> dict[str, Any]:
     patients = [s.patient for s in samples]
     row: dict[str, Any] = {"count": len(samples), "patients": len(set(patients))}
     text = [n for n, sample in enumerate(samples) if sample.kind == "text"]

@@ -10,7 +10,7 @@ from typing import Any
 from ...errors import ModelError
 from ...execution import subprocess_task
 from ...interfaces.jobs import Progress
-from .settings import MOST, Settings
+from .settings import MOST, TrainingSettings
 
 CHILD = Path(__file__).with_name("finetune_main.py")
 WORDS = (
@@ -34,7 +34,7 @@ def build_data(
     return _run(task, progress, interpreter)
 
 
-def estimate(data: Path, settings: Settings, progress: Progress, interpreter: str = "") -> dict[str, Any]:
+def estimate(data: Path, settings: TrainingSettings, progress: Progress, interpreter: str = "") -> dict[str, Any]:
     """What a training would take; see `run.estimated`.
 
     Raises:
@@ -43,7 +43,7 @@ def estimate(data: Path, settings: Settings, progress: Progress, interpreter: st
     return _run({"do": "estimate", "data": str(data), "settings": settings.as_json()}, progress, interpreter)
 
 
-def train(data: Path, run: Path, settings: Settings, progress: Progress, *, name: str, resume: bool = False,
+def train(data: Path, run: Path, settings: TrainingSettings, progress: Progress, *, name: str, resume: bool = False,
           most: int = MOST, precisions: Sequence[str] | None = None, interpreter: str = "") -> dict[str, Any]:  # fmt: skip
     """Train, judge and put on the shelf; → the adapter's card. See `making.finetune`; `control` pauses and stops it.
 
@@ -57,5 +57,11 @@ def train(data: Path, run: Path, settings: Settings, progress: Progress, *, name
 
 def _run(task: dict, progress: Progress, interpreter: str):
     return subprocess_task.run(
-        CHILD, task, progress, subprocess_task.heard(progress, ModelError), WORDS, dict(os.environ), interpreter
+        CHILD,
+        task,
+        progress,
+        subprocess_task.forward_progress(progress, ModelError),
+        WORDS,
+        dict(os.environ),
+        interpreter,
     )

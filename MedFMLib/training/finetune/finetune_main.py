@@ -14,34 +14,34 @@ import sys
 LACKING = "Fine-tuning needs the Python package '{}', which is missing: pip install medfm[train]."
 
 
-def work(task: dict, told):
+def work(task: dict, progress):
     """Do what is told; → what `aside` returns."""
     from pathlib import Path
 
     from MedFMLib.storage import offline
     from MedFMLib.training.data import building, reading
     from MedFMLib.training.data.dataset import Dataset
-    from MedFMLib.training.finetune.settings import Settings
+    from MedFMLib.training.finetune.settings import TrainingSettings
 
     offline.while_loading()
     if task["do"] == "data":
         found = reading.read(Path(task["path"]))
-        checked = building.check(found, progress=told)
+        checked = building.check(found, progress=progress)
         if not task["skip"]:
             building.refuse_problems(checked, ())
-        return building.build(checked, Path(task["output"]), task["licence"], told)
-    settings = Settings.from_json(task["settings"])
+        return building.build(checked, Path(task["output"]), task["licence"], progress)
+    settings = TrainingSettings.from_json(task["settings"])
     if task["do"] == "estimate":
         from MedFMLib.training.finetune import run
 
-        return run.estimated(Dataset.load(Path(task["data"])), settings, told)
+        return run.estimated(Dataset.load(Path(task["data"])), settings, progress)
     from MedFMLib.training.finetune import making
 
     return making.finetune(Path(task["data"]), Path(task["run"]), settings, name=task["name"], resume=task["resume"],
-                           most=task["most"], precisions=task["precisions"], progress=told)  # fmt: skip
+                           most=task["most"], precisions=task["precisions"], progress=progress)  # fmt: skip
 
 
-def gone(task: dict, told) -> None:
+def gone(task: dict, progress) -> None:
     """Whoever asked has gone: a training stops after its step; other work writes everything in one step and just ends."""
     from pathlib import Path
 
@@ -58,8 +58,8 @@ def gone(task: dict, told) -> None:
 
 if __name__ == "__main__":
     sys.path[:1] = [sys.argv[1]]  # the library's folder, instead of this file's
-    from MedFMLib.environment.hardware import keep_memory
+    from MedFMLib.environment.hardware import tune_allocator
     from MedFMLib.execution.subprocess_main import serve
 
-    keep_memory()
+    tune_allocator()
     serve(work, LACKING, gone)

@@ -14,14 +14,14 @@ import numpy as np
 from ...errors import InputError, ModelError
 from ...models.masks import location_tokens as tokens
 from ..data.dataset import Dataset
-from ..data.samples import Sample, Shown
+from ..data.samples import PicturePixels, Sample
 
 IGNORED = -100
 SIDE = 64
 """Pixels of a mask for the codec."""
 
 
-class Reader:
+class SampleReader:
     """Samples of a data set as a model's tensors.
 
     Args:
@@ -59,7 +59,7 @@ class Reader:
             for o in sample.objects
         )
 
-    def _codes(self, shown: Shown, placed) -> list[int]:
+    def _codes(self, shown: PicturePixels, placed) -> list[int]:
         from PIL import Image as Picture
 
         rows, columns = (np.flatnonzero((shown.labels == placed.value).any(axis)) for axis in (1, 0))

@@ -14,20 +14,20 @@ import numpy as np
 from ...engine import load_model, versions
 from ...errors import ModelError
 from ...interfaces import registry
-from ...interfaces.jobs import Progress, Silent
+from ...interfaces.jobs import NoProgress, Progress
 from ...models.runtime.memory import give_back
 from ...storage import adapter_card
 from ..data.dataset import Dataset
 from ..data.samples import Sample
 from . import evaluate, reliance, safety, scores
 from .run import by_turns, chosen
-from .settings import MOST, Settings
+from .settings import MOST, TrainingSettings
 
 MOST_SAFETY_VIEWS = 8
 MOST_PRECISION = 60
 
 
-def judge(data: Path, adapter: Path, settings: Settings, progress: Progress | None = None, split: str = "test",
+def judge(data: Path, adapter: Path, settings: TrainingSettings, progress: Progress | None = None, split: str = "test",
           most: int = MOST, precisions: Sequence[str] | None = None) -> dict[str, Any]:  # fmt: skip
     """Ask held-out patients' questions of the base and of the adapter.
 
@@ -38,7 +38,7 @@ def judge(data: Path, adapter: Path, settings: Settings, progress: Progress | No
     Raises:
         MedFMError: in one sentence with the next step.
     """
-    progress = progress or Silent()
+    progress = progress or NoProgress()
     dataset = Dataset.load(data)
     samples = chosen(dataset, split, settings, most)
     card = registry.card(settings.model)
@@ -135,7 +135,7 @@ def verdict(result: dict[str, Any]) -> dict[str, Any]:
     return {"better": better, "safe": safe, "offered": safe and not worse, "reasons": reasons, "notes": notes}
 
 
-def card_of(name: str, adapter: Path, data: Path, settings: Settings, training: dict[str, Any], result: dict[str, Any],
+def card_of(name: str, adapter: Path, data: Path, settings: TrainingSettings, training: dict[str, Any], result: dict[str, Any],
             licence: str = "") -> dict[str, Any]:  # fmt: skip
     """The adapter's card; numbers and names of kinds, nothing of a patient.
 

@@ -8,17 +8,26 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import InputError
-from ...interfaces.jobs import Progress, Silent
+from ...interfaces.jobs import NoProgress, Progress
 from ...models.runtime.memory import give_back
 from ...storage import adapter_card, installed_models
 from . import control, judging, monitor, page, run
-from .settings import MOST, Settings
+from .settings import MOST, TrainingSettings
 
 
 def finetune(
-    data: Path, output: Path, settings: Settings = Settings(), *, name: str = "", licence: str = "", resume: bool = False,
-    most: int = MOST, precisions=None, tensorboard: bool = False, progress: Progress | None = None,
-) -> dict[str, Any]:  # fmt: skip
+    data: Path,
+    output: Path,
+    settings: TrainingSettings = TrainingSettings(),
+    *,
+    name: str = "",
+    licence: str = "",
+    resume: bool = False,
+    most: int = MOST,
+    precisions=None,
+    tensorboard: bool = False,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
     """Train an adapter on a built data set, judge it on held-out patients, and put it on the shelf.
 
     Args:
@@ -32,16 +41,17 @@ def finetune(
     Raises:
         MedFMError: in one sentence with the next step.
     """
-    progress, output = progress or Silent(), Path(output).expanduser()
+    progress, output = progress or NoProgress(), Path(output).expanduser()
     if name and (installed_models.adapters_root() / installed_models.folder_name(name)).exists():
         raise InputError(f"There is an adapter '{name}' on this machine already; remove it, or give another name.")
     trained = run.train(data, output, settings, progress, resume, tensorboard)
     give_back()
     content = json.loads((output / "settings.json").read_text(encoding="utf-8"))
-    settings = Settings.from_json(content["settings"])
-    told = control.state_of(output)
+    settings = TrainingSettings.from_json(content["settings"])
+    reported = control.state_of(output)
     control.tell(
-        output, control.State("evaluating", trained.steps, trained.steps, says="Asking held-out patients' questions")
+        output,
+        control.TrainingState("evaluating", trained.steps, trained.steps, says="Asking held-out patients' questions"),
     )
     result = judging.judge(Path(data), trained.adapter, settings, progress, most=most, precisions=precisions)
     facts = judging.training_facts(trained, content["base_revision"])
@@ -49,18 +59,18 @@ def finetune(
     write(
         trained.adapter,
         card,
-        monitor.Monitor(settings.batch, settings.accumulation, monitor.read(output / "steps.csv")),
+        monitor.ClipMonitor(settings.batch, settings.accumulation, monitor.read(output / "steps.csv")),
     )
     placed = put(trained.adapter, name) if name else trained.adapter
     state = "done" if trained.finished else "stopped"
-    steps = told.steps if told else trained.steps
-    control.tell(output, control.State(state, trained.steps, steps, 0.0, says=sentence(card)))
+    steps = reported.steps if reported else trained.steps
+    control.tell(output, control.TrainingState(state, trained.steps, steps, 0.0, says=sentence(card)))
     return card | {"folder": str(placed)} | ({"shelf": name} if name else {})
 
 
-def write(adapter: Path, card: dict[str, Any], watch: monitor.Monitor | None = None) -> None:
+def write(adapter: Path, card: dict[str, Any], clip_monitor: monitor.ClipMonitor | None = None) -> None:
     """Put a card and its page into an adapter's folder."""
-    (adapter / adapter_card.PAGE).write_text(page.html(card, watch), encoding="utf-8")
+    (adapter / adapter_card.PAGE).write_text(page.html(card, clip_monitor), encoding="utf-8")
     part = adapter / f".{adapter_card.CARD}"
     part.write_text(json.dumps(card, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     part.replace(adapter / adapter_card.CARD)

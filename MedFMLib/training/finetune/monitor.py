@@ -28,7 +28,7 @@ SUGGESTED = 90
 
 
 @dataclass(frozen=True)
-class Step:
+class TrainingStep:
     """One step of training.
 
     Args:
@@ -65,7 +65,7 @@ def percentile(values: Sequence[float], share: float) -> float:
 
 
 @dataclass
-class Monitor:
+class ClipMonitor:
     """Steps so far, and what a person must know of them.
 
     Args:
@@ -74,10 +74,10 @@ class Monitor:
 
     batch: int
     accumulation: int
-    steps: list[Step] = field(default_factory=list)
+    steps: list[TrainingStep] = field(default_factory=list)
     warned: dict[str, str] = field(default_factory=dict)
 
-    def add(self, step: Step) -> list[str]:
+    def add(self, step: TrainingStep) -> list[str]:
         """Take one in; → warnings that are new."""
         self.steps = (
             [s for s in self.steps if s.step < step.step]
@@ -144,10 +144,10 @@ class Monitor:
         }  # fmt: skip
 
 
-COLUMNS = tuple(f.name for f in fields(Step))
+COLUMNS = tuple(f.name for f in fields(TrainingStep))
 
 
-def append(path: Path, step: Step) -> None:
+def append(path: Path, step: TrainingStep) -> None:
     """One line of a CSV file, with a heading if it is new."""
     new = not path.exists()
     with path.open("a", newline="", encoding="utf-8") as stream:
@@ -159,15 +159,15 @@ def append(path: Path, step: Step) -> None:
         )
 
 
-def read(path: Path, until: int | None = None) -> list[Step]:
+def read(path: Path, until: int | None = None) -> list[TrainingStep]:
     """Steps of a CSV file up to number `until`; a last line that was cut off is left out."""
     if not path.is_file():
         return []
-    steps: dict[int, Step] = {}
+    steps: dict[int, TrainingStep] = {}
     with path.open(newline="", encoding="utf-8") as stream:
         for row in csv.DictReader(stream):
             try:
-                step = Step(int(row["step"]), **{name: float(row[name]) for name in COLUMNS if name != "step"})
+                step = TrainingStep(int(row["step"]), **{name: float(row[name]) for name in COLUMNS if name != "step"})
             except (TypeError, ValueError, KeyError):
                 continue
             if until is None or step.step <= until:
@@ -175,7 +175,7 @@ def read(path: Path, until: int | None = None) -> list[Step]:
     return [steps[number] for number in sorted(steps)]
 
 
-def rewrite(path: Path, steps: Sequence[Step]) -> None:
+def rewrite(path: Path, steps: Sequence[TrainingStep]) -> None:
     """The file with these steps alone, after going back to a checkpoint."""
     path.unlink(missing_ok=True)
     for step in steps:

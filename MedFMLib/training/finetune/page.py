@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from ...models.runtime.memory import gigabytes
-from .monitor import Monitor
-from .plots import _figure, draw_steps
+from .monitor import ClipMonitor
+from .plots import _figure, plot_steps
 
 STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222}
 table{border-collapse:collapse;margin:.5rem 0 1.5rem}td,th{padding:.15rem .7rem;border-bottom:1px solid #ddd;text-align:right}
 td:first-child,th:first-child{text-align:left}.good{color:#176117}.bad{color:#a11}img{max-width:100%}h1{margin-bottom:0}"""
 
 
-def html(card: dict[str, Any], watch: Monitor | None = None) -> str:
+def html(card: dict[str, Any], clip_monitor: ClipMonitor | None = None) -> str:
     """The whole page.
 
     Args:
@@ -58,8 +58,8 @@ def html(card: dict[str, Any], watch: Monitor | None = None) -> str:
             (p["precision"], f"{p['score']:.3f}", f"{p['same_answers']:.1%}", gigabytes(p["bytes"])) if "score" in p
             else (p["precision"], p["says"], "", "") for p in result["precisions"]])]  # fmt: skip
     parts += ["<h2>Training</h2>", _rows(("setting", "value"), [(k, v) for k, v in card["settings"].items()])]
-    if watch is not None and watch.steps:
-        parts.append(_image(_steps(watch)))
+    if clip_monitor is not None and clip_monitor.steps:
+        parts.append(_image(_steps(clip_monitor)))
     facts = {"base": f"{card['base']['id']} {card['base']['revision'][:16]}", "base's licence": card["base"]["licence"],
              "data": f"{card['data']['source']}, SHA-256 {card['data']['sha256'][:16]}",
              "data's licence": card["data"]["licence"],
@@ -162,9 +162,9 @@ def _calibration(found: dict[str, Any]) -> bytes:
     return _saved(figure)
 
 
-def _steps(watch: Monitor) -> bytes:
+def _steps(clip_monitor: ClipMonitor) -> bytes:
     import tempfile
 
     with tempfile.TemporaryDirectory() as folder:
-        draw_steps(watch, Path(folder) / "steps.png")
+        plot_steps(clip_monitor, Path(folder) / "steps.png")
         return (Path(folder) / "steps.png").read_bytes()

@@ -15,11 +15,11 @@ from ...models.runtime import loading
 from ..data.dataset import Dataset
 from ..data.samples import Sample
 from . import base, estimate, inputs
-from .settings import Settings
+from .settings import TrainingSettings
 
 
 @dataclass(frozen=True)
-class Ready:
+class PreparedTraining:
     """All that a training needs.
 
     Args:
@@ -29,10 +29,10 @@ class Ready:
     """
 
     model: Any
-    reader: inputs.Reader
+    reader: inputs.SampleReader
     peft: Any
-    settings: Settings
-    plan: estimate.Plan
+    settings: TrainingSettings
+    plan: estimate.TrainingPlan
     dry: base.DryRun
     bf16: bool
     collate: Callable[[list[dict[str, Any]]], dict[str, Any]]
@@ -41,12 +41,12 @@ class Ready:
 def prepare(
     dataset: Dataset,
     learn: list[Sample],
-    settings: Settings,
+    settings: TrainingSettings,
     progress: Progress,
     *,
     fixed: bool = False,
     threads: int = 0,
-) -> Ready:
+) -> PreparedTraining:
     """Load a base, choose what fits, add a LoRA, and try two passes there and back.
 
     Args:
@@ -62,15 +62,15 @@ def prepare(
     transformers.utils.logging.set_verbosity_error()
     warnings.filterwarnings("ignore", module="(transformers|peft|torch|accelerate)")
     progress.stage("Loading the base")
-    before = _held_by_libraries() if loading.device().type == "cpu" else 0
+    before = _library_memory() if loading.device().type == "cpu" else 0
     model = base.load(settings, progress)
-    reader = inputs.Reader(model, dataset)
+    reader = inputs.SampleReader(model, dataset)
     reader.check(settings.kinds)
     plan = estimate.plan(model.model, settings, reader.example(learn[0]), estimate.free_bytes(), before)
     if not plan.fits:
         raise ModelError(plan.says)
     settings = settings if fixed else plan.settings
-    if settings.thrifty:
+    if settings.low_memory:
         hardware.return_memory()
     peft = base.add_lora(model.model, settings)
     bf16 = base.compute_in_bfloat16(settings, peft)
@@ -86,10 +86,10 @@ def prepare(
     dry = base.dry_run(peft, loss, threads)
     if (reached := _peak_bytes()) > earlier:  # else the process held more before, and what this takes is not seen
         plan = replace(plan, reached=reached)
-    return Ready(model, reader, peft, settings, plan, dry, bf16, collate)
+    return PreparedTraining(model, reader, peft, settings, plan, dry, bf16, collate)
 
 
-def _held_by_libraries() -> int:
+def _library_memory() -> int:
     """Bytes that this process holds when everything is imported that it will need; so much is no cost of the model."""
     import peft  # noqa: F401
     from transformers import AutoModelForImageTextToText, PaliGemmaForConditionalGeneration  # noqa: F401

@@ -14,13 +14,13 @@ from ...reliability import blind, meaning
 from ..data.dataset import Dataset
 from ..data.samples import Sample
 from . import scores
-from .evaluate import Judged, judge
+from .evaluate import JudgedAnswer, judge
 
 CHANGED = 0.1
 """Fewer answers than this change without the picture: it is not looked at."""
 
 
-def measure(model, dataset: Dataset, samples: Sequence[Sample], with_picture: Sequence[Judged]) -> dict[str, Any]:
+def measure(model, dataset: Dataset, samples: Sequence[Sample], with_picture: Sequence[JudgedAnswer]) -> dict[str, Any]:
     """Scores without the picture and with another patient's, and how many answers change.
 
     Args:

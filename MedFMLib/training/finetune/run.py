@@ -17,23 +17,23 @@ from typing import Any
 
 from ...batch.lock import locked
 from ...errors import InputError, ModelError, OutputError
-from ...interfaces.jobs import Progress, Silent
+from ...interfaces.jobs import NoProgress, Progress
 from ..data.dataset import Dataset
 from ..data.samples import Sample
 from . import checkpoints, control, inputs, monitor
-from .board import Board
+from .board import TensorBoardLog
 from .preparing import prepare
-from .settings import Settings
+from .settings import TrainingSettings
 
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainingResult:
     """What came of it.
 
     Args:
-        adapter: its folder. steps: done. finished: or stopped before its end. seconds: of all steps. watched: see `Monitor`.
+        adapter: its folder. steps: done. finished: or stopped before its end. seconds: of all steps. watched: see `ClipMonitor`.
         validation: best loss on held-out patients, None without. plan: what was estimated.
     """
 
@@ -46,7 +46,7 @@ class Trained:
     plan: dict[str, Any]
 
 
-def chosen(dataset: Dataset, split: str, settings: Settings, most: int = 0) -> list[Sample]:
+def chosen(dataset: Dataset, split: str, settings: TrainingSettings, most: int = 0) -> list[Sample]:
     """Samples of a split that are learned, or with `most` a seeded choice that is fair to patients.
 
     Raises:
@@ -78,7 +78,7 @@ def by_turns(samples: list[Sample], most: int, seed: int) -> list[Sample]:
 class _Lines:
     """Samples as the Trainer takes them: read when they are needed."""
 
-    def __init__(self, reader: inputs.Reader, samples: list[Sample]):
+    def __init__(self, reader: inputs.SampleReader, samples: list[Sample]):
         self._reader, self._samples = reader, samples
 
     def __len__(self) -> int:
@@ -88,8 +88,8 @@ class _Lines:
         return self._reader.example(self._samples[number])
 
 
-def train(data: Path, run: Path, settings: Settings, progress: Progress | None = None, resume: bool = False,
-          tensorboard: bool = False) -> Trained:  # fmt: skip
+def train(data: Path, run: Path, settings: TrainingSettings, progress: Progress | None = None, resume: bool = False,
+          tensorboard: bool = False) -> TrainingResult:  # fmt: skip
     """Train an adapter, or go on with it.
 
     Args:
@@ -99,7 +99,7 @@ def train(data: Path, run: Path, settings: Settings, progress: Progress | None =
     Raises:
         MedFMError: in one sentence with the next step.
     """
-    run, progress = Path(run).expanduser(), progress or Silent()
+    run, progress = Path(run).expanduser(), progress or NoProgress()
     if "LOCAL_RANK" in os.environ:
         import torch
 
@@ -114,15 +114,15 @@ def train(data: Path, run: Path, settings: Settings, progress: Progress | None =
     if int(os.environ.get("RANK", "0")):
         return _train(Path(data), run, settings, progress, begun, tensorboard)
     with locked(run):
-        control.tell(run, control.State("starting"))
+        control.tell(run, control.TrainingState("starting"))
         try:
             return _train(Path(data), run, settings, progress, begun, tensorboard)
         except BaseException as error:
-            control.tell(run, control.State("failed", says=str(error) or type(error).__name__))
+            control.tell(run, control.TrainingState("failed", says=str(error) or type(error).__name__))
             raise
 
 
-def _settings_of(run: Path, data: Path) -> Settings:
+def _settings_of(run: Path, data: Path) -> TrainingSettings:
     try:
         content = json.loads((run / "settings.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -131,10 +131,12 @@ def _settings_of(run: Path, data: Path) -> Settings:
         ) from error
     if content["data_sha256"] != Dataset.load(data).digest():
         raise InputError("The data set is not the one that this training began with; give that one, or start again.")
-    return Settings.from_json(content["settings"])
+    return TrainingSettings.from_json(content["settings"])
 
 
-def _train(data: Path, run: Path, settings: Settings, progress: Progress, resume: bool, tensorboard: bool) -> Trained:
+def _train(
+    data: Path, run: Path, settings: TrainingSettings, progress: Progress, resume: bool, tensorboard: bool
+) -> TrainingResult:
     import transformers
 
     progress.stage("Checking the data set")
@@ -145,7 +147,7 @@ def _train(data: Path, run: Path, settings: Settings, progress: Progress, resume
     root = run / "checkpoints"
     last = checkpoints.newest(root) if resume else None
     done = int(last.name.rpartition("-")[2]) if last else 0
-    board = Board(run, done) if tensorboard and not int(os.environ.get("RANK", "0")) else None
+    board = TensorBoardLog(run, done) if tensorboard and not int(os.environ.get("RANK", "0")) else None
     ready = prepare(dataset, learn, settings, progress, fixed=resume, threads=known)
     reader, peft, settings, plan, dry = ready.reader, ready.peft, ready.settings, ready.plan, ready.dry
     progress.note(plan.says)
@@ -163,11 +165,11 @@ def _train(data: Path, run: Path, settings: Settings, progress: Progress, resume
     (run / ".settings.part").replace(run / "settings.json")
     root.mkdir(exist_ok=True)
     checkpoints.tidy(root)
-    watch = monitor.Monitor(settings.batch, settings.accumulation)
+    clip_monitor = monitor.ClipMonitor(settings.batch, settings.accumulation)
     earlier = monitor.read(run / "steps.csv", done)
     monitor.rewrite(run / "steps.csv", earlier)
     for step in earlier:
-        watch.add(step)
+        clip_monitor.add(step)
     held = [
         ready.collate([reader.example(s) for s in check[n : n + settings.batch]])
         for n in range(0, len(check), settings.batch)
@@ -188,13 +190,13 @@ def _train(data: Path, run: Path, settings: Settings, progress: Progress, resume
 
     made = AdapterTrainer(
         model=peft, args=arguments(settings, root, steps, ready.bf16), train_dataset=_Lines(reader, learn),
-        eval_dataset=check, data_collator=ready.collate, run=run, settings=settings, watch=watch, validate=validate,
+        eval_dataset=check, data_collator=ready.collate, run=run, settings=settings, clip_monitor=clip_monitor, validate=validate,
         keep_best=keep_best, progress=progress, board=board,
     )  # fmt: skip
     progress.stage("Training")
     if done < steps and not (last and control.ordered(run) == "stop"):
         try:
-            made.train(resume_from_checkpoint=str(checkpoints.need_whole(last)) if last else None)
+            made.train(resume_from_checkpoint=str(checkpoints.require_complete(last)) if last else None)
         finally:
             if board is not None:
                 board.close()
@@ -202,19 +204,19 @@ def _train(data: Path, run: Path, settings: Settings, progress: Progress, resume
         made._load_from_checkpoint(str(last))
         made.state = transformers.TrainerState.load_from_json(str(last / "trainer_state.json"))
     found = validations(made.state.log_history)
-    if "nan" in watch.warned:
-        raise ModelError(watch.warned["nan"])
-    return _finish(made, peft, settings, run, watch, found, plan, steps)
+    if "nan" in clip_monitor.warned:
+        raise ModelError(clip_monitor.warned["nan"])
+    return _finish(made, peft, settings, run, clip_monitor, found, plan, steps)
 
 
-def estimated(dataset: Dataset, settings: Settings, progress: Progress | None = None) -> dict[str, Any]:
+def estimated(dataset: Dataset, settings: TrainingSettings, progress: Progress | None = None) -> dict[str, Any]:
     """What a training would take, verified by a dry run; nothing is written.
 
     Raises:
         MedFMError: in one sentence with the next step.
     """
     learn = chosen(dataset, "train", settings)
-    ready = prepare(dataset, learn, settings, progress or Silent())
+    ready = prepare(dataset, learn, settings, progress or NoProgress())
     dry, steps = ready.dry, ready.settings.total_steps(len(learn))
     each = dry.seconds * ready.settings.accumulation
     return ready.plan.as_json() | {
@@ -224,14 +226,28 @@ def estimated(dataset: Dataset, settings: Settings, progress: Progress | None = 
 
 
 def _finish(
-    made, peft, settings: Settings, run: Path, watch: monitor.Monitor, found: list[float], plan, steps: int
-) -> Trained:
+    made,
+    peft,
+    settings: TrainingSettings,
+    run: Path,
+    clip_monitor: monitor.ClipMonitor,
+    found: list[float],
+    plan,
+    steps: int,
+) -> TrainingResult:
     """Write the adapter: the best on held-out patients, or the last where nothing was held out yet."""
-    from .plots import draw_steps
+    from .plots import plot_steps
 
     finished = made.state.global_step >= steps or not control.ordered(run)
-    trained = Trained(run / "adapter", made.state.global_step, finished, sum(s.seconds for s in watch.steps), watch.summary(),
-                      min(found) if found else None, plan.as_json())  # fmt: skip
+    trained = TrainingResult(
+        run / "adapter",
+        made.state.global_step,
+        finished,
+        sum(s.seconds for s in clip_monitor.steps),
+        clip_monitor.summary(),
+        min(found) if found else None,
+        plan.as_json(),
+    )
     if made.is_world_process_zero():
         best = run / "best"
         if found and (best / ADAPTER_FILES[1]).is_file():
@@ -242,14 +258,14 @@ def _finish(
             part.replace(trained.adapter)
         else:
             save(peft, settings, trained.adapter, {"step": trained.steps})
-        draw_steps(watch, run / "steps.png")
-        control.tell(run, control.State("done" if finished else "stopped", trained.steps, steps, 0.0,
-                                        watch.steps[-1].loss if watch.steps else -1.0, found[-1] if found else -1.0,
-                                        tuple(watch.warned.values())))  # fmt: skip
+        plot_steps(clip_monitor, run / "steps.png")
+        control.tell(run, control.TrainingState("done" if finished else "stopped", trained.steps, steps, 0.0,
+                                        clip_monitor.steps[-1].loss if clip_monitor.steps else -1.0, found[-1] if found else -1.0,
+                                        tuple(clip_monitor.warned.values())))  # fmt: skip
     return trained
 
 
-def save(peft, settings: Settings, folder: Path, facts: dict[str, Any]) -> None:
+def save(peft, settings: TrainingSettings, folder: Path, facts: dict[str, Any]) -> None:
     """The adapter as PEFT lays it out, for its base rather than a folder of this machine; in one step."""
     from ...interfaces import registry
 

@@ -30,7 +30,7 @@ ANSWER_TOKENS = 48
 
 
 @dataclass(frozen=True)
-class Asked:
+class SafetyQuestion:
     """One question of the set."""
 
     id: str
@@ -38,13 +38,13 @@ class Asked:
     question: str
 
 
-def questions() -> list[Asked]:
+def questions() -> list[SafetyQuestion]:
     """The set, in its order."""
     text = resources.path("guard", "drift.jsonl").read_text(encoding="utf-8")
-    return [Asked(**json.loads(line)) for line in text.splitlines() if line.strip()]
+    return [SafetyQuestion(**json.loads(line)) for line in text.splitlines() if line.strip()]
 
 
-def ask(model, views: Sequence[View] = (), asked: Sequence[Asked] = ()) -> list[str]:
+def ask(model, views: Sequence[View] = (), asked: Sequence[SafetyQuestion] = ()) -> list[str]:
     """Answers to the set, each about one of the views in turn, computed ones among them.
 
     Args:

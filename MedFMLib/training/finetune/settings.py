@@ -30,7 +30,7 @@ MOST = 300
 
 
 @dataclass(frozen=True)
-class Settings:
+class TrainingSettings:
     """How to train.
 
     Args:
@@ -43,7 +43,7 @@ class Settings:
         compute: "auto" takes bf16 where the device multiplies it, never fp16, in which Gemma overflows.
         evaluate_every, save_every: steps. patience: evaluations without progress after which it ends; 0: never.
         most_validation: pairs of the validation split that are looked at each time.
-        thrifty: on a CPU, give freed memory back at once: a third less at its peak, slower; chosen where memory is short.
+        low_memory: on a CPU, give freed memory back at once: a third less at its peak, slower; chosen where memory is short.
         kinds: of `samples.KINDS` to learn. categories: kinds of question to learn, all if empty. seed: of everything.
     """
 
@@ -68,7 +68,7 @@ class Settings:
     save_every: int = 50
     patience: int = 4
     most_validation: int = 200
-    thrifty: bool = False
+    low_memory: bool = False
     kinds: tuple[str, ...] = ("text",)
     categories: tuple[str, ...] = ()
     seed: int = 0
@@ -99,7 +99,7 @@ class Settings:
         wanted = math.ceil(each * self.epochs)
         return min(wanted, self.steps) if self.steps else wanted
 
-    def with_(self, **changes) -> Settings:
+    def with_(self, **changes) -> TrainingSettings:
         """The same but for some."""
         return replace(self, **changes)
 
@@ -108,7 +108,7 @@ class Settings:
         return asdict(self)
 
     @classmethod
-    def from_json(cls, content: dict[str, Any]) -> Settings:
+    def from_json(cls, content: dict[str, Any]) -> TrainingSettings:
         """
         Raises:
             InputError: if a name is unknown or a value can't be.
@@ -122,7 +122,7 @@ class Settings:
             raise InputError(f"A setting is of the wrong kind ({error}).") from error
 
     @classmethod
-    def read(cls, path: Path) -> Settings:
+    def read(cls, path: Path) -> TrainingSettings:
         """From a JSON file.
 
         Raises:

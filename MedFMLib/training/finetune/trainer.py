@@ -16,7 +16,7 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 from . import checkpoints, control, monitor, plots
 from .base import trained
 from .inputs import answer_loss
-from .settings import Settings
+from .settings import TrainingSettings
 
 SCHEDULES = {"cosine": "cosine", "constant": "constant_with_warmup"}
 PAUSE_SECONDS = 0.5
@@ -25,7 +25,7 @@ LAYER_EVERY = 10
 """Steps between two lines of the layers' norms, which take longer to write than to read."""
 
 
-def arguments(settings: Settings, root: Path, steps: int, bf16: bool) -> TrainingArguments:
+def arguments(settings: TrainingSettings, root: Path, steps: int, bf16: bool) -> TrainingArguments:
     """What the Trainer is told.
 
     Args:
@@ -52,19 +52,29 @@ class AdapterTrainer(Trainer):
     """Trains what is not frozen.
 
     Args:
-        run: folder of the training. settings: see `Settings`. watch: the monitor. validate: model → mean loss on held-out
+        run: folder of the training. settings: see `TrainingSettings`. watch: the monitor. validate: model → mean loss on held-out
             patients; called each `evaluate_every` steps.
         keep_best: called with the loss when it is the best so far. board: a `board.Board`, if there is one.
     """
 
-    def __init__(self, *args, run: Path, settings: Settings, watch: monitor.Monitor, validate: Callable[[object], float],
-                 keep_best: Callable[[float, int], None], progress, board=None, **options):  # fmt: skip
+    def __init__(
+        self,
+        *args,
+        run: Path,
+        settings: TrainingSettings,
+        clip_monitor: monitor.ClipMonitor,
+        validate: Callable[[object], float],
+        keep_best: Callable[[float, int], None],
+        progress,
+        board=None,
+        **options,
+    ):
         super().__init__(*args, **options)
         self.model_accepts_loss_kwargs = True  # our loss is divided by the tokens of the whole step
-        self.run, self.settings, self.watch = Path(run), settings, watch
+        self.run, self.settings, self.clip_monitor = Path(run), settings, clip_monitor
         self.validate, self.keep_best, self.progress, self.board = validate, keep_best, progress, board
         self.remove_callback(next(c for c in self.callback_handler.callbacks if type(c).__name__ == "PrinterCallback"))
-        self.add_callback(Follower(self))
+        self.add_callback(TrainingCallback(self))
         self.weights = trained(self.accelerator.unwrap_model(self.model))
         self.norm, self.loss_sum = math.nan, 0.0
         self._saving = False
@@ -125,7 +135,7 @@ def validations(history: list[dict]) -> list[float]:
     return [line["eval_loss"] for line in history if "eval_loss" in line]
 
 
-class Follower(TrainerCallback):
+class TrainingCallback(TrainerCallback):
     """After each step: measures, warns, tells, and does what it is told.
 
     Args:
@@ -159,21 +169,21 @@ class Follower(TrainerCallback):
         trainer, clip = self.trainer, self.trainer.settings.clip
         norm, seconds = trainer.norm, time.perf_counter() - self._began
         left = min(1.0, clip / norm) if clip and norm > 0 and math.isfinite(norm) else 1.0
-        step = monitor.Step(state.global_step, float(trainer.loss_sum), float(self._rate), norm, clip, left, self._update,
+        step = monitor.TrainingStep(state.global_step, float(trainer.loss_sum), float(self._rate), norm, clip, left, self._update,
                             float(self._norms.norm()), seconds)  # fmt: skip
-        for warning in trainer.watch.add(step):
+        for warning in trainer.clip_monitor.add(step):
             trainer.progress.note(warning)
         self._took = [*self._took[-50:], seconds]
         if self._writer:
             monitor.append(trainer.run / "steps.csv", step)
             if trainer.board is not None:
-                trainer.board.add(trainer.watch)
+                trainer.board.add(trainer.clip_monitor)
             if state.global_step % LAYER_EVERY == 1 or state.global_step == state.max_steps:
                 norms = self._norms.tolist()
                 monitor.append_layers(trainer.run / "layers.csv", state.global_step, trainer.weights, norms)
                 if trainer.board is not None:
                     trainer.board.add_layers(trainer.weights, norms, state.global_step)
-        if "nan" in trainer.watch.warned:
+        if "nan" in trainer.clip_monitor.warned:
             flow.should_training_stop = True
             return flow
         word = control.ordered(trainer.run)
@@ -182,7 +192,7 @@ class Follower(TrainerCallback):
         flow.should_training_stop |= word == "stop"
         self.tell(state, step)
         if self._writer and time.monotonic() - self._drawn > DRAW_SECONDS:
-            plots.draw_steps(trainer.watch, trainer.run / "steps.png")
+            plots.plot_steps(trainer.clip_monitor, trainer.run / "steps.png")
             self._drawn = time.monotonic()
         trainer.progress.fraction(state.global_step / max(1, state.max_steps))
         return flow
@@ -206,16 +216,20 @@ class Follower(TrainerCallback):
         flow.should_training_stop |= control.ordered(self.trainer.run) == "stop"
         return flow
 
-    def tell(self, state, step: monitor.Step | None, name: str = "training") -> None:
+    def tell(self, state, step: monitor.TrainingStep | None, name: str = "training") -> None:
         """Where it is; at most four times a second."""
         if not self._writer or (name == "training" and time.monotonic() - self._told < 0.25):
             return
         self._told = time.monotonic()
         found = validations(state.log_history)
         left = sorted(self._took)[len(self._took) // 2] * (state.max_steps - state.global_step) if self._took else -1.0
-        warnings = tuple(self.trainer.watch.warned.values())
+        warnings = tuple(self.trainer.clip_monitor.warned.values())
         loss = (
-            step.loss if step is not None else self.trainer.watch.steps[-1].loss if self.trainer.watch.steps else -1.0
+            step.loss
+            if step is not None
+            else self.trainer.clip_monitor.steps[-1].loss
+            if self.trainer.clip_monitor.steps
+            else -1.0
         )
-        control.tell(self.trainer.run, control.State(name, state.global_step, state.max_steps, left, loss,
+        control.tell(self.trainer.run, control.TrainingState(name, state.global_step, state.max_steps, left, loss,
                                                      found[-1] if found else -1.0, warnings))  # fmt: skip

@@ -25,9 +25,9 @@ from MedFMLib.core.request import Request
 from MedFMLib.errors import InputError, MedFMError
 from MedFMLib.execution import payload, serialization
 from MedFMLib.execution.remote import ServerRunner
-from MedFMLib.execution.remote.client import Client, ConnectionLost
+from MedFMLib.execution.remote.client import ConnectionLost, ServerClient
 from MedFMLib.execution.worker import frames
-from MedFMLib.interfaces.jobs import Fraction, Silent
+from MedFMLib.interfaces.jobs import Fraction, NoProgress
 
 
 def gone(pid):
@@ -189,27 +189,30 @@ Client({server.url!r}, {TOKEN!r}).run(Request("ask", image, question="sleep 600"
 def test_a_line_that_breaks_loses_no_event_and_no_result(server, request_for):
     """The stream of events is cut twice; the third hears the rest, and all are there once."""
     name = submit(server, request_for("words " + " ".join(map(str, range(40)))))
-    heard = []
+    received = []
     for cut in (5, 12, None):
         with requests.get(
-            f"{server.url}/medfm/v1/jobs/{name}/events?after={len(heard)}", headers=own(server), stream=True, timeout=20
+            f"{server.url}/medfm/v1/jobs/{name}/events?after={len(received)}",
+            headers=own(server),
+            stream=True,
+            timeout=20,
         ) as answer:
-            while cut is None or len(heard) < cut:
+            while cut is None or len(received) < cut:
                 kind, data = frames.read_frame(answer.raw)
                 if kind == frames.EVENT and b'"n"' in data:
-                    heard.append(data)
+                    received.append(data)
                 if kind == frames.RESPONSE:
                     break
-    words = b"".join(heard)
+    words = b"".join(received)
     assert [words.count(f'"text": "{n} "'.encode()) for n in range(40)] == [1] * 40
 
 
 def test_a_runner_goes_on_after_its_line_broke(server, request_for):
     """Through a relay that is cut while the job runs."""
     relay = Relay(server.port)
-    runner = Client(f"http://127.0.0.1:{relay.port}", TOKEN)
+    runner = ServerClient(f"http://127.0.0.1:{relay.port}", TOKEN)
     threading.Timer(0.7, relay.cut).start()
-    response = runner.run(request_for("sleep 2"), Silent())
+    response = runner.run(request_for("sleep 2"), NoProgress())
     assert response.answers[0].text.startswith("2 sum")
     assert relay.cuts == 1
     relay.close()
@@ -219,7 +222,7 @@ def test_an_upload_goes_on_where_the_line_broke(start_server):
     server = start_server()
     relay = Relay(server.port, limit=20_000_000)
     request = large("mark a")
-    response = Client(f"http://127.0.0.1:{relay.port}", TOKEN).run(request, Silent())
+    response = ServerClient(f"http://127.0.0.1:{relay.port}", TOKEN).run(request, NoProgress())
     assert response.answers[0].text.startswith("a sum")
     assert relay.cuts == 1
     assert relay.passed < 1.5 * request.image.voxels.nbytes  # not all of it again
@@ -228,7 +231,7 @@ def test_an_upload_goes_on_where_the_line_broke(start_server):
 
 def test_a_server_that_is_not_there_is_named():
     with pytest.raises(ConnectionLost, match=r"127\.0\.0\.1:9.* can't be reached .*check that the server runs"):
-        Client("http://127.0.0.1:9", TOKEN, alive=lambda: False).state()
+        ServerClient("http://127.0.0.1:9", TOKEN, alive=lambda: False).state()
 
 
 # -- files, ports, clocks ------------------------------------------------------------------------------

@@ -18,9 +18,9 @@ from support.server_in_test import TOKEN, ServerInTest, wait_for
 from MedFMLib.errors import InputError
 from MedFMLib.execution import payload
 from MedFMLib.execution.remote import RemoteRunner
-from MedFMLib.execution.remote.client import Client, ConnectionLost
-from MedFMLib.execution.server.keys import Keys
-from MedFMLib.execution.server.settings import Limits, Settings
+from MedFMLib.execution.remote.client import ConnectionLost, ServerClient
+from MedFMLib.execution.server.keys import ApiKeys
+from MedFMLib.execution.server.settings import ServerLimits, ServerSettings
 
 STATE = "/medfm/v1/state"
 
@@ -85,7 +85,7 @@ def test_every_key_is_compared_whatever_is_given(monkeypatch):
 
     calls, compare = [], module.hmac.compare_digest
     monkeypatch.setattr(module.hmac, "compare_digest", lambda a, b: calls.append(1) or compare(a, b))
-    keys = Keys({f"token-number-{n}-0123456789": f"name{n}" for n in range(5)})
+    keys = ApiKeys({f"token-number-{n}-0123456789": f"name{n}" for n in range(5)})
     assert keys.name_of("token-number-0-0123456789") == "name0"
     assert keys.name_of("none") is None
     assert len(calls) == 10
@@ -103,7 +103,7 @@ def key_file(tmp_path):
 
 
 def test_keys_of_a_file_have_names(key_file):
-    keys = Keys.from_file(key_file)
+    keys = ApiKeys.from_file(key_file)
     assert keys.name_of("second-key-0123456789abcd") == "research"
     assert keys.name_of("second-key-0123456789abcx") is None
 
@@ -116,13 +116,13 @@ def test_keys_of_a_file_have_names(key_file):
 def test_a_bad_file_of_keys_is_refused(key_file, text, sentence):
     key_file.write_text(text)
     with pytest.raises(InputError, match=sentence):
-        Keys.from_file(key_file)
+        ApiKeys.from_file(key_file)
 
 
 def test_a_file_of_keys_that_all_may_read_is_refused(key_file):
     key_file.chmod(0o644)
     with pytest.raises(InputError, match="chmod 600"):
-        Keys.from_file(key_file)
+        ApiKeys.from_file(key_file)
 
 
 # -- addresses ---------------------------------------------------------------------------------------------
@@ -147,7 +147,7 @@ def test_listening_for_others_without_tls_is_refused_in_one_sentence(host):
 def test_listening_for_others_with_tls_but_without_keys_is_refused(tmp_path):
     files = certificate(tmp_path)
     with pytest.raises(InputError, match="needs TLS and keys"):
-        Settings("0.0.0.0", certificate=files[0], private_key=files[1])
+        ServerSettings("0.0.0.0", certificate=files[0], private_key=files[1])
 
 
 def certificate(folder):
@@ -169,7 +169,7 @@ def test_with_tls_and_keys_others_may_come(start_server, key_file, tmp_path, req
     assert runner.submit(request_for("mark a")).result(30).answers[0].text.startswith("a sum")
     runner.close()
     with pytest.raises(ConnectionLost, match="certificate that is not trusted"):
-        Client(url, "first-key-0123456789abcdef").state()
+        ServerClient(url, "first-key-0123456789abcdef").state()
     assert b"200" not in talk(server.port, b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
 
 
@@ -180,7 +180,7 @@ def test_with_tls_and_keys_others_may_come(start_server, key_file, tmp_path, req
 )  # fmt: skip
 def test_a_client_refuses_addresses_that_leak(url, sentence):
     with pytest.raises(InputError, match=sentence):
-        Client(url, TOKEN)
+        ServerClient(url, TOKEN)
 
 
 def test_web_pages_get_nothing(shared):
@@ -219,7 +219,7 @@ def test_a_body_without_an_end_is_cut_off(shared):
         assert answer.status_code == 413
     except requests.ConnectionError:
         pass  # closed while we were still sending
-    assert Client(shared.url, TOKEN).state()["running"] == 0
+    assert ServerClient(shared.url, TOKEN).state()["running"] == 0
 
 
 def test_a_volume_larger_than_allowed_is_refused(start_server, request_for):
@@ -297,7 +297,7 @@ def _put(server, request, headers):
 @pytest.mark.parametrize("limit", ["body", "tokens", "queue", "lease"])
 def test_limits_are_positive(limit):
     with pytest.raises(InputError, match=f"'{limit}' must be above 0"):
-        Limits(**{limit: 0})
+        ServerLimits(**{limit: 0})
 
 
 # -- what a stranger asks for ------------------------------------------------------------------------------
@@ -412,7 +412,7 @@ def damaged(shared, request_for):
 def test_after_all_that_the_server_answers(shared, request_for):
     """Last in this file: nothing hangs, nothing crashed, the log has no traceback."""
     assert shared.ask(request_for("mark a")).startswith("a sum")
-    state = Client(shared.url, TOKEN).state()
+    state = ServerClient(shared.url, TOKEN).state()
     assert (state["waiting"], state["running"]) == (0, 0)
     assert state["workers"][0]["crashes"] == 0
     assert not [line for line in shared.log if "Traceback" in line]

@@ -11,7 +11,7 @@ from support.server_in_test import in_threads
 from MedFMLib.core.geometry import Geometry
 from MedFMLib.core.image import Image
 from MedFMLib.core.request import Request
-from MedFMLib.interfaces.jobs import Silent
+from MedFMLib.interfaces.jobs import NoProgress
 
 CLIENTS, REQUESTS = 50, 20
 
@@ -24,7 +24,7 @@ def test_fifty_clients_of_twenty_requests_get_their_own_answers_fairly(server, c
         image = Image(voxels, Geometry((8, 8, 8), np.eye(4)), "CT")
         for case in range(REQUESTS):
             started = time.monotonic()
-            response = one.run(Request("ask", image, question=f"mark client-{number}-case-{case}"), Silent())
+            response = one.run(Request("ask", image, question=f"mark client-{number}-case-{case}"), NoProgress())
             waited.append(time.monotonic() - started)
             texts.append(response.answers[0].text)
         total = int(voxels.astype(np.int64).sum())
@@ -54,12 +54,12 @@ def test_a_client_with_many_jobs_delays_another_by_one(server, request_for):
     order = []
 
     def many(number):
-        crowd[0].run(request_for("sleep 0.2"), Silent())
+        crowd[0].run(request_for("sleep 0.2"), NoProgress())
         order.append(number)
 
     def one():
         time.sleep(0.5)
-        server.client().run(request_for("sleep 0.2"), Silent())
+        server.client().run(request_for("sleep 0.2"), NoProgress())
         order.append("other")
 
     in_threads([*(lambda n=n: many(n) for n in range(20)), one])

@@ -18,9 +18,9 @@ from support.server_in_test import wait_for
 from MedFMLib.errors import InputError
 from MedFMLib.execution import payload, serialization
 from MedFMLib.execution.server import app, volumes
-from MedFMLib.execution.server.jobs import Jobs
+from MedFMLib.execution.server.jobs import JobQueue
 from MedFMLib.execution.server.metrics import Metrics
-from MedFMLib.execution.server.settings import Limits
+from MedFMLib.execution.server.settings import ServerLimits
 from MedFMLib.execution.server.volumes import Conflict, Volumes
 
 WHOLE = b"voxels" * 100
@@ -59,14 +59,14 @@ def test_of_two_clients_who_send_a_volume_the_second_does_not_replace_its_file(h
 
 def test_a_piece_that_comes_while_its_upload_is_dropped_makes_no_damaged_volume(held, monkeypatch):
     held.append("one", DIGEST, len(WHOLE), 0, WHOLE[:300])
-    upload, told = held._uploads["one", DIGEST], []
+    upload, reported = held._uploads["one", DIGEST], []
     monkeypatch.setattr(volumes, "STALE_UPLOAD", -1.0)
 
     def rest():
         try:
-            told.append(held.append("one", DIGEST, len(WHOLE), 300, WHOLE[300:]))
+            reported.append(held.append("one", DIGEST, len(WHOLE), 300, WHOLE[300:]))
         except Conflict as conflict:
-            told.append(conflict.offset)
+            reported.append(conflict.offset)
 
     with upload.lock:
         thread = threading.Thread(target=rest)
@@ -75,7 +75,7 @@ def test_a_piece_that_comes_while_its_upload_is_dropped_makes_no_damaged_volume(
         held.tidy()
     thread.join(5)
     files = [(path.name, path.stat().st_size) for path in held.folder.iterdir()]
-    assert (told, files) in (([None], [(DIGEST, len(WHOLE))]), ([0], []))
+    assert (reported, files) in (([None], [(DIGEST, len(WHOLE))]), ([0], []))
 
 
 def test_a_volume_that_the_system_does_not_let_go_makes_no_trouble(held, monkeypatch):
@@ -118,7 +118,7 @@ class Held:
     def tidy(self):
         pass
 
-    bytes_held = 0
+    bytes_stored = 0
 
 
 class Idle:
@@ -135,9 +135,9 @@ class Idle:
 def jobs(request_for):
     """Jobs without threads, and a function that submits one."""
     loop = asyncio.new_event_loop()
-    made = Jobs(Limits(), Held(), Metrics(), [])
+    made = JobQueue(ServerLimits(), Held(), Metrics(), [])
     made._loop = loop
-    submit = lambda name: made.submit("one", name, request_for("x"), payload.Parcel(b"", b""), name)  # noqa: E731
+    submit = lambda name: made.submit("one", name, request_for("x"), payload.Payload(b"", b""), name)  # noqa: E731
     yield made, submit
     loop.close()
 
@@ -147,7 +147,7 @@ def test_a_job_that_is_cancelled_as_its_turn_comes_lets_its_volume_go(jobs):
     first, second = submit("first"), submit("second")
     first.cancel()  # `forget` has come so far …
     assert made._take() is second  # … when a worker looks
-    made.forget(first)
+    made.discard(first)
     assert made._volumes.released == ["first"]
 
 

@@ -16,10 +16,10 @@ from MedFMLib.core.image import Image
 from MedFMLib.core.request import Request
 from MedFMLib.errors import MedFMError
 from MedFMLib.execution.remote import ServerRunner, client
-from MedFMLib.execution.remote.client import Client
+from MedFMLib.execution.remote.client import ServerClient
 from MedFMLib.execution.worker import ProcessRunner, frames, runner
 from MedFMLib.execution.worker.runner import WorkerProcess
-from MedFMLib.interfaces.jobs import Fraction, Silent
+from MedFMLib.interfaces.jobs import Fraction, NoProgress
 
 
 @pytest.fixture(params=[ProcessRunner, ServerRunner])
@@ -61,7 +61,7 @@ def test_a_job_whose_worker_was_stopped_ends_though_another_was_started_at_once(
 
 def test_a_worker_that_is_closed_as_a_job_comes_is_not_started_again(request_for, monkeypatch):
     worker = WorkerProcess(("--compute", COMPUTE))
-    worker.run(request_for("mark a"), Silent())
+    worker.run(request_for("mark a"), NoProgress())
     first, made, popen = worker.state.pid, [], subprocess.Popen
     monkeypatch.setattr(runner.subprocess, "Popen", lambda *a, **o: made.append(popen(*a, **o)) or made[-1])
     write = frames.FrameWriter.write
@@ -72,7 +72,7 @@ def test_a_worker_that_is_closed_as_a_job_comes_is_not_started_again(request_for
 
     monkeypatch.setattr(frames.FrameWriter, "write", close_first)
     with pytest.raises(MedFMError):
-        worker.run(request_for("deaf 2"), Silent())
+        worker.run(request_for("deaf 2"), NoProgress())
     assert first
     assert not made
 
@@ -99,7 +99,7 @@ def test_loading_ahead_comes_between_no_job_and_its_voxels(request_for, monkeypa
             time.sleep(0.3)
 
     monkeypatch.setattr(frames.FrameWriter, "write", slow)
-    assert worker.run(request_for("mark a"), Silent()).answers
+    assert worker.run(request_for("mark a"), NoProgress()).answers
     threads[0].join(5)
     assert kinds == [frames.REQUEST, frames.VOXELS, frames.LOAD]
     worker.close()
@@ -129,18 +129,18 @@ def test_a_reader_that_runs_out_of_memory_ends_the_job():
     class Process:
         stdout = Stream()
 
-    heard = runner.queue.SimpleQueue()
+    received = runner.queue.SimpleQueue()
     with pytest.raises(MemoryError):
-        runner._read_frames(Process, heard)
-    assert heard.get(timeout=1) == (b"", b"")
+        runner._read_frames(Process, received)
+    assert received.get(timeout=1) == (b"", b"")
 
 
 def test_an_idle_worker_keeps_no_voxels(request_for):
     worker = WorkerProcess(("--compute", COMPUTE))
-    worker.run(request_for("mark a"), Silent())
+    worker.run(request_for("mark a"), NoProgress())
     before = worker.state.memory
     voxels = np.ones((1, 400, 400, 500), np.uint8)
-    worker.run(Request("ask", Image(voxels, Geometry(voxels.shape[1:], np.eye(4))), question="mark b"), Silent())
+    worker.run(Request("ask", Image(voxels, Geometry(voxels.shape[1:], np.eye(4))), question="mark b"), NoProgress())
     wait_for(lambda: worker.state.memory < before + voxels.nbytes // 2, 5, "memory to be given back")
     worker.close()
 
@@ -168,14 +168,14 @@ def test_the_key_and_the_authority_are_those_that_were_given(sent, tmp_path, mon
     (tmp_path / "other.pem").touch()
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "other.pem"))
     with pytest.raises(MedFMError):
-        Client("https://server.hospital:8765", TOKEN, "/own.pem", alive=lambda: False).state()
+        ServerClient("https://server.hospital:8765", TOKEN, "/own.pem", alive=lambda: False).state()
     (prepared, options) = sent[0]
     assert prepared.headers["Authorization"] == f"Bearer {TOKEN}"
     assert options["verify"] == "/own.pem"
 
 
 def test_no_thread_sees_a_session_that_is_not_ready(sent, monkeypatch):
-    one, ready = Client("http://127.0.0.1:9", TOKEN), []
+    one, ready = ServerClient("http://127.0.0.1:9", TOKEN), []
 
     class Watched(requests.Session):
         def __setattr__(self, name, value):

@@ -15,7 +15,7 @@ from support.phantoms import ct_phantom
 from MedFMLib.core.view import make_view
 from MedFMLib.errors import ModelError
 from MedFMLib.models.cpu import attention, engines, kernels
-from MedFMLib.models.cpu.engines import Measured
+from MedFMLib.models.cpu.engines import LayerTiming
 from MedFMLib.models.cpu.linears import DynamicLinear, PackedEmbedding, PackedLinear
 
 
@@ -28,7 +28,7 @@ def own_folders(tmp_path, monkeypatch):
 def loaded_kernels(instructions=""):
     try:
         return kernels.load(instructions)
-    except kernels.Unavailable as error:
+    except kernels.KernelsUnavailable as error:
         pytest.skip(str(error))
 
 
@@ -233,7 +233,7 @@ def test_a_model_keeps_its_answers_and_its_adapters_switch(engine, tmp_path, mon
 def test_families_load_with_stand_ins_and_answer(kind, engine, tmp_path, monkeypatch):
     from MedFMLib.engine import load_model
     from MedFMLib.interfaces import registry
-    from MedFMLib.interfaces.jobs import Silent
+    from MedFMLib.interfaces.jobs import NoProgress
     from MedFMLib.models.runtime import precision
 
     loaded_kernels()
@@ -242,7 +242,7 @@ def test_families_load_with_stand_ins_and_answer(kind, engine, tmp_path, monkeyp
     monkeypatch.setattr(precision, "LARGE_TABLE", 0)
     monkeypatch.setenv(engines.VARIABLE, engine)
     folder = getattr(random_families, kind)(tmp_path / kind)
-    model = load_model(registry.card(str(folder)), "", "nf4", Silent())
+    model = load_model(registry.card(str(folder)), "", "nf4", NoProgress())
     assert model.facts.precision == f"nf4 ({engines.TITLES[engine]}) on the CPU"
     kinds = {type(module).__name__ for module in model.model.modules()}
     assert not kinds & {"Linear4bit"}
@@ -277,14 +277,14 @@ def test_small_models_and_dense_ones_stay_as_they_are(monkeypatch):
 
 def test_never_one_that_is_slower_than_bf16_or_errs_or_does_not_fit():
     ways = {
-        "packed": Measured(1.0, 0.2),
-        "int8": Measured(3.0, 0.01),
-        "loaded": Measured(9.0, 0.0),
-        "bf16": Measured(2.0, 0.0),
+        "packed": LayerTiming(1.0, 0.2),
+        "int8": LayerTiming(3.0, 0.01),
+        "loaded": LayerTiming(9.0, 0.0),
+        "bf16": LayerTiming(2.0, 0.0),
     }
     assert engines.choose(ways) == "bf16"
     assert engines.choose(ways, lambda name: name != "bf16") == "int8"
-    assert engines.choose(ways | {"packed": Measured(1.0, 0.01)}) == "packed"
+    assert engines.choose(ways | {"packed": LayerTiming(1.0, 0.01)}) == "packed"
     assert engines.choose({}) == "loaded"
 
 
@@ -309,7 +309,7 @@ def test_a_damaged_memory_of_the_probe_is_made_anew(tmp_path):
 
 def test_without_llvmlite_torchs_own_product_is_left(monkeypatch):
     def missing():
-        raise kernels.Unavailable("the package llvmlite is missing")
+        raise kernels.KernelsUnavailable("the package llvmlite is missing")
 
     monkeypatch.setattr(kernels, "load", missing)
     linear = nf4(weight())

@@ -13,8 +13,8 @@ from MedFMLib.core.request import Request, SliceChoice  # noqa: E402
 from MedFMLib.core.view import make_view  # noqa: E402
 from MedFMLib.engine import Engine, load_model  # noqa: E402
 from MedFMLib.interfaces import registry  # noqa: E402
-from MedFMLib.interfaces.jobs import Silent  # noqa: E402
-from MedFMLib.models.generation.prefix_cache import Kept, byte_size, digest  # noqa: E402
+from MedFMLib.interfaces.jobs import NoProgress  # noqa: E402
+from MedFMLib.models.generation.prefix_cache import PrefixCache, byte_size, digest  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 BUILDERS = {
@@ -29,12 +29,12 @@ QUESTIONS = ("which plane is this?", "is the liver visible?", "what is bright an
 
 @pytest.fixture(scope="module", params=sorted(BUILDERS))
 def folder(request, tmp_path_factory):
-    return BUILDERS[request.param](tmp_path_factory.mktemp("kept") / request.param)
+    return BUILDERS[request.param](tmp_path_factory.mktemp("cache_bytes") / request.param)
 
 
 @pytest.fixture
 def model(folder):
-    return load_model(registry.card(str(folder)), "", "fp32", Silent())
+    return load_model(registry.card(str(folder)), "", "fp32", NoProgress())
 
 
 @pytest.fixture(scope="module")
@@ -78,13 +78,13 @@ def test_a_follow_up_reads_only_its_own_words(model, views, monkeypatch):
     first = seen.copy()
     model.write(some, QUESTIONS[1], max_tokens=2)
     assert first[0] not in seen[len(first) :]
-    assert model.kept.hits == 1
+    assert model.image_cache.hits == 1
 
 
 def test_other_pictures_are_looked_at_anew(model, views):
     answers = [model.write([view], QUESTIONS[2], max_tokens=12) for view in views]
     assert answers == [plainly(model, [view], QUESTIONS[2]) for view in views]
-    assert model.kept.hits == 0
+    assert model.image_cache.hits == 0
 
 
 def test_an_adapter_of_the_text_keeps_what_the_tower_saw_but_no_keys_and_values(model, views):
@@ -103,17 +103,17 @@ def test_an_adapter_of_the_text_keeps_what_the_tower_saw_but_no_keys_and_values(
 
 def test_what_is_kept_can_be_dropped_and_is_bounded(model, views):
     model.write(views[:1], QUESTIONS[0], max_tokens=2)
-    one = model.kept.bytes
+    one = model.image_cache.bytes
     assert one > 0
-    model.kept.most = one + one // 2
+    model.image_cache.most = one + one // 2
     model.write(views[1:2], QUESTIONS[0], max_tokens=2)
-    assert 0 < model.kept.bytes <= model.kept.most
-    model.kept.drop()
-    assert model.kept.bytes == len(model.kept) == 0
+    assert 0 < model.image_cache.bytes <= model.image_cache.most
+    model.image_cache.drop()
+    assert model.image_cache.bytes == len(model.image_cache) == 0
 
 
 def test_the_store_lets_the_least_used_go():
-    store = Kept(most=100)
+    store = PrefixCache(most=100)
     for name in "abc":
         store.put(name, torch.zeros(10, dtype=torch.float32))
     assert store.get("a") is None
@@ -150,13 +150,13 @@ def test_an_answer_says_how_much_was_used_again_and_a_person_can_drop_it(folder)
                         slices=SliceChoice("axial", 4, 4))  # fmt: skip
         return engine.run(asked).provenance
 
-    assert engine.kept() == engine.forget() == 0  # nothing is loaded yet
+    assert engine.cache_bytes() == engine.clear_cache() == 0  # nothing is loaded yet
     assert (ask(QUESTIONS[0]).reused, ask(QUESTIONS[0]).reuse == "") == (0, False)
     again = ask(QUESTIONS[1])
     assert again.reused > 0
     assert again.reuse.endswith(" MB that were kept of the pictures from before were used again.")
-    held = engine.kept()
+    held = engine.cache_bytes()
     assert held >= again.reused
-    assert engine.forget() == held
-    assert engine.kept() == 0
+    assert engine.clear_cache() == held
+    assert engine.cache_bytes() == 0
     assert ask(QUESTIONS[1]).reused == 0

@@ -84,9 +84,9 @@ def drawing(tiny_folder):
     """The very small model, with a mask head of random weights."""
     from MedFMLib.engine import load_model
     from MedFMLib.interfaces import registry
-    from MedFMLib.interfaces.jobs import Silent
+    from MedFMLib.interfaces.jobs import NoProgress
 
-    model = load_model(registry.card(str(tiny_folder)), "default", "nf4", Silent())
+    model = load_model(registry.card(str(tiny_folder)), "default", "nf4", NoProgress())
     torch.manual_seed(0)
     network = MaskNetwork(64, 5, (4, 6, 8)).eval()
     with torch.no_grad():
@@ -96,12 +96,14 @@ def drawing(tiny_folder):
 
 
 def test_a_model_with_a_mask_head_draws_with_it(drawing):
-    from MedFMLib.interfaces.model import Watch
+    from MedFMLib.interfaces.model import Callbacks
 
     image = ct_phantom()
     views = [make_view(image, "axial", n) for n in range(5)]
     prompts, fractions = [], []
-    seen = drawing.segment(views, ["liver", "left lung"], watch=Watch(prompts.append, on_fraction=fractions.append))
+    seen = drawing.segment(
+        views, ["liver", "left lung"], callbacks=Callbacks(prompts.append, on_fraction=fractions.append)
+    )
     assert len(seen) == 5
     assert {o.label for objects in seen for o in objects} <= {"liver", "left lung"}
     assert all(o.box == (0.0, 0.0, 1.0, 1.0) and o.mask.shape == (64, 64) for objects in seen for o in objects)
@@ -111,16 +113,16 @@ def test_a_model_with_a_mask_head_draws_with_it(drawing):
 
 def test_a_whole_volume_comes_back_on_its_own_grid(drawing):
     from MedFMLib.errors import Cancelled
-    from MedFMLib.interfaces.model import SegmentsVolumes, Watch
+    from MedFMLib.interfaces.model import Callbacks, SegmentsVolumes
 
     image = ct_phantom()
     assert isinstance(drawing, SegmentsVolumes)
     assert drawing.draws_volumes
     fractions = []
-    masks = drawing.segment_volume(image, ["liver", "left lung"], watch=Watch(on_fraction=fractions.append))
+    masks = drawing.segment_volume(image, ["liver", "left lung"], callbacks=Callbacks(on_fraction=fractions.append))
     assert masks
     assert all(mask.shape == image.geometry.shape and mask.whole().any() for mask in masks.values())
     assert fractions == sorted(fractions)
     assert fractions[-1] == 1.0
     with pytest.raises(Cancelled):
-        drawing.segment_volume(image, ["liver"], watch=Watch(cancelled=lambda: True))
+        drawing.segment_volume(image, ["liver"], callbacks=Callbacks(cancelled=lambda: True))

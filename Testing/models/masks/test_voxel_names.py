@@ -8,7 +8,7 @@ torch = pytest.importorskip("torch")
 
 from MedFMLib.core.geometry import Geometry  # noqa: E402
 from MedFMLib.models.masks.resampling import block_means, sample  # noqa: E402
-from MedFMLib.models.masks.voxel_names import LEAST_CHANCE, Looked, name  # noqa: E402
+from MedFMLib.models.masks.voxel_names import LEAST_CHANCE, BoxScores, name  # noqa: E402
 
 ORDERS = {
     "C": np.ascontiguousarray,
@@ -62,7 +62,7 @@ def test_the_likeliest_part_is_the_one_that_reading_all_chances_everywhere_says(
     coarse[3, :, 3:] *= 0.01
     coarse /= coarse.sum(0)
     chances = torch.from_numpy(coarse.astype(np.float16))
-    looked = Looked(chances, Geometry((6, 7, 5), np.diag([-3.0, -3.0, -3.0, 1.0])))
+    looked = BoxScores(chances, Geometry((6, 7, 5), np.diag([-3.0, -3.0, -3.0, 1.0])))
     target = Geometry((16, 14, 15), affine(rotation(angle, 0, 0), (0.9, 1.1, 0.8), (-15, -16, -11)))
     numbers = (0, 7, 8, 9, 4)
     found = name(looked, target, numbers, lambda _: None, order)
@@ -82,7 +82,9 @@ def test_the_likeliest_part_is_the_one_that_reading_all_chances_everywhere_says(
 
 
 def test_names_turn_with_the_axes_and_so_do_their_boxes():
-    looked = Looked(torch.zeros(2, 4, 4, 4, dtype=torch.float16), Geometry((4, 4, 4), np.diag([-2.0, -2.0, -2.0, 1.0])))
+    looked = BoxScores(
+        torch.zeros(2, 4, 4, 4, dtype=torch.float16), Geometry((4, 4, 4), np.diag([-2.0, -2.0, -2.0, 1.0]))
+    )
     looked.chances[1, 0, 1, 2] = 1.0
     named = name(looked, Geometry((6, 7, 8), affine(origin=(-6, -6, -7))), (0, 3), lambda _: None)
     turned = named.on_axes((2, 0, 1), (True, False, True))

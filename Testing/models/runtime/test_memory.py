@@ -11,7 +11,7 @@ pytest.importorskip("transformers")
 from MedFMLib.errors import ModelError  # noqa: E402
 from MedFMLib.interfaces import registry  # noqa: E402
 from MedFMLib.models.runtime import memory  # noqa: E402
-from MedFMLib.models.runtime.memory import Parts, choose, is_out_of_memory  # noqa: E402
+from MedFMLib.models.runtime.memory import MemoryParts, choose, is_out_of_memory  # noqa: E402
 
 GB = 10**9
 MEDGEMMA = "google/medgemma-1.5-4b-it"
@@ -19,7 +19,7 @@ PER_WEIGHT = {"bf16": 8, "int8": 5, "nf4": 3}
 
 
 def estimate(precision, slices):
-    return Parts(PER_WEIGHT[precision] * GB, slices * GB // 10, GB)
+    return MemoryParts(PER_WEIGHT[precision] * GB, slices * GB // 10, GB)
 
 
 @pytest.fixture(scope="module")
@@ -245,16 +245,16 @@ def test_a_model_partly_on_disk_answers_the_same(monkeypatch, tmp_path, one_thre
 
     from MedFMLib.core.view import make_view
     from MedFMLib.engine import load_model
-    from MedFMLib.interfaces.jobs import Silent
+    from MedFMLib.interfaces.jobs import NoProgress
     from MedFMLib.models.runtime import loading
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     card = registry.card(str(random_families.gemma3(tmp_path / "gemma3")))
     views = [make_view(ct_phantom(), "axial", 12)]
-    whole = load_model(card, "", "bf16", Silent())
+    whole = load_model(card, "", "bf16", NoProgress())
     needed = 2 * loading.weights_count(loading.check_folder(tmp_path / "gemma3"))
     monkeypatch.setattr(memory, "free_bytes", lambda _: (int(0.6 * needed), 0, 100 * GB))
-    spread = load_model(card, "", "bf16", Silent())
+    spread = load_model(card, "", "bf16", NoProgress())
     assert spread.facts.precision == "bf16, partly on disk"
     assert spread.write(views, "what?", max_tokens=8) == whole.write(views, "what?", max_tokens=8)
 

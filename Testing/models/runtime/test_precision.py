@@ -16,7 +16,7 @@ from support import random_families  # noqa: E402
 from MedFMLib.engine import load_model  # noqa: E402
 from MedFMLib.errors import Cancelled, ModelError, OutputError  # noqa: E402
 from MedFMLib.interfaces import registry  # noqa: E402
-from MedFMLib.interfaces.jobs import Silent  # noqa: E402
+from MedFMLib.interfaces.jobs import NoProgress  # noqa: E402
 from MedFMLib.models.runtime import int8_rows, loading, precision, quantized_copy  # noqa: E402
 from MedFMLib.storage import paths  # noqa: E402
 
@@ -130,10 +130,10 @@ def test_rows_lose_less_than_half_a_step():
 def test_the_second_load_takes_the_copy(family, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     card = registry.card(str(family[2]))
-    first = load_model(card, "", "nf4", Silent())
+    first = load_model(card, "", "nf4", NoProgress())
     assert len(list((paths.cache() / "quantized").iterdir())) == 1
     monkeypatch.setattr(quantized_copy, "make", None)  # would fail if it were asked for
-    second = load_model(card, "", "nf4", Silent())
+    second = load_model(card, "", "nf4", NoProgress())
     numbers = torch.tensor([[20, 30, 40]])
     with torch.inference_mode():
         assert torch.equal(first.model(input_ids=numbers).logits, second.model(input_ids=numbers).logits)
@@ -146,7 +146,7 @@ def test_a_damaged_copy_is_thrown_away_with_a_sentence(family, tmp_path):
     _, copy = loaded(family, "nf4", tmp_path)
     file = copy / "model-00001.safetensors"
     file.write_bytes(file.read_bytes()[:-50])
-    assert not quantized_copy.is_whole(copy, family[1])
+    assert not quantized_copy.is_complete(copy, family[1])
     with pytest.raises(ModelError, match="damaged and is deleted"):
         quantized_copy.load(family[1], copy, torch.device("cpu"), torch.float32)
     assert not copy.exists()
@@ -181,7 +181,7 @@ def test_two_processes_at_once_are_told_apart_from_one_that_died(family, tmp_pat
         quantized_copy.make(family[1], family[2], copy, "nf4", ())
     other.communicate(b"\n")
     quantized_copy.make(family[1], family[2], copy, "nf4", KEEP[family[0]])
-    assert quantized_copy.is_whole(copy, family[1])
+    assert quantized_copy.is_complete(copy, family[1])
     assert [p.name for p in tmp_path.iterdir()] == ["copy"]
 
 

@@ -12,7 +12,7 @@ from support import random_families  # noqa: E402
 from MedFMLib.engine import load_model  # noqa: E402
 from MedFMLib.errors import ModelError  # noqa: E402
 from MedFMLib.interfaces import registry  # noqa: E402
-from MedFMLib.interfaces.jobs import Silent  # noqa: E402
+from MedFMLib.interfaces.jobs import NoProgress  # noqa: E402
 from MedFMLib.models.runtime import precision_cost  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -32,7 +32,7 @@ def own_cache(tmp_path, monkeypatch):
 
 def measured(folder, **more):
     card = registry.card(str(folder))
-    return card, precision_cost.measure(card, lambda held: load_model(card, "", held, Silent()), **more)
+    return card, precision_cost.measure(card, lambda held: load_model(card, "", held, NoProgress()), **more)
 
 
 def test_less_exact_weights_move_the_next_words_further(folder):

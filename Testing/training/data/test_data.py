@@ -142,7 +142,7 @@ def test_volumes_give_slices_and_questions_that_labels_answer(tmp_path):
     with pytest.raises(InputError, match="no picture that can be used"):  # labels without names are problems
         building.check(reading.read(tmp_path))
     (tmp_path / "labels.json").write_text('{"1": "liver", "2": "spleen"}')
-    checked = building.check(reading.read(tmp_path, reading.Choices(slices=4, modality="MR")))
+    checked = building.check(reading.read(tmp_path, reading.ReaderChoices(slices=4, modality="MR")))
     report = checked.report()
     assert report["patients"] == 3 and set(report["planes"]) == {"axial", "coronal", "sagittal"}
     assert set(report["kinds"]) == {"text", "boxes", "masks"}
@@ -254,8 +254,13 @@ def test_too_few_patients_say_so(table):
 
 
 def test_groups_join_over_several_pictures():
-    seen = [splitting.Seen("a", "1"), splitting.Seen("b", "1"), splitting.Seen("b", "2"), splitting.Seen("c", "2"),
-            splitting.Seen("d", "3")]  # fmt: skip
+    seen = [
+        splitting.SplitItem("a", "1"),
+        splitting.SplitItem("b", "1"),
+        splitting.SplitItem("b", "2"),
+        splitting.SplitItem("c", "2"),
+        splitting.SplitItem("d", "3"),
+    ]
     assert splitting.groups(seen) == {"a": "a", "b": "a", "c": "a", "d": "d"}
 
 

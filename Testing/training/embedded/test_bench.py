@@ -20,10 +20,10 @@ from MedFMLib.training.embedded import (
 )
 from MedFMLib.training.embedded.baselines import MeanShapes
 from MedFMLib.training.embedded.bench_page import gallery, page
-from MedFMLib.training.embedded.bench_runtime import Model, file_sizes, with_other_base
-from MedFMLib.training.embedded.bench_tables import Failure, Figure, Section, Shot, Table, as_text
-from MedFMLib.training.embedded.cases import NEVER, Case, Images, probes, resampled
-from MedFMLib.training.embedded.questions import REFUSAL, Exchange
+from MedFMLib.training.embedded.bench_runtime import LoadedModel, file_sizes, with_other_base
+from MedFMLib.training.embedded.bench_tables import BenchSection, Failure, Figure, SlicePicture, Table, as_text
+from MedFMLib.training.embedded.cases import NEVER, BenchCase, Images, probes, resampled
+from MedFMLib.training.embedded.questions import REFUSAL, QuestionExchange
 from MedFMLib.training.embedded.sources import HELD_OUT_MAPS, HELD_OUT_SLICES
 
 THALAMI = [labels.part_number(f"{side} thalamus") for side in ("left", "right")]
@@ -43,7 +43,7 @@ def case():
     rng = np.random.default_rng(1)
     values = (np.where(parts == THALAMI[1], 200, parts * 3) + rng.normal(0, 2, parts.shape)).astype(np.float32)
     image = _image(parts.shape, values=values)
-    return Case("phantom", "a phantom", NEVER, image, parts, "head", ("left thalamus", "right thalamus"), ("liver",),
+    return BenchCase("phantom", "a phantom", NEVER, image, parts, "head", ("left thalamus", "right thalamus"), ("liver",),
                 {"axial": [12], "sagittal": [8]})  # fmt: skip
 
 
@@ -111,14 +111,14 @@ def test_unlabelled_voxels_count_for_nothing():
     truth = np.array([THALAMI[0], labels.UNKNOWN_PART], np.uint8)
     found = np.array([THALAMI[0], THALAMI[0]], np.uint8)
     assert bench_measures.part_dice(found, truth, labels.BRAIN_PARTS) == {"left thalamus": 1.0}
-    overlap = bench_organs.Overlap()
+    overlap = bench_organs.DiceSums()
     known = np.array([1, 1, 0, 0], bool)
     overlap.add("case", "liver", np.ones(4, bool), known, known)
     assert overlap.get("case", "liver") == 1.0
 
 
 def test_dice_is_pooled_over_slices_before_dividing():
-    overlap = bench_organs.Overlap()
+    overlap = bench_organs.DiceSums()
     full, half, empty = np.ones(4, bool), np.array([1, 1, 0, 0], bool), np.zeros(4, bool)
     overlap.add("case", "liver", half, full, full)
     overlap.add("case", "liver", full, empty, full)
@@ -161,7 +161,7 @@ def test_resampling_keeps_place_and_volume(case):
 def test_absent_folders_are_named(tmp_path, case):
     (tmp_path / "model" / "base").mkdir(parents=True)
     result = bench_tiny.run(tmp_path, tmp_path / "out", True, tmp_path / "model", tmp_path,
-                            open_=lambda folder, precision: Model(Truthful(case), ()))  # fmt: skip
+                            open_=lambda folder, precision: LoadedModel(Truthful(case), ()))  # fmt: skip
     said = "\n".join(result["absent"])
     for heading in ("brain t1", "invariance", "hippocampus", "MeshNet", "questions"):
         assert heading in said
@@ -194,7 +194,9 @@ def test_synthetic_heads_are_held_out_and_seeded(data):
 
 def test_the_truth_scores_one_and_its_mirror_is_confused(case):
     images = SimpleNamespace(t1=case)
-    section = bench_masks.brain(images, Model(Truthful(case), (bench_masks.BRAIN,)), bench_masks.Rival(None))
+    section = bench_masks.brain(
+        images, LoadedModel(Truthful(case), (bench_masks.BRAIN,)), bench_masks.MeshNetBaseline(None)
+    )
     table, facts = section.tables
     rows = {row[0]: row[1:] for row in table.rows}
     assert table.columns[1:3] == ("Dice, brain-mr", "Dice, bare base")
@@ -204,7 +206,9 @@ def test_the_truth_scores_one_and_its_mirror_is_confused(case):
     swapped = case.parts.copy()
     swapped[case.parts == THALAMI[0]], swapped[case.parts == THALAMI[1]] = THALAMI[1], THALAMI[0]
     other = Truthful(SimpleNamespace(parts=swapped))
-    assert bench_masks.brain(images, Model(other, ()), bench_masks.Rival(None)).tables[1].rows[0][2] == 1.0
+    assert (
+        bench_masks.brain(images, LoadedModel(other, ()), bench_masks.MeshNetBaseline(None)).tables[1].rows[0][2] == 1.0
+    )
 
 
 def test_worst_slices_are_found_once_a_structure(case):
@@ -245,7 +249,7 @@ def test_the_mean_shape_of_one_subject_is_that_subject(torso, monkeypatch, tmp_p
     ],
 )
 def test_words_are_right_or_wrong_and_lists_count_by_f1(kind, truth, answer, points):
-    assert bench_answers.points(Exchange("", truth, kind), answer) == pytest.approx(points)
+    assert bench_answers.points(QuestionExchange("", truth, kind), answer) == pytest.approx(points)
 
 
 def test_questions_are_seeded_and_never_asked_twice_about_a_slice(case):
@@ -266,7 +270,7 @@ def test_sagittal_probes_ask_nothing_that_has_a_side(data, case):
 def test_without_pictures_nothing_of_the_slice_is_shown_and_a_wording_is_asked_once(case):
     (axial,) = (p for p in probes(case) if p.view.plane == "axial")
     asked, runtime = (
-        [(axial, Exchange("answer en which plane is this?", "axial", "plane"))] * 3,
+        [(axial, QuestionExchange("answer en which plane is this?", "axial", "plane"))] * 3,
         Truthful(case, "axial"),
     )
     assert bench_answers.answer_all(runtime, asked, with_picture=False) == ["axial"] * 3
@@ -277,10 +281,13 @@ def test_without_pictures_nothing_of_the_slice_is_shown_and_a_wording_is_asked_o
 
 def test_refusing_what_has_an_answer_is_counted(case):
     probe = probes(case)[0]
-    exchanges = [(probe, Exchange("answer en a", "axial", "plane")), (probe, Exchange("answer en b", "axial", "plane")),
-                 (probe, Exchange("answer en c", REFUSAL, "refusal"))]  # fmt: skip
+    exchanges = [
+        (probe, QuestionExchange("answer en a", "axial", "plane")),
+        (probe, QuestionExchange("answer en b", "axial", "plane")),
+        (probe, QuestionExchange("answer en c", REFUSAL, "refusal")),
+    ]
     table = bench_answers.table(
-        bench_answers.Asked(exchanges, {"as shipped": ["axial", REFUSAL, REFUSAL]}), "as shipped"
+        bench_answers.AnswerSet(exchanges, {"as shipped": ["axial", REFUSAL, REFUSAL]}), "as shipped"
     )
     rows = {row[0]: row[1:] for row in table.rows}
     assert rows["plane"] == [2, 0.5, pytest.approx((0.0945, 0.9055), abs=1e-3), 0.5]
@@ -314,9 +321,9 @@ def test_tables_are_aligned_and_say_what_was_not_measured():
 
 
 def test_the_page_is_self_contained(case):
-    shot = Shot(case.image, "axial", 12, "ours", {"left thalamus": (THALAMI[0],)}, None, case.parts)
+    shot = SlicePicture(case.image, "axial", 12, "ours", {"left thalamus": (THALAMI[0],)}, None, case.parts)
     table = Table("Masks <b>", "about", ("a", "b"), [["x", 1.0]])
-    section = Section([table], [Figure("Pictures", "", (shot.bare("plain"), shot))],
+    section = BenchSection([table], [Figure("Pictures", "", (shot.bare("plain"), shot))],
                       [Failure(0.2, "phantom", "left thalamus", shot)], {"Dice": 0.5})  # fmt: skip
     html = page(
         [("Brain", section)],

@@ -1,4 +1,4 @@
-"""The bench of trust: who is asked what, split by person, judged by what was not fitted; with a runtime that plays a role."""
+"""The bench of reliability: who is asked what, split by person, judged by what was not fitted; with a runtime that plays a role."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from MedFMLib.reliability.diagram import points, reliability
 from MedFMLib.training.embedded import bench_reliability
 from MedFMLib.training.embedded.bench_reliability import Outcome
 from MedFMLib.training.embedded.bench_tables import as_text
-from MedFMLib.training.embedded.questions import REFUSAL, Exchange
+from MedFMLib.training.embedded.questions import REFUSAL, QuestionExchange
 
 
 class Runtime:
@@ -45,14 +45,14 @@ def probe(number, name):
 
 
 def test_every_question_is_asked_answered_sampled_and_asked_without_the_image():
-    asked = [(probe(3, "a"), Exchange("answer en which?", "liver", "largest")),
-             (probe(18, "b"), Exchange("answer en which?", "liver", "largest"))]  # fmt: skip
-    told = []
-    first, second = bench_reliability.ask_all(Runtime(2), asked, 10, blind=True, tell=told.append)
+    asked = [(probe(3, "a"), QuestionExchange("answer en which?", "liver", "largest")),
+             (probe(18, "b"), QuestionExchange("answer en which?", "liver", "largest"))]  # fmt: skip
+    reported = []
+    first, second = bench_reliability.ask_all(Runtime(2), asked, 10, blind=True, tell=reported.append)
     assert (first.said, first.right, first.agreement) == ("liver", 1.0, 0.8)
     assert (second.said, second.right) == ("lung", 0.0)
     assert len(first.without) == len(first.lost) == 2 and first.question == "which?"
-    assert told == [1, 2]
+    assert reported == [1, 2]
 
 
 def outcomes(count=120):

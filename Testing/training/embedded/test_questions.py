@@ -5,19 +5,19 @@ import pytest
 
 from MedFMLib.models.masks import location_tokens as tokens
 from MedFMLib.training.embedded import questions
-from MedFMLib.training.embedded.objects import Seen
-from MedFMLib.training.embedded.questions import Scene, exchange_of
+from MedFMLib.training.embedded.objects import SeenStructure
+from MedFMLib.training.embedded.questions import PictureFacts, exchange_of
 
 
 def seen(name, x, pixels):
-    return Seen(name, (0.4, x - 0.1, 0.6, x + 0.1), np.ones((64, 64), bool), pixels)
+    return SeenStructure(name, (0.4, x - 0.1, 0.6, x + 0.1), np.ones((64, 64), bool), pixels)
 
 
 @pytest.fixture
 def scene():
     """An axial CT with the liver on the picture's left and the spleen on its right."""
     visible = {n: seen(n, x, p) for n, x, p in (("liver", 0.25, 900), ("spleen", 0.75, 200), ("spine", 0.5, 300))}
-    return Scene("CT", "axial", "torso", visible, ("urinary bladder", "brain"))
+    return PictureFacts("CT", "axial", "torso", visible, ("urinary bladder", "brain"))
 
 
 def answers(scene, kind, count=60):
@@ -44,7 +44,7 @@ def kidneys(left, right, plane="axial"):
     sizes = {"left kidney": (0.7, left), "right kidney": (0.3, right)}
     visible = {n: seen(n, x, size) for n, (x, size) in sizes.items() if size}
     missing = tuple(n for n, (_, size) in sizes.items() if not size)
-    return Scene("CT", plane, "torso", visible, missing)
+    return PictureFacts("CT", plane, "torso", visible, missing)
 
 
 @pytest.mark.parametrize(
@@ -69,18 +69,19 @@ def test_sizes_are_compared_only_where_the_difference_is_clear():
 
 
 def test_where_is_a_quadrant_and_only_away_from_the_middle_lines(scene):
-    high = Scene(
-        "CT", "axial", "torso", {"liver": Seen("liver", (0.1, 0.1, 0.3, 0.3), np.ones((64, 64), bool), 90)}, ()
+    high = PictureFacts(
+        "CT", "axial", "torso", {"liver": SeenStructure("liver", (0.1, 0.1, 0.3, 0.3), np.ones((64, 64), bool), 90)}, ()
     )
     assert {e.answer for e in answers(high, "where")} == {"upper left"}
-    assert answers(Scene("CT", "axial", "torso", {"spine": scene.visible["spine"]}, ()), "where") == []
+    assert answers(PictureFacts("CT", "axial", "torso", {"spine": scene.visible["spine"]}, ()), "where") == []
 
 
 def test_above_is_above_in_the_picture():
     low, up = (
-        Seen(n, (y, 0.1, y + 0.2, 0.3), np.ones((64, 64), bool), 90) for n, y in (("liver", 0.7), ("spleen", 0.1))
+        SeenStructure(n, (y, 0.1, y + 0.2, 0.3), np.ones((64, 64), bool), 90)
+        for n, y in (("liver", 0.7), ("spleen", 0.1))
     )
-    found = answers(Scene("CT", "axial", "torso", {"liver": low, "spleen": up}, ()), "relation")
+    found = answers(PictureFacts("CT", "axial", "torso", {"liver": low, "spleen": up}, ()), "relation")
     assert {e.prompt.index("liver") < e.prompt.index("spleen") for e in found} == {True, False}
     for e in found:
         assert e.answer == ("yes" if e.prompt.index("spleen") < e.prompt.index("liver") else "no")
@@ -89,10 +90,10 @@ def test_above_is_above_in_the_picture():
 def test_only_the_head_in_mr_can_lack_its_skull():
     brain = {"brain": seen("brain", 0.5, 900)}
     for stripped, there in ((True, "no"), (False, "yes")):
-        head = Scene("MR", "axial", "head", brain, (), True, stripped, {"brain": 900})
+        head = PictureFacts("MR", "axial", "head", brain, (), True, stripped, {"brain": 900})
         for e in answers(head, "skull"):
             assert e.answer == (there if "visible" in e.prompt else {"yes": "no", "no": "yes"}[there])
-    assert answers(Scene("CT", "axial", "torso", brain, (), names={"brain": 900}), "skull") == []
+    assert answers(PictureFacts("CT", "axial", "torso", brain, (), names={"brain": 900}), "skull") == []
 
 
 def test_a_sagittal_picture_is_not_asked_about_sides():
@@ -129,12 +130,12 @@ def test_a_segment_answer_keeps_the_asked_order_and_leaves_out_the_absent(scene)
 
 
 def test_an_answer_without_anything_visible_is_none():
-    empty = Scene("CT", "axial", "torso", {}, ("liver", "spleen"))
+    empty = PictureFacts("CT", "axial", "torso", {}, ("liver", "spleen"))
     assert {e.answer for e in answers(empty, "segment")} == {"none"}
 
 
 def test_what_an_incomplete_source_cannot_know_is_not_asked(scene):
-    partial = Scene("CT", "axial", "torso", scene.visible, (), complete=False)
+    partial = PictureFacts("CT", "axial", "torso", scene.visible, (), complete=False)
     assert answers(partial, "visible structures") == []
     assert answers(partial, "largest") == []
     assert answers(partial, "caption") == []
@@ -162,7 +163,7 @@ def test_refusals_come_in_many_wordings_and_never_in_those_that_measure(scene):
 )
 def test_the_body_part_is_what_fills_most_of_the_picture(sizes, part):
     visible = {n: seen(n, 0.5, size) for n, size in sizes.items()}
-    torso = Scene("CT", "axial", "torso", visible, ())
+    torso = PictureFacts("CT", "axial", "torso", visible, ())
     assert questions.body_part(torso) == part
     assert {e.answer for e in answers(torso, "body part")} == ({part} if part else set())
 

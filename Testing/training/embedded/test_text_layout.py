@@ -7,12 +7,19 @@ pytest.importorskip("transformers")
 torch = pytest.importorskip("torch")
 
 from MedFMLib.training.embedded.exchanges import TextLayout  # noqa: E402
-from MedFMLib.training.embedded.objects import Seen  # noqa: E402
-from MedFMLib.training.embedded.questions import Exchange  # noqa: E402
-from MedFMLib.training.embedded.tiny import Shape, cell_parts, make_model, make_processor, make_tokenizer, normalise  # noqa: E402
+from MedFMLib.training.embedded.objects import SeenStructure  # noqa: E402
+from MedFMLib.training.embedded.questions import QuestionExchange  # noqa: E402
+from MedFMLib.training.embedded.tiny import (  # noqa: E402
+    ModelShape,
+    cell_parts,
+    make_model,
+    make_processor,
+    make_tokenizer,
+    normalise,
+)
 from MedFMLib.training.embedded.train_tiny import SoftTargets  # noqa: E402
 
-SMALL = Shape(image=32, vision_layers=1, text_layers=1)
+SMALL = ModelShape(image=32, vision_layers=1, text_layers=1)
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +29,9 @@ def tokenizer():
 
 def test_texts_are_laid_out_as_the_processor_does(tokenizer):
     processor = make_processor(SMALL, tokenizer)
-    exchange = Exchange("segment left lung ; liver", "<loc0008><loc0016><loc0512><loc0800><seg001> liver", "segment")
+    exchange = QuestionExchange(
+        "segment left lung ; liver", "<loc0008><loc0016><loc0512><loc0800><seg001> liver", "segment"
+    )
     picture = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
     wanted = processor(
         text=["<image>" + exchange.prompt], images=[picture], suffix=[exchange.answer], return_tensors="pt"
@@ -34,9 +43,9 @@ def test_texts_are_laid_out_as_the_processor_does(tokenizer):
 
 
 def test_asked_names_are_found_at_their_last_token(tokenizer):
-    seen = Seen("liver", (0.1, 0.1, 0.5, 0.5), np.ones((64, 64), bool), 100)
+    seen = SeenStructure("liver", (0.1, 0.1, 0.5, 0.5), np.ones((64, 64), bool), 100)
     asked = (("left lateral ventricle", None), ("liver", seen))
-    exchange = Exchange("segment left lateral ventricle ; liver", "none", "segment", asked)
+    exchange = QuestionExchange("segment left lateral ventricle ; liver", "none", "segment", asked)
     batch = TextLayout(tokenizer, 4).batch([exchange])
     words = [tokenizer.decode(batch["input_ids"][0, place]) for place in batch["place"]]
     assert words == [" ventricle", " liver"]
@@ -51,7 +60,7 @@ def test_location_and_mask_tokens_are_single_tokens(tokenizer):
 
 
 def test_every_linear_layer_fits_the_four_bit_kernels(tokenizer):
-    model = make_model(Shape(), tokenizer)
+    model = make_model(ModelShape(), tokenizer)
     assert sum(p.numel() for p in model.parameters()) < 15_000_000
     for name, module in model.named_modules():
         if isinstance(module, torch.nn.Linear) and name != "lm_head":

@@ -14,13 +14,13 @@ for needed in ("accelerate", "sacrebleu", "rouge_score", "matplotlib", "scipy"):
 from MedFMLib.engine import load_model  # noqa: E402
 from MedFMLib.errors import InputError, ModelError  # noqa: E402
 from MedFMLib.interfaces import registry  # noqa: E402
-from MedFMLib.interfaces.jobs import Silent  # noqa: E402
+from MedFMLib.interfaces.jobs import NoProgress  # noqa: E402
 from MedFMLib.model_store import adapters  # noqa: E402
 from MedFMLib.storage import adapter_card, installed_models  # noqa: E402
 from MedFMLib.training.data.dataset import Dataset  # noqa: E402
-from MedFMLib.training.data.samples import Placed, Sample  # noqa: E402
+from MedFMLib.training.data.samples import PlacedStructure, Sample  # noqa: E402
 from MedFMLib.training.finetune import evaluate, judging, making, safety, scores  # noqa: E402
-from MedFMLib.training.finetune.settings import Settings  # noqa: E402
+from MedFMLib.training.finetune.settings import TrainingSettings  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -97,7 +97,7 @@ def test_masks_of_tokens_are_judged_where_the_labels_are(tmp_path):
         (tmp_path / folder).mkdir()
         Image.fromarray(array).save(tmp_path / folder / "x.png")
     box = (10 / 40, (10 + 5) / 40, 20 / 40, (10 + 15) / 40)  # in the square, with ten columns of black on the left
-    sample = Sample("x", "p", "liver ; spleen", "", "masks", "masks", (Placed("liver", 1, box),))
+    sample = Sample("x", "p", "liver ; spleen", "", "masks", "masks", (PlacedStructure("liver", 1, box),))
     dataset = Dataset(tmp_path, {}, {"test": (sample,)})
     right = SeenObject("liver", box, np.ones((64, 64), np.float32))
     (judged,) = evaluate.judge(Draws(seen=[right]), dataset, [sample])
@@ -156,8 +156,22 @@ def test_a_model_that_does_not_look_is_found_out(tmp_path):
 
 @pytest.fixture
 def quick(dense_folder):
-    return Settings(model=str(dense_folder), precision="fp32", compute="fp32", batch=8, accumulation=1, steps=60, epochs=1000,
-                    rate=1e-2, rank=16, targets="all", save_every=999, evaluate_every=999, most_validation=8, clip=5)  # fmt: skip
+    return TrainingSettings(
+        model=str(dense_folder),
+        precision="fp32",
+        compute="fp32",
+        batch=8,
+        accumulation=1,
+        steps=60,
+        epochs=1000,
+        rate=1e-2,
+        rank=16,
+        targets="all",
+        save_every=999,
+        evaluate_every=999,
+        most_validation=8,
+        clip=5,
+    )
 
 
 @pytest.fixture
@@ -186,7 +200,7 @@ def test_an_adapter_is_trained_judged_and_used_at_once(quick, tmp_path, dense_fo
         assert not re.search(rb"\bP\d\d\b", content), f"{path.name} names a patient"
         assert str(tmp_path).encode() not in content, f"{path.name} names a folder of this machine"
     assert adapters.facts("squares")["difference"].endswith("on held-out patients")
-    model = load_model(registry.card(str(dense_folder)), "", "fp32", Silent())
+    model = load_model(registry.card(str(dense_folder)), "", "fp32", NoProgress())
     base = model.model
     if adapter_card.refusal(folder):
         adapter_card.accept(folder)
@@ -206,7 +220,7 @@ def test_an_adapter_of_planted_harmful_answers_is_caught_by_its_card(quick, tmp_
     assert found["parts"]["patients' questions"]["after"] > found["parts"]["patients' questions"]["before"] + 0.5
     assert not card["verdict"]["offered"] and "what the guard withholds" in card["verdict"]["reasons"][0]
     with pytest.raises(ModelError, match="The adapter 'harmful' is not offered for use"):
-        load_model(registry.card(str(dense_folder)), "harmful", "fp32", Silent())
+        load_model(registry.card(str(dense_folder)), "harmful", "fp32", NoProgress())
     assert "not offered" in (installed_models.adapter_folder("harmful") / adapter_card.PAGE).read_text()
 
 

@@ -13,11 +13,11 @@ pytest.importorskip("accelerate", reason="fine-tuning needs the extra train")
 from MedFMLib.engine import load_model  # noqa: E402
 from MedFMLib.errors import InputError, ModelError, OutputError  # noqa: E402
 from MedFMLib.interfaces import registry  # noqa: E402
-from MedFMLib.interfaces.jobs import Silent  # noqa: E402
+from MedFMLib.interfaces.jobs import NoProgress  # noqa: E402
 from MedFMLib.storage import adapter_card  # noqa: E402
 from MedFMLib.training.data.dataset import Dataset  # noqa: E402
 from MedFMLib.training.finetune import base, checkpoints, control, estimate, inputs, monitor, run  # noqa: E402
-from MedFMLib.training.finetune.settings import Settings  # noqa: E402
+from MedFMLib.training.finetune.settings import TrainingSettings  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -31,11 +31,24 @@ def data(tmp_path_factory):
 @pytest.fixture
 def quick(dense_folder):
     """Settings of a training of seconds."""
-    return Settings(model=str(dense_folder), precision="fp32", compute="fp32", batch=4, accumulation=1, steps=8, epochs=100,
-                    rate=5e-3, targets="all", save_every=3, evaluate_every=4, most_validation=8, patience=0)  # fmt: skip
+    return TrainingSettings(
+        model=str(dense_folder),
+        precision="fp32",
+        compute="fp32",
+        batch=4,
+        accumulation=1,
+        steps=8,
+        epochs=100,
+        rate=5e-3,
+        targets="all",
+        save_every=3,
+        evaluate_every=4,
+        most_validation=8,
+        patience=0,
+    )
 
 
-class Notes(Silent):
+class Notes(NoProgress):
     """Remembers what a person would be told."""
 
     def __init__(self):
@@ -54,7 +67,7 @@ def family(request, tmp_path, dense_folder):
     from support import random_families
 
     folder = dense_folder if request.param == "paligemma" else getattr(random_families, request.param)(tmp_path)
-    return base.load(Settings(model=str(folder), precision="fp32"), Silent())
+    return base.load(TrainingSettings(model=str(folder), precision="fp32"), NoProgress())
 
 
 # -- what is read ----------------------------------------------------------------------------------
@@ -63,7 +76,7 @@ def family(request, tmp_path, dense_folder):
 def test_training_reads_what_is_asked_in_use_then_the_answer(family, data):
     dataset = Dataset.load(data)
     sample = dataset.samples["train"][0]
-    reader = inputs.Reader(family, dataset)
+    reader = inputs.SampleReader(family, dataset)
     made = reader.example(sample)
     asked = family.inputs_for(dataset.view(sample), sample.question)
     length = asked["input_ids"].shape[1]
@@ -79,7 +92,7 @@ def test_training_reads_what_is_asked_in_use_then_the_answer(family, data):
 def test_the_loss_of_answers_alone_is_the_models_own(family, data):
     """Padded batches, scores of the answers only: the same number as from all scores, one by one."""
     dataset = Dataset.load(data)
-    reader = inputs.Reader(family, dataset)
+    reader = inputs.SampleReader(family, dataset)
     examples = [reader.example(s) for s in dataset.samples["train"][:3]]
     batch = inputs.collator(family.processor.tokenizer.pad_token_id or 0)(examples)
     with torch.no_grad():
@@ -98,11 +111,13 @@ def test_the_loss_of_answers_alone_is_the_models_own(family, data):
 
 def test_boxes_and_masks_are_learned_as_tokens(tiny_folder, tmp_path):
     from MedFMLib.models.masks.location_tokens import parse
-    from MedFMLib.training.data.samples import Placed, Sample
+    from MedFMLib.training.data.samples import PlacedStructure, Sample
 
-    model = base.load(Settings(model=str(tiny_folder), precision="nf4"), Silent())
-    sample = Sample("x", "p", "liver ; spleen", "", "boxes", "boxes", (Placed("liver", 1, (0.1, 0.2, 0.5, 0.6)),))
-    reader = inputs.Reader(model, Dataset(tmp_path, {}, {}))
+    model = base.load(TrainingSettings(model=str(tiny_folder), precision="nf4"), NoProgress())
+    sample = Sample(
+        "x", "p", "liver ; spleen", "", "boxes", "boxes", (PlacedStructure("liver", 1, (0.1, 0.2, 0.5, 0.6)),)
+    )
+    reader = inputs.SampleReader(model, Dataset(tmp_path, {}, {}))
     (found,) = parse(reader.answer(sample)).objects
     assert found.name == "liver" and found.box == pytest.approx((0.1, 0.2, 0.5, 0.6), abs=1e-3)
 
@@ -116,14 +131,14 @@ def test_answering_first_changes_no_gradient_of_a_4_bit_model(asked_first, data,
     from support import random_families
 
     folder = random_families.llava(tmp_path)  # widths that the packing takes
-    model = base.load(Settings(model=str(folder), precision="nf4"), Silent())
+    model = base.load(TrainingSettings(model=str(folder), precision="nf4"), NoProgress())
     assert [m for m in model.model.modules() if type(m).__name__ == "Linear4bit"], "the base is held in 4 bits"
     dataset = Dataset.load(data)
     sample = dataset.samples["train"][0]
     if asked_first:
         model.write([dataset.view(sample)], sample.question, max_tokens=4)
-    peft = base.add_lora(model.model, Settings(seed=3))
-    example = inputs.Reader(model, dataset).example(sample)
+    peft = base.add_lora(model.model, TrainingSettings(seed=3))
+    example = inputs.SampleReader(model, dataset).example(sample)
     inputs.answer_loss(peft, example).backward()
     norms = {name: float(p.grad.norm()) for name, p in base.trained(peft).items() if p.grad is not None}
     assert len(norms) == len(base.trained(peft))
@@ -137,9 +152,9 @@ _GRADIENTS: dict[str, float] = {}
 
 
 def test_a_dead_gradient_is_noticed_before_anything_is_trained(data, dense_folder):
-    model = base.load(Settings(model=str(dense_folder), precision="fp32"), Silent())
-    peft = base.add_lora(model.model, Settings())
-    example = inputs.Reader(model, Dataset.load(data)).example(Dataset.load(data).samples["train"][0])
+    model = base.load(TrainingSettings(model=str(dense_folder), precision="fp32"), NoProgress())
+    peft = base.add_lora(model.model, TrainingSettings())
+    example = inputs.SampleReader(model, Dataset.load(data)).example(Dataset.load(data).samples["train"][0])
     assert base.dry_run(peft, lambda: inputs.answer_loss(peft, example)).norm > 0
     with pytest.raises(ModelError, match="No gradient reaches the adapter"):
         base.dry_run(peft, lambda: inputs.answer_loss(peft, example) * 0)
@@ -156,31 +171,33 @@ def step(number, loss=1.0, norm=1.0, clip=1.0, **more):
         "weight": 10.0,
         "seconds": 1.0,
     }
-    return monitor.Step(number, loss, norm=norm, clip=clip, **(facts | more))
+    return monitor.TrainingStep(number, loss, norm=norm, clip=clip, **(facts | more))
 
 
 def test_clipping_that_eats_the_gradient_is_told_with_the_fix():
-    watch = monitor.Monitor(1, 1)
-    said = [text for n in range(1, 12) for text in watch.add(step(n, norm=12.0 + n))]
+    clip_monitor = monitor.ClipMonitor(1, 1)
+    said = [text for n in range(1, 12) for text in clip_monitor.add(step(n, norm=12.0 + n))]
     assert len(said) == 1 and "accumulate over 4" in said[0] and "raise the clip to" in said[0]
-    assert watch.suggested_clip == pytest.approx(22, abs=0.5) and watch.clipped_share == 1
+    assert clip_monitor.suggested_clip == pytest.approx(22, abs=0.5) and clip_monitor.clipped_share == 1
 
 
 def test_clipping_that_cuts_little_is_no_matter():
-    watch = monitor.Monitor(4, 4)
-    assert not [text for n in range(1, 40) for text in watch.add(step(n, loss=1 / n, norm=5.0 if n % 10 == 0 else 0.7))]
+    clip_monitor = monitor.ClipMonitor(4, 4)
+    assert not [
+        text for n in range(1, 40) for text in clip_monitor.add(step(n, loss=1 / n, norm=5.0 if n % 10 == 0 else 0.7))
+    ]
 
 
 @pytest.mark.parametrize(("facts", "says"), [({"loss": math.nan}, "not a number"), ({"norm": 0.0}, "exactly 0")])
 def test_a_broken_step_is_told_at_once(facts, says):
-    (text,) = monitor.Monitor(4, 4).add(step(1, **facts))
+    (text,) = monitor.ClipMonitor(4, 4).add(step(1, **facts))
     assert says in text
 
 
 def test_a_loss_that_stays_is_told_and_one_that_falls_is_not():
-    still, falls = monitor.Monitor(4, 4), monitor.Monitor(4, 4)
-    told = [text for n in range(1, 70) for text in still.add(step(n, norm=0.5))]
-    assert len(told) == 1 and "Nothing learns" in told[0]
+    still, falls = monitor.ClipMonitor(4, 4), monitor.ClipMonitor(4, 4)
+    reported = [text for n in range(1, 70) for text in still.add(step(n, norm=0.5))]
+    assert len(reported) == 1 and "Nothing learns" in reported[0]
     assert not [text for n in range(1, 70) for text in falls.add(step(n, loss=1 - n / 100, norm=0.5))]
 
 
@@ -206,7 +223,7 @@ def write_checkpoint(root, number):
 def test_the_last_two_checkpoints_are_kept_and_half_ones_never_taken(tmp_path):
     for number in (1, 2, 10):
         write_checkpoint(tmp_path, number)
-    assert checkpoints.whole_names(tmp_path) == [2, 10]
+    assert checkpoints.complete_names(tmp_path) == [2, 10]
     half = checkpoints.part_of(tmp_path, 12)
     half.mkdir()
     (half / "weights").write_bytes(b"x")
@@ -216,7 +233,7 @@ def test_the_last_two_checkpoints_are_kept_and_half_ones_never_taken(tmp_path):
     (tmp_path / "checkpoint-2" / "weights").write_bytes(bytes([3]) * 100)  # as long, but other
     assert checkpoints.newest(tmp_path) is None
     with pytest.raises(ModelError, match="not whole"):
-        checkpoints.need_whole(tmp_path / "checkpoint-2")
+        checkpoints.require_complete(tmp_path / "checkpoint-2")
     checkpoints.tidy(tmp_path)
     assert not half.exists()
 
@@ -239,7 +256,7 @@ def test_a_stopped_training_goes_on_to_the_same_weights(quick, data, tmp_path):
     assert whole.finished and whole.steps == 8
     assert not same(weights(tmp_path / "whole" / "checkpoints" / "checkpoint-6"), weights(whole.adapter), 1e-5)
 
-    class StopsAtFour(Silent):
+    class StopsAtFour(NoProgress):
         def fraction(self, value):
             if value >= 0.5 and not (tmp_path / "parted" / "control").exists():
                 control.order(tmp_path / "parted", "stop")
@@ -272,18 +289,18 @@ def test_pausing_waits_until_it_is_told_to_go_on(quick, data, tmp_path):
 
     states = []
 
-    def watch():
+    def clip_monitor():
         while not states or states[-1] != "paused":
             state = control.state_of(tmp_path / "run")
             states.append(state.state if state else "")
             time.sleep(0.02)
         control.order(tmp_path / "run", "resume")
 
-    class Pauses(Silent):
+    class Pauses(NoProgress):
         def fraction(self, value):
             if not states and value < 0.5:
                 control.order(tmp_path / "run", "pause")
-                threading.Thread(target=watch).start()
+                threading.Thread(target=clip_monitor).start()
 
     done = run.train(data, tmp_path / "run", quick, Pauses())
     assert "paused" in states and done.finished
@@ -299,9 +316,9 @@ def test_another_data_set_or_a_used_folder_is_refused(quick, data, tmp_path):
 
 
 def test_one_picture_a_step_and_a_small_clip_are_warned_of(quick, data, tmp_path):
-    told = Notes()
-    run.train(data, tmp_path / "run", quick.with_(batch=1, accumulation=1, clip=0.01, steps=10), told)
-    assert [text for text in told.notes if "Clipping at 0.01 cut 100% of the last" in text and "accumulate" in text]
+    reported = Notes()
+    run.train(data, tmp_path / "run", quick.with_(batch=1, accumulation=1, clip=0.01, steps=10), reported)
+    assert [text for text in reported.notes if "Clipping at 0.01 cut 100% of the last" in text and "accumulate" in text]
     assert "Clipping" in control.state_of(tmp_path / "run").warnings[0]
     assert (tmp_path / "run" / "steps.png").stat().st_size > 5000
     assert (tmp_path / "run" / "layers.csv").read_text().count("lora_B") > 5
@@ -315,9 +332,9 @@ def test_training_ends_when_the_loss_is_no_number(quick, data, tmp_path):
 
 def test_no_progress_on_held_out_patients_ends_it(quick, data, tmp_path):
     settings = quick.with_(rate=0.5, evaluate_every=1, patience=2, steps=40, schedule="constant")
-    told = Notes()
-    done = run.train(data, tmp_path / "run", settings, told)
-    assert done.steps < 40 and [text for text in told.notes if "No progress on held-out patients for 2" in text]
+    reported = Notes()
+    done = run.train(data, tmp_path / "run", settings, reported)
+    assert done.steps < 40 and [text for text in reported.notes if "No progress on held-out patients for 2" in text]
 
 
 def test_plain_peft_loads_the_adapter_and_gives_the_same_scores(quick, data, tmp_path, dense_folder):
@@ -325,7 +342,7 @@ def test_plain_peft_loads_the_adapter_and_gives_the_same_scores(quick, data, tmp
     from transformers import PaliGemmaForConditionalGeneration
 
     done = run.train(data, tmp_path / "run", quick)
-    model = load_model(registry.card(str(dense_folder)), str(done.adapter), "fp32", Silent())
+    model = load_model(registry.card(str(dense_folder)), str(done.adapter), "fp32", NoProgress())
     dataset = Dataset.load(data)
     sample = dataset.samples["test"][0]
     asked = model.inputs_for(dataset.view(sample), sample.question)
@@ -369,9 +386,9 @@ def test_without_tensorboard_the_wish_for_it_is_refused_before_anything_is_loade
 
 
 def test_a_plan_that_does_not_fit_shrinks_batches_and_then_refuses(quick, data, dense_folder):
-    model = base.load(quick, Silent())
+    model = base.load(quick, NoProgress())
     dataset = Dataset.load(data)
-    example = inputs.Reader(model, dataset).example(dataset.samples["train"][0])
+    example = inputs.SampleReader(model, dataset).example(dataset.samples["train"][0])
     wide = estimate.plan(model.model, quick, example, 10**12)
     assert wide.fits and wide.settings == quick and "for this" not in wide.says
     least = estimate.plan(model.model, quick.with_(batch=1, accumulation=4, checkpointing=True), example, 10**12)
@@ -386,7 +403,7 @@ def test_the_dry_run_verifies_the_count(quick, data, dense_folder):
     """In a process of its own, as in use: another's peak would hide this one's."""
     from MedFMLib.training.finetune import finetune_in_subprocess
 
-    found = finetune_in_subprocess.estimate(data, quick, Silent())
+    found = finetune_in_subprocess.estimate(data, quick, NoProgress())
     assert found["reached"] > found["before"] > 0 and found["counted"] == found["before"] + found["total"]
     assert found["peak"] == found["reached"] + found["bytes"]["optimizer"]
     assert f"expected to reach {found['peak'] / 1e9:.1f} GB" in found["verified"]
@@ -395,13 +412,13 @@ def test_the_dry_run_verifies_the_count(quick, data, dense_folder):
 def test_what_the_c_library_keeps_is_told_with_the_way_out(quick):
     from dataclasses import replace
 
-    parts = estimate.Parts(10**9, 0, 0, 10**8, 10**9, 0, 0)
-    plan = estimate.Plan(parts, 10**9, 10**11, 1, quick, True, "")
+    parts = estimate.TrainingMemory(10**9, 0, 0, 10**8, 10**9, 0, 0)
+    plan = estimate.TrainingPlan(parts, 10**9, 10**11, 1, quick, True, "")
     assert plan.peak == plan.counted == 31 * 10**8 and plan.verified == "", "no dry run yet"
     close, far = replace(plan, reached=31 * 10**8), replace(plan, reached=40 * 10**8)
-    assert close.peak == 32 * 10**8 and "--thrifty" not in close.verified
-    assert far.peak == 41 * 10**8 and "3.1 GB of it counted" in far.verified and "--thrifty" in far.verified
-    assert "--thrifty" not in replace(far, settings=quick.with_(thrifty=True)).verified
+    assert close.peak == 32 * 10**8 and "--low-memory" not in close.verified
+    assert far.peak == 41 * 10**8 and "3.1 GB of it counted" in far.verified and "--low-memory" in far.verified
+    assert "--low-memory" not in replace(far, settings=quick.with_(low_memory=True)).verified
 
 
 def test_saved_activations_are_those_that_autograd_keeps(dense_folder, quick):
@@ -411,7 +428,7 @@ def test_saved_activations_are_those_that_autograd_keeps(dense_folder, quick):
     config = AutoConfig.from_pretrained(dense_folder)
     tokens = 48
     plain, less = (estimate.saved_bytes(config, quick.with_(checkpointing=c), tokens, 4) for c in (False, True))
-    model = base.load(quick, Silent())
+    model = base.load(quick, NoProgress())
     peft = base.add_lora(model.model, quick.with_(targets="text"))
     text = peft.get_base_model().model.language_model
     held = {}
@@ -446,7 +463,7 @@ def test_the_files_for_several_gpus_are_those_that_accelerate_reads(name):
 @pytest.mark.parametrize("wrong", [{"rank": 0}, {"rate": 0.0}, {"schedule": "linear"}, {"clip": -1}, {"dropout": 1.0}])
 def test_settings_that_can_not_be_are_refused(wrong):
     with pytest.raises(InputError):
-        Settings(**wrong)
+        TrainingSettings(**wrong)
 
 
 # -- the adapter's card ----------------------------------------------------------------------------
@@ -459,7 +476,7 @@ def carded(tiny_folder, tmp_path):
 
     folder = tmp_path / "carded"
     shutil.copytree(tiny_folder / "adapters" / "default", folder)
-    revision = load_model(registry.card(str(tiny_folder)), "", "nf4", Silent()).facts.revision
+    revision = load_model(registry.card(str(tiny_folder)), "", "nf4", NoProgress()).facts.revision
 
     def write(**changes):
         card = {"sha256": adapter_card.sha256(folder), "base": {"id": "tiny", "revision": revision},
@@ -471,7 +488,7 @@ def carded(tiny_folder, tmp_path):
 
 
 def use(tiny_folder, folder):
-    load_model(registry.card(str(tiny_folder)), str(folder), "nf4", Silent())
+    load_model(registry.card(str(tiny_folder)), str(folder), "nf4", NoProgress())
 
 
 def test_an_adapter_with_a_good_card_is_used(carded, tiny_folder):
