@@ -14,7 +14,7 @@ __version__ = "0.1.0"
 
 NOTICE = "Research and education only. MedFM is not a medical device and must not be used for clinical decisions."
 
-_CONSOLE = (
+_API = (
     "add_healthy",
     "ask",
     "batch_scene",
