@@ -15,7 +15,7 @@ FROM = --data $(DATA) --work $(WORK)
 export HF_HUB_OFFLINE = 1
 export TOKENIZERS_PARALLELISM = false
 
-.PHONY: demo test test-slow bench panel panel-shot lint train-tiny train-text train-adapters clean
+.PHONY: demo test test-slow bench panel panel-shot lint docs train-tiny train-text train-adapters clean
 
 demo: $(VENV)/.run
 	$(BIN)/medfm demo --output out/demo
@@ -39,6 +39,11 @@ panel-shot: $(VENV)/.dev
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+# A broken link, a missing anchor or an unknown module ends it.
+docs: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --clean
+	@echo "Wrote out/site; open out/site/index.html"
 
 # Every stage resumes from WORK; text and adapters need the eyes only, so they share the two cores.
 train-tiny: $(VENV)/.dev
@@ -70,6 +75,10 @@ $(VENV)/.run: pyproject.toml
 
 $(VENV)/.dev: $(VENV)/.run pyproject.toml
 	$(PIP) -e ".[dev,train,server,ray]"
+	touch $@
+
+$(VENV)/.docs: $(VENV)/.run pyproject.toml
+	$(PIP) -e ".[docs]"
 	touch $@
 
 clean:
