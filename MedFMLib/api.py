@@ -16,7 +16,7 @@ from .core.request import DEFAULT_MODEL, Request, Response, SliceChoice
 from .engine import Engine
 from .errors import InputError
 from .interfaces.jobs import Progress
-from .interfaces.model import AUTOMATIC
+from .storage.model_card import AUTOMATIC
 
 _engine: Engine | None = None
 

@@ -26,20 +26,24 @@ from .environment import hardware
 from .errors import InputError, ModelError
 from .guard import Guard, classifier
 from .interfaces import registry
-from .interfaces.jobs import NoProgress, Progress
-from .interfaces.model import CachesImages, LoadedFacts, ModelCard
+from .interfaces.jobs import LocalRunner, NoProgress, Progress
+from .interfaces.model import CachesImages, LoadedFacts
 from .interfaces.task import TaskContext
-from .models.runtime import loading
-from .models.runtime.memory import gigabytes, give_back, is_out_of_memory
+from .models.runtime import estimates
+from .models.runtime.device import choose_device, free_bytes, gigabytes, is_out_of_memory, release_memory
+from .models.runtime.memory import MemoryPlan, plan_for
+from .models.runtime.precision import choose_precision, lower_precisions, precisions_to_try
 from .patient.serving import is_for_patient, run_for_patient
 from .storage import licence_acceptance, offline
+from .storage.model_card import ModelCard
+
+BYTES_FOR_SURE = 40
+"""Free bytes for each weight of a model above which no plan is made: ten times its size in fp32."""
 
 LIBRARIES = ("torch", "transformers", "peft", "bitsandbytes", "numpy", "SimpleITK")
 
-LESS_EXACT = ("fp32", "bf16", "int8", "nf4")
-"""Precisions, each taking less memory than the one before."""
-
 Loader = Callable[[ModelCard, str, str, Progress], Any]
+Planner = Callable[[ModelCard, int, str], MemoryPlan | None]
 
 
 class Engine:
@@ -48,13 +52,18 @@ class Engine:
     Args:
         load: how models are loaded, `(card, adapter, precision, progress) -> model`; the architecture's own by
             default.
+        plan: how memory is planned before that, `(card, slices, precision) -> MemoryPlan` or None where nothing needs
+            planning; by `plan_model` unless models are loaded in another way.
     """
 
-    def __init__(self, load: Loader | None = None):
+    def __init__(self, load: Loader | None = None, plan: Planner | None = None):
         self._load = load or load_model
+        self._plan = plan or (plan_model if load is None else _no_plan)
         self._key: tuple[str, str, str] | None = None
         self._model: Any = None
         self._reused = 0
+        self._planned = ""
+        self._held = ""
         self._guard: tuple[Any, Guard] | None = None
 
     def run(self, request: Request, progress: Progress | None = None) -> Response:
@@ -121,12 +130,12 @@ class Engine:
         freed = self.cache_bytes()
         if freed:
             self._model.image_cache.drop()
-            give_back()
+            release_memory()
         return freed
 
     def _work(self, request: Request, card, task, progress, started, clock, digest, note: str = ""):
         """(work with what was noted, findings) of one run of a task."""
-        model = self.model(card, request.adapter, request.precision, progress)
+        model = self.model(card, request.adapter, request.precision, progress, _slices_wanted(request, card))
 
         def run_task(name: str, changed: Request) -> tuple[Finding, ...]:
             return registry.task(name).run(replace(changed, task=name), context)
@@ -146,7 +155,7 @@ class Engine:
                 f"The file does not say its modality; {request.image.modality} was guessed from the voxel values."
             )
 
-        for text in (note, *model.facts.notes):
+        for text in (note, self._planned, *model.facts.notes):
             if text:
                 context.note(text)
         return context, task.run(request, context)
@@ -162,26 +171,34 @@ class Engine:
             self._model.image_cache.drop()
         if shown > 1:
             self._model.max_views = shown // 2
-            give_back()
+            release_memory()
             return request, f"The memory ran out with {shown} slices at a time; {shown // 2} are shown from now on."
-        now = request.precision or card.precisions[0]
-        lower = (
-            [p for p in LESS_EXACT[LESS_EXACT.index(now) + 1 :] if p in card.precisions] if now in LESS_EXACT else []
-        )
+        now = self._held or choose_precision(card, request.precision)
+        lower = lower_precisions(card, now)
         if not lower:
             raise ModelError(
                 f"The memory ran out, and {card.title} can't be held in less; close other programs, choose a smaller model, or "
                 "run it on a server."
             )
         self._key, self._model = None, None
-        give_back()
+        release_memory()
         return replace(
             request, precision=lower[0]
         ), f"The memory ran out in {now}; the model is now held in {lower[0]}."
 
-    def model(self, card: ModelCard, adapter: str, precision: str, progress: Progress):
-        """The loaded model, from memory if it is the last one."""
-        precision = precision or card.precisions[0]
+    def model(self, card: ModelCard, adapter: str, precision: str, progress: Progress, slices: int = 1) -> Any:
+        """Return the loaded model, from memory if it is the last one; otherwise plan its memory, then load it.
+
+        Args:
+            card: which model.
+            adapter: name or folder; "none" for the base alone, "" for the card's default.
+            precision: one of the card's; "" for what `choose_precision` takes and the plan allows.
+            progress: of the job.
+            slices: most pictures that a question will have, for the plan.
+
+        Raises:
+            ModelError: if it does not fit into memory, in which case nothing was loaded, or can't be loaded.
+        """
         adapter = "" if adapter == "none" else adapter or card.default_adapter or next(iter(card.adapters), "")
         key = (card.id, adapter, precision)
         if self._key == key:
@@ -191,13 +208,18 @@ class Engine:
             self._key = None  # a failed switch leaves it unknown which one is active
             self._model.use_adapter(adapter)
         else:
-            progress.stage(f"Loading {card.title}")
-            if doubt := _too_large(card, precision):
-                progress.note(doubt)
             if self._model is not None:  # free the old one first
                 self._key, self._model = None, None
-                give_back()
-            self._model = self._load(card, adapter, precision, progress)
+                release_memory()
+            plan = self._plan(card, slices, precision)
+            self._held = choose_precision(card, precision) if plan is None else plan.precision
+            self._planned = _stepped_down(card, plan, precision, slices)
+            progress.stage(f"Loading {card.title}")
+            if doubt := self._planned or (_too_large(card, self._held) if plan is None else ""):
+                progress.note(doubt)
+            self._model = self._load(card, adapter, self._held, progress)
+            if plan is not None and plan.slices < slices and hasattr(self._model, "max_views"):
+                self._model.max_views = min(self._model.max_views, plan.slices)
         self._key = key
         return self._model
 
@@ -208,10 +230,7 @@ class Engine:
             raise InputError(
                 f"{card.title} can't {request.task}: it only {' and '.join(card.abilities)}; {mark}choose another model."
             )
-        if request.precision and request.precision not in card.precisions:
-            raise InputError(
-                f"{card.title} can't be held as '{request.precision}'; choose one of {', '.join(card.precisions)}."
-            )
+        precisions_to_try(card, request.precision)
 
     def _provenance(
         self,
@@ -243,10 +262,62 @@ class Engine:
         )
 
 
+def local_runner() -> LocalRunner:
+    """Return a runner that computes in this process, with an engine of its own."""
+    return LocalRunner(make=lambda: Engine().run)
+
+
+def plan_model(card: ModelCard, slices: int, precision: str = "") -> MemoryPlan | None:
+    """Plan the memory of a model before anything of it is loaded.
+
+    Args:
+        card: which model.
+        slices: most pictures that a question will have.
+        precision: one of the card's; "" for any.
+
+    Returns:
+        The plan, which fits; None where nothing needs planning: a model that runs elsewhere, a family without plans, a model
+        so small that it fits many times over, or one that is not on this machine.
+
+    Raises:
+        ModelError: if it does not fit, with what would.
+    """
+    family = registry.architecture(card.architecture)
+    if card.endpoint or not hasattr(family, "memory") or estimates.config_folder(card) is None:
+        return None
+    if card.parameters and card.parameters * BYTES_FOR_SURE < free_bytes(choose_device())[0]:
+        return None
+    plan = plan_for(card, family, min(slices, family.TRAITS.max_views), precision)
+    if not plan.fits:
+        raise ModelError(plan.says)
+    return plan
+
+
+def _no_plan(card: ModelCard, slices: int, precision: str) -> None:
+    """Plan nothing, for models that are not loaded by their architecture."""
+
+
+def _stepped_down(card: ModelCard, plan: MemoryPlan | None, requested: str, slices: int) -> str:
+    """Return what a plan gave up against what was asked for, as a sentence; "" if nothing."""
+    if plan is None:
+        return ""
+    fewer = plan.slices < min(slices, registry.traits(card).max_views)
+    if plan.precision == choose_precision(card, requested) and not fewer and plan.place == "device":
+        return ""
+    return f"Planned down to the free memory. {plan.says}"
+
+
+def _slices_wanted(request: Request, card: ModelCard) -> int:
+    """Return the most pictures that a question of this request could have: the slices of its plane, up to the family's most."""
+    geometry = request.image.geometry
+    plane = request.slices.plane or geometry.acquisition_plane
+    return max(1, min(geometry.shape[geometry.index_axis(plane)], registry.traits(card).max_views))
+
+
 def _too_large(card: ModelCard, precision: str) -> str:
     """A warning if the weights alone exceed what is free in main memory, where that is what they go into; else ""."""
-    size, free = hardware.weight_bytes(card, precision), hardware.free_memory()
-    if not size or not free or size <= free or loading.device().type != "cpu":
+    size, free = estimates.weight_bytes(card, precision), hardware.free_memory()
+    if not size or not free or size <= free or choose_device().type != "cpu":
         return ""
     return (
         f"{card.title} takes about {gigabytes(size)} in {precision}, and {gigabytes(free)} are free: it may be very slow or "

@@ -1,73 +1,17 @@
-"""The floors: each module imports only downward, and the library stays light."""
+"""The floors: each package imports only downward, nothing imports in a circle, and the library stays light."""
 
 import ast
 import re
+import shutil
 import sys
 from pathlib import Path
 
 import pytest
+from support import import_graph
+from support.import_graph import FLOORS
 
 LIBRARY = Path(__file__).resolve().parents[1] / "MedFMLib"
-FLOORS = (
-    ("errors", "geometry", "image", "view", "prompts", "marks", "findings", "request", "resources", "wire"),
-    (
-        "model",
-        "task",
-        "runner",
-        "registry",
-        "terminology",
-        "acceptance",
-        "adapter_card",
-        "folders",
-        "offline",
-        "shelf",
-        "messages",
-        "parcel",
-        "remembered",
-    ),
-    (
-        "models",
-        "tasks",
-        "measure",
-        "reports",
-        "slices",
-        "regions",
-        "files",
-        "machine",
-        "endpoints",
-        "exports",
-        "environment",
-        "burned_in",
-        "statements",
-        "guard",
-        "reliability",
-        "healthy",
-        "patient",
-    ),
-    (
-        "engine",
-        "desk",
-        "worker",
-        "places",
-        "remote",
-        "server",
-        "console",
-        "batch",
-        "training",
-        "demo",
-        "store",
-        "cli",
-    ),
-    ("scene",),
-)
-UPWARD = {
-    ("demo", "scene"),  # the demo writes a scene; it runs outside of Slicer
-    ("batch", "scene"),  # a scene's volumes are cases
-    ("console", "scene"),  # a node goes in, nodes come out
-    ("runner", "engine"),  # the default of LocalRunner, imported when its first job starts
-    ("registry", "models"), ("registry", "tasks"),  # it looks into their folders
-}  # fmt: skip
-FLOOR_OF = {name: n for n, names in enumerate(FLOORS) for name in names}
+ROOT = LIBRARY.parent
 
 
 def modules():
@@ -78,36 +22,71 @@ def room(path: Path) -> str:
     return path.relative_to(LIBRARY).parts[0].removesuffix(".py")
 
 
-def imports(path: Path):
-    """Rooms of the library that a file imports, wherever in the file."""
-    depth = len(path.relative_to(LIBRARY).parts)
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom) and node.level:
-            inside = path.relative_to(LIBRARY).parts[: depth - node.level]
-            target = [*inside, *(node.module or "").split(".")] if node.module else list(inside)
-            names = [target[0]] if target and target[0] else [alias.name for alias in node.names]
-            yield from names
+@pytest.fixture(scope="module")
+def arrows():
+    """Module → modules that it imports."""
+    return import_graph.graph(LIBRARY)
 
 
-@pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(LIBRARY)))
-def test_a_module_imports_only_downward(path):
-    here = room(path)
-    if here == "__init__":
-        return
-    for target in imports(path):
-        if target in FLOOR_OF and target != here:
-            assert FLOOR_OF[target] <= FLOOR_OF[here] or (here, target) in UPWARD, f"{here} imports {target}"
+@pytest.fixture
+def copy(tmp_path):
+    """A copy of the library in which an import can be planted."""
+    folder = tmp_path / "MedFMLib"
+    shutil.copytree(LIBRARY, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    return folder
 
 
-def test_every_room_has_a_floor():
-    assert {room(path) for path in modules()} - set(FLOOR_OF) == {"__init__"}
+def plant(path: Path, line: str) -> None:
+    path.write_text(path.read_text(encoding="utf-8") + f"\n\ndef planted():\n    {line}\n", encoding="utf-8")
 
 
-def test_models_and_tasks_do_not_know_each_other():
-    for path in modules():
-        if room(path) in ("models", "tasks"):
-            other = "tasks" if room(path) == "models" else "models"
-            assert other not in set(imports(path)), path
+def test_nothing_imports_in_a_circle_and_nothing_imports_upward(arrows, capsys):
+    packages = import_graph.rooms(arrows)
+    circles = import_graph.cycles(arrows) + import_graph.cycles(packages)
+    upward = import_graph.upward(arrows)
+    with capsys.disabled():
+        print(
+            f"\n{len(packages)} rooms on {len(FLOORS)} floors, {len(arrows)} modules, "
+            f"{sum(map(len, packages.values()))} arrows between rooms, {sum(map(len, arrows.values()))} between modules, "
+            f"{len(circles)} cycles, {len(upward)} upward imports"
+        )
+    assert len(arrows) > 200 and sum(map(len, arrows.values())) > 500  # a check on nothing proves nothing
+    assert not circles
+    assert not upward
+
+
+def test_a_planted_cycle_is_found(copy):
+    plant(copy / "models" / "runtime" / "checkpoint.py", "from . import loading")
+    arrows = import_graph.graph(copy)
+    assert [c for c in import_graph.cycles(arrows) if {"models.runtime.checkpoint", "models.runtime.loading"} <= set(c)]
+    assert not import_graph.upward(arrows)  # both lie on the same floor
+
+
+def test_a_planted_cycle_of_packages_is_found(copy):
+    plant(copy / "healthy" / "matching.py", "from ..reports import templates")
+    arrows = import_graph.graph(copy)
+    assert not import_graph.cycles(arrows)  # no module imports itself in a circle
+    assert [c for c in import_graph.cycles(import_graph.rooms(arrows)) if {"healthy", "reports"} <= set(c)]
+
+
+def test_a_planted_upward_import_is_found(copy):
+    plant(copy / "core" / "geometry.py", "from ..engine import Engine")
+    assert "core.geometry imports engine" in import_graph.upward(import_graph.graph(copy))
+
+
+def test_every_room_has_one_floor():
+    named = [name for names in FLOORS for name in names]
+    assert sorted(named) == sorted({room(path) for path in modules()} - {"__init__"})
+
+
+def test_models_and_tasks_do_not_know_each_other(arrows):
+    packages = import_graph.rooms(arrows)
+    assert "tasks" not in packages["models"] and "models" not in packages["tasks"]
+
+
+def test_the_tests_mirror_the_library():
+    tested = {path.name for path in (ROOT / "Testing").iterdir() if path.is_dir()}
+    assert {path.name for path in LIBRARY.iterdir() if path.is_dir() and path.name != "__pycache__"} <= tested
 
 
 @pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(LIBRARY)))
@@ -143,12 +122,22 @@ def test_the_version_is_the_same_everywhere():
     from MedFMLib import __version__
 
     assert f"version: {__version__}" in (LIBRARY.parent / "CITATION.cff").read_text()
-    assert f"## {__version__}" in (LIBRARY.parent / "CHANGELOG.md").read_text()
+    assert f"## [{__version__}]" in (LIBRARY.parent / "CHANGELOG.md").read_text()
 
 
-def test_the_readme_names_every_room():
-    table = (
-        (LIBRARY.parent / "README.md").read_text(encoding="utf-8").partition("| floor | what |")[2].partition("\n\n")[0]
+def test_the_architecture_page_names_every_room():
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    assert [name for names in FLOORS for name in names if f"`{name}" not in page and f"{name}/" not in page] == []
+
+
+def test_checking_a_model_folder_needs_no_torch():
+    import subprocess
+
+    code = (
+        "import sys\nfrom MedFMLib.models.runtime.checkpoint import check_folder, sha256_of\n"
+        "from MedFMLib.storage import resources\n"
+        "files = check_folder(resources.path('models', 'medfm-tiny', 'base'))\n"
+        "print(len(files), len(sha256_of(files)), 'torch' in sys.modules)"
     )
-    floors = [re.findall(r"`(\w+)/?`", line.split("|")[2]) for line in table.splitlines() if line.count("|") == 3][1:]
-    assert [tuple(names) for names in floors[:4]] == list(FLOORS[:4])
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert done.stdout.split() == ["1", "64", "False"]

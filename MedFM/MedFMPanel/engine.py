@@ -5,6 +5,7 @@ from __future__ import annotations
 import qt
 import slicer
 from MedFMLib import environment
+from MedFMLib.engine import local_runner
 from MedFMLib.execution import backends
 from MedFMLib.errors import MedFMError
 from MedFMLib.execution.backends import Backend
@@ -55,10 +56,10 @@ class EngineControls:
     def make_runner(self):
         """A runner for the place that is remembered; where that can't be used, a process of its own, and why."""
         try:
-            return backends.make_runner(self._place, self._interpreter())
+            return backends.make_runner(self._place, self._interpreter(), local_runner)
         except MedFMError as error:
             self._status.say(f"{error} Until then, jobs run on this computer.", problem=True)
-            return backends.make_runner(Backend(), self._interpreter())
+            return backends.make_runner(Backend(), self._interpreter(), local_runner)
 
     def close(self) -> None:
         """Stop looking."""
@@ -107,7 +108,7 @@ class EngineControls:
         try:
             if place.kind == "remote":
                 self._allow(place.url, key)
-            runner = backends.make_runner(place, self._interpreter())
+            runner = backends.make_runner(place, self._interpreter(), local_runner)
             backends.save(place)
         except MedFMError as error:
             self._status.say(str(error), problem=True)

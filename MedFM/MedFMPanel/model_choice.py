@@ -8,10 +8,12 @@ from pathlib import Path
 import slicer
 from MedFMLib.storage import adapter_card, installed_models
 from MedFMLib.environment import hardware
+from MedFMLib.models.runtime import estimates
+from MedFMLib.models.runtime.precision import choose_precision
 from MedFMLib.interfaces import registry
 from MedFMLib.endpoints import egress
 from MedFMLib.endpoints.settings import Endpoint
-from MedFMLib.interfaces.model import ModelCard
+from MedFMLib.storage.model_card import ModelCard
 from MedFMLib.core.request import DEFAULT_MODEL
 from MedFMLib.model_store import listing
 from MedFMPanel.finetune import FineTuneWindow
@@ -82,7 +84,7 @@ class ModelChoice:
         self._shown = model
         names = dict.fromkeys((card.default_adapter, *card.adapters, *self._own(card))) if card is not None else {}
         fill(ui.adapterSelector, [*((name, name) for name in names if name), ("none", "none")])
-        fill(ui.precisionSelector, [(name, name) for name in card.precisions] if card is not None else [])
+        fill(ui.precisionSelector, _precisions(card))
         self._show_memory()
         question = ui.questionBox.currentText
         fill(ui.questionBox, [(text, text) for text in card.questions.values()] if card is not None else [])
@@ -96,7 +98,7 @@ class ModelChoice:
     def _show_memory(self, *_) -> None:
         """What the weights take of the free memory, in the precision that is chosen."""
         bar, card = self._ui.memoryBar, self.cards.get(self._shown)
-        taken = hardware.weight_bytes(card, self._ui.precisionSelector.currentText) if card is not None else None
+        taken = self._weights(card)
         free = hardware.free_memory()
         if card is not None and card.endpoint:
             text = f"none here: runs at {Endpoint.of(card).host}"
@@ -109,6 +111,12 @@ class ModelChoice:
             text += "" if taken <= free else ": does not fit"
         bar.setValue(min(100, round(100 * taken / free)) if taken and free else 0)
         bar.setFormat(text)
+
+    def _weights(self, card: ModelCard | None) -> int | None:
+        """Return the bytes of the weights in the chosen precision; None if unknown."""
+        if card is None:
+            return None
+        return estimates.weight_bytes(card, choose_precision(card, self._ui.precisionSelector.currentData or ""))
 
     def _own(self, card: ModelCard) -> list[str]:
         """The person's own adapters, without those that say they were made for another model that is listed."""
@@ -198,6 +206,14 @@ class ModelChoice:
         if modality:
             return card.labels_for(modality)
         return tuple(dict.fromkeys(label for labels in card.labels.values() for label in labels))
+
+
+def _precisions(card: ModelCard | None) -> list[tuple[str, str]]:
+    """Return (text, data) rows: automatic first where there is a choice, then each precision of the card."""
+    if card is None:
+        return []
+    rows = [(name, name) for name in card.precisions]
+    return [("automatic", ""), *rows] if len(rows) > 1 else rows
 
 
 def fill(combo, items) -> None:

@@ -1,10 +1,12 @@
-"""Many volumes, several tasks each, one after the other or at the same time; what was done stays done.
+"""Run tasks on many volumes, sequentially or in parallel; finished results are kept when a batch is interrupted.
 
-cases      what there is to do: from a folder, DICOM studies, a CSV, a scene
-plan       what is asked of each case
-manifest   what was done, in SQLite
-results    files of one response, whole or not at all
-running    hands cases to runners and keeps the manifest
+```
+cases      find the volumes: from a folder, DICOM studies, a CSV, a scene
+plan       define the tasks of each case
+manifest   record what was done, in SQLite
+results    write the files of one response atomically
+running    distribute cases to runners and update the manifest
 engines    where they run: worker processes, a MedFM server, Ray
 summary    index.html and summary.csv
+```
 """

@@ -1,4 +1,4 @@
-"""What there is to do: volumes in a folder, DICOM studies by their tags, rows of a CSV. Knows files, no models.
+"""Find the cases of a batch: volumes in a folder, DICOM studies by their tags, rows of a CSV. Knows files, no models.
 
 A case's id is the name of its file, unless that is a DICOM identifier; DICOM cases are named by a hash of their UIDs.
 Neither a patient's name nor an ID is read.
@@ -18,7 +18,7 @@ from pathlib import Path
 from ..core.image import MODALITIES, Image
 from ..errors import InputError
 from ..files import output_name, read_image
-from ..files.reading import VOLUME_SUFFIXES
+from ..files.sitk import VOLUME_SUFFIXES
 from .plan import BatchCase, CaseIds, CaseOptions, TaskStep, step_from
 
 SCENES = (".mrb", ".mrml")
@@ -39,22 +39,22 @@ OTHER_FILES = (
     ".xml",
     ".raw",
 )
-"""Never taken for DICOM files without a suffix."""
+"""Suffixes of files that are never read as DICOM."""
 
 Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class SeriesChoice:
-    """Which series of DICOM studies, and how volumes are read.
+    """Selection of series in DICOM studies, and options for reading volumes.
 
     Args:
         series: "largest" (of each study, the one with most images), "all", or a UID or words of the description.
-        modality: takes series of that modality alone; for other files, overrides the guess.
+        modality: selects series of this modality only; for other files, overrides the guess.
         frame: see `read_image`; -1 for none.
 
     Raises:
-        InputError: there is no such modality.
+        InputError: if the modality is unknown.
     """
 
     series: str = LARGEST
@@ -69,13 +69,17 @@ class SeriesChoice:
 def find(
     path: Path, steps: tuple[TaskStep, ...], options: CaseOptions, pick: SeriesChoice, tell: Tell = print
 ) -> list[BatchCase]:
-    """Cases of a folder, a CSV or one file, in a fixed order.
+    """Return the cases of a folder, a CSV or one file, in a fixed order.
 
     Args:
-        tell: gets sentences about what was left out.
+        path: the folder, CSV or file.
+        steps: tasks of each case.
+        options: of each case.
+        pick: which series, and how to read volumes.
+        tell: receives sentences about skipped files.
 
     Raises:
-        InputError: there is nothing to do, or the CSV has something that is not understood.
+        InputError: if there is nothing to do, or the CSV has invalid content.
     """
     path = Path(os.path.abspath(path.expanduser()))
     if not path.exists():
@@ -83,20 +87,25 @@ def find(
     if path.suffix.lower() == ".csv":
         return from_csv(path, steps, options, pick)
     if not steps:
-        raise InputError("What should be done? Give --task segment, --task report or --task 'ask:QUESTION'.")
+        raise InputError("No task is given; add --task segment, --task report or --task 'ask:QUESTION'.")
     plain = BatchCase("", "", steps, options, modality=pick.modality, frame=pick.frame)
     if path.is_file():
         return [replace(plain, id=CaseIds().give(output_name(path), path.name), source=str(path))]
     cases = from_folder(path, plain, pick, tell)
     if not cases:
-        raise InputError(
-            f"'{path}' holds no volume (NIfTI, NRRD, MHA or DICOM); give another folder, or a CSV of cases."
-        )
+        raise InputError(f"'{path}' has no volume (NIfTI, NRRD, MHA or DICOM); give another folder, or a CSV of cases.")
     return cases
 
 
 def from_folder(folder: Path, plain: BatchCase, pick: SeriesChoice, tell: Tell) -> list[BatchCase]:
-    """Each volume file, then each chosen DICOM series, of a folder with its subfolders."""
+    """Return one case for each volume file, then for each chosen DICOM series, of a folder with its subfolders.
+
+    Args:
+        folder: the folder.
+        plain: a case with tasks and options for all.
+        pick: which series, and how to read volumes.
+        tell: receives sentences about skipped files.
+    """
     volumes, others, left = [], [], 0
     for path in sorted(folder.rglob("*")):
         parts = path.relative_to(folder).parts
@@ -110,7 +119,7 @@ def from_folder(folder: Path, plain: BatchCase, pick: SeriesChoice, tell: Tell) 
         elif not lower.endswith((*OTHER_FILES, *SCENES)) and path.name != "DICOMDIR":
             others.append(path)
     if left:
-        tell(f"{left} segmentations (.seg.nrrd) were left out.")
+        tell(f"{left} segmentations (.seg.nrrd) were skipped.")
     names = CaseIds()
     cases = []
     for path in volumes:
@@ -123,7 +132,15 @@ def from_folder(folder: Path, plain: BatchCase, pick: SeriesChoice, tell: Tell) 
 
 
 def from_dicom(files: list[Path], names: CaseIds, plain: BatchCase, pick: SeriesChoice, tell: Tell) -> list[BatchCase]:
-    """One case a chosen series, of files in whatever folders."""
+    """Return one case for each chosen series of DICOM files.
+
+    Args:
+        files: in any folders.
+        names: gives ids to cases.
+        plain: a case with tasks and options for all.
+        pick: which series, and how to read volumes.
+        tell: receives sentences about skipped files.
+    """
     import pydicom
     from pydicom.errors import InvalidDicomError
 
@@ -143,7 +160,7 @@ def from_dicom(files: list[Path], names: CaseIds, plain: BatchCase, pick: Series
             series = str(getattr(header, "SeriesInstanceUID", ""))
             studies[str(getattr(header, "StudyInstanceUID", "") or series)][series].append((path, header))
     if damaged:
-        tell(f"{damaged} DICOM files are damaged and were left out; their series may lack slices.")
+        tell(f"{damaged} DICOM files are damaged and were skipped; their series may lack slices.")
     cases = []
     for study, series in sorted(studies.items()):
         for uid, members in _chosen(series, pick):
@@ -156,12 +173,12 @@ def from_dicom(files: list[Path], names: CaseIds, plain: BatchCase, pick: Series
                 )
             )  # fmt: skip
     if studies and not cases:
-        tell(f"None of the {sum(map(len, studies.values()))} DICOM series is what --series and --modality ask for.")
+        tell(f"None of the {sum(map(len, studies.values()))} DICOM series matches --series and --modality.")
     return cases
 
 
 def _chosen(series: dict[str, list], pick: SeriesChoice) -> list[tuple[str, list]]:
-    """(UID, members) of what is wanted of one study."""
+    """Return (UID, members) of the chosen series of one study."""
 
     def said(members, tag: str) -> str:
         return str(getattr(members[0][1], tag, "") or "")
@@ -181,14 +198,22 @@ COLUMNS = ("case", "image", "task", "question", "modality", "frame", "series", *
 
 
 def from_csv(path: Path, steps: tuple[TaskStep, ...], options: CaseOptions, pick: SeriesChoice) -> list[BatchCase]:
-    """One case a row; rows of the same case and image are further tasks of it.
+    """Return the cases of a CSV; rows with the same case and image are further tasks of one case.
 
-    Columns: `image` (relative to the CSV), and if wanted `case`, `task`, `question`, `modality`, `frame`, `series` (a number or
-    UID, for a DICOM folder) and any of `CaseOptions`; several labels are parted by semicolons. What a row leaves out is what the
-    command says.
+    Columns: `image` (relative to the CSV), and optionally `case`, `task`, `question`, `modality`, `frame`, `series` (a
+    number or
+    UID, for a DICOM folder) and any of `CaseOptions`; several labels are separated by semicolons. An empty cell takes
+    the value
+    of the command.
+
+    Args:
+        path: the CSV file, UTF-8.
+        steps: tasks of rows without one.
+        options: of rows without their own.
+        pick: which series, and how to read volumes.
 
     Raises:
-        InputError: an unknown column, a missing image, or a value that can't be used, with its line.
+        InputError: an unknown column, a missing image, or an invalid value, with its line.
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
@@ -203,7 +228,7 @@ def from_csv(path: Path, steps: tuple[TaskStep, ...], options: CaseOptions, pick
     reader.fieldnames = columns
     if unknown := [name for name in columns if name not in COLUMNS]:
         raise InputError(
-            f"'{path.name}' has the column '{unknown[0]}', which is not known; the columns are {', '.join(COLUMNS)}."
+            f"'{path.name}' has the column '{unknown[0]}', which is unknown; the columns are {', '.join(COLUMNS)}."
         )
     if "image" not in columns:
         raise InputError(f"'{path.name}' has no column 'image'; its first line must name the columns.")
@@ -251,12 +276,14 @@ def _add(cases: dict, names: CaseIds, row: dict, path: Path, steps, options: Cas
     before = cases[key]
     new = tuple(step for step in mine if step not in before.steps)
     if replace(case, id=before.id, steps=()) != replace(before, steps=()):
-        raise InputError(f"the case '{before.id}' has other settings in another line; name the cases apart in 'case'.")
+        raise InputError(
+            f"the case '{before.id}' has other settings in another line; give the cases different names in 'case'."
+        )
     cases[key] = replace(before, steps=before.steps + new)
 
 
 def _typed(kind: str, text: str):
-    """A cell as the type that `CaseOptions` has there."""
+    """Convert a cell to the type of the `CaseOptions` field."""
     if kind == "bool":
         if text.casefold() not in ("yes", "no", "true", "false", "1", "0"):
             raise InputError(f"'{text}' is neither yes nor no.")
@@ -272,10 +299,10 @@ def _typed(kind: str, text: str):
 
 
 def read(case: BatchCase) -> Image:
-    """The volume of a case.
+    """Read the volume of a case.
 
     Raises:
-        InputError: it can't be read; the sentence names the case, not folders of DICOM files.
+        InputError: if it can't be read; the message names the case, not folders of DICOM files.
     """
     path, frame = Path(case.source), None if case.frame < 0 else case.frame
     if not case.files:
@@ -289,9 +316,9 @@ def read(case: BatchCase) -> Image:
 
 
 def stamp(case: BatchCase) -> str:
-    """Changes when a file of the case changes: a hash of names, sizes and times, cheap to compute; "" if one is missing."""
+    """Return a fast hash of the names, sizes and times of a case's files; "" if one is missing."""
     if not case.source:
-        return ""  # of a scene in memory
+        return ""  # a scene in memory has no files
     path, sha = Path(case.source), hashlib.sha256()
     files = [path / name for name in case.files] or ([path] if path.is_file() else sorted(path.rglob("*")))
     try:

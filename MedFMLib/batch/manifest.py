@@ -1,8 +1,8 @@
-"""What was done, in `batch.sqlite`: one row a case, one row a case and task. Knows SQLite, no models.
+"""Record what was done in `batch.sqlite`: one row per case, one row per case and task. Depends on SQLite, no models.
 
-A row is `waiting`, `running`, `done` or `failed`. It turns `done` in one transaction after its files are in their places,
-so that a process that is killed at any moment leaves at worst a file too many, which is written again. Write-ahead log,
-every commit on the disk before it returns. One process writes (see `lock`); many may read.
+A row is `waiting`, `running`, `done` or `failed`. It becomes `done` in one transaction after its files are in place,
+so that a process killed at any moment leaves at most a superfluous file, which is written again. Write-ahead log;
+every commit is on the disk before it returns. One process writes (see `lock`); many may read.
 """
 
 from __future__ import annotations
@@ -39,11 +39,21 @@ SAFE = re.compile(r"\w[\w.+-]*")
 
 @dataclass(frozen=True)
 class ManifestRow:
-    """One case and task as it stands.
+    """State of one case and task.
 
     Args:
+        case_id: id of the case.
+        step: the task.
+        state: `waiting`, `running`, `done` or `failed`.
+        attempts: number of attempts.
+        seconds: duration of the last attempt.
+        error: message of a failure, or "".
         files: (name relative to the folder, SHA-256) of each result.
-        found: measurements and answers, as `results.found` gives them.
+        model: id of the model.
+        revision: revision of the model.
+        precision: precision of the weights.
+        adapter: name of the adapter, or "".
+        found: measurements and answers, as `results.found` returns them.
     """
 
     case_id: str
@@ -61,10 +71,11 @@ class ManifestRow:
 
 
 class Manifest:
-    """The manifest in a folder; made if there is none. Safe to use from several threads.
+    """The manifest in a folder; created if there is none. Safe to use from several threads.
 
     Raises:
-        OutputError: it can't be written. InputError: what is there is none of ours.
+        OutputError: if it can't be written.
+        InputError: if an existing file is not a manifest of this version.
     """
 
     def __init__(self, folder: Path):
@@ -81,33 +92,35 @@ class Manifest:
         except sqlite3.OperationalError as error:
             raise OutputError(f"'{path}' can't be written ({error}); choose another folder with --output.") from error
         except sqlite3.DatabaseError as error:
-            raise InputError(f"'{path}' is no manifest of a batch ({error}); choose another folder.") from error
+            raise InputError(f"'{path}' is not a manifest of a batch ({error}); choose another folder.") from error
         if version not in (0, VERSION):
             raise InputError(
-                f"'{path}' was written by another version of MedFM; choose another folder, or start --again."
+                f"'{path}' was written by another version of MedFM; choose another folder, or start over with --again."
             )
 
     def close(self) -> None:
-        """Write back and close."""
+        """Write pending changes and close."""
         self._base.close()
 
     # -- before a run --------------------------------------------------------------------------------------
 
     def cases(self) -> list[BatchCase]:
-        """All cases, in their order."""
+        """Return all cases in their order."""
         rows = self._base.execute("SELECT content FROM cases ORDER BY number").fetchall()
         return [case_from_json(row["content"]) for row in rows]
 
     def take(self, cases: list[BatchCase]) -> None:
-        """Make it a manifest of these cases; new ones are added, and what is done stays.
+        """Set the cases of the manifest; new ones are added, and finished ones stay.
 
         Raises:
-            InputError: something else was asked of a case before.
+            InputError: if a case had other tasks or options before.
         """
         with self._transaction():
             for number, case in enumerate(cases):
                 if not SAFE.fullmatch(case.id):
-                    raise InputError(f"'{case.id}' can't be a case's name; use letters, digits and _ . + - alone.")
+                    raise InputError(
+                        f"'{case.id}' is not a valid name of a case; use only letters, digits and _ . + -."
+                    )
                 self._base.execute(
                     "INSERT INTO cases (id, number, source, content) VALUES (?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET "
                     "number = excluded.number, source = excluded.source, content = excluded.content",
@@ -120,7 +133,7 @@ class Manifest:
                 now = {step.key: json.dumps(case.asked(step), sort_keys=True) for step in case.steps}
                 if before and before != now:
                     raise InputError(
-                        f"{_difference(before, now)} for '{case.id}' than in the batch that '{self.folder}' holds; "
+                        f"{_difference(before, now)} for '{case.id}' than in the batch in '{self.folder}'; "
                         "choose another --output, or start over with --again."
                     )
                 for place, step in enumerate(case.steps):
@@ -130,23 +143,29 @@ class Manifest:
                     )
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Delete all rows."""
         with self._transaction():
             self._base.execute("DELETE FROM jobs")
             self._base.execute("DELETE FROM cases")
 
     def known(self, case_id: str) -> tuple[str, str]:
-        """(stamp, digest) of a case's input when it was read, "" if it was not."""
+        """Return (stamp, digest) of a case's input when it was last read, "" if it was not."""
         row = self._base.execute("SELECT stamp, digest FROM cases WHERE id = ?", (case_id,)).fetchone()
         return (row["stamp"], row["digest"]) if row else ("", "")
 
     def remember(self, case_id: str, stamp: str, digest: str) -> None:
-        """A case's input was read."""
+        """Store that a case's input was read.
+
+        Args:
+            case_id: id of the case.
+            stamp: see `cases.stamp`.
+            digest: SHA-256 of voxels and grid.
+        """
         with self._transaction():
             self._base.execute("UPDATE cases SET stamp = ?, digest = ? WHERE id = ?", (stamp, digest, case_id))
 
     def wait_again(self) -> None:
-        """What ran when a process ended, what failed, and what lost a file is to be done; done rows stay."""
+        """Reset rows that were running when a process ended, failed, or lost a file to `waiting`; done rows stay."""
         lost = [
             (row.case_id, row.step.key)
             for row in self.rows()
@@ -156,10 +175,10 @@ class Manifest:
             self._base.execute("UPDATE jobs SET state = 'waiting', error = '' WHERE state IN ('running', 'failed')")
             self._base.executemany("UPDATE jobs SET state = 'waiting' WHERE case_id = ? AND step = ?", lost)
 
-    # -- while it runs -------------------------------------------------------------------------------------
+    # -- during a run --------------------------------------------------------------------------------------
 
     def waiting(self) -> list[tuple[BatchCase, list[TaskStep]]]:
-        """Cases with what is left of them; those that were tried least come first."""
+        """Return cases with their remaining tasks; those with fewest attempts come first."""
         rows = self._base.execute(
             "SELECT case_id, asked, content FROM jobs JOIN cases ON id = case_id WHERE state = 'waiting' "
             "ORDER BY (SELECT max(attempts) FROM jobs AS other WHERE other.case_id = id), cases.number, jobs.number"
@@ -171,24 +190,48 @@ class Manifest:
         return list(found.values())
 
     def begin(self, case: BatchCase, step: TaskStep) -> None:
-        """A step is tried (again)."""
+        """Mark a task as running and count the attempt.
+
+        Args:
+            case: the case.
+            step: its task.
+        """
         self._set(case, step, "state = 'running', attempts = attempts + 1")
 
     def leave(self, case: BatchCase, step: TaskStep) -> None:
-        """A step was stopped by a person; it waits again."""
+        """Mark a task that the user stopped as waiting.
+
+        Args:
+            case: the case.
+            step: its task.
+        """
         self._set(case, step, "state = 'waiting'")
 
     def fail(self, case: BatchCase, step: TaskStep, error: str, seconds: float, finished: str) -> None:
-        """A step is given up, with one sentence."""
+        """Mark a task as failed.
+
+        Args:
+            case: the case.
+            step: its task.
+            error: message.
+            seconds: duration.
+            finished: ISO 8601, UTC.
+        """
         self._set(case, step, "state = 'failed', error = ?, seconds = ?, finished = ?", error, seconds, finished)
 
     def finish(
         self, case: BatchCase, step: TaskStep, files, provenance, found: dict, seconds: float, finished: str
     ) -> None:
-        """The files of a step are in their places.
+        """Mark a task as done, after its files are in place.
 
         Args:
-            files: (name, SHA-256) of each. provenance: `Provenance` of the response. found: see `ManifestRow`.
+            case: the case.
+            step: its task.
+            files: (name, SHA-256) of each file.
+            provenance: `Provenance` of the response.
+            found: see `ManifestRow`.
+            seconds: duration.
+            finished: ISO 8601, UTC.
         """
         p = provenance
         self._set(
@@ -198,10 +241,10 @@ class Manifest:
             json.dumps(files), seconds, finished, p.model, p.revision, p.precision, p.adapter, p.adapter_hash, json.dumps(found),
         )  # fmt: skip
 
-    # -- what is there ---------------------------------------------------------------------------------------
+    # -- queries ---------------------------------------------------------------------------------------------
 
     def rows(self) -> list[ManifestRow]:
-        """All rows, in the order of cases and tasks."""
+        """Return all rows, in the order of cases and tasks."""
         rows = self._base.execute(
             "SELECT jobs.* FROM jobs JOIN cases ON id = case_id ORDER BY cases.number, cases.id, jobs.number"
         ).fetchall()
@@ -215,11 +258,11 @@ class Manifest:
         ]  # fmt: skip
 
     def counts(self) -> dict[str, int]:
-        """State → rows."""
+        """Return state → number of rows."""
         found = Counter(dict(self._base.execute("SELECT state, count(*) FROM jobs GROUP BY state").fetchall()))
         return {state: found[state] for state in ("done", "failed", "waiting", "running")}
 
-    # -- inside ------------------------------------------------------------------------------------------------
+    # -- implementation ----------------------------------------------------------------------------------------
 
     def _set(self, case: BatchCase, step: TaskStep, what: str, *values) -> None:
         with self._transaction():
@@ -249,10 +292,10 @@ def _step(asked: str) -> TaskStep:
 
 def _difference(before: dict[str, str], now: dict[str, str]) -> str:
     if before.keys() != now.keys():
-        return "Other tasks are asked"
+        return "Other tasks are given"
     for key, text in now.items():
         old, new = json.loads(before[key]), json.loads(text)
         for name in new:
             if old.get(name) != new[name]:
-                return f"Another {name} ({new[name] or 'default'}, not {old.get(name) or 'default'}) is asked"
-    return "Something else is asked"
+                return f"Another {name} ({new[name] or 'default'}, not {old.get(name) or 'default'}) is given"
+    return "Other options are given"

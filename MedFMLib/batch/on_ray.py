@@ -1,7 +1,10 @@
-"""Cases on Ray: one actor a runner, on this machine or a cluster. The driver reads, writes and keeps the manifest.
+"""Run cases on Ray: one actor per runner, on this machine or a cluster.
 
-Volumes go to the actors through Ray's object store, so nodes need MedFM and the weights, but no common disk. Usage statistics
-and the dashboard are off; a Ray that is started here listens on this machine alone.
+The driver reads, writes and updates the manifest.
+
+Volumes are sent to the actors through Ray's object store, so nodes need MedFM and the weights, but no shared disk.
+Usage statistics
+and the dashboard are off; a Ray instance that is started here listens on this machine only.
 """
 
 from __future__ import annotations
@@ -25,23 +28,24 @@ from ..interfaces.jobs import Job, LocalRunner, Progress, run_job
 
 LOOPBACK = "127.0.0.1"
 OBJECT_STORE = 512 << 20
-"""Bytes of the object store of a Ray started here: a few volumes in flight."""
+"""Bytes of the object store of a Ray instance started here: a few volumes in flight."""
 
 
 @contextmanager
 def ray_engine(address: str = "", gpus: float = 0.0, workers: int = 1, compute: str = "") -> Iterator[Callable]:
-    """Connect to Ray, or start one here; gives a function that makes runners. It is left, or ended, afterwards.
+    """Connect to Ray, or start it here, and yield a factory of runners; afterwards disconnect, or stop it.
 
-    Meanwhile what is printed goes to stderr, since Ray tells of dead workers on stdout, which is for results.
+    Meanwhile printed output goes to stderr, since Ray reports dead workers on stdout, which is for results.
 
     Args:
-        address: of a cluster, "auto" for the one this machine belongs to; "" starts one here.
-        gpus: that each worker gets; 0.5 lets two share one.
-        workers: how many there will be.
+        address: of a cluster, "auto" for the one of this machine; "" starts one here.
+        gpus: GPUs per worker; 0.5 lets two share one.
+        workers: number of workers.
         compute: MODULE:FACTORY in place of the engine, for tests.
 
     Raises:
-        ModelError: Ray is missing. InputError: it can't be reached, or has fewer GPUs.
+        ModelError: if Ray is missing.
+        InputError: if it can't be reached, or has fewer GPUs.
     """
     with redirect_stdout(sys.stderr), _connected(address, gpus, workers, compute) as make:
         yield make
@@ -49,11 +53,11 @@ def ray_engine(address: str = "", gpus: float = 0.0, workers: int = 1, compute: 
 
 @contextmanager
 def _connected(address: str = "", gpus: float = 0.0, workers: int = 1, compute: str = "") -> Iterator[Callable]:
-    """See `ray_engine`."""
+    """Implement `ray_engine`."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     own = not address
-    if own and "ray" not in sys.modules:  # it reads them when it is imported
+    if own and "ray" not in sys.modules:  # Ray reads these variables when it is imported
         os.environ["RAY_AUTH_MODE"], os.environ["RAY_AUTH_TOKEN"] = "token", secrets.token_urlsafe(32)
     try:
         import ray
@@ -63,7 +67,7 @@ def _connected(address: str = "", gpus: float = 0.0, workers: int = 1, compute: 
     try:
         if own:
             _listen_here_only(ray)
-            # one CPU a worker, whatever the machine has
+            # one CPU per worker, independent of the machine
             ray.init(
                 address="local", include_dashboard=False, _node_ip_address=LOOPBACK, num_cpus=max(workers, os.cpu_count() or 1),
                 object_store_memory=OBJECT_STORE, **quiet,
@@ -79,7 +83,7 @@ def _connected(address: str = "", gpus: float = 0.0, workers: int = 1, compute: 
         have = ray.cluster_resources().get("GPU", 0)
         if gpus * workers > have:
             raise InputError(
-                f"{workers} workers × {gpus:g} GPUs were asked for, but Ray has {have:g}; change --workers or --gpus-per-worker."
+                f"{workers} workers × {gpus:g} GPUs are required, but Ray has {have:g}; change --workers or --gpus-per-worker."
             )
         actor = ray.remote(max_restarts=-1, num_cpus=1, num_gpus=gpus)(Worker)
         yield lambda: RayRunner(ray, actor, compute)
@@ -88,31 +92,32 @@ def _connected(address: str = "", gpus: float = 0.0, workers: int = 1, compute: 
 
 
 def _listen_here_only(ray) -> None:
-    """Let Ray's ports be open to this machine alone.
+    """Open Ray's ports to this machine only.
 
-    Ray replaces a given 127.0.0.1 by an address that others reach, except where it takes clusters for impossible (Windows,
-    macOS); this is that switch (ray 2.60, `_private/services.get_node_ip_address`). A test looks at the ports.
+    Ray replaces a given 127.0.0.1 by an external address, except on systems without cluster support (Windows,
+    macOS); this sets that switch (ray 2.60, `_private/services.get_node_ip_address`). A test checks the ports.
     """
     try:
         from ray._private import ray_constants
 
         ray_constants.ENABLE_RAY_CLUSTER = False
     except ImportError:
-        pass  # another version; the token still holds
+        pass  # another version of Ray; the token still protects it
 
 
 class Worker:
-    """What runs in an actor: an engine that keeps its model. A restarted actor loads it again with its next job."""
+    """Content of an actor: an engine that keeps its model loaded. A restarted actor loads it again with its next job."""
 
     def __init__(self, compute: str = ""):
         module, _, name = (compute or "MedFMLib.engine:Engine").partition(":")
         self._compute = getattr(importlib.import_module(module), name)()
 
     def run(self, rest: bytes, voxels: np.ndarray) -> tuple[str, bytes]:
-        """("done", response) or ("failed", error as JSON), in their wire form.
+        """Return ("done", response) or ("failed", error as JSON), serialized.
 
         Args:
-            rest: of a parcel. voxels: their bytes, uint8; shared with the object store, not copied.
+            rest: of a `Payload`.
+            voxels: their bytes, uint8; shared with the object store, not copied.
         """
         job = Job(unpack(Payload(rest, memoryview(voxels))))
         run_job(job, getattr(self._compute, "run", self._compute))
@@ -123,14 +128,14 @@ class Worker:
 
 
 class RayRunner(LocalRunner):
-    """A runner whose one thread only waits for its actor; progress within a job is not told."""
+    """A runner whose single thread waits for its actor; progress within a job is not reported."""
 
     def __init__(self, ray, actor, compute: str):
         self._ray, self._actor = ray, actor.remote(compute)
         super().__init__(self._run)
 
     def close(self) -> None:
-        """Cancel all jobs and end the actor, whatever it does."""
+        """Cancel all jobs and kill the actor."""
         super().close()
         self._ray.kill(self._actor)
 

@@ -1,4 +1,4 @@
-"""What is asked of each case: `BatchCase`, `TaskStep`, and a case with its step as a `Request`. Values only."""
+"""Define the tasks of each case: `BatchCase`, `TaskStep`, and their conversion to a `Request`. Values only."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ class TaskStep:
     """One task of a case.
 
     Args:
-        task: name of a task. question: for "ask".
+        task: name of a task.
+        question: for "ask".
 
     Raises:
-        InputError: a question is missing, or there is one that nobody asks.
+        InputError: if "ask" has no question, or another task has one.
     """
 
     task: str
@@ -34,27 +35,27 @@ class TaskStep:
 
     @property
     def key(self) -> str:
-        """What it is called in file names, such as "segment" or "ask-1f0c9a2b"."""
+        """Its name in file names, such as "segment" or "ask-1f0c9a2b"."""
         if not self.question:
             return self.task
         return f"{self.task}-{hashlib.sha256(self.question.encode()).hexdigest()[:8]}"
 
 
 def step_from(text: str) -> TaskStep:
-    """ "segment", "report" or "ask:QUESTION" → Step.
+    """Parse "segment", "report" or "ask:QUESTION".
 
     Raises:
-        InputError: it is none of these.
+        InputError: if it is none of these.
     """
     name, _, question = text.partition(":")
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name.strip()):
-        raise InputError(f"'{text}' is no task; write segment, report or 'ask:QUESTION'.")
+        raise InputError(f"'{text}' is not a task; use segment, report or 'ask:QUESTION'.")
     return TaskStep(name.strip(), question.strip())
 
 
 @dataclass(frozen=True)
 class CaseOptions:
-    """How each case is done. The fields are those of `Request` and `SliceChoice`."""
+    """Options of each case. The fields are those of `Request` and `SliceChoice`."""
 
     model: str = DEFAULT_MODEL
     adapter: str = ""
@@ -70,16 +71,18 @@ class CaseOptions:
 
 @dataclass(frozen=True)
 class BatchCase:
-    """One volume and what is asked of it.
+    """One volume and its tasks.
 
     Args:
-        id: safe for file names, and not made of patient data.
-        source: absolute path of its file, or the folder that its `files` lie in.
+        id: safe for file names, without patient data.
+        source: absolute path of its file, or of the folder with its `files`.
+        steps: its tasks.
+        options: of all tasks.
         files: of one DICOM series, relative to `source`; () for one file, or a folder of one series.
-        modality, frame, series: see `read_image`; frame -1 for none.
-        node: name of a volume in a scene, "" if it is none.
-        steps: what is asked.
-        options: how.
+        modality: see `read_image`.
+        frame: see `read_image`; -1 for none.
+        series: see `read_image`.
+        node: name of a volume in a scene, or "".
     """
 
     id: str
@@ -93,15 +96,19 @@ class BatchCase:
     node: str = ""
 
     def asked(self, step: TaskStep) -> dict:
-        """Everything that the result of a step hangs on, but for the voxels; JSON."""
+        """Return everything that determines the result of a task, except the voxels, as JSON."""
         place = {"modality": self.modality, "frame": self.frame, "series": self.series}
         return {**asdict(step), **place, **asdict(self.options)}
 
     def request(self, step: TaskStep, image: Image) -> Request:
-        """The job.
+        """Return the request of a task.
+
+        Args:
+            step: one of its tasks.
+            image: its volume.
 
         Raises:
-            InputError: an option can't be used.
+            InputError: if an option is invalid.
         """
         o = self.options
         return Request(
@@ -112,12 +119,12 @@ class BatchCase:
 
 
 def case_as_json(case: BatchCase) -> str:
-    """For the manifest."""
+    """Return a case as JSON, for the manifest."""
     return json.dumps(asdict(case), sort_keys=True)
 
 
 def case_from_json(text: str) -> BatchCase:
-    """What `case_as_json` wrote."""
+    """Parse a case written by `case_as_json`."""
     content = json.loads(text)
     options = CaseOptions(**{**content.pop("options"), "labels": tuple(json.loads(text)["options"]["labels"])})
     steps = tuple(TaskStep(**step) for step in content.pop("steps"))
@@ -126,15 +133,20 @@ def case_from_json(text: str) -> BatchCase:
 
 @dataclass
 class CaseIds:
-    """Gives each case an id that is safe for file names on any system, and no two the same."""
+    """Assigns each case a unique id that is safe for file names on any system.
+
+    Args:
+        taken: ids in lower case that are in use.
+    """
 
     taken: set[str] = field(default_factory=set)
 
     def give(self, wanted: str, unique: str) -> str:
-        """An id like `wanted`; made of a hash of `unique` if that is empty or a DICOM identifier.
+        """Return an id similar to `wanted`, or a hash of `unique` if that is empty or a DICOM identifier.
 
         Args:
-            wanted: e.g. the name of a file. unique: what no other case has, e.g. its path.
+            wanted: e.g. the name of a file.
+            unique: different for every case, e.g. its path.
         """
         digest = hashlib.sha256(unique.encode()).hexdigest()[:10]
         name = re.sub(r"[^\w.+-]+", "_", wanted).strip("._- ")[:60]
@@ -153,7 +165,7 @@ class CaseIds:
 
 
 IDENTIFIER = re.compile(r"(IM|IMG|I|MR|CT|PT|US)?[\d._-]*\d", re.I)
-"""UIDs, accession numbers and what scanners call files: four digits or more, maybe after letters that say nothing."""
+"""UIDs, accession numbers and file names from scanners: four digits or more, possibly after letters without meaning."""
 
 RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d|index|summary)(\..*)?", re.I)
-"""Names that Windows, or this folder's own files, need."""
+"""Names reserved by Windows, or used for the batch's own files."""

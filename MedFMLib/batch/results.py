@@ -1,10 +1,11 @@
-"""Files of one response: written apart, then moved to their names, so that no half file has a final name.
+"""Write the files of one response to a temporary folder, then move them, so that no incomplete file has its final name.
 
     OUTPUT/CASE/CASE.STEP.json            findings, measurements, answers, provenance
     OUTPUT/CASE/CASE.STEP.seg.nrrd        if there is a segmentation
     OUTPUT/CASE/CASE.STEP.html and .txt   if there is a report
 
-When and how fast stands in the manifest, not in these files: the same case gives the same bytes (a report names its time).
+Time and duration are in the manifest, not in these files: the same case gives the same bytes (except a report, which
+has its time).
 """
 
 from __future__ import annotations
@@ -26,10 +27,19 @@ APART = ".partial"
 
 
 def write(folder: Path, case: BatchCase, step: TaskStep, response: Response) -> list[tuple[str, str]]:
-    """Write a response; → (name relative to `folder`, SHA-256) of each file, all of them on the disk.
+    """Write a response and flush its files to the disk.
+
+    Args:
+        folder: of the batch.
+        case: the case.
+        step: its task.
+        response: its result.
+
+    Returns:
+        (name relative to `folder`, SHA-256) of each file
 
     Raises:
-        OutputError: if that fails; nothing that was there is changed then.
+        OutputError: if that fails; existing files are unchanged.
     """
     apart = folder / APART / f"{case.id}.{step.key}"
     try:
@@ -68,7 +78,7 @@ def _write_apart(stem: Path, response: Response) -> list[Path]:
 
 
 def found(response: Response) -> dict:
-    """What a response says in words and numbers; JSON."""
+    """Return a response's measurements and answers as JSON."""
     return {
         "segments": [s.label for s in response.segmentation.segments] if response.segmentation else [],
         "measurements": [asdict(m) for m in response.measurements],
@@ -79,12 +89,17 @@ def found(response: Response) -> dict:
 
 
 def clear(folder: Path) -> None:
-    """Remove what a process that was killed left half."""
+    """Remove incomplete files of a killed process."""
     shutil.rmtree(folder / APART, ignore_errors=True)
 
 
 def remove_results(folder: Path, names: list[str]) -> None:
-    """Remove results of an earlier batch, and folders that are empty then; nothing outside of `folder`."""
+    """Remove results of an earlier batch, and folders that become empty; nothing outside of `folder`.
+
+    Args:
+        folder: of the batch.
+        names: relative to `folder`.
+    """
     for name in names:
         path = (folder / name).resolve()
         if folder.resolve() in path.parents:
@@ -92,19 +107,19 @@ def remove_results(folder: Path, names: list[str]) -> None:
             try:
                 path.parent.rmdir()
             except OSError:
-                pass  # something else is in it
+                pass  # the folder has other files
 
 
 def sha256(path: Path) -> str:
-    """Hex digest of a file."""
+    """Return the hex digest of a file."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _to_disk(path: Path) -> None:
-    """Have the system write a file, or a folder's list of names, to the disk now."""
+    """Flush a file, or a folder's entries, to the disk."""
     if os.name == "nt" and path.is_dir():
-        return  # Windows keeps names by itself
+        return  # Windows can't and need not flush folders
     handle = os.open(path, os.O_RDONLY if os.name != "nt" else os.O_RDWR)
     try:
         os.fsync(handle)

@@ -1,8 +1,9 @@
-"""Hands cases to runners and keeps the manifest. Knows neither models nor where jobs run.
+"""Distribute cases to runners and update the manifest. Knows neither models nor where jobs run.
 
-One thread a runner: it reads a case, runs what is left of its tasks one after the other, and writes their files. A case that
-crashes its worker, takes too long or can't be read is one row with one sentence; the others go on. A full disk or a server
-that is gone stops the batch, and the same command goes on later.
+One thread per runner reads a case, runs its remaining tasks in order, and writes their files. A case that
+crashes its worker, takes too long or can't be read becomes one row with an error message; the others continue. A full
+disk or a
+lost server stops the batch, and the same command continues it later.
 """
 
 from __future__ import annotations
@@ -22,29 +23,32 @@ from ..errors import Cancelled, InputError, MedFMError, ModelError, OutputError
 from ..execution.remote.client import ConnectionLost
 from ..files.writing import make_folder
 from ..interfaces.jobs import Runner
+from ..storage.locks import exclusive
 from . import cases, results, summary
-from .lock import locked
 from .manifest import Manifest
 from .plan import BatchCase, TaskStep
 
 log = logging.getLogger(__name__)
 
+LOCK = ".lock"
+BUSY = "Another batch is running in '{folder}' (process {{}}); wait for it, or choose another --output."
+
 GRACE_SECONDS = 10.0
-"""How long threads may take to end when a person stops the batch."""
+"""Time that threads have to end when the user stops the batch."""
 
 
 @dataclass(frozen=True)
 class RunLimits:
-    """How cases are run.
+    """Limits for running cases.
 
     Args:
-        workers: cases at the same time.
-        seconds: longest that one task of a case may take, the loading of a model included.
-        retries: how often a task whose worker crashed is tried again; bad input never is.
-        pause: seconds before the first retry, twice as many before each further one.
+        workers: number of cases at the same time.
+        seconds: time limit for one task of a case, including the loading of a model.
+        retries: number of further attempts after a crash of the worker; invalid input is never tried again.
+        pause: seconds before the first retry, doubled for each further one.
 
     Raises:
-        InputError: a number can't be used.
+        InputError: if a number is out of range.
     """
 
     workers: int = 1
@@ -56,15 +60,15 @@ class RunLimits:
         if self.workers < 1:
             raise InputError(f"There must be at least 1 worker, not {self.workers}.")
         if self.seconds <= 0 or self.retries < 0:
-            raise InputError(f"A time limit of {self.seconds:g} s or {self.retries} retries can't be used; give more.")
+            raise InputError(f"A time limit of {self.seconds:g} s or {self.retries} retries is too small; give more.")
 
 
 class JobTimeout(MedFMError):
-    """A job took longer than it may."""
+    """A job exceeded its time limit."""
 
 
 Watch = Callable[[dict[str, int], str], None]
-"""Told after each change: rows by state, and what happened ("" or one sentence)."""
+"""Called after each change with rows by state, and a message or ""."""
 
 
 def run(
@@ -76,23 +80,27 @@ def run(
     watch: Watch = lambda counts, text: None,
     again: bool = False,
 ) -> dict[str, int]:
-    """Do what is missing of a batch; → rows by state.
+    """Run the missing tasks of a batch, and return the number of rows by state.
 
     Args:
-        folder: for results; made if needed.
-        found: the cases; None for those of the manifest that is there.
-        make_runner: called once a worker, and after a job that had to be killed.
-        read: case → its volume.
-        again: forget an earlier batch in the folder, with its results.
+        folder: for results; created if needed.
+        found: the cases; None for those of the existing manifest.
+        make_runner: called once per worker, and after a job that had to be killed.
+        limits: number of workers, time limit, retries.
+        read: returns the volume of a case.
+        watch: receives rows by state and messages.
+        again: delete an earlier batch in the folder, with its results.
 
     Raises:
-        InputError: the folder holds another batch, or another process works in it. OutputError: a result can't be written.
-        Cancelled: a person stopped it (KeyboardInterrupt). ConnectionLost: the server is gone.
+        InputError: if the folder has another batch, or another process is using it.
+        OutputError: if a result can't be written.
+        Cancelled: if the user stopped it (KeyboardInterrupt).
+        ConnectionLost: if the server was lost.
     """
     if found is None and not (folder / "batch.sqlite").is_file():
-        raise InputError(f"There is no batch in '{folder}' to go on with; give a folder or a CSV of cases.")
+        raise InputError(f"There is no batch in '{folder}' to continue; give a folder or a CSV of cases.")
     make_folder(folder)
-    with locked(folder):
+    with exclusive(folder / LOCK, InputError(BUSY.format(folder=folder))):
         results.clear(folder)
         manifest = Manifest(folder)
         try:
@@ -114,7 +122,7 @@ def run(
 
 
 def _check_inputs(manifest: Manifest, read: Callable[[BatchCase], Image]) -> None:
-    """Refuse to go on if the image of a case that was done is another one now."""
+    """Check that the images of finished cases have not changed."""
     done = {row.case_id for row in manifest.rows() if row.state == "done"}
     for case in manifest.cases():
         before, digest = manifest.known(case.id)
@@ -126,10 +134,10 @@ def _check_inputs(manifest: Manifest, read: Callable[[BatchCase], Image]) -> Non
         try:
             found = read(case).digest()
         except MedFMError:
-            continue  # it was moved away or can't be read any more; its results are there
+            continue  # the image was moved or can't be read any more; its results are kept
         if found != digest:
             raise InputError(
-                f"The image of '{case.id}' changed since it was done; choose another --output, or start over with --again."
+                f"The image of '{case.id}' changed after it was processed; choose another --output, or start over with --again."
             )
         manifest.remember(case.id, now, digest)
 
@@ -161,7 +169,7 @@ class _Pool:
                 thread.join(max(until - time.monotonic(), 0))
             counts = self._manifest.counts()
             raise Cancelled(
-                f"Stopped; {counts['done']} of {sum(counts.values())} results are there. The same command goes on."
+                f"Stopped; {counts['done']} of {sum(counts.values())} results are finished. The same command continues."
             ) from None
         if self._error is not None:
             raise self._error
@@ -192,7 +200,7 @@ class _Pool:
             self._manifest.remember(case.id, cases.stamp(case), image.digest())
         except OutputError:
             raise
-        except Exception as error:  # whatever a file does to its reader is that file's fault
+        except Exception as error:  # any error of a reader is recorded for its case only
             for step in steps:
                 self._manifest.begin(case, step)
                 self._fail(case, step, _sentence(error, "The image can't be read"), started)
@@ -233,7 +241,7 @@ class _Pool:
             return
 
     def _response(self, request, holder: _Holder):
-        """The response, or what went wrong; a job that takes too long is killed with its runner."""
+        """Return the response or raise its error; a job that takes too long is killed with its runner."""
         job = holder.runner().submit(request)
         until = time.monotonic() + self._limits.seconds
         while not self._stop.is_set():
@@ -244,7 +252,7 @@ class _Pool:
                     job.cancel()
                     holder.close()
                     raise JobTimeout(
-                        f"It took longer than {self._limits.seconds:g} s and was ended; give more with --time-limit."
+                        f"It took longer than {self._limits.seconds:g} s and was stopped; increase --time-limit."
                     ) from None
         job.cancel()
         raise Cancelled()
@@ -259,7 +267,7 @@ class _Pool:
 
 
 class _Holder:
-    """The runner of one thread, made when it is first needed."""
+    """The runner of one thread, created when it is first needed."""
 
     def __init__(self, make_runner: Callable[[], Runner]):
         self._make, self._runner = make_runner, None

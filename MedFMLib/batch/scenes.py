@@ -1,6 +1,7 @@
-"""The volumes of a scene as cases: of a file (.mrb, .mrml), or of the scene at hand. Knows the scene's functions, not MRML.
+"""Use the volumes of a scene as cases, from a file (.mrb, .mrml) or the open scene. Uses the package `scene`, not MRML.
 
-The voxels are read here, at once and on the calling thread, since nothing may touch a scene off it; those of a scene at hand
+The voxels are read here, immediately and on the calling thread, since no other thread may access a scene; those of an
+open scene
 are shared, not copied.
 """
 
@@ -24,23 +25,31 @@ def from_nodes(
     source: str = "",
     tell: Tell = print,
 ) -> tuple[list[BatchCase], dict[str, Image]]:
-    """(cases, id → volume) of volume nodes; what is no image volume is left out, and told.
+    """Return the cases of volume nodes; other nodes are skipped and reported.
 
     Args:
-        source: path of the scene's file, "" for a scene at hand.
+        nodes: volume nodes.
+        steps: tasks of each case.
+        options: of each case.
+        pick: modality and frame.
+        source: path of the scene's file, "" for an open scene.
+        tell: receives sentences about skipped nodes.
+
+    Returns:
+        (cases, id → volume)
 
     Raises:
-        InputError: no task is given, or there is no image volume.
+        InputError: if no task is given, or there is no image volume.
     """
     if not steps:
-        raise InputError("What should be done? Give --task segment, --task report or --task 'ask:QUESTION'.")
+        raise InputError("No task is given; add --task segment, --task report or --task 'ask:QUESTION'.")
     names, cases, images = CaseIds(), [], {}
     frame = None if pick.frame < 0 else pick.frame
     for node in nodes:
         try:
             image = scenes.read_image(node, frame=frame, modality=pick.modality)
         except InputError as error:
-            tell(f"Left out: {error}")
+            tell(f"Skipped: {error}")
             continue
         uids = node.GetAttribute("DICOM.instanceUIDs") or ""
         case = names.give("" if uids else node.GetName(), uids or f"{node.GetName()} {node.GetID()}")
@@ -49,17 +58,28 @@ def from_nodes(
         )
         images[case] = image
     if not cases:
-        raise InputError("The scene holds no image volume; load one.")
+        raise InputError("The scene has no image volume; load one.")
     return cases, images
 
 
 def from_file(
     path: Path, steps: tuple[TaskStep, ...], options: CaseOptions, pick: SeriesChoice, tell: Tell = print
 ) -> tuple[list[BatchCase], dict[str, Image]]:
-    """The same of a scene's file.
+    """Return the cases of a scene's file.
+
+    Args:
+        path: the .mrb or .mrml file.
+        steps: tasks of each case.
+        options: of each case.
+        pick: modality and frame.
+        tell: receives sentences about skipped nodes.
+
+    Returns:
+        (cases, id → volume)
 
     Raises:
-        InputError: it can't be read. ModelError: slicer-core is missing.
+        InputError: if it can't be read.
+        ModelError: if slicer-core is missing.
     """
     from ..scene.session import SceneSession
 
@@ -73,12 +93,14 @@ def from_file(
     if not read:
         raise InputError(f"The scene '{path}' can't be read; check the path, or save it in Slicer again.")
     cases, images = from_nodes(volume_nodes(session.scene), steps, options, pick, str(path), tell)
-    copies = {name: image.with_voxels(image.voxels.copy()) for name, image in images.items()}  # the scene ends here
+    copies = {
+        name: image.with_voxels(image.voxels.copy()) for name, image in images.items()
+    }  # the scene is destroyed here
     return cases, copies
 
 
 def volume_nodes(scene) -> list:
-    """The scalar volume nodes of a scene that are no labelmaps, in its order."""
+    """Return the scalar volume nodes of a scene except labelmaps, in order."""
     nodes = [
         scene.GetNthNodeByClass(n, "vtkMRMLScalarVolumeNode")
         for n in range(scene.GetNumberOfNodesByClass("vtkMRMLScalarVolumeNode"))

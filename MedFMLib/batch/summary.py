@@ -1,4 +1,4 @@
-"""`index.html` and `summary.csv`: what a batch found, for people and for tables. Knows rows, no models."""
+"""Write the results of a batch to `index.html` and `summary.csv`."""
 
 from __future__ import annotations
 
@@ -19,21 +19,27 @@ from .manifest import ManifestRow
 PAGE, TABLE = "index.html", "summary.csv"
 COLUMNS = ("case", "task", "state", "seconds", "segment", "name", "value", "unit", "question", "answer", "error")
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""A cell that begins so is computed by spreadsheets; a quote before it makes it text."""
+"""Spreadsheets interpret a cell with such a first character as a formula; a preceding quote makes it text."""
 
 
 def write(folder: Path, rows: Sequence[ManifestRow], version: str) -> None:
-    """Both files.
+    """Write both files.
+
+    Args:
+        folder: of the batch.
+        rows: of the manifest.
+        version: of MedFM.
 
     Raises:
-        OutputError: they can't be written. ModelError: jinja2 is missing.
+        OutputError: if they can't be written.
+        ModelError: if jinja2 is missing.
     """
     write_text(folder / TABLE, _table(rows))
     write_text(folder / PAGE, _page(rows, version))
 
 
 def _table(rows: Sequence[ManifestRow]) -> str:
-    """One line a measurement and answer, and one for what has neither."""
+    """Return one line per measurement and answer, and one for each row without any."""
     stream = io.StringIO()
     writer = csv.DictWriter(stream, COLUMNS, restval="", lineterminator="\n")
     writer.writeheader()

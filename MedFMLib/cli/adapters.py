@@ -17,7 +17,8 @@ from ..interfaces import registry
 from ..model_store import adapters
 from ..model_store.files import gigabytes
 from ..storage import adapter_card, installed_models
-from .model_store import Json, Name, Source, Target, Yes, confirm, out, say, show_offer
+from .model_store import Name, Source, Target, Yes, confirm, out, say, show_offer
+from .options import Json
 from .running import progress
 
 app = typer.Typer(no_args_is_help=True, help="LoRA adapters on this machine; --adapter NAME uses one.")

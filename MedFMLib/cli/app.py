@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from .. import NOTICE
-from ..environment.hardware import tune_allocator
+from ..environment.allocator import keep_freed_memory
 from ..errors import InputError, MedFMError
 from . import (
     adapters,
@@ -32,7 +32,8 @@ from . import (
     report,
     serve,
 )
-from .running import Json, Output, err, finish, folder_at, out, print_measurements, progress
+from .options import Json
+from .running import Output, err, finish, folder_at, out, print_measurements, progress
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -122,7 +123,7 @@ def main() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     # what libraries tell their developers is nothing that a user of the command can act on
     warnings.filterwarnings("ignore", module="(transformers|peft|bitsandbytes|torch)")
-    tune_allocator()
+    keep_freed_memory()
     try:
         app()
     except MedFMError as error:

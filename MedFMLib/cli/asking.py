@@ -11,12 +11,12 @@ import typer
 
 from ..core.request import DEFAULT_MODEL, Request, SliceChoice
 from . import healthy, reliability, serve, slice_prompts
-from .running import (  # fmt: skip
+from .options import Json
+from .running import (
     Adapter,
     First,
     Frame,
     InputPath,
-    Json,
     Labels,
     Last,
     Modality,

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from ..errors import InputError
 from .model_store import out, say
-from .models import Json
+from .options import Json
 from .running import progress
 
 app = typer.Typer(no_args_is_help=True, help="A site's own cases as a data set: counted, split by patient, checked.")

@@ -16,10 +16,10 @@ from ..core.request import DEFAULT_MODEL, Request, Response
 from ..engine import Engine
 from ..errors import InputError
 from ..files import read_image, write_bytes, write_segmentation, write_text
+from ..imaging.key_images import choose_slices_to_show, key_image
 from ..imaging.slices import largest_slice
 from ..interfaces import registry
 from ..interfaces.jobs import Progress
-from ..reports.pictures import choose_slices_to_show, key_image
 
 KINDS = ("modality", "plane", "body part", "visible structures")
 """Kinds of question that the demo asks, in the card's wording."""

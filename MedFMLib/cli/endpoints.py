@@ -17,8 +17,9 @@ from ..endpoints import book, egress, hot_load, keys
 from ..endpoints import probe as probing
 from ..endpoints.settings import Endpoint
 from ..errors import InputError, ModelError
-from ..interfaces.model import ModelCard
-from .model_store import Json, Yes, confirm, out, say
+from ..storage.model_card import ModelCard
+from .model_store import Yes, confirm, out, say
+from .options import Json
 from .running import progress
 
 app = typer.Typer(

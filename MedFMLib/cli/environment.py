@@ -15,11 +15,11 @@ from .. import environment
 from ..environment.looking import needed
 from ..environment.wheelhouse import make
 from ..errors import Cancelled, InputError
+from .options import Json
 
 app = typer.Typer(no_args_is_help=True, help="Where PyTorch and the other large packages live.")
 err = Console(stderr=True)
 Wheels = Annotated[Path | None, typer.Option(help="Folder of wheels, for a machine without internet.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object for scripts, nothing else.")]
 
 
 class _Told:

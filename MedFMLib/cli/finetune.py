@@ -14,7 +14,7 @@ from rich.table import Table
 from ..core.request import DEFAULT_MODEL
 from ..errors import InputError
 from .model_store import out, say
-from .models import Json
+from .options import Json
 from .running import progress
 
 Data = Annotated[Path, typer.Argument(metavar="DATA", help="A data set, made by `medfm data build`.")]

@@ -19,7 +19,8 @@ from ..errors import Cancelled, InputError, ModelError
 from ..interfaces import registry
 from ..model_store.files import gigabytes
 from ..storage import licence_acceptance
-from .models import Json, ModelId, app
+from .models import app
+from .options import Json, ModelId
 from .running import progress
 
 out = Console()

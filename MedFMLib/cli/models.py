@@ -21,16 +21,13 @@ from ..core.request import DEFAULT_MODEL
 from ..environment import hardware
 from ..errors import InputError, ModelError
 from ..interfaces import registry
-from ..interfaces.model import ModelCard
 from ..model_store.listing import facts, fits, matches, parameters, size, state
-from ..models.runtime import precision_cost
+from ..models.runtime import estimates, precision_cost
 from ..storage import licence_acceptance
+from .options import Json, ModelId, cost_table, refuse_elsewhere
 
 app = typer.Typer(no_args_is_help=True, help="Models that MedFM knows: their cards, sizes and terms.")
 out = Console()
-
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object for scripts, nothing else.")]
-ModelId = Annotated[str, typer.Argument(metavar="ID", help="Model id or folder; see `medfm models list`.")]
 
 
 class SortOrder(StrEnum):
@@ -46,19 +43,18 @@ def list_models(
     search: Annotated[str, typer.Option(help="Only models whose id, title, summary or licence has these words.")] = "",
     modality: Annotated[str, typer.Option(help="Only models for this modality, such as MR; general ones count.")] = "",
     sort: Annotated[
-        SortOrder, typer.Option(help="The best that fits here first, the smallest, or by name.")
+        SortOrder, typer.Option(help="The largest that fits here first, the smallest, or by name.")
     ] = SortOrder.SIZE,
     as_json: Json = False,
 ) -> None:
-    """Every model of the zoo, and the best precision whose weights fit into this machine's free memory."""
+    """Every model of the zoo, and the precision in which its weights fit into this machine's free memory."""
     if modality and modality.upper() not in MODALITIES:
         raise InputError(f"There is no modality '{modality}'; choose one of {', '.join(MODALITIES)}.")
     rows = [facts(card) for card in registry.cards().values() if matches(card, search, modality.upper())]
     if sort is SortOrder.NAME:
         rows.sort(key=lambda row: row["id"].casefold())
     elif sort is SortOrder.FITS:
-        places = {precision: place for place, precision in enumerate(hardware.FROM_BEST)}
-        rows.sort(key=lambda row: (places.get(row["fits"], len(places)), -row["parameters"] * bool(row["fits"])))
+        rows.sort(key=lambda row: (not row["fits"], -row["parameters"] if row["fits"] else row["parameters"]))
     if as_json:
         print(json.dumps(rows, indent=2))
         return
@@ -117,8 +113,6 @@ def show_model(model: ModelId, as_json: Json = False) -> None:
             grid.add_row(name, text)
     out.print(f"[bold]{card.title}[/bold]", grid, sep="\n", highlight=False)
     if costs := precision_cost.known(card)[1]:
-        from .plan import cost_table
-
         out.print(cost_table(costs))
     if not card.scores:
         return
@@ -129,17 +123,6 @@ def show_model(model: ModelId, as_json: Json = False) -> None:
     for score in card.scores:
         table.add_row(score.benchmark, score.metric, f"{score.value:g}", score.source)
     out.print(table)
-
-
-def refuse_elsewhere(card: ModelCard) -> None:
-    """
-    Raises:
-        InputError: if a model runs at an endpoint, where its sizes are not known.
-    """
-    if card.endpoint:
-        raise InputError(
-            f"{card.title} runs elsewhere, so MedFM doesn't know its size; see `medfm endpoints show {card.id}`."
-        )
 
 
 @app.command("accept")
@@ -187,7 +170,7 @@ def model_stats(
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     card = registry.card(model)
     refuse_elsewhere(card)
-    if hardware.config_folder(card) is None:
+    if estimates.config_folder(card) is None:
         raise ModelError(
             f"The sizes of {card.title} need its config.json, which doesn't come with MedFM; "
             "download the model, or give the path of a folder with it."

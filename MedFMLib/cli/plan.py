@@ -16,10 +16,12 @@ from rich.console import Console
 from rich.table import Table
 
 from ..core.request import DEFAULT_MODEL
-from ..environment import hardware
 from ..errors import InputError, ModelError
 from ..interfaces import registry
-from .models import Json, ModelId, app, refuse_elsewhere
+from ..models.runtime import estimates
+from ..models.runtime.precision import choose_precision
+from .models import app
+from .options import Json, ModelId, cost_table, refuse_elsewhere
 
 out = Console()
 WHAT = {
@@ -36,7 +38,9 @@ def plan_model(
     model: ModelId = DEFAULT_MODEL,
     slices: Annotated[int, typer.Option(help="Slices shown with a question.")] = 1,
     answer: Annotated[int, typer.Option(help="Longest answer, in tokens.")] = 256,
-    precision: Annotated[str, typer.Option(help="One of the model's precisions; the best that fits if left out.")] = "",
+    precision: Annotated[
+        str, typer.Option(help="One of the model's precisions; what a job would take if left out.")
+    ] = "",
     adapter_rank: Annotated[int, typer.Option(help="Rank of a LoRA adapter on all layers of the text model.")] = 0,
     training: Annotated[bool, typer.Option("--training", help="Training that adapter, not answering with it.")] = False,
     memory: Annotated[float, typer.Option(help="GB to count with instead of what is free now.")] = 0.0,
@@ -45,8 +49,7 @@ def plan_model(
     """Memory before any download: weights, cache, activations, adapter, optimizer; and what fits."""
     card = registry.card(model)
     refuse_elsewhere(card)
-    if precision and precision not in card.precisions:
-        raise InputError(f"{card.title} can't be held as '{precision}'; choose one of {', '.join(card.precisions)}.")
+    choose_precision(card, precision)
     if slices < 1 or answer < 1 or adapter_rank < 0 or memory < 0:
         raise InputError(
             f"Slices ({slices}) and answer ({answer}) must be at least 1, rank ({adapter_rank}) and memory ({memory:g}) "
@@ -54,16 +57,24 @@ def plan_model(
         )
     if training and not adapter_rank:
         raise InputError("Training is planned for an adapter; give its rank with --adapter-rank, for example 16.")
-    if hardware.config_folder(card) is None:
+    if estimates.config_folder(card) is None:
         raise ModelError(
             f"The plan of {card.title} needs its config.json, which doesn't come with MedFM; download the model, or give the "
             "path of a folder with it."
         )
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     from ..models.runtime import memory as plans
+    from ..models.runtime.device import gigabytes
 
     made = plans.plan_for(
-        card, slices, precision, int(memory * 1e9), answer=answer, adapter_rank=adapter_rank, training=training
+        card,
+        registry.architecture(card.architecture),
+        slices,
+        precision,
+        int(memory * 1e9),
+        answer=answer,
+        adapter_rank=adapter_rank,
+        training=training,
     )
     if as_json:
         print(json.dumps({"model": card.id, **asdict(made), "total": made.parts.total}, indent=2))
@@ -73,8 +84,8 @@ def plan_model(
     table.add_column("memory", justify="right")
     for name, count in asdict(made.parts).items():
         if count:
-            table.add_row(WHAT[name], plans.gigabytes(count))
-    table.add_row("in all", plans.gigabytes(made.parts.total), style="bold")
+            table.add_row(WHAT[name], gigabytes(count))
+    table.add_row("in all", gigabytes(made.parts.total), style="bold")
     out.print(table)
     out.print(made.says, highlight=False, soft_wrap=True)
 
@@ -91,9 +102,8 @@ def bench_model(
     from ..models.runtime import precision_cost
 
     card = registry.card(model)
-    unknown = set(precision or ()) - set(card.precisions)
-    if unknown:
-        raise InputError(f"{card.title} can't be held as '{min(unknown)}'; choose one of {', '.join(card.precisions)}.")
+    for requested in precision or ():
+        choose_precision(card, requested)
 
     def load(held: str):
         return load_model(card, "", held, NoProgress())
@@ -106,17 +116,3 @@ def bench_model(
         print(json.dumps([asdict(cost) for cost in costs], indent=2))
     else:
         out.print(cost_table(costs))
-
-
-def cost_table(costs) -> Table:
-    """Rows of `precision_cost.Cost`, for the terminal."""
-    caption = "fixed pictures and questions that are computed; nothing about whether answers are right"
-    table = Table(title="What precision costs", caption=caption, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for title in ("precision", "divergence", "same words", "same answers", "GB", "s to load", "s an answer"):
-        table.add_column(title, justify="left" if title == "precision" else "right")
-    for c in costs:
-        table.add_row(
-            c.precision + (" (reference)" if c.precision == c.against else ""), f"{c.divergence:.4f}", f"{c.same_word:.1%}",
-            f"{c.same_answer:.1%}", f"{c.gigabytes:.3f}", f"{c.load_seconds:.2f}", f"{c.answer_seconds:.2f}",
-        )  # fmt: skip
-    return table

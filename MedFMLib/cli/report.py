@@ -11,6 +11,7 @@ import typer
 from ..core.request import DEFAULT_MODEL, Request, SliceChoice
 from ..errors import InputError
 from . import healthy, reliability, serve
+from .options import Json
 from .running import (  # fmt: skip
     Adapter,
     First,
@@ -36,7 +37,6 @@ Kept = Annotated[Path, typer.Argument(metavar="REPORT", help="NAME.medfm-report,
 Folder = Annotated[
     Path | None, typer.Option("--output", "-o", help="Folder for the files; beside the report if left out.")
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, nothing else.")]
 
 
 def report(
@@ -82,7 +82,10 @@ def report(
     if for_patient:
         files.append(write_leaflet(folder / f"{name}.patient.html", response))
     if dicom:
-        files += write_dicom(folder, name, response, source)
+        from ..reports.pdf import as_pdf
+
+        pdf = as_pdf(response.report, response.measurements)
+        files += write_dicom(folder, name, response, source, pdf)
     if not as_json:
         print(response.report.text)
     finish(response, files, as_json)

@@ -30,7 +30,6 @@ Labels = Annotated[
     list[str] | None, typer.Option("--label", "-l", help="Structure; repeat for several; all known if left out.")
 ]
 Output = Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object for scripts, nothing else.")]
 Model = Annotated[str, typer.Option("--model", "-m", help="Model id or folder; see `medfm models list`.")]
 Adapter = Annotated[str, typer.Option(help="Adapter name or folder; 'none' for none.")]
 Precision = Annotated[str, typer.Option(help="nf4, int8, bf16 or fp32; the model's default if left out.")]

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from ..errors import InputError
 from ..execution import backends
+from .options import Json
 
 app = typer.Typer(no_args_is_help=True, help="Look at a MedFM server: its state, its models, its memory.")
 out = Console()
@@ -23,7 +24,6 @@ Url = Annotated[
 Certificates = Annotated[
     str, typer.Option("--certificates", envvar="MEDFM_SERVER_CA", help="PEM file of your site's authority.")
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object for scripts, nothing else.")]
 
 
 def serve(

@@ -1,6 +1,6 @@
-"""What comes out: segments, answers, measurements, boxes, reports. Values only; nothing computes here.
+"""Define the results of a job: segments, answers, measurements, boxes and reports, as values without computation.
 
-Every finding names where it stands (a `Geometry` or `SliceReference`s), so that a front end can go there.
+Every finding names its position (a `Geometry` or `SliceReference`s), so that a front end can jump there.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ class Code:
 
 @dataclass(frozen=True)
 class SliceReference:
-    """A slice that was looked at.
+    """One slice that the model received.
 
     Args:
         plane: sagittal, coronal or axial.
         number: slice number along that plane's index axis of the image.
-        center: RAS mm of the slice's middle, for jumping there.
+        center: mm, RAS, center of the slice, for jumping there.
     """
 
     plane: str
@@ -48,11 +48,11 @@ class Segment:
 
     Args:
         label: plain name, e.g. "left lung".
-        mask: (I, J, K) bool on the segmentation's grid; given as a `BoxedMask`, it becomes whole when it is asked for.
+        mask: (I, J, K) bool on the segmentation's grid; a `BoxedMask` is expanded to the full grid on first access.
         color: red, green, blue, 0…1.
         category: coded property category, e.g. anatomical structure.
         code: coded property type, e.g. lung.
-        side: coded laterality, if it has one.
+        side: coded laterality, or None.
         confidence: 0…1, or None where the model gives none.
     """
 
@@ -83,21 +83,32 @@ class Segment:
 
     @cached_property
     def boxed(self) -> BoxedMask:
-        """The mask as the box around it."""
+        """The mask cropped to its bounding box."""
         return BoxedMask.of(self.mask)
 
     @cached_property
     def cropped(self) -> tuple[tuple[int, int, int], np.ndarray]:
         """(first index, (i, j, k) uint8) of the mask's bounding box, i fastest in memory; one zero voxel if empty.
 
-        Kept, since computing it takes longer than a GUI thread may be blocked: runners touch it on their thread.
+        The result is cached, since computing it takes longer than a GUI thread may be blocked: runners access it on
+        their
+        thread first.
         """
         return self.boxed.start, np.asfortranarray(self.boxed.inside).view(np.uint8)
 
 
 @dataclass(frozen=True, eq=False)
 class Segmentation:
-    """Segments on one grid, the original image's."""
+    """Segments on one grid, that of the original image.
+
+    Args:
+        segments: the segments, each with a mask of the grid's shape.
+        geometry: the grid.
+        evidence: slices that the model received.
+
+    Raises:
+        InputError: if a segment's shape differs from the grid's.
+    """
 
     segments: tuple[Segment, ...]
     geometry: Geometry
@@ -108,7 +119,7 @@ class Segmentation:
         for segment in self.segments:
             if segment.shape != self.geometry.shape:
                 raise InputError(
-                    f"Segment '{segment.label}' has shape {segment.shape}, its grid {self.geometry.shape}."
+                    f"Segment '{segment.label}' has shape {segment.shape}, but its grid has {self.geometry.shape}."
                 )
 
     def __getitem__(self, label: str) -> Segment:
@@ -116,7 +127,7 @@ class Segmentation:
             if segment.label == label:
                 return segment
         raise KeyError(
-            f"There is no segment '{label}'; there are {', '.join(s.label for s in self.segments) or 'none'}."
+            f"There is no segment '{label}'; the segments are {', '.join(s.label for s in self.segments) or 'none'}."
         )
 
 
@@ -126,8 +137,8 @@ class LocatedBox:
 
     Args:
         label: plain name.
-        slice: where.
-        corners: four RAS mm corners, in order around the box.
+        slice: the slice that it was detected in.
+        corners: four (R, A, S) corners in mm, in order around the box.
     """
 
     label: str
@@ -144,21 +155,21 @@ class Boxes:
 
 @dataclass(frozen=True)
 class Reliability:
-    """How far an answer can be relied on, where that was looked into.
+    """Result of the reliability assessment of an answer.
 
     Args:
         said: the model's answer before anything was withheld or added.
-        samples: other answers of the model to the same question, drawn at random.
-        agreement: share of the samples that mean what the answer means, 0…1; None where none were drawn.
-        confidence: chance that the answer is right, from the agreement and data on which this model was calibrated; None
-            without such data.
-        threshold: below this confidence (without one, agreement) the answer is withheld.
-        abstained: it was.
-        blind: "" not looked into, "changed" without the image, "stands" without it, or "refused" (an answer that refuses
-            rests on no image).
-        blind_answers: what was answered without the image.
-        seconds: that this took, beside the answer.
-        notes: sentences that a reader should know.
+        samples: further answers of the model to the same question, sampled at random.
+        agreement: share of the samples with the same meaning as the answer, 0…1; None without samples.
+        confidence: calibrated probability that the answer is right, from the agreement; None for a model without
+            calibration data.
+        threshold: the answer is withheld if its confidence (without one, its agreement) is below this.
+        abstained: whether the answer was withheld.
+        blind: result of the no-image control: "" if not run, "changed" if the answer differs without the image,
+            "stands" if it does not, or "refused" (an answer that refuses does not depend on the image).
+        blind_answers: answers that the model gave without the image.
+        seconds: time that the assessment took, in addition to the answer.
+        notes: sentences for the reader.
     """
 
     said: str
@@ -175,10 +186,14 @@ class Reliability:
 
 @dataclass(frozen=True)
 class Answer:
-    """A model's answer with the slices that it was shown, and how far it can be relied on if that was looked into.
+    """A model's answer, the slices that it was based on, and its reliability if that was assessed.
 
     Args:
-        verdict: what the guard decided, if it speaks in the answer's place; "" for a model's own words.
+        question: the question.
+        text: the answer.
+        evidence: slices that the model received.
+        reliability: result of the assessment, or None if there was none.
+        verdict: the guard's decision if the text is the guard's; "" for the model's own words.
     """
 
     question: str
@@ -190,14 +205,18 @@ class Answer:
 
 @dataclass(frozen=True, eq=False)
 class Saliency:
-    """Which pixels an answer rests on.
+    """Map of the pixels that an answer depends on.
 
     Args:
-        question, answer: what is explained.
+        question: the question that was answered.
+        answer: the answer that is explained.
         method: "attention" or "occlusion".
-        levels: (I, J, K) uint8, 0…255 within each slice, 0 in slices between those that were looked at.
-        geometry: its grid: the image's, cut to the range of slices that were looked at.
+        levels: (I, J, K) uint8, 0…255 within each slice, 0 in slices that the model did not receive.
+        geometry: grid of `levels`: the image's grid, cropped to the range of slices that the model received.
         evidence: these slices.
+
+    Raises:
+        InputError: if `levels` is not uint8 or its shape differs from the grid's.
     """
 
     question: str
@@ -209,7 +228,10 @@ class Saliency:
 
     def __post_init__(self) -> None:
         if self.levels.shape != self.geometry.shape or self.levels.dtype != np.uint8:
-            raise InputError(f"A saliency has {self.levels.dtype} {self.levels.shape}, its grid {self.geometry.shape}.")
+            raise InputError(
+                f"A saliency map must be uint8 of its grid's shape {self.geometry.shape}; "
+                f"received {self.levels.dtype} {self.levels.shape}."
+            )
 
     @property
     def values(self) -> np.ndarray:
@@ -222,11 +244,11 @@ class Measurement:
     """A number computed from geometry, never by a language model.
 
     Args:
-        segment: label of the segment it was measured on.
+        segment: label of the measured segment.
         name: e.g. "volume".
         value: number, or text for a side.
         unit: UCUM unit, "" if none; "[hnsf'U]" is HU.
-        method: how, in words.
+        method: how it was computed, in words.
     """
 
     segment: str
@@ -243,13 +265,18 @@ class Measurement:
 
 @dataclass(frozen=True)
 class Difference:
-    """A measurement of a person's structure beside the same of healthy references.
+    """A patient's measurement compared with the same measurement of healthy references.
 
     Args:
-        segment, name, unit: as in `Measurement`. value: the person's.
-        n: how many references have it. mean: theirs. sd: their standard deviation (n − 1), None below two.
-        below: how many of them are smaller.
-        z: (value − mean) ÷ sd; None below three references, where it means nothing.
+        segment: as in `Measurement`.
+        name: as in `Measurement`.
+        unit: as in `Measurement`.
+        value: the patient's value.
+        n: number of references with this measurement.
+        mean: mean of the references.
+        sd: standard deviation of the references (n − 1), None below two references.
+        below: number of references with a smaller value.
+        z: (value − mean) ÷ sd; None below three references, where it would be meaningless.
     """
 
     segment: str
@@ -264,13 +291,19 @@ class Difference:
 
     @property
     def percentile(self) -> float | None:
-        """Share of the references below, 0…100; None below three references."""
+        """Share of the references with a smaller value, 0…100; None below three references."""
         return 100 * self.below / self.n if self.n >= 3 else None
 
 
 @dataclass(frozen=True)
 class MatchedSlice:
-    """Two slices at the same anatomical level, and a picture of both side by side."""
+    """Two slices at the same anatomical level, and a picture of both side by side.
+
+    Args:
+        slice: slice of the patient's image.
+        reference: slice of the reference.
+        png: both slices side by side.
+    """
 
     slice: SliceReference
     reference: SliceReference
@@ -279,16 +312,19 @@ class MatchedSlice:
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """An image beside a healthy reference.
+    """An image compared with a healthy reference.
 
     Args:
-        reference: id of the reference. title: what it is, in plain words.
-        generated: nobody was scanned: it was computed. Pictures of it say so.
-        image: the reference's voxels, for showing them.
-        placement: 4×4, its RAS mm → the image's, so that the same level lies at the same height.
-        pairs: slices at the same level. differences: measurements beside those of all references that fit.
-        landmarks: how many places in common the level was found from; 0 means by the share of the way through the image.
-        notes: what a reader should know.
+        reference: id of the reference.
+        title: description of the reference in plain words.
+        generated: whether the reference is synthetic, so that no one was scanned; its pictures say so.
+        image: the reference's voxels, for display.
+        placement: 4×4, reference RAS mm → image RAS mm, which brings the same anatomical level to the same height.
+        pairs: slices at the same level.
+        differences: measurements compared with those of all suitable references.
+        landmarks: number of common landmarks used to find the level; 0 means that relative height in the image was
+            used.
+        notes: sentences for the reader.
     """
 
     reference: str
@@ -308,9 +344,9 @@ class KeyImage:
 
     Args:
         caption: plain words.
-        slice: which slice it is.
+        slice: the slice that is shown.
         png: the windowed slice.
-        overlay_png: the same with the segments drawn over it; b"" for a picture that has all in one.
+        overlay_png: the same with the segments overlaid; b"" for a picture that includes its overlay.
     """
 
     caption: str
@@ -321,11 +357,12 @@ class KeyImage:
 
 @dataclass(frozen=True)
 class Link:
-    """What a sentence rests on, so that a reader can go there.
+    """The structure and measurements that a sentence is based on, so that a reader can jump there.
 
     Args:
-        segment: label of the structure. slice: where it is seen best.
-        measurements: names of those whose numbers stand in the sentence.
+        segment: label of the structure.
+        slice: the slice that shows it best.
+        measurements: names of the measurements that the sentence quotes.
     """
 
     segment: str
@@ -335,10 +372,15 @@ class Link:
 
 @dataclass(frozen=True)
 class ReportSection:
-    """A titled part of a report; paragraphs are plain text.
+    """A titled part of a report.
 
     Args:
-        links: one for each paragraph, None where it rests on nothing that can be shown; () if none does.
+        title: heading.
+        paragraphs: plain text.
+        links: one for each paragraph, None for a paragraph that refers to no structure; () if none does.
+
+    Raises:
+        InputError: if the numbers of paragraphs and links differ.
     """
 
     title: str
@@ -359,10 +401,11 @@ class ReportSection:
 
 @dataclass(frozen=True)
 class StackSlice:
-    """One of the slices that a report's page scrolls through.
+    """One of the slices that a report's HTML page scrolls through.
 
     Args:
-        slice: which it is. jpeg: windowed, as displayed.
+        slice: the slice that is shown.
+        jpeg: the windowed slice, as displayed.
         labels_png: of the same size, grey: 0 where there is no segment, n for the n-th of the report's `colors`.
     """
 
@@ -373,10 +416,11 @@ class StackSlice:
 
 @dataclass(frozen=True)
 class SignOff:
-    """Who took responsibility for a report's words, and when.
+    """Name of the signer of a report, and the time of signing.
 
     Args:
-        name: as the person wrote it. when: ISO 8601, UTC.
+        name: as the signer entered it.
+        when: ISO 8601, UTC.
     """
 
     name: str
@@ -391,13 +435,21 @@ class Report:
     """A structured report. `html` is one self-contained page, `text` the same words without pictures.
 
     Args:
-        template: id of the template that it follows.
-        stack: slices to scroll through. colors: label → red, green, blue in 0…1, in the order of the stack's numbers.
-        table: measurements, first row the titles.
-        answers: the questions that were asked, with what was answered.
-        missing: structures that were looked for and not seen. modality: of the image, e.g. "CT".
-        kept: the whole response in its byte form, so that it can be changed and signed later; b"" in such a form itself.
-        edited: titles of the sections that a person changed.
+        title: heading of the report.
+        sections: its sections in order.
+        key_images: its pictures.
+        text: plain text.
+        html: one self-contained page.
+        template: id of its template.
+        stack: slices to scroll through.
+        colors: label → red, green, blue in 0…1, in the order of the numbers in the stack's label images.
+        table: measurements; the first row has the column titles.
+        answers: the questions and their answers.
+        missing: structures that were searched for and not found.
+        modality: of the image, e.g. "CT".
+        kept: the whole serialized response, so that it can be edited and signed later; b"" inside such a serialized
+            response.
+        edited: titles of the sections that the user changed.
         signed: None for a draft.
     """
 
@@ -418,7 +470,7 @@ class Report:
     signed: SignOff | None = None
 
     def section(self, title: str) -> ReportSection | None:
-        """A section by its title, if there is one."""
+        """Return the section with this title, or None."""
         return next((section for section in self.sections if section.title == title), None)
 
 

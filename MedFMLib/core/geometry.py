@@ -1,12 +1,12 @@
-"""Where voxels lie in the patient: `Geometry`. Knows numpy and nothing of images, files or MRML.
+"""Define `Geometry`, the position of a voxel grid in the patient.
 
-Conventions, everywhere in MedFM:
+Depends on numpy only; knows no images, files or MRML. Conventions, everywhere in MedFM:
 
 * index space is `(i, j, k)`, the order of the array axes, zero at the *centre* of the first voxel;
 * world space is RAS in millimetres: x grows to the patient's Right, y to Anterior, z to Superior;
 * an affine is 4×4, float64, index → world, and acts on column vectors.
 
-DICOM and ITK use LPS; `lps_from_ras` is the one place where the two meet.
+DICOM and ITK use LPS; `lps_from_ras` is the only place that converts between the two.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ LPS_FROM_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 """4×4 flip between RAS and LPS; its own inverse."""
 
 AFFINE_TOLERANCE_MM = 1e-3
-"""Two grids are the same when no corner of one lies farther than this from the other's."""
+"""Two grids are equal if none of their corresponding corners lie farther apart than this, in mm."""
 
 PLANES = ("sagittal", "coronal", "axial")
 """Anatomical planes, named by the RAS axis (0, 1, 2) that they are perpendicular to."""
@@ -66,7 +66,7 @@ class Geometry:
         object.__setattr__(self, "shape", shape)
         object.__setattr__(self, "affine", affine)
 
-    # -- facts ---------------------------------------------------------------------------------
+    # -- properties ----------------------------------------------------------------------------
 
     @property
     def spacing(self) -> np.ndarray:
@@ -101,12 +101,12 @@ class Geometry:
 
     @property
     def world_axes(self) -> tuple[int, int, int]:
-        """For i, j, k: the RAS axis (0, 1, 2) each runs along most, each used once."""
+        """RAS axis (0, 1, 2) that each of i, j, k is most parallel to; each is used once."""
         weight = np.abs(self.directions)  # (world, index)
         return max(permutations(range(3)), key=lambda p: sum(weight[p[c], c] for c in range(3)))
 
     def index_axis(self, plane: str) -> int:
-        """Index axis (0, 1, 2) that steps from slice to slice of an anatomical plane.
+        """Return the index axis (0, 1, 2) that steps through the slices of an anatomical plane.
 
         Raises:
             InputError: if the plane is none of sagittal, coronal, axial.
@@ -127,28 +127,33 @@ class Geometry:
     # -- points --------------------------------------------------------------------------------
 
     def to_world(self, index) -> np.ndarray:
-        """(…, 3) continuous indices → (…, 3) RAS mm."""
+        """Return the (…, 3) RAS positions in mm of (…, 3) continuous indices."""
         return np.asarray(index, dtype=np.float64) @ self.affine[:3, :3].T + self.affine[:3, 3]
 
     def to_index(self, world) -> np.ndarray:
-        """(…, 3) RAS mm → (…, 3) continuous indices."""
+        """Return the (…, 3) continuous indices of (…, 3) RAS positions in mm."""
         inverse = np.linalg.inv(self.affine)
         return np.asarray(world, dtype=np.float64) @ inverse[:3, :3].T + inverse[:3, 3]
 
     def contains(self, world) -> np.ndarray:
-        """(…,) bool: does the RAS point lie in some voxel (faces included)?"""
+        """Return (…,) bool: whether each (…, 3) RAS position in mm lies in a voxel of the grid (faces included)."""
         index = self.to_index(world)
         return ((index >= -0.5) & (index <= np.array(self.shape) - 0.5)).all(axis=-1)
 
     def corners(self) -> np.ndarray:
-        """(8, 3) RAS mm of the outer voxel *centres*."""
+        """Return the (8, 3) RAS positions in mm of the *centres* of the corner voxels."""
         grid = np.array(np.meshgrid(*[(0, n - 1) for n in self.shape], indexing="ij"))
         return self.to_world(grid.reshape(3, -1).T)
 
     # -- new grids -----------------------------------------------------------------------------
 
     def crop(self, start, stop) -> Geometry:
-        """The grid of `array[start[0]:stop[0], start[1]:stop[1], start[2]:stop[2]]`."""
+        """Return the grid of `array[start[0]:stop[0], start[1]:stop[1], start[2]:stop[2]]`.
+
+        Args:
+            start: (3,) first index along i, j, k.
+            stop: (3,) index after the last, along i, j, k.
+        """
         affine = self.affine.copy()
         affine[:3, 3] = self.to_world(start)
         return Geometry(
@@ -156,17 +161,25 @@ class Geometry:
         )
 
     def slice(self, axis: int, number: int) -> Geometry:
-        """The one-voxel-thick grid of slice `number` along index axis `axis`."""
+        """Return the one-voxel-thick grid of one slice.
+
+        Args:
+            axis: index axis across the slice, 0…2.
+            number: slice number along that axis.
+        """
         start, stop = [0, 0, 0], list(self.shape)
         start[axis], stop[axis] = number, number + 1
         return self.crop(start, stop)
 
     def transformed(self, matrix) -> Geometry:
-        """The same voxels after a linear world transform, 4×4 RAS mm → RAS mm."""
+        """Return the grid after a linear world transform (4×4, RAS mm → RAS mm)."""
         return Geometry(self.shape, np.asarray(matrix, float) @ self.affine, self.frame_of_reference)
 
     def matches(self, other: Geometry) -> bool:
-        """Same shape, and every corner within `AFFINE_TOLERANCE_MM`; frames must agree if both are known."""
+        """Return whether the shapes are equal and all corners agree within `AFFINE_TOLERANCE_MM`.
+
+        Frames of reference must agree if both are known.
+        """
         if self.shape != other.shape:
             return False
         frames = {self.frame_of_reference, other.frame_of_reference} - {""}
@@ -190,14 +203,14 @@ class Geometry:
 
 
 def lps_from_ras(affine) -> np.ndarray:
-    """4×4 index → RAS as index → LPS, or the other way round."""
+    """Convert a 4×4 affine from index → RAS to index → LPS, or the other way round."""
     return LPS_FROM_RAS @ np.asarray(affine, dtype=np.float64)
 
 
 def mask_box(mask: np.ndarray) -> tuple[slice, ...]:
-    """The box around the true voxels of an array, as slices; of one voxel at the origin if there is none."""
+    """Return the bounding box of the true voxels of an array as slices; one voxel at the origin if there are none."""
     box = [slice(None)] * mask.ndim
-    # axes that lie farthest apart in memory first: what remains of the others is smaller
+    # axes with the largest stride first: what remains for the other axes is smaller
     for axis in sorted(range(mask.ndim), key=lambda a: -abs(mask.strides[a])):
         along = np.flatnonzero(mask[tuple(box)].any(axis=tuple(a for a in range(mask.ndim) if a != axis)))
         if not len(along):
@@ -207,11 +220,13 @@ def mask_box(mask: np.ndarray) -> tuple[slice, ...]:
 
 
 class BoxedMask:
-    """A mask kept as the box around it: a hundred structures of a volume take no hundred volumes.
+    """A mask stored as its bounding box.
+
+    A hundred structures of a volume then do not need the memory of a hundred volumes.
 
     Args:
-        shape: (I, J, K) of the whole mask.
-        start: index of the box's first voxel.
+        shape: (I, J, K) of the full mask.
+        start: (3,) index of the box's first voxel.
         inside: (i, j, k) bool, the mask in the box.
     """
 
@@ -222,22 +237,23 @@ class BoxedMask:
 
     @classmethod
     def of(cls, mask: np.ndarray, shape=None, start=(0, 0, 0)) -> BoxedMask:
-        """The box around a bool array, which may itself be a part of a larger grid; one false voxel if all is false.
+        """Crop a bool array to its bounding box; one false voxel if all are false.
 
         Args:
-            shape: of that grid; the array's own by default.
-            start: where in it the array begins.
+            mask: (i, j, k) bool; may be a part of a larger grid.
+            shape: (I, J, K) of the larger grid; by default that of `mask`.
+            start: (3,) index in the larger grid of the array's first voxel.
         """
         box = mask_box(mask)
         return cls(shape or mask.shape, [a + s.start for a, s in zip(start, box, strict=True)], mask[box])
 
     @property
     def box(self) -> tuple[slice, ...]:
-        """Where the box is, to index the whole with."""
+        """Slices of the bounding box, for indexing an array on the full grid."""
         return tuple(slice(a, a + n) for a, n in zip(self.start, self.inside.shape, strict=True))
 
     def whole(self) -> np.ndarray:
-        """(I, J, K) bool, in the box's order of memory."""
+        """Return the full mask, (I, J, K) bool, in the memory order of the box."""
         mask = np.zeros(self.shape, bool, order="F" if self.inside.strides[0] < self.inside.strides[2] else "C")
         mask[self.box] = self.inside
         return mask

@@ -1,4 +1,4 @@
-"""Voxels on a grid: `Image`. Knows `Geometry`; nothing of files, windows, models or MRML."""
+"""Define `Image`, voxels on a grid. Depends on `Geometry`; knows no files, windows, models or MRML."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ class Image:
         voxels: (C, I, J, K), any real dtype; HU for CT, arbitrary units otherwise.
         geometry: the grid, whose shape is (I, J, K).
         modality: one of `MODALITIES`.
-        name: what a person calls it; becomes part of file names, so never put patient data there.
-        facts: further strings about the acquisition that are safe to show, e.g. {"BodyPart": "HEAD"};
+        name: the image's display name; it becomes part of file names, so never put patient data there.
+        facts: further facts about the acquisition that identify no one, e.g. {"BodyPart": "HEAD"};
             "modality_guessed" is "yes" if the modality came from the voxel values.
 
     Raises:
-        InputError: if the array and the grid don't fit, or the modality is unknown.
+        InputError: if the array has another shape than the grid, or the modality is unknown.
     """
 
     voxels: np.ndarray = field(repr=False)
@@ -50,7 +50,7 @@ class Image:
 
     @property
     def scalars(self) -> np.ndarray:
-        """(I, J, K) the only channel.
+        """The only channel, (I, J, K).
 
         Raises:
             InputError: if the image has several channels.
@@ -67,18 +67,18 @@ class Image:
         return "HU" if self.modality == "CT" else ""
 
     def with_voxels(self, voxels: np.ndarray) -> Image:
-        """The same image with other values on the same grid."""
+        """Return the same image with other values, (C, I, J, K), on the same grid."""
         return replace(self, voxels=voxels)
 
     def digest(self) -> str:
-        """SHA-256 (hex) of voxels and grid; names the content in caches and provenance."""
+        """Return the SHA-256 (hex) of voxels and grid, which identifies the content in caches and provenance."""
         sha = hashlib.sha256(repr((self.voxels.dtype.str, self.voxels.shape)).encode())
         sha.update(self.geometry.affine.tobytes())
         sha.update(np.ascontiguousarray(self.voxels))
         return sha.hexdigest()
 
     def check_usable(self) -> None:
-        """Refuse what no model can read.
+        """Check that a model can read the image.
 
         Raises:
             InputError: several channels, non-finite values, no variation, or a single row of voxels.
@@ -95,16 +95,16 @@ class Image:
             )
         if values.min() == values.max():
             raise InputError(
-                f"'{self.name}' is constant (every voxel is {values.flat[0]}), so there is nothing to see; "
-                "check that it was loaded right."
+                f"'{self.name}' is constant (every voxel is {values.flat[0]}), so there is nothing to analyse; "
+                "check that it was loaded correctly."
             )
 
 
 def guess_modality(values: np.ndarray) -> str:
-    """'CT' or 'MR' from (I, J, K) values alone: only CT has air far below zero beside tissue near zero.
+    """Guess 'CT' or 'MR' from (I, J, K) values alone: only CT has air far below zero and tissue near zero.
 
-    For files without a header that tells (NIfTI, most NRRD); say that it was guessed.
+    For files whose header states no modality (NIfTI, most NRRD); callers must report that it was guessed.
     """
-    steps = (max(1, n // 64) for n in values.shape)  # a few 100,000 voxels tell as much as all
+    steps = (max(1, n // 64) for n in values.shape)  # a few 100,000 voxels represent the volume well enough
     low, high = np.percentile(np.asarray(values)[tuple(slice(None, None, step) for step in steps)], (1, 99.5))
     return "CT" if low <= -200 and high < 5000 else "MR"

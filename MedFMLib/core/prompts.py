@@ -1,6 +1,6 @@
-"""What a person points at: text labels, points, boxes, regions, scribbles. All positions are RAS mm.
+"""Define the user's prompts: points, boxes, regions and scribbles. All positions are RAS mm.
 
-Knows geometry; nothing of models (which may ignore a kind of prompt) or of the scene (which makes them).
+Depends on geometry; knows neither models (which may ignore a kind of prompt) nor the scene (which creates them).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What is asked for and what comes back: `Request`, `Response`, `Provenance`. Values only."""
+"""Define the input and the output of a job: `Request`, `Response`, `Provenance`. Values only."""
 
 from __future__ import annotations
 
@@ -12,17 +12,21 @@ from .prompts import Prompt
 
 DEFAULT_MODEL = "medfm-tiny"
 CLINICIAN, PATIENT = "clinician", "patient"
-"""For whom a job is done."""
+"""The two audiences of a job."""
 
 
 @dataclass(frozen=True)
 class SliceChoice:
-    """Which slices a model looks at.
+    """The slices that a model receives.
 
     Args:
         plane: sagittal, coronal, axial, or "" for the plane of acquisition.
-        first, last: slice numbers, both included; -1 means the volume's first and last.
-        step: every how many slices; 0 lets the task choose. Slices between are interpolated by shape.
+        first: first slice number, included; -1 for the volume's first.
+        last: last slice number, included; -1 for the volume's last.
+        step: distance in slices; 0 lets the task choose. Masks of slices in between are interpolated by shape.
+
+    Raises:
+        InputError: unknown plane, negative step, or first after last.
     """
 
     plane: str = ""
@@ -44,14 +48,18 @@ MOST_SAMPLES = 64
 
 @dataclass(frozen=True, eq=False)
 class ReliabilityChoice:
-    """How far an answer is to be looked into. All of it off by default, since it costs time.
+    """Options of the reliability assessment of an answer. All are off by default, since they take time.
 
     Args:
-        samples: other answers to draw, whose agreement tells how sure the model is; 0 for none, else 2…64.
-        temperature: how freely they are drawn; 0 for what the model was calibrated with, 1 where it was not.
-        threshold: below this confidence the answer is withheld; −1 for what was calibrated.
-        blind: ask again without the image, and say so if the answer stands.
-        other: an image to show in place of a grey one.
+        samples: number of further answers to sample, whose agreement measures certainty; 0 for none, else 2…64.
+        temperature: sampling temperature; 0 for the value used in calibration, or 1 for a model without calibration.
+        threshold: below this confidence the answer is withheld; −1 for the calibrated value.
+        blind: whether to run the no-image control: ask again without the image, and report if the answer stays the
+            same.
+        other: image for the no-image control; None for a grey one.
+
+    Raises:
+        InputError: if a number is outside of its range.
     """
 
     samples: int = 0
@@ -62,15 +70,15 @@ class ReliabilityChoice:
 
     def __post_init__(self) -> None:
         if self.samples and not 2 <= self.samples <= MOST_SAMPLES:
-            raise InputError(f"Agreement needs 2 to {MOST_SAMPLES} samples, or 0 for none, not {self.samples}.")
+            raise InputError(f"An agreement needs 2 to {MOST_SAMPLES} samples, or 0 for none, not {self.samples}.")
         if not 0 <= self.temperature <= 5:
-            raise InputError(f"The temperature must be 0 (as calibrated) to 5, not {self.temperature:g}.")
+            raise InputError(f"The temperature must be 0 (the calibrated value) to 5, not {self.temperature:g}.")
         if self.threshold != -1 and not 0 <= self.threshold <= 1:
-            raise InputError(f"The threshold must be 0 to 1, or -1 for what was calibrated, not {self.threshold:g}.")
+            raise InputError(f"The threshold must be 0 to 1, or -1 for the calibrated value, not {self.threshold:g}.")
 
     @property
     def wanted(self) -> bool:
-        """Is there anything to look into?"""
+        """Whether any assessment was requested."""
         return self.samples > 0 or self.blind
 
 
@@ -79,11 +87,14 @@ class Reference:
     """A healthy case to compare with.
 
     Args:
-        id, title: its name, and what it is in plain words. about: where it comes from, and its licence.
-        generated: it was computed; nobody was scanned.
-        average: it is a mean of many people; its sizes are nobody's.
+        id: its identifier.
+        title: description in plain words.
+        about: its origin and licence.
+        generated: whether it is synthetic, so that no one was scanned.
+        average: whether it is the mean of many people, so that its sizes belong to no single person.
         measurements: of its structures.
-        image, segmentation: of the one that is shown; None of those that are only counted.
+        image: voxels of the reference that is shown; None for references that contribute measurements only.
+        segmentation: segments of that image, or None.
     """
 
     id: str
@@ -104,24 +115,28 @@ class Request:
         task: name of a task, e.g. "segment", "ask", "report".
         image: the volume.
         labels: structures to segment; empty means all that the model knows for the modality.
-        question: for "ask" and "explain"; of a report: one that it answers, with what the answer rests on.
+        question: for "ask" and "explain"; for "report", a question that the report answers, with the evidence.
         history: earlier (question, answer) pairs of the conversation.
-        prompts: what a person pointed at.
-        slices: which slices to look at.
-        refine: fit segment borders to the image in plane.
-        reliability: how far an answer is looked into.
-        measurements: what is already measured of this image; answers are held against it.
-        references: for "compare", and for a report that compares: the healthy case that is shown, then those that are
-            only counted.
+        prompts: the user's points, boxes, regions and scribbles.
+        slices: the slices that the model receives.
+        refine: whether to fit segment borders to the image in plane.
+        reliability: options of the reliability assessment.
+        measurements: existing measurements of this image; answers are checked against them.
+        references: for "compare", and for a report with a comparison: the healthy case that is shown, then those that
+            contribute measurements only.
         method: for "explain": "attention" or "occlusion".
-        max_tokens: longest answer.
-        template: of a report, its id; "" for the one that suits the image.
-        indication, comparison: what a person says of why the image was made, and of earlier ones; for reports.
-        audience: `CLINICIAN` or `PATIENT`; for a patient the guard judges questions and answers.
+        max_tokens: maximal length of an answer, at least 1.
+        template: id of a report template; "" for the one that suits the image.
+        indication: the user's reason for the examination, for reports.
+        comparison: the user's remarks on earlier images, for reports.
+        audience: `CLINICIAN` or `PATIENT`; for a patient the guard checks questions and answers.
         model: id of a model card, or a folder.
-        adapter: name of one of the model's adapters or a folder; "automatic" for whichever
-            suits what is asked, "" for the card's default, "none" for none.
+        adapter: name of one of the model's adapters or a folder; "automatic" for the one that suits the question, ""
+            for the card's default, "none" for none.
         precision: one of the card's precisions; "" for its default.
+
+    Raises:
+        InputError: if `max_tokens` is below 1 or the audience is unknown.
     """
 
     task: str
@@ -147,9 +162,9 @@ class Request:
 
     def __post_init__(self) -> None:
         if self.max_tokens < 1:
-            raise InputError(f"The longest answer must be at least 1 token, not {self.max_tokens}.")
+            raise InputError(f"The maximal answer length must be at least 1 token, not {self.max_tokens}.")
         if self.audience not in (CLINICIAN, PATIENT):
-            raise InputError(f"A job is for a {CLINICIAN} or a {PATIENT}, not for '{self.audience}'.")
+            raise InputError(f"The audience must be '{CLINICIAN}' or '{PATIENT}', not '{self.audience}'.")
         for name in ("labels", "prompts", "measurements", "references"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         object.__setattr__(self, "history", tuple((str(q), str(a)) for q, a in self.history))
@@ -157,25 +172,25 @@ class Request:
 
 @dataclass(frozen=True)
 class Provenance:
-    """How a result came about; enough to make it again.
+    """Everything needed to reproduce a result.
 
     Args:
         task: name of the task.
         model: id of the model.
         revision: hub revision, or SHA-256 of the weight files.
-        precision: how weights were held, e.g. "nf4".
+        precision: precision of the weights, e.g. "nf4".
         adapter: its name, "" if none.
         adapter_hash: SHA-256 of its weights, "" if none.
         image: SHA-256 of the voxels and grid.
-        prompts: what the model was told, word for word, each once.
-        slices: the slices that were looked at.
-        versions: of MedFM and the libraries that compute.
+        prompts: text prompts that the model received, verbatim, each once.
+        slices: slices that the model received.
+        versions: of MedFM and the numerical libraries.
         started: ISO 8601, UTC.
-        seconds: how long it took.
-        notes: anything that a reader must know, e.g. that the modality was guessed.
-        tokens: how many the language model read and wrote, of all answers; zeros where it wrote none.
-        reused: bytes of what was kept of pictures from earlier questions, and was used again.
-        title: what people call the model; of the embedded one it says that it is a demonstration.
+        seconds: duration.
+        notes: sentences that a reader must know, e.g. that the modality was guessed.
+        tokens: number of tokens that the language model read and wrote, over all answers; zeros if it wrote none.
+        reused: bytes reused from the image cache of earlier questions.
+        title: display name of the model; for the embedded one it says that it is a demonstration.
     """
 
     task: str
@@ -197,14 +212,19 @@ class Provenance:
 
     @property
     def reuse(self) -> str:
-        """What was used again, as a sentence; "" if nothing was."""
+        """Sentence on the size of the reused image cache; "" if none was reused."""
         size = f"{self.reused / 1e6:.{0 if self.reused >= 1e7 else 1}f} MB"
-        return f"{size} that were kept of the pictures from before were used again." if self.reused else ""
+        return f"{size} of cached image data from an earlier question were reused." if self.reused else ""
 
 
 @dataclass(frozen=True, eq=False)
 class Response:
-    """What a job found, and how."""
+    """Findings of a job, and their provenance.
+
+    Args:
+        findings: in the order of computation.
+        provenance: how they were computed.
+    """
 
     findings: tuple[Finding, ...]
     provenance: Provenance
@@ -224,7 +244,7 @@ class Response:
 
     @property
     def saliencies(self) -> list[Saliency]:
-        """What answers rest on."""
+        """Saliency maps of the answers."""
         return self._all(Saliency)
 
     @property

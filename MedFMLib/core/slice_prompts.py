@@ -1,6 +1,6 @@
-"""Prompts as marks on slices: which slices of which plane they lie in, and where in those pictures.
+"""Convert prompts in RAS mm to prompts on slices: the plane, the slice numbers and the positions in these slices.
 
-Knows prompts, grids and planes; nothing of voxel values, models or the scene. Positions in a picture are
+Depends on prompts, grids and planes; knows no voxel values, models or scene. Positions in a picture are
 (row, column) in voxels from the *centre* of its top left voxel, in the orientation of `view.display_slice`.
 """
 
@@ -18,17 +18,17 @@ from .prompts import Box, Points, Prompt, Scribble
 from .view import display_axes
 
 FLAT = 1.5
-"""A box or stroke that is thinner than so many slices lies in one slice."""
+"""A box or stroke that is thinner than this many slices lies in one slice."""
 
 STROKE_POINTS = 8
-"""A stroke becomes at most so many points; SAM 2 was trained with at most 8 a picture (arXiv:2408.00714, C.2)."""
+"""Maximal number of points per stroke; SAM 2 was trained with at most 8 per image (arXiv:2408.00714, C.2)."""
 
 UNNAMED = "marked structure"
 
 
 @dataclass(frozen=True, eq=False)
 class SlicePrompt:
-    """What a person marked of one structure in one slice.
+    """Prompts for one structure in one slice.
 
     Args:
         number: slice number along the plane's index axis.
@@ -44,18 +44,19 @@ class SlicePrompt:
 
     @property
     def positive(self) -> bool:
-        """Does it say where the structure is, rather than only where it is not?"""
+        """Whether it says where the structure is, rather than only where it is not."""
         return self.box is not None or bool(self.inside.any())
 
 
 @dataclass(frozen=True, eq=False)
 class SlicePrompts:
-    """All that was marked, in slices of one plane.
+    """All prompts, in slices of one plane.
 
     Args:
         plane: sagittal, coronal or axial.
-        structures: label → marks, ascending in slice number, each positive.
-        first, last: the slices that the structures can reach, both included.
+        structures: label → slice prompts, ascending in slice number, each positive.
+        first: first slice that the structures can reach.
+        last: last slice that the structures can reach, included.
     """
 
     plane: str
@@ -77,22 +78,24 @@ def place(
 ) -> SlicePrompts:
     """Find the slices that prompts lie in.
 
-    The plane is one in which every box and stroke is flat, and of those the one in which the fewest slices hold all
-    points; where that leaves a choice, it is the plane of acquisition. A box that is flat in no plane stands for its
-    cross-section at its middle, and for the range of slices that the structures can reach.
+    The plane is one in which every box and stroke is flat, and of those the one with the fewest slices that contain all
+    points; if several remain, it is the plane of acquisition. A box that is flat in no plane is represented by its
+    cross-section at its middle, and by the range of slices that the structures can reach.
 
     Args:
-        prompts: RAS mm. geometry: the image's grid.
-        plane: wanted plane, or "".
-        first, last: wanted range of slices; -1 for the volume's ends.
-        label: name for all of them, or "" for their own.
+        prompts: in RAS mm.
+        geometry: the image's grid.
+        plane: requested plane, or "".
+        first: first slice of the requested range; -1 for the volume's first.
+        last: last slice of the requested range, included; -1 for the volume's last.
+        label: name for all structures, or "" for their own names.
 
     Raises:
-        InputError: no prompt, one outside of the volume or the range, none that says where a structure is, or boxes
-            and strokes that lie in different planes.
+        InputError: no prompt, one outside of the volume or the range, none that says where a structure is, or boxes and
+            strokes that lie in different planes.
     """
     if not prompts:
-        raise InputError("Nothing is marked; place a point in the structure, or draw a box around it.")
+        raise InputError("There are no prompts; place a point in the structure, or draw a box around it.")
     for prompt in prompts:
         _check_kind(prompt)
         _check_inside(prompt, geometry)
@@ -124,14 +127,22 @@ def place(
         for mark in marks:
             if not low <= mark.number <= high:
                 raise InputError(
-                    f"'{name}' is marked in {plane} slice {mark.number}, outside of the slices {low} to {high} that were "
-                    "asked for; widen the range, or mark it there."
+                    f"'{name}' has a prompt in {plane} slice {mark.number}, outside of the requested slices {low} to {high}; "
+                    "widen the range, or place the prompt inside it."
                 )
     return SlicePrompts(plane, structures, low, high)
 
 
 def box_between(corner, opposite, geometry: Geometry, label: str = "") -> Prompt:
-    """The box with two opposite corners, RAS mm: in a slice of the grid if both lie in one, else along R, A and S.
+    """Return the box between two opposite corners.
+
+    It is flat in a slice of the grid if both corners lie in one, else a cuboid along R, A and S.
+
+    Args:
+        corner: (3,) mm, RAS.
+        opposite: (3,) mm, RAS.
+        geometry: the image's grid.
+        label: what the box contains, or "".
 
     Raises:
         InputError: if the corners are not three finite numbers each, or the box has no extent.
@@ -155,7 +166,7 @@ def _check_kind(prompt: Prompt) -> None:
 
 
 def _check_inside(prompt: Prompt, geometry: Geometry) -> None:
-    """What a person clicked must lie in the volume; boxes may reach beyond it."""
+    """Check that points lie in the volume; boxes may reach beyond it."""
     if isinstance(prompt, Box):
         positions, what = prompt.center[None], "centre of the box"
     elif isinstance(prompt, Scribble):
@@ -182,7 +193,7 @@ def _choose_plane(prompts: Sequence[Prompt], geometry: Geometry, wanted: str) ->
         planes &= flat or planes
     if not planes or (wanted and wanted not in planes):
         flat_in = f"only in {' and '.join(sorted(planes))} slices" if planes else "in slices of different planes"
-        raise InputError(f"The boxes and strokes lie {flat_in}; mark all of them in slices of one plane.")
+        raise InputError(f"The boxes and strokes lie {flat_in}; place all of them in slices of one plane.")
     if wanted:
         return wanted
     points = [position for p in prompts if not isinstance(p, Box) for position, _ in _points_of(p)]
@@ -195,7 +206,7 @@ def _choose_plane(prompts: Sequence[Prompt], geometry: Geometry, wanted: str) ->
 
 
 def _points_of(prompt: Points | Scribble) -> list[tuple[np.ndarray, bool]]:
-    """(RAS mm, inside) of each click, or along a stroke at equal distances."""
+    """Return (RAS mm, inside) of each click, or of points along a stroke at equal distances."""
     if isinstance(prompt, Points):
         return [(p, True) for p in prompt.inside] + [(p, False) for p in prompt.outside]
     steps = np.linalg.norm(np.diff(prompt.path, axis=0), axis=1)
@@ -206,7 +217,7 @@ def _points_of(prompt: Points | Scribble) -> list[tuple[np.ndarray, bool]]:
 
 
 def _corners(box: Box) -> np.ndarray:
-    """(8, 3) RAS mm."""
+    """Return the (8, 3) corners, RAS mm."""
     signs = np.array(list(product((-0.5, 0.5), repeat=3)))
     return box.center + (signs * box.size) @ box.axes.T
 
@@ -216,12 +227,12 @@ def _thickness(index: np.ndarray, axis: int) -> float:
 
 
 def _number(index: np.ndarray, geometry: Geometry, axis: int) -> int:
-    """The slice whose centre is nearest."""
+    """Return the number of the slice with the nearest centre."""
     return int(np.clip(np.rint(index[axis]), 0, geometry.shape[axis] - 1))
 
 
 def _section(corners: np.ndarray, axis: int, number: int) -> np.ndarray:
-    """(N, 3) indices: where the slice cuts the box's edges; all corners where it cuts none, as with thin boxes."""
+    """Return the (N, 3) indices where the slice cuts the box's edges; all corners if it cuts none, as with thin boxes."""
     cuts = []
     for a in range(8):
         for b in (a ^ 1, a ^ 2, a ^ 4):
@@ -232,7 +243,7 @@ def _section(corners: np.ndarray, axis: int, number: int) -> np.ndarray:
 
 
 def _in_picture(index: np.ndarray, geometry: Geometry, plane: str) -> np.ndarray:
-    """(…, 3) continuous indices → (…, 2) row, column."""
+    """Return the (…, 2) row, column of (…, 3) continuous indices."""
     return np.stack(
         [
             geometry.shape[axis] - 1 - index[..., axis] if flipped else index[..., axis]
@@ -246,7 +257,7 @@ def _add_box(slices: dict, number: int, index: np.ndarray, geometry: Geometry, p
     marks = slices.setdefault(number, [[], [], None])
     if marks[2] is not None:
         raise InputError(
-            f"'{prompt.label or UNNAMED}' has two boxes in {plane} slice {number}; draw one around all of it, or give "
+            f"'{prompt.label or UNNAMED}' has two boxes in {plane} slice {number}; draw one box around all of it, or give "
             "them two names."
         )
     sizes = np.array([geometry.shape[axis] for axis, _ in display_axes(geometry, plane)])

@@ -1,4 +1,4 @@
-"""Names of structures: coded concepts, sides, colours, spelling. Knows the terminology file and nothing else."""
+"""Look up names of structures: coded concepts, sides, colours, spelling. Depends on the terminology file only."""
 
 from __future__ import annotations
 
@@ -18,11 +18,13 @@ SIDES = ("left", "right")
 
 @dataclass(frozen=True)
 class Structure:
-    """A structure that can be named.
+    """An entry of the terminology.
 
     Args:
         label: normalised name with the side first, e.g. "left lung".
-        category, code, side: coded concepts; code is None for names outside the terminology.
+        category: coded property category.
+        code: coded property type, or None for names outside the terminology.
+        side: coded laterality, or None.
         color: red, green, blue, 0…1.
     """
 
@@ -46,7 +48,7 @@ def _aliases() -> dict[str, str]:
 
 
 def split_side(label: str) -> tuple[str, str]:
-    """("left" | "right" | "", rest) of a name; the side may stand before or after: "lung, left"."""
+    """Return ("left" | "right" | "", rest) of a name; the side may come first or last: "lung, left"."""
     words = label.lower().replace(",", " ").replace("_", " ").split()
     sides = [word for word in words if word in SIDES]
     rest = " ".join(word for word in words if word not in SIDES)
@@ -54,12 +56,12 @@ def split_side(label: str) -> tuple[str, str]:
 
 
 def is_known(name: str) -> bool:
-    """Is it a structure of the terminology, without its side and in the singular or plural?"""
+    """Return whether the terminology has this structure, given without its side and in the singular or plural."""
     return name.lower() in _aliases() or name.lower().removesuffix("s") in _aliases()
 
 
 def structures_in(text: str) -> list[str]:
-    """Names, without side, of known structures that a text mentions; the longest where one name holds another."""
+    """Return the names, without side, of known structures in a text; the longest where one name contains another."""
     low = text.lower()
     found: list[tuple[int, str]] = []
     for alias in sorted(_aliases(), key=len, reverse=True):
@@ -70,19 +72,22 @@ def structures_in(text: str) -> list[str]:
 
 
 def normalize(label: str) -> str:
-    """Lower case, side first, aliases replaced: "Lung Left" → "left lung", "Brain Stem" → "brainstem"."""
+    """Return the normalised name: lower case, side first, aliases replaced.
+
+    "Lung Left" becomes "left lung", "Brain Stem" becomes "brainstem".
+    """
     side, name = split_side(label)
     name = _aliases().get(name, _aliases().get(name.removesuffix("s"), name))
     return f"{side} {name}".strip()
 
 
 def structure(label: str) -> Structure:
-    """What is known of a name; unknown names get a stable colour and no code."""
+    """Return the terminology entry of a name; unknown names get a stable colour and no code."""
     side, name = split_side(normalize(label))
     table = _table()
     entry = table["structures"].get(name)
     color = tuple(entry["color"]) if entry else tuple(0.35 + b / 255 * 0.6 for b in sha256(label.encode()).digest()[:3])
-    if side == "left":  # tell neighbours of the two sides apart
+    if side == "left":  # left and right structures get distinguishable colours
         color = tuple(round(c, 3) for c in (0.55 * color[2] + 0.25, 0.7 * color[1], 0.6 * color[0] + 0.1))
     return Structure(
         label=normalize(label),
@@ -94,10 +99,15 @@ def structure(label: str) -> Structure:
 
 
 def choose(asked: Iterable[str], known: Iterable[str], who: str) -> tuple[str, ...]:
-    """The asked labels in the model's spelling; a name without a side means both sides.
+    """Return the requested labels in the model's spelling; a name without a side selects both sides.
+
+    Args:
+        asked: requested labels, in any spelling.
+        known: labels that the model knows.
+        who: name of the model, for the error message.
 
     Raises:
-        InputError: for a label that the model does not know, with near misses.
+        InputError: for a label that the model does not know, with similar labels.
     """
     known = list(known)
     chosen: list[str] = []

@@ -1,7 +1,7 @@
-"""What a model is shown of a slice, and the way back. Knows images and windows; nothing of models.
+"""Make the pictures of slices that models receive, and map results back.
 
-A `View` is one slice as a square 8-bit RGB picture in the usual radiological orientation, whatever the
-order, flips and spacing of the voxel axes:
+Depends on images and windows; knows no models. A `View` is one slice as a square 8-bit RGB picture in the usual
+radiological orientation, whatever the order, flips and spacing of the voxel axes:
 
 =========  ===========================  =======================
 plane      rows (top → bottom)          columns (left → right)
@@ -11,7 +11,7 @@ coronal    Superior → Inferior          Right → Left
 sagittal   Superior → Inferior          Anterior → Posterior
 =========  ===========================  =======================
 
-Training, inference and evaluation all make their pictures here, so they can't drift apart. Positions in
+Training, inference and evaluation all make their pictures here, so that preprocessing is identical. Positions in
 a view are (y, x) in 0…1 from the top-left corner; because the picture covers a square of the patient,
 the same number of millimetres in both directions, a box or mask in a view has one place in the volume.
 """
@@ -25,10 +25,10 @@ import numpy as np
 from ..errors import InputError
 from .geometry import PLANES, Geometry
 from .image import Image
+from .windows import hu_range
 
-CT_WINDOWS = ((-1024.0, 1024.0), (-135.0, 215.0), (0.0, 80.0))
-"""HU ranges for red, green, blue: everything, soft tissue, brain. The ranges are those of the MedGemma 1.5
-CT notebook (Google-Health/medgemma, high_dimensional_ct_hugging_face.ipynb)."""
+CT_RANGES = tuple(hu_range(f"MedGemma {name}") for name in ("everything", "soft tissue", "brain"))
+"""HU ranges for red, green, blue, in the order of the MedGemma 1.5 CT notebook; see `core.windows`."""
 
 MR_PERCENTILES = (1.0, 99.5)
 """Black is this percentile of all voxels, white that of the voxels above background; our own choice, since
@@ -43,12 +43,16 @@ _COLUMN_DIRECTION = {"axial": (0, -1), "coronal": (0, -1), "sagittal": (1, -1)} 
 
 @dataclass(frozen=True)
 class Window:
-    """How values become grey or colour: one (low, high) range for grey, three for red, green, blue."""
+    """Mapping of values to grey or colour.
+
+    Args:
+        ranges: one (low, high) range for grey, or three for red, green, blue.
+    """
 
     ranges: tuple[tuple[float, float], ...]
 
     def apply(self, values: np.ndarray) -> np.ndarray:
-        """(H, W) values → (H, W, 3) uint8, each range clipped and rounded to 0…255."""
+        """Convert (H, W) values to (H, W, 3) uint8, each range clipped and rounded to 0…255."""
         values = np.asarray(values, dtype=np.float32)
         channels = [
             np.rint(np.clip((values - low) / max(high - low, 1e-6), 0, 1) * 255).astype(np.uint8)
@@ -58,12 +62,12 @@ class Window:
 
 
 def window_for(image: Image) -> Window:
-    """The window that models are trained with: fixed HU ranges for CT, volume percentiles otherwise.
+    """Return the window that models are trained with: fixed HU ranges for CT, volume percentiles otherwise.
 
-    A picture that was windowed by others says so: `facts["window"]` is then its "low high".
+    If the voxels were windowed before (a picture), `facts["window"]` has the range as "low high".
     """
     if image.modality == "CT":
-        return Window(CT_WINDOWS)
+        return Window(CT_RANGES)
     if "window" in image.facts:
         low, high = map(float, image.facts["window"].split())
         return Window(((low, high),))
@@ -78,13 +82,13 @@ def window_for(image: Image) -> Window:
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """One slice as a model sees it, with the arithmetic to take results back.
+    """One slice as a model receives it, with the coordinate transforms for mapping results back.
 
     Args:
-        pixels: (H, W, 3) uint8, the slice in radiological orientation, at the slice's own in-plane
-            sampling, *not yet* square or resized.
+        pixels: (H, W, 3) uint8, the slice in radiological orientation, at the slice's own in-plane sampling, *not yet*
+            square or resized.
         geometry: the volume's grid.
-        plane: which plane, as in `PLANES`.
+        plane: one of `PLANES`.
         number: slice number along the index axis of that plane.
     """
 
@@ -95,17 +99,17 @@ class View:
 
     @property
     def axis(self) -> int:
-        """Index axis that steps through the slices."""
+        """Index axis (0, 1, 2) that steps through the slices."""
         return self.geometry.index_axis(self.plane)
 
     @property
     def side(self) -> float:
-        """mm along each side of the square that the picture covers."""
+        """Side length in mm of the square that the picture covers."""
         return max(self._extent())
 
     @property
     def height_and_width(self) -> tuple[float, float]:
-        """mm down and across of the slice itself, inside the square."""
+        """Height and width in mm of the slice itself, inside the square."""
         return self._extent()
 
     def _extent(self) -> tuple[float, float]:
@@ -114,8 +118,10 @@ class View:
         return shape[rows[0]] * spacing[rows[0]], shape[columns[0]] * spacing[columns[0]]
 
     def square(self, size: int) -> np.ndarray:
-        """(size, size, 3) uint8: the slice centred on black, equal mm in both directions, area-averaged
-        when shrinking and linearly interpolated when growing."""
+        """Return (size, size, 3) uint8: the slice centred on black, with equal mm per pixel in both directions.
+
+        Pixels are averaged by area when shrinking and interpolated linearly when growing.
+        """
         from PIL import Image as Picture
 
         height, width = self._extent()
@@ -128,7 +134,7 @@ class View:
         return canvas
 
     def positions(self) -> tuple[np.ndarray, np.ndarray]:
-        """(H,) y and (W,) x, each 0…1 in the square, of the centres of the picture's rows and columns."""
+        """Return (H,) y and (W,) x, each 0…1 in the square, of the centres of the picture's rows and columns."""
         height, width = self._extent()
         n_rows, n_columns = self.pixels.shape[:2]
         y = ((np.arange(n_rows) + 0.5) / n_rows - 0.5) * height / self.side + 0.5
@@ -136,11 +142,16 @@ class View:
         return y, x
 
     def to_slice(self, picture: np.ndarray) -> np.ndarray:
-        """(H, W) in display orientation → 2D array in the order of the volume's remaining index axes."""
+        """Convert (H, W) in display orientation to a 2D array in the order of the volume's remaining index axes."""
         return _undisplay(picture, self.geometry, self.plane)
 
     def to_world(self, y: float, x: float) -> np.ndarray:
-        """(3,) RAS mm of a position (y, x), 0…1 in the square."""
+        """Return the (3,) RAS position in mm of a position in the square.
+
+        Args:
+            y: 0…1, from the top.
+            x: 0…1, from the left.
+        """
         rows, columns = display_axes(self.geometry, self.plane)
         height, width = self._extent()
         index = np.zeros(3)
@@ -156,7 +167,18 @@ class View:
 
 
 def display_axes(geometry: Geometry, plane: str) -> tuple[tuple[int, bool], tuple[int, bool]]:
-    """((row axis, flipped), (column axis, flipped)): which index axis runs down and across, and whether backwards."""
+    """Return the index axes that run down and across a displayed slice, and whether each runs backwards.
+
+    Args:
+        geometry: the volume's grid.
+        plane: sagittal, coronal or axial.
+
+    Returns:
+        ((row axis, flipped), (column axis, flipped))
+
+    Raises:
+        InputError: if the plane is unknown.
+    """
     if plane not in PLANES:
         raise InputError(f"Unknown plane {plane!r}; choose one of {', '.join(PLANES)}.")
     result = []
@@ -167,7 +189,13 @@ def display_axes(geometry: Geometry, plane: str) -> tuple[tuple[int, bool], tupl
 
 
 def display_slice(volume: np.ndarray, geometry: Geometry, plane: str, number: int) -> np.ndarray:
-    """(H, W) slice `number` of an (I, J, K) array in radiological orientation.
+    """Return one slice of a volume in radiological orientation, (H, W).
+
+    Args:
+        volume: (I, J, K).
+        geometry: its grid.
+        plane: sagittal, coronal or axial.
+        number: slice number along the plane's index axis.
 
     Raises:
         InputError: if the slice number is outside the volume.
@@ -189,6 +217,28 @@ def _undisplay(picture: np.ndarray, geometry: Geometry, plane: str) -> np.ndarra
 
 
 def make_view(image: Image, plane: str, number: int, window: Window | None = None) -> View:
-    """The picture of one slice of a scalar volume; compute `window_for(image)` once per volume and pass it."""
+    """Return the view of one slice of a scalar volume.
+
+    Args:
+        image: scalar volume.
+        plane: sagittal, coronal or axial.
+        number: slice number along the plane's index axis.
+        window: the result of `window_for(image)`, computed once per volume; computed here if None.
+    """
     values = display_slice(image.scalars, image.geometry, plane, number)
     return View((window or window_for(image)).apply(values), image.geometry, plane, number)
+
+
+@dataclass(frozen=True, eq=False)
+class SeenObject:
+    """A structure that a model saw in one view.
+
+    Args:
+        label: as it was asked for.
+        box: (y0, x0, y1, x1), each 0…1 in the view's square.
+        mask: (h, w) float 0…1 over the box, rows down, at least 2×2, or None for a box alone.
+    """
+
+    label: str
+    box: tuple[float, float, float, float]
+    mask: np.ndarray | None = None

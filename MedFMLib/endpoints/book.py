@@ -1,4 +1,4 @@
-"""A person's endpoints: adding, listing, removing. Each is a model card on the shelf, so that it is listed like any model."""
+"""Add, list and remove the user's endpoints. Each is a model card in the model folder, so it is listed like any model."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 
 from ..errors import InputError, ModelError
 from ..interfaces import registry
-from ..interfaces.model import AUTOMATIC, ModelCard
 from ..storage import installed_models, user_settings
+from ..storage.model_card import AUTOMATIC, ModelCard
 from . import egress, keys
 from .settings import Endpoint
 
@@ -17,19 +17,19 @@ PICTURE_SIDE = 896
 
 
 def cards() -> dict[str, ModelCard]:
-    """Every endpoint by name."""
+    """Return every endpoint by name."""
     return {name: card for name, card in registry.cards().items() if card.endpoint}
 
 
 def card(name: str) -> ModelCard:
-    """The card of an endpoint.
+    """Return the card of an endpoint.
 
     Raises:
         ModelError: if there is none of that name.
     """
     known = cards()
     if name not in known:
-        there = f"there are {', '.join(known)}" if known else "there is none yet"
+        there = f"the endpoints are {', '.join(known)}" if known else "there is none yet"
         raise ModelError(
             f"There is no endpoint '{name}'; {there}: add one with `medfm endpoints add NAME URL --model ID`."
         )
@@ -37,7 +37,17 @@ def card(name: str) -> ModelCard:
 
 
 def make(name: str, endpoint: Endpoint, adapters: tuple[str, ...] = (), picture_side: int = PICTURE_SIDE) -> ModelCard:
-    """A card for an endpoint."""
+    """Return a card for an endpoint.
+
+    Args:
+        name: its name.
+        endpoint: its settings.
+        adapters: names of models there that are adapters of it.
+        picture_side: side length in pixels of a single picture, 64…4096.
+
+    Raises:
+        InputError: if the side length is out of range.
+    """
     if not 64 <= picture_side <= 4096:
         raise InputError(f"Pictures may be 64 to 4096 pixels wide, not {picture_side}.")
     return ModelCard(
@@ -59,24 +69,28 @@ def make(name: str, endpoint: Endpoint, adapters: tuple[str, ...] = (), picture_
 
 def add(name: str, endpoint: Endpoint, adapters: tuple[str, ...] = (), picture_side: int = PICTURE_SIDE,
         again: bool = False) -> ModelCard:  # fmt: skip
-    """Keep an endpoint.
+    """Store an endpoint and return its card.
 
     Args:
-        name: of letters, digits, dots, dashes and underscores. adapters: names of models there that are adapters of it.
-        picture_side: pixels along the side of a picture alone. again: replace one of that name.
+        name: of letters, digits, dots, dashes and underscores.
+        endpoint: its settings.
+        adapters: names of models there that are adapters of it.
+        picture_side: side length in pixels of a single picture, 64…4096.
+        again: replace an existing one of that name.
 
     Raises:
-        InputError: if the name is taken, or can't be one. OutputError: if the card can't be written.
+        InputError: if the name is taken or invalid.
+        OutputError: if the card can't be written.
     """
     if "/" in name:
-        raise InputError(f"'{name}' can't be an endpoint's name; leave out the slash.")
+        raise InputError(f"'{name}' is not a valid name of an endpoint; omit the slash.")
     installed_models.folder_name(name)
     known = registry.cards()
     if name in known and not (again and known[name].endpoint):
         hint = "give --again to replace it" if known[name].endpoint else "choose another name"
         raise InputError(f"There is a model '{name}' already; {hint}.")
     same = [other for other in cards() if other != name and keys.variable(other) == keys.variable(name)]
-    if same:  # or one key would go to both
+    if same:  # otherwise one key would be sent to both
         raise InputError(f"'{name}' and '{same[0]}' would have the same variable for their keys; choose another name.")
     made = make(name, endpoint, adapters, picture_side)
     save(made)
@@ -97,7 +111,12 @@ def save(made: ModelCard) -> None:
 
 
 def store_found(made: ModelCard, found: dict[str, Any]) -> ModelCard:
-    """The card with what a test found; written down if it is one of the shelf."""
+    """Return the card with the results of a test; also write it if it belongs to a stored endpoint.
+
+    Args:
+        made: the card.
+        found: the result of `probe`.
+    """
     changed = replace(made, endpoint=made.endpoint | {"found": found})
     if made.id in cards():
         save(changed)
@@ -105,10 +124,11 @@ def store_found(made: ModelCard, found: dict[str, Any]) -> ModelCard:
 
 
 def remove(name: str) -> None:
-    """Delete an endpoint, its key in the keyring, and the yes to it.
+    """Delete an endpoint, its key in the keyring, and the consent to it.
 
     Raises:
-        ModelError: if there is none of that name. OutputError: if it can't be deleted.
+        ModelError: if there is none of that name.
+        OutputError: if it can't be deleted.
     """
     gone = card(name)
     keys.delete(gone)

@@ -1,9 +1,12 @@
-"""One question to an endpoint over HTTP: streamed, cancelled within 50 ms, tried again. Knows OpenAI's chat protocol.
+"""Send one question to an endpoint over HTTP: streamed, cancelled within 50 ms, with retries.
 
-Each try runs on a thread of its own, so that a cancel is answered whatever the network does: the connection is closed
-and nothing is sent any more. Only before text began is a question put again: when the endpoint can't be reached or is
-busy, after 0.5, 1, 2, … seconds ± half, or as long as Retry-After says. `requests` honours HTTPS_PROXY, NO_PROXY and
-REQUESTS_CA_BUNDLE; this machine is never asked through a proxy. Redirects are not followed: the person allowed one address.
+Knows OpenAI's chat protocol.
+
+Each attempt runs on its own thread, so that cancellation never waits for the network: the connection is closed
+and nothing more is sent. A question is sent again only before text was received: when the endpoint can't be reached or
+is
+busy, after 0.5, 1, 2, … seconds ± half, or after the time in Retry-After. `requests` respects HTTPS_PROXY, NO_PROXY and
+REQUESTS_CA_BUNDLE; for this machine no proxy is used. Redirects are not followed: the user consented to one address.
 """
 
 from __future__ import annotations
@@ -25,22 +28,24 @@ from .settings import CHAT, Endpoint
 from .sse import EventStreamReader, StreamedAnswer
 
 TICK = 0.05
-"""Seconds between two looks at whether the job was cancelled."""
+"""Seconds between two checks for cancellation."""
 
 FIRST_WAIT, LONGEST_WAIT = 0.5, 30.0
-"""Seconds before the second try, twice as many before each further one, at most so many."""
+"""Seconds before the second attempt, doubled for each further one, and their maximum."""
 
 LONGEST_RETRY = 120.0
-"""An endpoint that asks for more seconds than this is given up at once."""
+"""If an endpoint asks for a longer wait in seconds, the request fails at once."""
 
 log = logging.getLogger(__name__)
 
 
 class EndpointClient:
-    """Asks one endpoint.
+    """A client for one endpoint.
 
     Args:
-        name: what the person calls it. endpoint: its settings. key: or "".
+        name: the user's name for it.
+        endpoint: its settings.
+        key: API key, or "".
     """
 
     def __init__(self, name: str, endpoint: Endpoint, key: str = ""):
@@ -53,13 +58,16 @@ class EndpointClient:
         cancelled: Callable[[], bool] = bool,
         on_text: Callable[[str], None] = lambda _: None,
     ) -> StreamedAnswer:
-        """Put a question and take the answer.
+        """Send a question and return the answer.
 
         Args:
-            body: what is posted. cancelled: asked every 50 ms. on_text: gets pieces of text as they come.
+            body: JSON object to post.
+            cancelled: checked every 50 ms.
+            on_text: receives pieces of text as they arrive.
 
         Raises:
-            EndpointError: in one sentence. Cancelled: within 50 ms after `cancelled()` turned true.
+            EndpointError: with the cause and the next step.
+            Cancelled: within 50 ms after `cancelled()` became true.
         """
 
         def read(status: int, headers, chunks) -> Any:
@@ -71,10 +79,11 @@ class EndpointClient:
         return self._tried("POST", CHAT, data, read, cancelled, on_text)
 
     def models(self, cancelled: Callable[[], bool] = bool) -> list[dict[str, Any]]:
-        """What the endpoint offers: objects with "id", and whatever the server adds.
+        """Return the endpoint's models: objects with "id", and whatever the server adds.
 
         Raises:
-            EndpointError: in one sentence. Cancelled: as `chat`.
+            EndpointError: with the cause and the next step.
+            Cancelled: as for `chat`.
         """
         found: list[dict[str, Any]] = []
 
@@ -86,17 +95,26 @@ class EndpointClient:
                 items = json.loads(body)["data"]
                 found[:] = [item for item in items if isinstance(item, dict) and isinstance(item.get("id"), str)]
             except (ValueError, KeyError, TypeError):
-                raise self.failures.nonsense("something else than a list of models") from None
+                raise self.failures.nonsense("something other than a list of models") from None
             yield StreamedAnswer("")
 
         self._tried("GET", "/models", None, read, cancelled, lambda _: None)
         return found
 
     def post(self, path: str, content: dict[str, Any], cancelled: Callable[[], bool] = bool) -> tuple[int, bytes]:
-        """Post something that is no question; (status, body) of the answer, whatever it is. Busy servers are asked again.
+        """Post a request that is not a question; it is repeated while the server is busy.
+
+        Args:
+            path: after the endpoint's address.
+            content: JSON object.
+            cancelled: checked every 50 ms.
+
+        Returns:
+            (status, body) of the answer, whatever its status.
 
         Raises:
-            EndpointError: it can't be reached. Cancelled: as `chat`.
+            EndpointError: if the server can't be reached.
+            Cancelled: as for `chat`.
         """
         found: list[tuple[int, bytes]] = []
 
@@ -110,7 +128,7 @@ class EndpointClient:
         self._tried("POST", path, json.dumps(content).encode(), read, cancelled, lambda _: None)
         return found[0]
 
-    # -- how -------------------------------------------------------------------------------------
+    # -- implementation --------------------------------------------------------------------------
 
     def _tried(self, method: str, path: str, data: bytes | None, read, cancelled, on_text) -> StreamedAnswer:
         deadline = time.monotonic() + self.endpoint.total_seconds
@@ -172,7 +190,7 @@ def _sleep(seconds: float, cancelled: Callable[[], bool]) -> None:
 
 
 def _retry_after(headers) -> float | None:
-    """Seconds to wait by Retry-After, as a number or a date (RFC 9110, 10.2.3); None if it isn't said."""
+    """Return the seconds in Retry-After, a number or a date (RFC 9110, 10.2.3); None without it."""
     text = headers.get("Retry-After", "").strip()
     if not text:
         return None

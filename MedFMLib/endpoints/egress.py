@@ -1,7 +1,8 @@
-"""The person's yes to what leaves the machine, asked once for each endpoint and remembered. Knows cards; sends nothing.
+"""Ask once for the user's consent to what is sent to an endpoint, and store it. Depends on cards; sends nothing.
 
-What was allowed is the text as it was shown: if the address, the number of pictures or the masking changes, it is asked
-again. An endpoint on this machine needs no yes, unless it is known to send pictures on.
+Consent is given to the text as it was shown: if the address, the number of pictures or the masking changes, the user is
+asked
+again. An endpoint on this machine needs no consent, unless it is known to forward pictures.
 """
 
 from __future__ import annotations
@@ -10,38 +11,46 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import ModelError
-from ..interfaces.model import ModelCard
 from ..storage import paths, user_settings
+from ..storage.model_card import ModelCard
 from .settings import Endpoint
 
 
 def file() -> Path:
-    """Where it is remembered: in the person's folder for settings."""
+    """Return the settings file with the consents."""
     return paths.settings() / "endpoints-allowed.json"
 
 
 def needed(card: ModelCard) -> bool:
-    """Must a person be asked before this model gets anything?"""
+    """Return whether consent is missing for this model."""
     if not card.endpoint or not Endpoint.of(card).leaves:
         return False
     return not _allowed().given(_key(card), says(card))
 
 
 def allow(card: ModelCard) -> None:
-    """Remember that a person said yes to `says(card)`. Raises `OutputError`."""
+    """Store the user's consent to `says(card)`.
+
+    Raises:
+        OutputError: if it can't be saved.
+    """
     _allowed().give(_key(card), says(card))
 
 
 def revoke(card: ModelCard) -> None:
-    """Take a yes back; nothing happens if there is none. Raises `OutputError`."""
+    """Remove the consent, if there is one.
+
+    Raises:
+        OutputError: if it can't be saved.
+    """
     _allowed().take_back(_key(card))
 
 
 def check(card: ModelCard) -> None:
-    """Let an endpoint pass that needs no yes, or got it.
+    """Check that an endpoint needs no consent, or has it.
 
     Raises:
-        ModelError: if a yes is missing.
+        ModelError: if consent is missing.
     """
     if needed(card):
         raise ModelError(
@@ -51,7 +60,7 @@ def check(card: ModelCard) -> None:
 
 
 def says(card: ModelCard) -> str:
-    """What is sent to an endpoint and what is not, for the person who is asked. Plain text, one fact a line."""
+    """Return what is sent to an endpoint and what is not, for the user's consent: plain text, one fact per line."""
     endpoint = Endpoint.of(card)
     lines = [
         f"With each question, MedFM sends to {endpoint.url} (model {endpoint.model}):",
@@ -81,10 +90,14 @@ def says(card: ModelCard) -> str:
 
 
 def sent(card: ModelCard, pictures: int, side: int, question: str, history: Sequence[tuple[str, str]] = ()) -> str:
-    """What one question sends, in a few words.
+    """Return a summary of what one question sends.
 
     Args:
-        pictures: how many. side: pixels along each. history: earlier (question, answer) pairs.
+        card: of the endpoint.
+        pictures: number of pictures.
+        side: side length of each in pixels.
+        question: the question.
+        history: earlier (question, answer) pairs.
     """
     endpoint = Endpoint.of(card)
     many = f"{pictures} picture{'s' * (pictures != 1)} of {side}×{side} pixels ({endpoint.format.upper()})"

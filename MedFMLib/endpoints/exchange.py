@@ -1,4 +1,7 @@
-"""One HTTP request on a thread of its own, whose connection can be closed at any moment. Knows requests and sockets."""
+"""Run one HTTP request on its own thread, whose connection can be closed at any moment.
+
+Depends on requests and sockets.
+"""
 
 from __future__ import annotations
 
@@ -18,16 +21,18 @@ from .failures import EndpointError, Failures
 from .settings import Endpoint
 
 MOST, BLOCK = 2**25, 2**16
-"""Bytes of an answer, more is none; and most that are taken at a time."""
+"""Largest size of an answer in bytes, and bytes read at a time."""
 
 
 class StreamedRequest(threading.Thread):
-    """Runs at once when started; what comes is in `events`: texts, then one result or error.
+    """A thread for one request, started at once; results are in `events`: texts, then one result or error.
 
     Args:
-        failures: the endpoint, and sentences about it.
-        method, path: of the request; the path begins after the endpoint's address.
-        data: body, or None. key: or "".
+        failures: error messages for the endpoint.
+        method: of the request.
+        path: after the endpoint's address.
+        data: body, or None.
+        key: API key, or "".
         read: (status, headers, chunks) → texts, then one result; runs on this thread.
     """
 
@@ -40,11 +45,11 @@ class StreamedRequest(threading.Thread):
         self._lock, self._stopped = threading.Lock(), False
 
     def close(self) -> None:
-        """Close the connection, whatever it waits for; nothing is sent any more."""
+        """Close the connection in any state; nothing more is sent."""
         with self._lock:
             self._stopped = True
             for opened in self._sockets:
-                # not SSLSocket's own shutdown, which pulls the ground from under a reading thread
+                # SSLSocket's own shutdown would crash a thread that is reading
                 with contextlib.suppress(OSError):
                     socket.socket.shutdown(opened, socket.SHUT_RDWR)
 
@@ -55,7 +60,7 @@ class StreamedRequest(threading.Thread):
                 self.events.put(event)
         except EndpointError as error:
             self.events.put(error)
-        except Exception as error:  # what requests and urllib3 raise may quote headers: only its kind is told
+        except Exception as error:  # errors of requests and urllib3 may quote headers: only their type is reported
             self.events.put(self._sentence(error))
 
     def _events(self) -> Iterator:
@@ -73,7 +78,7 @@ class StreamedRequest(threading.Thread):
                 yield from self._read(response.status_code, response.headers, self._chunks(response))
 
     def _chunks(self, response) -> Iterator[bytes]:
-        """Bytes as they come."""
+        """Yield bytes as they arrive."""
         total, raw = 0, response.raw
         if getattr(raw, "chunked", False):
             chunks = response.iter_content(None)
@@ -88,7 +93,7 @@ class StreamedRequest(threading.Thread):
             yield chunk
 
     def _opened(self, connection) -> None:
-        """A connection stands; nothing was sent on it yet."""
+        """Register a new connection before anything is sent on it."""
         with self._lock:
             if self._stopped:
                 connection.close()
@@ -113,16 +118,16 @@ class StreamedRequest(threading.Thread):
             return failures.down()
         if isinstance(error, OSError) and "certificate" in str(error) and not isinstance(error, kinds.RequestException):
             return failures.no_certificates(str(_certificates(self._endpoint)))
-        return failures.nonsense(f"what can't be read ({type(error).__name__})")
+        return failures.nonsense(f"unreadable content ({type(error).__name__})")
 
 
 def _certificates(endpoint: Endpoint) -> str | bool:
-    """What `requests` calls verify: a file with certificates, or True for the usual ones."""
+    """Return the value of `verify` in `requests`: a file with certificates, or True for the usual ones."""
     return endpoint.ca or os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or True
 
 
 def _tls_reason(error: Exception) -> str:
-    """Why TLS failed, in OpenSSL's words."""
+    """Return why TLS failed, in OpenSSL's words."""
     text = str(error)
     if "WRONG_VERSION_NUMBER" in text or "UNKNOWN_PROTOCOL" in text or "RECORD_LAYER" in text:
         return "there is no TLS at that port"
@@ -131,7 +136,7 @@ def _tls_reason(error: Exception) -> str:
 
 
 class _Key(requests.auth.AuthBase):
-    """The key in its header. Given even without one, since requests would look into ~/.netrc otherwise."""
+    """The key in its header. Required even without a key, since requests would otherwise read ~/.netrc."""
 
     def __init__(self, key: str):
         self._key = key
@@ -143,7 +148,7 @@ class _Key(requests.auth.AuthBase):
 
 
 class _Adapter(HTTPAdapter):
-    """requests' own, telling of every connection before anything is sent on it."""
+    """A requests adapter that reports every connection before anything is sent on it."""
 
     def __init__(self, opened):
         self._opened = opened

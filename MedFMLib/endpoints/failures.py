@@ -1,8 +1,11 @@
-"""What went wrong with an endpoint, in one sentence and with its kind. Knows statuses and servers' words; no sockets.
+"""Describe failures of an endpoint, each as a sentence and a kind.
 
-Servers word the same refusal differently; the words looked for are those of vLLM, llama.cpp, Ollama, LM Studio,
-transformers and OpenAI. A key never gets into a sentence: what a server says is shown without it, and a refused key's
-sentence shows nothing of what the server says.
+Knows HTTP statuses and servers' messages; no sockets.
+
+Servers word the same refusal differently; the patterns match vLLM, llama.cpp, Ollama, LM Studio,
+transformers and OpenAI. A key never gets into a message: a server's text is shown without it, and the message for a
+refused key
+shows nothing of the server's text.
 """
 
 from __future__ import annotations
@@ -31,7 +34,7 @@ KINDS = (
     "refused",
 )
 BUSY = (429, 502, 503)
-"""Statuses after which it is worth asking again."""
+"""Statuses after which the request is worth repeating."""
 
 UNKNOWN_MODEL = re.compile(
     r"model[^.]{0,200}(not found|does ?n.t exist|does not exist|is not available|not loaded|unknown)|model_not_found|"
@@ -56,10 +59,12 @@ LONGEST = 160
 
 
 class EndpointError(ModelError):
-    """An endpoint didn't do what was asked.
+    """Failure of a request to an endpoint.
 
     Args:
-        message: one sentence with the next step. kind: one of `KINDS`. again: may the same be asked again soon?
+        message: one sentence with the next step.
+        kind: one of `KINDS`.
+        again: whether the request is worth repeating soon.
         wait: seconds that the endpoint asked to wait, or None.
     """
 
@@ -70,10 +75,12 @@ class EndpointError(ModelError):
 
 @dataclass(frozen=True)
 class Failures:
-    """Sentences about one endpoint.
+    """Error messages for one endpoint.
 
     Args:
-        name: what the person calls it. endpoint: its settings. key: never shown; only to take it out of what is.
+        name: the user's name for it.
+        endpoint: its settings.
+        key: used only to remove it from texts.
     """
 
     name: str
@@ -82,27 +89,31 @@ class Failures:
 
     @property
     def where(self) -> str:
-        """The endpoint, as sentences begin."""
+        """The endpoint, as subject of a sentence."""
         return f"'{self.name}' at {self.endpoint.host}"
 
     def of_status(self, status: int, body: bytes, wait: float | None = None) -> EndpointError:
-        """For an answer that is no success.
+        """Return the error for an HTTP status other than success.
 
         Args:
-            status: of HTTP. body: what came with it. wait: of Retry-After.
+            status: of HTTP.
+            body: of the answer.
+            wait: of Retry-After, seconds.
         """
         code, text = words_of(body)
         said = f"{code} {text}"
         if 300 <= status < 400:
             return EndpointError(
-                f"{self.where} sends on to another address ({status}); MedFM doesn't follow, so add the endpoint with that one.",
+                f"{self.where} redirects to another address ({status}), which MedFM doesn't follow; add the endpoint with "
+                "that address.",
                 "moved",
             )
         if status in (401, 403, 407):
             return self._key(status)
         if status == 413:
             return EndpointError(
-                f"{self.where} takes no question so large ({status}); ask about fewer slices, or send jpeg.", "large"
+                f"{self.where} accepts no question this large ({status}); ask about fewer slices, or send jpeg.",
+                "large",
             )
         if status == 429 and re.search("insufficient_quota|billing", said, re.I):
             return EndpointError(f"The account at {self.where} has no quota left; ask whoever runs it.", "busy")
@@ -121,11 +132,11 @@ class Failures:
             )
         if status in (404, 405):
             return EndpointError(
-                f"There is no chat at {self.endpoint.url} ({status}); correct the address, which mostly ends in /v1.",
+                f"There is no chat at {self.endpoint.url} ({status}); correct the address, which usually ends in /v1.",
                 "refused",
             )
         if NO_MEMORY.search(said):
-            return EndpointError(f"The memory of {self.where} ran full ({status}); ask about fewer slices.", "server")
+            return EndpointError(f"{self.where} ran out of memory ({status}); ask about fewer slices.", "server")
         if status >= 500:
             return EndpointError(
                 f"{self.where} failed ({status}): {self.shown(text)}; look at the server's log.", "server"
@@ -133,7 +144,7 @@ class Failures:
         return EndpointError(f"{self.where} refused the question ({status}): {self.shown(text)}.", "refused")
 
     def in_stream(self, error: object) -> EndpointError:
-        """For an error that came in the middle of an answer."""
+        """Return the error for an error message in the middle of an answer."""
         made = self.of_status(500, json.dumps({"error": error}).encode())
         return EndpointError(str(made), made.kind)
 
@@ -147,29 +158,29 @@ class Failures:
         return EndpointError(f"{self.where} {what}.", "key")
 
     def no_model(self) -> EndpointError:
-        """The model is not there."""
+        """Return the error for an unknown model."""
         offered = [str(name) for name in self.endpoint.found.get("models", ()) if isinstance(name, str)]
         seen = f"it offered {', '.join(offered[:8])}" if offered else "see what it offers with `medfm endpoints test`"
         return EndpointError(f"{self.where} has no model '{self.endpoint.model}'; {seen}.", "model")
 
     def too_long(self) -> EndpointError:
-        """More than the model reads."""
+        """Return the error for a question longer than the model's context."""
         return EndpointError(
             f"The question is too long for the model at {self.where}; ask about fewer slices or start a new conversation.",
             "length",
         )
 
     def down(self, proxy: bool = False) -> EndpointError:
-        """No connection, or it broke before an answer began."""
+        """Return the error for no connection, or one lost before an answer began."""
         what = f"The proxy on the way to {self.where} can't be reached" if proxy else f"{self.where} can't be reached"
         return EndpointError(f"{what}; check that it runs, and the address.", "down", True)
 
     def broken(self) -> EndpointError:
-        """The connection broke in the middle."""
+        """Return the error for a connection lost in the middle."""
         return EndpointError(f"The connection to {self.where} broke in the middle of the answer; ask again.", "down")
 
     def tls(self, reason: str = "") -> EndpointError:
-        """The certificate isn't trusted, or there is no TLS."""
+        """Return the error for an untrusted certificate, or no TLS."""
         return EndpointError(
             f"The secure connection to {self.where} failed{f' ({reason})' if reason else ''}; give your hospital's certificates "
             "with --ca FILE or REQUESTS_CA_BUNDLE.",
@@ -177,30 +188,30 @@ class Failures:
         )
 
     def no_certificates(self, path: str) -> EndpointError:
-        """The file with certificates is missing."""
+        """Return the error for a missing file with certificates."""
         return EndpointError(f"The file with certificates, {path}, is missing or damaged; correct --ca.", "tls")
 
     def silent(self, seconds: float) -> EndpointError:
-        """Nothing came for too long."""
+        """Return the error for a timeout between bytes."""
         return EndpointError(
-            f"{self.where} said nothing for {seconds:g} s; it may be loading the model: try again, or ask about fewer slices.",
+            f"{self.where} sent nothing for {seconds:g} s; it may be loading the model: try again, or ask about fewer slices.",
             "timeout",
         )
 
     def slow(self, seconds: float) -> EndpointError:
-        """The whole took too long."""
+        """Return the error for a timeout of the whole answer."""
         return EndpointError(
             f"{self.where} took longer than {seconds:g} s; ask for a shorter answer or about fewer slices.", "timeout"
         )
 
     def nonsense(self, what: str) -> EndpointError:
-        """An answer that is none of the protocol."""
+        """Return the error for an answer that violates the protocol."""
         return EndpointError(
             f"{self.where} answered with {what}; check that the address is that of an OpenAI API.", "nonsense"
         )
 
     def shown(self, text: str) -> str:
-        """What a server says, short, on one line, without keys and pictures; quoted."""
+        """Return a server's text in quotes, shortened to one line, without keys and pictures."""
         if self.key:
             text = text.replace(self.key, "…")
         text = SECRET.sub("…", DATA_URL.sub("…", text))
@@ -209,7 +220,7 @@ class Failures:
 
 
 def words_of(body: bytes) -> tuple[str, str]:
-    """(code, message) of an error's body, in any of the forms in use."""
+    """Return (code, message) of an error's body, in any of the formats in use."""
     text = body.decode("utf-8", "replace")
     try:
         content = json.loads(text)

@@ -1,10 +1,12 @@
-"""LoRA adapters put onto a running vLLM server, and taken off again. Knows two requests of vLLM's; no chat.
+"""Load LoRA adapters into a running vLLM server, and unload them. Uses two requests of vLLM's API; no chat.
 
     POST /v1/load_lora_adapter    {"lora_name": NAME, "lora_path": PATH}
     POST /v1/unload_lora_adapter  {"lora_name": NAME}
 
-The server must run with `--enable-lora` and VLLM_ALLOW_RUNTIME_LORA_UPDATING=True (docs.vllm.ai/en/latest/features/lora). The
-path is one of the server's; no weights are sent. Ray Serve has no such request: it loads from its store when first asked.
+The server must run with `--enable-lora` and VLLM_ALLOW_RUNTIME_LORA_UPDATING=True
+(docs.vllm.ai/en/latest/features/lora). The
+path is on the server's disk; no weights are sent. Ray Serve has no such request: it loads adapters from its store on
+first use.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ import re
 from dataclasses import replace
 
 from ..errors import InputError, OutputError
-from ..interfaces.model import AUTOMATIC, ModelCard
+from ..storage.model_card import AUTOMATIC, ModelCard
 from . import book, keys
 from .client import EndpointClient
 from .failures import EndpointError, words_of
@@ -23,21 +25,30 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 def load(card: ModelCard, adapter: str, path: str, client: EndpointClient | None = None) -> ModelCard:
-    """Have a server load a LoRA, and add it to the endpoint's adapters; → the card with it.
+    """Load a LoRA on the server, and add it to the endpoint's adapters.
 
     Args:
-        adapter: what it is called from now on, in `--adapter`.
-        path: folder of a PEFT adapter on the server's disk, or the hub's name of one.
+        card: of the endpoint.
+        adapter: its name from now on, for `--adapter`.
+        path: folder of a PEFT adapter on the server's disk, or its name on the hub.
+        client: for tests; by default one for the endpoint.
+
+    Returns:
+        The card with the adapter.
 
     Raises:
-        InputError: the name or path can't be used. EndpointError: the server can't or won't. OutputError: see `book.save`.
+        InputError: if the name or path is invalid.
+        EndpointError: if the server can't load it.
+        OutputError: see `book.save`.
     """
     if not NAME.fullmatch(adapter) or adapter in (AUTOMATIC, "none"):
-        raise InputError(f"'{adapter}' can't be an adapter's name; use letters, digits, dots, dashes and underscores.")
+        raise InputError(
+            f"'{adapter}' is not a valid name of an adapter; use letters, digits, dots, dashes and underscores."
+        )
     if adapter == Endpoint.of(card).model:
         raise InputError(f"'{adapter}' is the name of the model itself; choose another for the adapter.")
     if not path.strip():
-        raise InputError("Which adapter? Give its folder on the server.")
+        raise InputError("The adapter's path is empty; give its folder on the server.")
     try:
         _post(card, "/load_lora_adapter", {"lora_name": adapter, "lora_path": path}, client)
     except EndpointError as error:
@@ -48,14 +59,28 @@ def load(card: ModelCard, adapter: str, path: str, client: EndpointClient | None
 
 
 def unload(card: ModelCard, adapter: str, client: EndpointClient | None = None) -> ModelCard:
-    """Have a server forget a LoRA, and take it out of the endpoint's adapters. Arguments and errors: see `load`."""
+    """Unload a LoRA on the server, and remove it from the endpoint's adapters.
+
+    Args:
+        card: of the endpoint.
+        adapter: its name.
+        client: for tests; by default one for the endpoint.
+
+    Returns:
+        The card without the adapter.
+
+    Raises:
+        InputError: if the endpoint has no such adapter.
+        EndpointError: if the server can't unload it.
+        OutputError: see `book.save`.
+    """
     if adapter not in card.adapters:
         there = ", ".join(card.adapters) or "none"
         raise InputError(f"{card.title} has no adapter '{adapter}'; it has {there}.")
     try:
         _post(card, "/unload_lora_adapter", {"lora_name": adapter}, client)
     except EndpointError as error:
-        if error.kind != "model":  # the server was started anew and doesn't know it
+        if error.kind != "model":  # the server was restarted and doesn't have it
             raise
     names = tuple(name for name in card.adapters if name != adapter)
     default = card.default_adapter if names and card.default_adapter != adapter else AUTOMATIC if names else ""
@@ -67,7 +92,7 @@ def _kept(card: ModelCard) -> ModelCard:
         try:
             book.save(card)
         except OutputError as error:
-            raise OutputError(f"The server did it, but {str(error)[0].lower()}{str(error)[1:]}") from error
+            raise OutputError(f"The server made the change, but {str(error)[0].lower()}{str(error)[1:]}") from error
     return card
 
 

@@ -1,8 +1,9 @@
-"""Keys of endpoints: from the environment, or the system's keyring. They are never written to a file of ours.
+"""Read and store API keys of endpoints: in the environment or the system's keyring, never in a file of MedFM.
 
-Where a key is looked for, first found first taken: MEDFM_ENDPOINT_KEY_NAME; OPENAI_API_KEY, if the card says so; the
-keyring (package `keyring`, optional), where it is kept for the endpoint's name and address together, so that it never
-goes to another address of the same name.
+The first key found is used: MEDFM_ENDPOINT_KEY_NAME; OPENAI_API_KEY, if the card says so; the
+keyring (package `keyring`, optional), where it is stored for the endpoint's name and address together, so that it is
+never
+sent to another address of the same name.
 """
 
 from __future__ import annotations
@@ -11,24 +12,24 @@ import os
 import re
 
 from ..errors import InputError, ModelError
-from ..interfaces.model import ModelCard
+from ..storage.model_card import ModelCard
 from .settings import Endpoint
 
 SERVICE = "MedFM endpoints"
 PLAIN = ("keyrings.alt.file", "keyrings.alt.Gnome", "sagecipher")
-"""Keyrings that keep keys in files that are not, or hardly, encrypted."""
+"""Keyring backends that store keys in files with little or no encryption."""
 
 
 def variable(name: str) -> str:
-    """Variable of the environment for the key of an endpoint."""
+    """Return the environment variable for the key of an endpoint."""
     return "MEDFM_ENDPOINT_KEY_" + re.sub(r"[^A-Z0-9]", "_", name.upper())
 
 
 def key(card: ModelCard) -> str:
-    """The key, or "" if there is none.
+    """Return the key, or "" if there is none.
 
     Raises:
-        ModelError: if it can't be one. The message doesn't have it.
+        ModelError: if it is malformed. The message doesn't contain it.
     """
     endpoint = Endpoint.of(card)
     source, found = variable(card.id), os.environ.get(variable(card.id), "")
@@ -40,10 +41,14 @@ def key(card: ModelCard) -> str:
 
 
 def checked(text: str, source: str) -> str:
-    """A key without space around it.
+    """Return a key without surrounding white space.
+
+    Args:
+        text: the key.
+        source: its origin, for the error message.
 
     Raises:
-        ModelError: if it has what no key has, such as a line break inside. The message doesn't show it.
+        ModelError: if it has invalid characters, such as a line break. The message doesn't contain it.
     """
     text = text.strip()
     if text and not re.fullmatch(r"[!-~]+", text):
@@ -52,17 +57,22 @@ def checked(text: str, source: str) -> str:
 
 
 def has_keyring() -> bool:
-    """Can keys be stored on this machine?"""
+    """Return whether keys can be stored on this machine."""
     return safe_keyring() is not None
 
 
 def store(card: ModelCard, text: str) -> None:
-    """Put a key into the keyring, in place of an earlier one.
+    """Store a key in the keyring, replacing an earlier one.
+
+    Args:
+        card: of the endpoint.
+        text: the key.
 
     Raises:
-        InputError: if it is empty. ModelError: if there is no keyring that keeps it safely.
+        InputError: if it is empty.
+        ModelError: if there is no safe keyring.
     """
-    text = checked(text, "what was typed")
+    text = checked(text, "the input")
     if not text:
         raise InputError("The key is empty; nothing was stored.")
     ring = safe_keyring()
@@ -72,20 +82,20 @@ def store(card: ModelCard, text: str) -> None:
         )
     try:
         ring.set_password(SERVICE, _user(card.id, Endpoint.of(card)), text)
-    except Exception as error:  # whatever a keyring's backend raises; its text may hold anything
+    except Exception as error:  # any error of a backend; its text may contain the key
         raise ModelError(
             f"The keyring refused the key ({type(error).__name__}); unlock it, or set {variable(card.id)} instead."
         ) from None
 
 
 def delete(card: ModelCard) -> None:
-    """Take the key out of the keyring; nothing happens if there is none."""
+    """Remove the key from the keyring, if there is one."""
     ring = safe_keyring()
     if ring is None:
         return
     try:
         ring.delete_password(SERVICE, _user(card.id, Endpoint.of(card)))
-    except Exception:  # none there, or a locked keyring
+    except Exception:  # no key, or a locked keyring
         return
 
 
@@ -99,12 +109,12 @@ def _from_keyring(name: str, endpoint: Endpoint) -> str:
         return ""
     try:
         return ring.get_password(SERVICE, _user(name, endpoint)) or ""
-    except Exception:  # a locked or broken keyring: as if there were none; the endpoint says if it wants a key
+    except Exception:  # a locked or broken keyring counts as none; the endpoint reports if it needs a key
         return ""
 
 
 def safe_keyring():
-    """The package `keyring` with a backend that keeps keys safely, or None."""
+    """Return the package `keyring` if its backend is safe, or None."""
     try:
         import keyring
     except ImportError:

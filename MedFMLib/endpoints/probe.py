@@ -1,4 +1,7 @@
-"""What an endpoint can do: its models, pictures, streaming, context. Sends a red square and a word; no patient's data."""
+"""Test what an endpoint supports: its models, pictures, streaming, context.
+
+Sends a red square and a word; no patient data.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from ..interfaces.model import ModelCard
-from . import keys
+from ..storage.model_card import ModelCard
+from . import keys, turns
 from .client import EndpointClient
 from .failures import EndpointError
 from .settings import Endpoint
@@ -18,24 +21,31 @@ SIDE = 64
 TOKENS = 24
 QUESTION = "What colour is this picture? Answer with one word."
 CONTEXTS = ("max_model_len", "context_length", "max_context_length", "n_ctx", "n_ctx_train", "context_window")
-"""Where servers tell how many tokens a model reads: vLLM, OpenRouter, LM Studio, llama.cpp."""
+"""Fields in which servers state the context length in tokens: vLLM, OpenRouter, LM Studio, llama.cpp."""
 
 FATAL = ("key", "down", "tls", "timeout", "moved")
-"""Kinds of failure after which no other question helps."""
+"""Kinds of failure after which further requests are pointless."""
 
 
 def probe(
     card: ModelCard, client: EndpointClient | None = None, cancelled: Callable[[], bool] = bool
 ) -> dict[str, Any]:
-    """Ask an endpoint what it is.
+    """Query and test an endpoint.
+
+    Args:
+        card: of the endpoint.
+        client: for tests; by default one for the endpoint.
+        cancelled: checked every 50 ms.
 
     Returns:
-        models: names it offers. offered: is the card's model among them? (None: it didn't say.) missing: adapters of the
-        card that are not. context: tokens, 0 if it isn't told. writes, pictures, streams: what worked. said: its answer
-        about a red square. reported: its model's name. problem: a sentence, "" if none. when: ISO 8601, UTC.
+        A dict with `models`: names it offers; `offered`: whether the card's model is among them (None if unknown);
+        `missing`: adapters of the card that are not; `context`: tokens, 0 if unknown; `writes`, `pictures`, `streams`:
+        whether each worked; `said`: its answer about a red square; `reported`: its model's name; `problem`: a sentence,
+        "" if none; `when`: ISO 8601, UTC.
 
     Raises:
-        EndpointError: if it can't be asked at all. Cancelled: if that was wished.
+        EndpointError: if it can't be reached at all.
+        Cancelled: on request.
     """
     client = client or EndpointClient(card.id, Endpoint.of(card), keys.key(card))
     endpoint = client.endpoint
@@ -66,7 +76,7 @@ def probe(
 
 
 def context_of(model: dict[str, Any]) -> int:
-    """Tokens that a model reads, by what a server says of it; 0 if it doesn't."""
+    """Return the context length in tokens in a server's description of a model; 0 if it is missing."""
     meta = model.get("meta")
     for place in (model, meta if isinstance(meta, dict) else {}):
         for name in CONTEXTS:
@@ -78,10 +88,8 @@ def context_of(model: dict[str, Any]) -> int:
 def _question(endpoint: Endpoint, picture: bool) -> dict[str, Any]:
     content: Any = "Say: yes."
     if picture:
-        from ..models import openai_api
-
         red = np.zeros((SIDE, SIDE, 3), np.uint8)
         red[..., 0] = 255
-        content = openai_api.first_turn([openai_api.encode(red, endpoint.format)], QUESTION)
-    turns = [{"role": "user", "content": content}]
-    return {"model": endpoint.model, "messages": turns, "max_tokens": TOKENS, "temperature": 0, "stream": True}
+        content = turns.first_turn([turns.encode(red, endpoint.format)], QUESTION)
+    messages = [{"role": "user", "content": content}]
+    return {"model": endpoint.model, "messages": messages, "max_tokens": TOKENS, "temperature": 0, "stream": True}

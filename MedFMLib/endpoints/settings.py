@@ -1,4 +1,4 @@
-"""What a model card says of an endpoint: `Endpoint`. Knows addresses; asks nothing of the network."""
+"""Define `Endpoint`, the settings of an endpoint in a model card. Parses addresses; makes no network requests."""
 
 from __future__ import annotations
 
@@ -8,34 +8,36 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ..errors import InputError, ModelError
-from ..interfaces.model import ModelCard
+from ..storage.model_card import ModelCard
 
 FORMATS = ("png", "jpeg")
 CHAT = "/chat/completions"
 SENT_ON = ("-cloud", ":cloud")
-"""Ends of names of models that a local Ollama sends on to its maker's servers."""
+"""Suffixes of model names that a local Ollama forwards to its provider's servers."""
 
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where a model runs, and how it is asked.
+    """Address and settings of a model on a server.
 
     Args:
         url: base address, to which "/chat/completions" is added, such as "http://localhost:11434/v1".
         model: its name there.
-        max_pictures: most pictures in one question.
-        format: "png" or "jpeg", how pictures are sent.
-        mask_text: are areas that may be burned-in text blackened before pictures are sent?
-        insecure: may unencrypted http go to another machine?
-        ca: file with certificates to trust; "" for the environment's (REQUESTS_CA_BUNDLE) or the usual ones.
-        openai_key: is the key in OPENAI_API_KEY?
+        max_pictures: largest number of pictures in one question.
+        format: "png" or "jpeg", format of the pictures.
+        mask_text: whether areas that may be burned-in text are blacked out before pictures are sent.
+        insecure: whether unencrypted http to another machine is permitted.
+        ca: file with trusted certificates; "" for the environment's (REQUESTS_CA_BUNDLE) or the usual ones.
+        openai_key: whether the key is in OPENAI_API_KEY.
         stop: texts at which an answer ends, at most 4.
-        connect_seconds, read_seconds, total_seconds: longest wait for a connection, for the next byte, for the answer.
-        tries: how often a question is put while the endpoint can't be reached or is busy.
-        found: what the last test found; see `probe`.
+        connect_seconds: time limit for a connection.
+        read_seconds: time limit for the next byte.
+        total_seconds: time limit for the answer.
+        tries: number of attempts while the endpoint can't be reached or is busy.
+        found: result of the last test; see `probe`.
 
     Raises:
-        InputError: if a value can't be used.
+        InputError: if a value is invalid.
     """
 
     url: str
@@ -73,10 +75,10 @@ class Endpoint:
 
     @classmethod
     def of(cls, card: ModelCard) -> Endpoint:
-        """The endpoint of a card.
+        """Return the endpoint of a card.
 
         Raises:
-            ModelError: if the card names none, has an unknown field or one of the wrong kind.
+            ModelError: if the card has none, or it has an unknown field or one of the wrong type.
         """
         known = {f.name: f for f in fields(cls)}
         unknown = sorted(set(card.endpoint) - set(known))
@@ -98,32 +100,32 @@ class Endpoint:
             raise ModelError(f"The endpoint in the card of {card.title} can't be used: {error}") from None
 
     def as_json(self) -> dict[str, Any]:
-        """What a card keeps."""
+        """Return the settings as stored in a card."""
         return asdict(self) | {"stop": list(self.stop)}
 
     @property
     def scheme(self) -> str:
-        """ "http" or "https"."""
+        """URL scheme, "http" or "https"."""
         return urlsplit(self.url).scheme
 
     @property
     def host(self) -> str:
-        """Machine and port, for people."""
+        """Host and port, for display."""
         return urlsplit(self.url).netloc
 
     @property
     def is_loopback(self) -> bool:
-        """Is it this machine?"""
+        """Whether it is this machine."""
         return is_loopback(urlsplit(self.url).hostname or "")
 
     @property
     def leaves(self) -> bool:
-        """Do pictures leave this machine? Also where a program here is known to send them on."""
+        """Whether pictures leave this machine, also through a local program that is known to forward them."""
         return not self.is_loopback or self.model.endswith(SENT_ON)
 
 
 def is_loopback(host: str) -> bool:
-    """Is a host's name or address that of this machine?"""
+    """Return whether a host's name or address is that of this machine."""
     if host == "localhost":
         return True
     try:
@@ -133,7 +135,7 @@ def is_loopback(host: str) -> bool:
 
 
 def base_address(url: str) -> str:
-    """An address as people give it → the base of the API, without a slash at its end.
+    """Return the base address of the API, without a slash at its end, from an address as users enter it.
 
     Raises:
         InputError: if it is no http address, or has a key, a query or a fragment in it.
@@ -144,8 +146,8 @@ def base_address(url: str) -> str:
     except ValueError:
         host, parts = None, urlsplit("")
     if parts.scheme not in ("http", "https") or not host:
-        shown = url if "@" not in url and "?" not in url else "What was given"
-        raise InputError(f"{shown} is no address of an endpoint; give one such as http://localhost:11434/v1.")
+        shown = url if "@" not in url and "?" not in url else "The input"
+        raise InputError(f"{shown} is not the address of an endpoint; give one such as http://localhost:11434/v1.")
     if parts.username is not None or parts.password is not None or parts.query or parts.fragment:
         raise InputError(
             f"The address of {host} may not have a user, key, query or fragment in it; store a key with "

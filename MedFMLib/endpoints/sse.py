@@ -1,8 +1,9 @@
-"""Answers as they come: server-sent events, or one JSON object. Knows the protocol's texts; no sockets.
+"""Parse streamed answers: server-sent events, or one JSON object. Knows the protocol's texts; no sockets.
 
-Events by the HTML standard's "Server-sent events" (9.2.6): lines end in CR LF, LF or CR, "data:" lines of an event are
-joined, comments and other fields are passed over. Chunks by OpenAI's chat completions; an answer ends with "[DONE]", or
-with the end of the stream after a finish_reason, as some servers have it.
+Events follow the HTML standard's "Server-sent events" (9.2.6): lines end in CR LF, LF or CR, "data:" lines of an event
+are
+joined, comments and other fields are ignored. Chunks follow OpenAI's chat completions; an answer ends with "[DONE]", or
+with the end of the stream after a finish_reason, as from some servers.
 """
 
 from __future__ import annotations
@@ -16,16 +17,19 @@ from typing import Any
 from .failures import Failures
 
 LONGEST_LINE, LONGEST_ANSWER = 2**20, 2**23
-"""Bytes and characters; what is longer is no answer to a question of ours."""
+"""Bytes and characters; anything longer is not a valid answer."""
 
 
 @dataclass(frozen=True)
 class StreamedAnswer:
-    """An answer.
+    """A complete answer.
 
     Args:
-        text: all of it. model: the name that the endpoint reported. finish: why it ended, such as "stop" or "length".
-        streamed: did it come in pieces? tokens: read and written, zeros if it isn't told.
+        text: all of it.
+        model: the name that the endpoint reported.
+        finish: why it ended, such as "stop" or "length".
+        streamed: whether it arrived in pieces.
+        tokens: numbers read and written, zeros if unknown.
     """
 
     text: str
@@ -36,10 +40,14 @@ class StreamedAnswer:
 
 
 def data_of(chunks: Iterable[bytes], too_long: Exception) -> Iterator[str]:
-    """The data of each event.
+    """Yield the data of each event.
+
+    Args:
+        chunks: bytes as they arrive.
+        too_long: raised if a line never ends.
 
     Raises:
-        too_long: if a line never ends.
+        Exception: `too_long`.
     """
     decoder, rest, lines = codecs.getincrementaldecoder("utf-8")("replace"), "", []
     for chunk in chunks:
@@ -58,12 +66,12 @@ def data_of(chunks: Iterable[bytes], too_long: Exception) -> Iterator[str]:
     last = rest.rstrip("\r")
     if last.startswith("data:"):
         lines.append(last[5:].removeprefix(" "))
-    if lines:  # a last event without its empty line: servers that end so mean it
+    if lines:  # a last event without its empty line, as some servers end
         yield "\n".join(lines)
 
 
 def _lines(text: str) -> list[str]:
-    """Lines, the unfinished last one included; a CR at the very end may be half of a line's end."""
+    """Split into lines, including the unfinished last one; a CR at the very end may be half of a line end."""
     held = "\r" if text.endswith("\r") else ""
     parts = text.removesuffix("\r").replace("\r\n", "\n").replace("\r", "\n").split("\n")
     parts[-1] += held
@@ -71,20 +79,21 @@ def _lines(text: str) -> list[str]:
 
 
 class EventStreamReader:
-    """Reads one answer.
+    """Parser of one answer.
 
     Args:
-        failures: sentences for what goes wrong. streamed: are the bytes events? Else they are one JSON object.
+        failures: error messages.
+        streamed: whether the bytes are events, or else one JSON object.
     """
 
     def __init__(self, failures: Failures, streamed: bool):
         self._failures, self._streamed = failures, streamed
 
     def pieces(self, chunks: Iterable[bytes]) -> Iterator[str | StreamedAnswer]:
-        """Pieces of text, then the whole as a `StreamedAnswer`.
+        """Yield pieces of text, then the complete answer as a `StreamedAnswer`.
 
         Raises:
-            EndpointError: if it is an error, nonsense, too long, or ends in the middle.
+            EndpointError: if it is an error, invalid, too long, or ends in the middle.
         """
         text, model, finish, ended, length, tokens = [], "", "", False, 0, (0, 0)
         began = False
@@ -109,7 +118,7 @@ class EventStreamReader:
         yield StreamedAnswer("".join(text), model, finish, self._streamed, tokens)
 
     def _objects(self, chunks: Iterable[bytes]) -> Iterator[dict[str, Any] | None]:
-        """JSON objects; None for "[DONE]"."""
+        """Yield JSON objects; None for "[DONE]"."""
         nonsense = self._failures.nonsense("something that is not JSON")
         texts = (
             data_of(chunks, self._failures.nonsense("a line without end"))
@@ -129,7 +138,7 @@ class EventStreamReader:
             yield content
 
     def _piece(self, content: dict[str, Any]) -> tuple[str, str]:
-        """(text, why it ended) of a chunk or of a whole answer."""
+        """Return (text, finish reason) of a chunk or of a complete answer."""
         try:
             choices = content.get("choices") or []
             if not choices and not self._streamed:
@@ -144,6 +153,6 @@ class EventStreamReader:
 
 
 def _tokens(usage: object) -> tuple[int, int] | None:
-    """(read, written), or None if a server doesn't say."""
+    """Return (read, written), or None if the server doesn't state them."""
     numbers = [usage.get(f"{kind}_tokens") for kind in ("prompt", "completion")] if isinstance(usage, dict) else []
     return (numbers[0], numbers[1]) if numbers and all(type(n) is int and n >= 0 for n in numbers) else None

@@ -1,11 +1,15 @@
-"""Where the AI stack lives: Slicer's own Python, this one, or a separate environment. Standard library alone; no torch, no Qt.
+"""Install the AI packages into Slicer's own Python, this one, or a separate environment.
 
-    looking     facts of the machine and of the program that asks
-    planning    facts → what would be installed, where, how large, and why there
-    separate    makes a separate environment, step by step; goes on after a stop; is undone
-    wheelhouse  a folder of wheels for machines without internet, with their hashes
+Standard library only; no torch, no Qt.
 
-Nothing is installed but by a person's step, after the plan was shown.
+```
+looking     facts about the machine and the calling program
+planning    from facts to a plan: what would be installed, where, how large, and why there
+separate    create a separate environment step by step; continue after a stop; undo
+wheelhouse  a folder of wheels for machines without internet, with their hashes
+```
+
+Nothing is installed before the user has seen and confirmed the plan.
 """
 
 from .looking import EnvironmentFacts, look

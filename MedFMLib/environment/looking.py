@@ -1,4 +1,4 @@
-"""Facts that decide where packages go: the system, its GPU, the Python that asks and what is in it. Changes nothing."""
+"""Collect the facts that decide where packages are installed: system, GPU, Python, packages. Changes nothing."""
 
 from __future__ import annotations
 
@@ -21,19 +21,21 @@ PROXIES = ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY"
 
 @dataclass(frozen=True)
 class EnvironmentFacts:
-    """What is known before anything is decided.
+    """Facts about the machine and the calling program.
 
     Args:
-        system: "Linux", "Darwin" or "Windows". machine: that this process runs on, such as "x86_64".
-        native: that the computer has; another than `machine` under Rosetta.
+        system: "Linux", "Darwin" or "Windows".
+        machine: architecture of this process, such as "x86_64".
+        native: architecture of the computer; differs from `machine` under Rosetta.
         python: version of this process's Python.
-        slicer: version of the 3D Slicer that asks, "" if none does.
+        slicer: version of the calling 3D Slicer, "" if there is none.
         installer: "packaging" (`slicer.packaging`), "util" (`slicer.util.pip_install`) or "".
-        torch_arguments: names that `PyTorchUtils`' installer takes; empty without that extension.
+        torch_arguments: parameters of `PyTorchUtils`' installer; empty without that extension.
         gpu: "cuda", "rocm", "mps" or "".
-        installed: versions of packages that are there, by name in small letters.
-        free: bytes that are free where a separate environment would lie.
-        proxy: is one set? uv: path of `uv`, "" if it is not there.
+        installed: versions of installed packages, by name in lower case.
+        free: free bytes at the location of a separate environment.
+        proxy: whether a proxy is set.
+        uv: path of `uv`, "" if it is not installed.
         pythons: other interpreters, path → (version, machine).
     """
 
@@ -53,10 +55,10 @@ class EnvironmentFacts:
 
 
 def look(quick: bool = False) -> EnvironmentFacts:
-    """Look around. Takes up to a few seconds where a GPU's driver is slow to answer.
+    """Collect the facts, which takes up to a few seconds if a GPU's driver responds slowly.
 
     Args:
-        quick: leave out the GPU and other Pythons, which programs have to be asked for; enough to tell where packages go.
+        quick: skip the GPU and other Pythons, which require running programs; sufficient to decide where packages go.
     """
     system, machine = platform.system(), platform.machine()
     slicer, installer, arguments = _slicer()
@@ -78,17 +80,23 @@ def look(quick: bool = False) -> EnvironmentFacts:
 
 
 def needed() -> list[str]:
-    """Requirements beyond what Slicer ships."""
+    """Return the requirements beyond what Slicer ships."""
     return list(resources.load_json("environment", "packages.json")["needed"])
 
 
 def name_of(requirement: str) -> str:
-    """Package name of a requirement, in small letters: "torch>=2.6" → "torch"."""
+    """Return the package name of a requirement in lower case: "torch" for "torch>=2.6"."""
     return re.match(r"[A-Za-z0-9._-]+", requirement).group().lower()
 
 
 def satisfied(requirement: str, installed: dict[str, str], facts: EnvironmentFacts) -> bool | None:
-    """Is a requirement met? None if the package is not there; true if its marker says that it isn't needed here."""
+    """Return whether a requirement is met; None if the package is missing, True if its marker excludes this machine.
+
+    Args:
+        requirement: as in packages.json.
+        installed: versions by name in lower case.
+        facts: system, machine and Python version.
+    """
     Requirement = _requirement_class()
     wanted = Requirement(requirement)
     environment = {
@@ -106,7 +114,7 @@ def satisfied(requirement: str, installed: dict[str, str], facts: EnvironmentFac
 def _requirement_class():
     try:
         from packaging.requirements import Requirement
-    except ImportError:  # before Slicer 5.12 only pip has it
+    except ImportError:  # before Slicer 5.12, only pip includes it
         from pip._vendor.packaging.requirements import Requirement
     return Requirement
 
@@ -124,7 +132,7 @@ def _slicer() -> tuple[str, str, tuple[str, ...]]:
 
 
 def torch_arguments() -> tuple[str, ...]:
-    """Names that the PyTorch extension's installer takes; they differ between its versions."""
+    """Return the parameters of the PyTorch extension's installer, which differ between its versions."""
     if not _has("PyTorchUtils"):
         return ()
     import PyTorchUtils
@@ -144,7 +152,7 @@ def _has(name: str) -> bool:
 
 
 def _native(system: str, machine: str) -> str:
-    """The processor itself: under Rosetta an Apple one calls itself x86_64."""
+    """Return the architecture of the processor: under Rosetta an Apple one reports x86_64."""
     if system == "Darwin" and machine == "x86_64" and _said("sysctl", "-n", "sysctl.proc_translated") == "1":
         return "arm64"
     return machine
@@ -159,7 +167,7 @@ def _gpu(system: str, native: str) -> str:
 
 
 def _pythons() -> dict[str, tuple[tuple[int, int], str]]:
-    """Interpreters that a separate environment could be made with, best first."""
+    """Return the interpreters that can create a separate environment, best first."""
     found: dict[str, tuple[tuple[int, int], str]] = {}
     places = [f"python3.{minor}" for minor in (12, 11, 13)] + [
         "python3",
@@ -180,7 +188,7 @@ def _pythons() -> dict[str, tuple[tuple[int, int], str]]:
 
 
 def _said(*command: str) -> str:
-    """What a program prints; "" if it is not there or fails."""
+    """Return the output of a program; "" if it is missing or fails."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=10)
     except (OSError, subprocess.TimeoutExpired):

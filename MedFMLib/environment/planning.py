@@ -1,4 +1,4 @@
-"""Facts → a plan: what would be installed where, how large it is, and why there. Decides; changes nothing."""
+"""Decide from facts what is installed where, how large it is, and why there. Changes nothing."""
 
 from __future__ import annotations
 
@@ -16,17 +16,20 @@ SPARE = 1_000_000_000
 
 @dataclass(frozen=True)
 class InstallPlan:
-    """What would be done.
+    """A plan for the installation.
 
     Args:
-        where: "nothing" (all is there), "slicer" (its own Python), "this" (the Python of the command), "separate", or "server"
-            (this computer can't; jobs have to run elsewhere).
+        where: "nothing" (all is installed), "slicer" (its own Python), "this" (the Python of the command), "separate",
+            or "server" (this computer is not supported; jobs have to run elsewhere).
         why: in one sentence.
-        packages: requirements that would be installed, torch first.
-        python: interpreter that a separate environment is made with; "uv" lets uv find or fetch one.
+        packages: requirements to install, torch first.
+        python: interpreter for a separate environment; "uv" lets uv find or download one.
         folder: of a separate environment.
-        build: "cpu", "cuda", "rocm" or "mps". index: where torch comes from, "" for the usual one.
-        download, disk: bytes. how: measured or estimated.
+        build: "cpu", "cuda", "rocm" or "mps".
+        index: package index of torch, "" for the usual one.
+        download: bytes.
+        disk: bytes.
+        how: whether sizes are measured or estimated.
         wheelhouse: folder of wheels in place of the internet, or None.
     """
 
@@ -43,7 +46,7 @@ class InstallPlan:
     wheelhouse: Path | None = None
 
     def text(self) -> str:
-        """The plan for the person who decides."""
+        """Return the plan as text, for the user's decision."""
         if self.where in ("nothing", "server"):
             return self.why
         place = {"slicer": "Slicer's own Python", "this": "this Python's environment"}.get(
@@ -55,7 +58,7 @@ class InstallPlan:
             else self.index or "the package index that pip is set to"
         )
         lines = [
-            f"Into {place}: {', '.join(self.packages)}.",
+            f"To be installed into {place}: {', '.join(self.packages)}.",
             self.why,
             f"From {source}; about {self.download / 1e9:.1f} GB to download, {self.disk / 1e9:.1f} GB on disk ({self.how}).",
             "Nothing that Slicer ships is replaced. It can be undone.",
@@ -64,13 +67,16 @@ class InstallPlan:
 
 
 def plan(facts: EnvironmentFacts, wheelhouse: Path | None = None, separate: bool = False) -> InstallPlan:
-    """Decide.
+    """Return the plan for the installation.
 
     Args:
-        wheelhouse: take wheels from there. separate: a person wants a separate environment anyway.
+        facts: about the machine.
+        wheelhouse: folder of wheels to use.
+        separate: use a separate environment even if it is not needed.
 
     Raises:
-        ModelError: a separate environment is needed, but there is nothing to make it with or no room; what to do is said.
+        ModelError: if a separate environment is needed, but there is no suitable Python or not enough disk space, with
+            the next step.
     """
     missing = [r for r in needed() if satisfied(r, facts.installed, facts) is None]
     clashing = _clashing(facts)
@@ -90,19 +96,19 @@ def plan(facts: EnvironmentFacts, wheelhouse: Path | None = None, separate: bool
     kind = "Slicer's own Python fits" if where == "slicer" else "this Python fits"
     made = _sized(
         facts,
-        InstallPlan(where, f"There, because {kind} and no package there is in the way.", tuple(_torch_first(missing))),
+        InstallPlan(where, f"Chosen because {kind} and no package there conflicts.", tuple(_torch_first(missing))),
     )
     return _checked(facts, _with_wheels(made, wheelhouse))
 
 
 def fits_slicer(facts: EnvironmentFacts) -> bool:
-    """Can the packages go into Slicer's own Python?"""
+    """Return whether the packages can be installed into Slicer's own Python."""
     translated_or_intel = facts.system == "Darwin" and "x86_64" in (facts.machine, facts.native)
     return bool(facts.installer) and not translated_or_intel and not _why_separate(facts, _clashing(facts))
 
 
 def _clashing(facts: EnvironmentFacts) -> list[str]:
-    """Packages that are there in a version that is too old."""
+    """Return installed packages whose version is too old."""
     old = [name_of(r) for r in needed() if satisfied(r, facts.installed, facts) is False]
     return [f"{name} {facts.installed[name]}" for name in old]
 
@@ -110,15 +116,20 @@ def _clashing(facts: EnvironmentFacts) -> list[str]:
 def _why_separate(facts: EnvironmentFacts, clashing: list[str]) -> str:
     if facts.system == "Darwin" and facts.machine != facts.native:
         return (
-            f"Apart, because this Slicer runs translated ({facts.machine} on {facts.native}) and current PyTorch exists for the "
-            "processor itself alone."
+            "A separate environment is needed, because "
+            f"this Slicer runs translated ({facts.machine} on {facts.native}) and current PyTorch exists for the "
+            "native processor only."
         )
     if not OLDEST_PYTHON <= facts.python <= NEWEST_PYTHON:
         return (
-            f"Apart, because MedFM's models need Python 3.11 to 3.13 and this is {facts.python[0]}.{facts.python[1]}."
+            "A separate environment is needed, because MedFM's models need Python 3.11 to 3.13 and this is "
+            f"{facts.python[0]}.{facts.python[1]}."
         )
     if clashing:
-        return f"Apart, because other programs rely on versions here that are too old: {', '.join(clashing)}."
+        return (
+            "A separate environment is needed, because other programs rely on versions here that are too old: "
+            f"{', '.join(clashing)}."
+        )
     return ""
 
 
@@ -126,7 +137,7 @@ def _separate(facts: EnvironmentFacts, why: str, wheelhouse: Path | None) -> Ins
     python = _python_for(facts)
     if not python:
         raise ModelError(
-            f"{why} But there is no Python 3.11 to 3.13 for {facts.native} to make one with; install it from python.org, "
+            f"{why} But there is no Python 3.11 to 3.13 for {facts.native} to create it; install it from python.org, "
             "or uv (docs.astral.sh/uv), and try again."
         )
     packages = _torch_first([*needed(), *resources.load_json("environment", "packages.json")["separate"]])
@@ -135,7 +146,7 @@ def _separate(facts: EnvironmentFacts, why: str, wheelhouse: Path | None) -> Ins
 
 
 def _python_for(facts: EnvironmentFacts) -> str:
-    """An interpreter for the processor itself, in the range; else "uv", else ""."""
+    """Return a native interpreter in the version range; else "uv", else ""."""
     for path, (version, machine) in facts.pythons.items():
         if OLDEST_PYTHON <= version <= NEWEST_PYTHON and _same(machine, facts.native):
             return path
@@ -153,7 +164,7 @@ def _sized(facts: EnvironmentFacts, made: InstallPlan) -> InstallPlan:
     table = resources.load_json("environment", "packages.json")
     build = facts.gpu or "cpu"
     size = table["sizes"][build]
-    if not any(name_of(r) == "torch" for r in made.packages):  # the large one is there
+    if not any(name_of(r) == "torch" for r in made.packages):  # torch, the large package, is installed
         size = {"download": 150_000_000, "disk": 500_000_000, "how": "measured"}
     index = table["indexes"].get(build, "") if facts.system == "Linux" else ""
     return replace(made, build=build, index=index, download=size["download"], disk=size["disk"], how=size["how"])
@@ -167,7 +178,7 @@ def _with_wheels(made: InstallPlan, wheelhouse: Path | None) -> InstallPlan:
     wheels = list(Path(wheelhouse).glob("*.whl"))
     if not wheels:
         raise ModelError(
-            f"The folder '{wheelhouse}' holds no wheels; make one with `medfm environment wheelhouse FOLDER`."
+            f"The folder '{wheelhouse}' has no wheels; make one with `medfm environment wheelhouse FOLDER`."
         )
     size = sum(wheel.stat().st_size for wheel in wheels)
     return replace(made, wheelhouse=Path(wheelhouse), index="", download=0, disk=4 * size, how="from the wheels' sizes")

@@ -1,10 +1,10 @@
-"""Makes a separate environment step by step, goes on after a stop, and removes it. Runs pip and Python; downloads nothing itself.
+"""Create a separate environment step by step, continue after a stop, and remove it, by running pip and Python.
 
-    FOLDER/state.json   what was planned, which steps are done, and "ready" once the check has passed
-    FOLDER/log.txt      what pip said
+    FOLDER/state.json   the plan, the finished steps, and "ready" once the check has passed
+    FOLDER/log.txt      pip's output
     FOLDER/venv/        the environment
 
-An environment without "ready" is never taken for one that can be used.
+An environment without "ready" is never used.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from ..errors import Cancelled, InputError, ModelError
 from ..interfaces.jobs import Progress
 from ..storage import paths, user_settings
 from .looking import name_of
+from .pip_errors import explain
 from .planning import InstallPlan
 from .wheelhouse import check_hashes
 
@@ -34,26 +35,14 @@ TITLES = {
 }
 IMPORTED_AS = {"pillow": "PIL", "simpleitk": "SimpleITK"}
 
-PROBLEMS = (
-    (r"No space left|Errno 28", "the disk is full; free some space"),
-    (r"ProxyError|Tunnel connection failed", "the proxy refused; check HTTPS_PROXY and its password"),
-    (r"CERTIFICATE_VERIFY_FAILED|SSLError", "a certificate is not trusted; set PIP_CERT to your site's authority"),
-    (r"NewConnectionError|Name or service not known|Temporary failure|getaddrinfo|Network is unreachable|ConnectTimeout",
-     "the package index can't be reached; check the network, or use a folder of wheels"),
-    (r"No matching distribution found for (\S+)", "there is no build of {0} for this computer"),
-    (r"Permission denied|Errno 13", "the folder can't be written to; check its permissions"),
-    (r"HASH|hashes? .*do(?:es)? not match", "a wheel is damaged; copy the folder again"),
-)  # fmt: skip
-"""What pip says → what it means, in one clause."""
-
 
 def root() -> Path:
-    """Where the separate environment lies, existing or not."""
+    """Return the folder of the separate environment, existing or not."""
     return paths.data() / "environments" / "medfm"
 
 
 def interpreter(folder: Path | None = None) -> str:
-    """The environment's Python, "" if there is none that passed its check."""
+    """Return the environment's Python, "" if there is none that passed its check."""
     folder = folder or root()
     state = user_settings.read(folder / "state.json")
     python = _python(folder)
@@ -61,11 +50,17 @@ def interpreter(folder: Path | None = None) -> str:
 
 
 def apply(plan: InstallPlan, progress: Progress, folder: Path | None = None) -> str:
-    """Do what a plan for a separate environment says, from where it stopped; → the environment's Python.
+    """Execute a plan for a separate environment, continuing an interrupted one, and return the environment's Python.
+
+    Args:
+        plan: for a separate environment.
+        progress: callbacks for stages, fraction, notes and cancellation.
+        folder: of the environment; by default that of the plan.
 
     Raises:
-        InputError: the plan is for another place. ModelError: a step failed, in one sentence; what is done is kept.
-        Cancelled: it was stopped; it goes on from there the next time.
+        InputError: if the plan is for another place.
+        ModelError: if a step failed, with the cause; finished steps are kept.
+        Cancelled: if it was stopped; the next call continues.
     """
     if plan.where != "separate":
         raise InputError(f"This plan installs into '{plan.where}', not into a separate environment.")
@@ -74,7 +69,7 @@ def apply(plan: InstallPlan, progress: Progress, folder: Path | None = None) -> 
     wanted = json.loads(json.dumps(asdict(replace(plan, folder=None, why="")), default=str))
     state = user_settings.read(folder / "state.json")
     if state.get("plan") != wanted:
-        shutil.rmtree(folder / "venv", ignore_errors=True)  # of another plan
+        shutil.rmtree(folder / "venv", ignore_errors=True)  # created for another plan
         state = {"plan": wanted, "done": [], "ready": False}
         _store(folder, state)
     if plan.wheelhouse is not None:
@@ -92,17 +87,17 @@ def apply(plan: InstallPlan, progress: Progress, folder: Path | None = None) -> 
 
 
 def undo(folder: Path | None = None) -> int:
-    """Remove the environment; → bytes that are free again. Models and settings stay.
+    """Remove the environment and return the freed bytes. Models and settings stay.
 
     Raises:
-        ModelError: a file can't be deleted, e.g. since it is in use.
+        ModelError: if a file can't be deleted, e.g. since it is in use.
     """
     folder = folder or root()
     if not folder.exists():
         return 0
     size = sum(p.stat().st_size for p in folder.rglob("*") if p.is_file() and not p.is_symlink())
     state = user_settings.read(folder / "state.json")
-    _store(folder, {**state, "ready": False})  # whatever happens next, it is not taken for a whole one
+    _store(folder, {**state, "ready": False})  # if the removal fails, the remainder is not used
     try:
         shutil.rmtree(folder)
     except OSError as error:
@@ -157,13 +152,13 @@ def _module(requirement: str) -> str:
 
 
 def _run(command: list[str], folder: Path, progress: Progress) -> None:
-    """Run a program, its words into the log, its life into our hands."""
+    """Run a program, with its output in the log, and stop it on cancellation."""
     lines: list[str] = []
     environment = {**os.environ, "PYTHONNOUSERSITE": "1"}
-    if "--no-index" in command:  # settings that name other sources don't count, only the folder does
+    if "--no-index" in command:  # only the folder may be used, so settings that name other sources are removed
         environment = {name: value for name, value in environment.items() if not name.startswith("PIP_")}
         environment["PIP_CONFIG_FILE"] = os.devnull
-    for name in ("PYTHONHOME", "PYTHONPATH"):  # Slicer's own would lead the new Python astray
+    for name in ("PYTHONHOME", "PYTHONPATH"):  # Slicer's own values would break the new Python
         environment.pop(name, None)
     try:
         process = subprocess.Popen(
@@ -184,11 +179,11 @@ def _run(command: list[str], folder: Path, progress: Progress) -> None:
             if progress.cancelled():
                 process.kill()
                 process.wait()
-                raise Cancelled("The installation was stopped; it goes on from here the next time.") from None
+                raise Cancelled("The installation was stopped; it continues from here the next time.") from None
     reader.join(5)
     if code:
         raise ModelError(
-            f"The installation stopped: {explain(lines)}. The log is {folder / 'log.txt'}; run it again to go on."
+            f"The installation stopped: {explain(lines)}. The log is {folder / 'log.txt'}; run it again to continue."
         )
 
 
@@ -203,16 +198,6 @@ def _read(process: subprocess.Popen, lines: list[str], log: Path, progress: Prog
                     progress.note(f"{found[1].rstrip(':')} {found[2][:80]}")
                 except Cancelled:
                     return
-
-
-def explain(lines: list[str]) -> str:
-    """Why pip or Python failed, in one clause."""
-    text = "\n".join(lines[-60:])
-    for pattern, words in PROBLEMS:
-        if found := re.search(pattern, text):
-            return words.format(*(found.groups() or ("",)))
-    errors = [line for line in lines if re.match(r"(ERROR|error|\w*Error):?", line.strip())]
-    return (errors or [line for line in lines if line.strip()] or ["no message"])[-1].strip()[:200]
 
 
 def _python(folder: Path) -> Path:

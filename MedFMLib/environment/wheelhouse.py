@@ -1,4 +1,4 @@
-"""A folder of wheels for machines without internet, and the hashes that tell whether it arrived whole."""
+"""Make a folder of wheels for machines without internet, and check its hashes after copying."""
 
 from __future__ import annotations
 
@@ -10,19 +10,23 @@ from pathlib import Path
 
 from ..errors import InputError, ModelError
 from ..files.writing import make_folder, write_text
+from .pip_errors import explain
 
 MANIFEST = "medfm-wheelhouse.json"
 
 
 def make(folder: Path, requirements: list[str], platform: str = "", python: str = "", index: str = "") -> list[Path]:
-    """Download wheels of requirements and of all that they need; → the wheels.
+    """Download wheels of requirements and of their dependencies, and return the wheels.
 
     Args:
-        platform: of another machine, such as "win_amd64" or "manylinux_2_28_x86_64". python: its version, such as "3.12".
-        index: where torch comes from, if not from the usual index.
+        folder: destination.
+        requirements: such as "torch>=2.6".
+        platform: of another machine, such as "win_amd64" or "manylinux_2_28_x86_64"; "" for this one.
+        python: its version, such as "3.12"; "" for this one.
+        index: package index of torch, "" for the usual one.
 
     Raises:
-        ModelError: pip failed, with the reason.
+        ModelError: if pip failed, with the reason.
     """
     make_folder(folder)
     command = [sys.executable, "-m", "pip", "download", "--no-input", "--only-binary", ":all:", "--dest", str(folder)]
@@ -31,15 +35,13 @@ def make(folder: Path, requirements: list[str], platform: str = "", python: str 
     command += ["--extra-index-url", index] if index else []
     done = subprocess.run([*command, *requirements], capture_output=True, text=True)
     if done.returncode:
-        from .separate import explain
-
         raise ModelError(f"The wheels can't be downloaded: {explain((done.stdout + done.stderr).splitlines())}.")
     write_manifest(folder)
     return sorted(folder.glob("*.whl"))
 
 
 def write_manifest(folder: Path) -> Path:
-    """Write down every wheel's SHA-256."""
+    """Write the SHA-256 of every wheel to the manifest."""
     hashes = {wheel.name: sha256(wheel) for wheel in sorted(folder.glob("*.whl"))}
     return write_text(folder / MANIFEST, json.dumps(hashes, indent=2))
 
@@ -48,7 +50,8 @@ def check_hashes(folder: Path) -> None:
     """Compare every wheel with the manifest.
 
     Raises:
-        InputError: one is missing, differs, or is not listed; a folder without a manifest passes only if it has none at all.
+        InputError: if one is missing, differs, or is not listed; a folder without a manifest passes only if it has no
+            wheels.
     """
     manifest = folder / MANIFEST
     if not manifest.is_file():
@@ -67,6 +70,6 @@ def check_hashes(folder: Path) -> None:
 
 
 def sha256(path: Path) -> str:
-    """Hex digest of a file."""
+    """Return the hex digest of a file."""
     with open(path, "rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -11,13 +11,14 @@ The key of a server elsewhere comes from MEDFM_SERVER_KEY or the system's keyrin
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from ..endpoints.keys import checked, safe_keyring
 from ..errors import InputError, ModelError
-from ..interfaces.jobs import LocalRunner, Runner
+from ..interfaces.jobs import Runner
 from ..storage import paths, user_settings
 
 KINDS = ("process", "server", "here", "remote")
@@ -70,17 +71,21 @@ def save(place: Backend) -> None:
     user_settings.write(file(), asdict(place), "The choice where jobs run")
 
 
-def make_runner(place: Backend, interpreter: str = "") -> Runner:
+def make_runner(place: Backend, interpreter: str = "", local: Callable[[], Runner] | None = None) -> Runner:
     """A runner for it; nothing is started yet.
 
     Args:
+        place: where jobs run.
         interpreter: the Python that computes on this machine; Slicer's own if left out.
+        local: makes the runner inside this process, `engine.local_runner`; needed for kind "here".
 
     Raises:
         InputError: the address can't be used. ModelError: a key or a yes is missing.
     """
     if place.kind == "here":
-        return LocalRunner()
+        if local is None:
+            raise TypeError("jobs inside this process need a `local` runner")
+        return local()
     if place.kind == "process":
         from .worker import ProcessRunner
 

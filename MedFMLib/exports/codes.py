@@ -1,6 +1,6 @@
-"""DICOM codes of measurements: what each name is called in a structured report. Knows names and codes only.
+"""Map measurement names and units to their DICOM codes for structured reports.
 
-SCT is SNOMED CT, IBSI the Image Biomarker Standardisation Initiative (both as DICOM PS3.16 uses them), UCUM the units.
+SCT is SNOMED CT, IBSI the Image Biomarker Standardisation Initiative (both as in DICOM PS3.16), UCUM the units.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ CODES: dict[str, Code] = {
     "10th percentile": Code("QG58", "IBSI", "10th intensity percentile"),
     "90th percentile": Code("8DWT", "IBSI", "90th intensity percentile"),
 }
-"""Name of a measurement → its concept; names that are not here have no standard code and stay words."""
+"""Name of a measurement → its concept; a name that is missing here has no standard code and is exported as text."""
 
 UNITS: dict[str, Code] = {
     "mL": Code("mL", "UCUM", "milliliter"),

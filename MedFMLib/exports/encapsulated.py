@@ -1,4 +1,4 @@
-"""A PDF in a DICOM object, so that it lies with its study. Source: PS3.3 A.45.1 Encapsulated PDF."""
+"""Encapsulate a PDF in a DICOM object of its study. Source: PS3.3 A.45.1 Encapsulated PDF."""
 
 from __future__ import annotations
 
@@ -16,10 +16,12 @@ MUST_BE_THERE = FROM_SOURCE[:10]
 
 
 def encapsulated_pdf(pdf: bytes, title: str, source: Source):
-    """An Encapsulated PDF dataset with the study's identity.
+    """Return an Encapsulated PDF dataset with the study's identity.
 
     Args:
-        pdf: the document. title: for lists of documents.
+        pdf: the document.
+        title: document title, for lists of documents.
+        source: headers of the series that the report is about.
     """
     import pydicom
     from pydicom.dataset import FileDataset, FileMetaDataset

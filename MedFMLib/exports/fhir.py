@@ -1,7 +1,8 @@
-"""FHIR R5 DiagnosticReport with an Observation for each measurement, as JSON. Knows findings and codes; sends nothing.
+"""Convert a report to a FHIR R5 DiagnosticReport with an Observation for each measurement, as JSON. Sends nothing.
 
-Source: HL7 FHIR R5 (hl7.org/fhir/R5), DiagnosticReport and Observation; the study is referred to by its DICOM UID, as the
-HL7 Europe imaging report does. The patient is referred to by the study's identifier alone.
+Source: HL7 FHIR R5 (hl7.org/fhir/R5), DiagnosticReport and Observation; the study is referenced by its DICOM UID, as in
+the
+HL7 Europe imaging report. The patient is referenced by the study's identifier only.
 """
 
 from __future__ import annotations
@@ -30,10 +31,15 @@ def diagnostic_report(
     pdf: bytes = b"",
     state="draft",
 ) -> dict[str, Any]:
-    """A DiagnosticReport resource; a draft is 'preliminary'.
+    """Return a DiagnosticReport resource; a draft has the status 'preliminary'.
 
     Args:
-        source: the series, if the volume came from one. state: "draft" or "signed".
+        report: the report.
+        measurements: one Observation each.
+        source: headers of the series, or None if the volume was not read from DICOM.
+        provenance: of the results.
+        pdf: the report as a PDF, b"" for none.
+        state: "draft" or "signed".
     """
     observations = [_observation(n, m) for n, m in enumerate(measurements, 1) if not isinstance(m.value, str)]
     impression = next((s.paragraphs for s in report.sections if s.title == "Impression"), ())

@@ -1,4 +1,7 @@
-"""DICOM Key Object Selection: which instances the report's pictures show. Source: PS3.16 TID 2010, by highdicom."""
+"""Write a DICOM Key Object Selection of the instances in the report's pictures.
+
+Source: PS3.16 TID 2010, with highdicom.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +14,12 @@ from .source import Source, concept, equipment_of_document, highdicom
 
 
 def key_objects(pictures: Sequence[KeyImage], geometry: Geometry, source: Source):
-    """A Key Object Selection dataset of the instances that pictures show.
+    """Return a Key Object Selection dataset of the instances that pictures show.
 
     Args:
-        geometry: the volume's grid; a picture in another plane than the series' stands for the instance in its middle.
+        pictures: key images of the report.
+        geometry: the volume's grid; a picture in another plane than the series' references the instance at its middle.
+        source: headers of the series.
 
     Raises:
         InputError: if there is no picture.

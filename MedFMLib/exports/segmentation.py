@@ -1,4 +1,4 @@
-"""DICOM Segmentation: every segment with its codes and colour, on the source's grid. Source: PS3.3 A.51, by highdicom."""
+"""Write a DICOM Segmentation: segments with codes and colours on the source's grid. Source: PS3.3 A.51, with highdicom."""
 
 from __future__ import annotations
 
@@ -15,7 +15,12 @@ STRUCTURE = Code("91723000", "SCT", "Anatomical Structure")
 
 
 def segmentation_object(segmentation: Segmentation, source: Source, provenance: Provenance):
-    """A Segmentation dataset.
+    """Return a Segmentation dataset.
+
+    Args:
+        segmentation: on the grid of the source.
+        source: headers of the series.
+        provenance: of the segmentation.
 
     Raises:
         InputError: if it lies on another grid than the source, or has no voxel at all.
@@ -54,13 +59,19 @@ def segmentation_object(segmentation: Segmentation, source: Source, provenance: 
 
 
 def geometry_directions(affine: np.ndarray) -> list[float]:
-    """Direction cosines of rows and columns, LPS, of an affine index (i, j, k) → LPS."""
+    """Return the direction cosines of rows and columns, LPS, of an affine index (i, j, k) → LPS."""
     unit = affine[:3, :2] / np.linalg.norm(affine[:3, :2], axis=0)
     return [float(v) for v in (*unit[:, 0], *unit[:, 1])]
 
 
 def describe(segment: Segment, number: int, provenance: Provenance):
-    """What a segment is, and what made it."""
+    """Return the description of a segment: its codes and the algorithm.
+
+    Args:
+        segment: the segment.
+        number: segment number, from 1.
+        provenance: of the segmentation.
+    """
     hd = highdicom()
     code = segment.code or Code("85756007", "SCT", "Tissue")
     made = hd.seg.SegmentDescription(
@@ -80,7 +91,7 @@ def describe(segment: Segment, number: int, provenance: Provenance):
 
 
 def algorithm(provenance: Provenance):
-    """Which model, weights and adapter."""
+    """Return the identification of model, weights and adapter."""
     hd = highdicom()
     name = f"MedFM {provenance.model}"[:64]
     version = f"{__version__} {provenance.revision[:12]} {provenance.precision} {provenance.adapter}".strip()[:64]

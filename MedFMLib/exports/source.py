@@ -1,4 +1,4 @@
-"""The series that a volume was read from: its headers in slice order, and what every new object takes from it."""
+"""Read the series that a volume was read from: its headers in slice order, and the attributes that new objects copy."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..errors import InputError, ModelError
 
 MANUFACTURER, MODEL = "MedFM (research use only)", "MedFM"
 ROOT_SERIES = 9000
-"""Series numbers of new objects begin here, beyond those of scanners."""
+"""Series numbers of new objects start here, above those of scanners."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,6 +25,9 @@ class Source:
 
     Args:
         headers: pydicom Datasets without pixels; one for each slice along k, or a single multi-frame one.
+
+    Raises:
+        InputError: if a required UID is missing.
     """
 
     headers: Sequence[Any]
@@ -32,7 +35,7 @@ class Source:
     def __post_init__(self) -> None:
         for name in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID"):
             if any(not getattr(header, name, "") for header in self.headers):
-                raise InputError(f"The series lacks the tag {name}, so nothing can refer to it; export it again.")
+                raise InputError(f"The series lacks the tag {name}, so it can't be referenced; export it again.")
 
     @property
     def first(self):
@@ -40,36 +43,41 @@ class Source:
         return self.headers[0]
 
     def slice(self, number: int):
-        """Header of the instance that holds slice `number` along k."""
+        """Return the header of the instance with slice `number` along k."""
         return self.headers[min(number, len(self.headers) - 1)]
 
     def check_grid(self, geometry: Geometry) -> None:
-        """Does a grid lie on this series?
+        """Check that a grid matches this series.
 
         Raises:
-            InputError: if its shape or the place of its first slice differs.
+            InputError: if its shape or the position of its first slice differs.
         """
         rows, columns = int(self.first.Rows), int(self.first.Columns)
         count = int(getattr(self.first, "NumberOfFrames", 1) or 1) if len(self.headers) == 1 else len(self.headers)
         if geometry.shape != (columns, rows, count):
             raise InputError(
                 f"The result lies on {'×'.join(map(str, geometry.shape))} voxels, the series has {columns}×{rows}×{count}; "
-                "give the series that it was made from."
+                "give the series that the image was read from."
             )
         position = getattr(self.first, "ImagePositionPatient", None)
         if position is not None and len(self.headers) > 1:
             apart = np.linalg.norm(lps_from_ras(geometry.affine)[:3, 3] - np.array(position, dtype=float))
             if apart > 0.01:
                 raise InputError(
-                    f"The result begins {apart:.1f} mm from the series' first slice; give the series that it was made from."
+                    f"The result begins {apart:.1f} mm from the series' first slice; give the image's series."
                 )
 
 
 def read_source(path: Path, *, series: str = "", frame: int | None = None) -> Source:
-    """Headers of the series that `files.read_image` reads from there.
+    """Return the headers of the series that `files.read_image` reads from the same path.
+
+    Args:
+        path: a DICOM file or a folder with DICOM files.
+        series: number or UID of the series; "" if there is only one.
+        frame: which time point of a series with several, from 0.
 
     Raises:
-        InputError: as `read_image`; also if the file is no DICOM.
+        InputError: as for `read_image`; also if the file is not DICOM.
     """
     import pydicom
 
@@ -80,7 +88,7 @@ def read_source(path: Path, *, series: str = "", frame: int | None = None) -> So
 
 
 def _mended(header):
-    """Without tags that are there but empty where an empty one is not allowed; scanners write such headers."""
+    """Return the header without empty tags where empty values are not allowed; some scanners write such headers."""
     for name in ("SpecificCharacterSet", "PatientSex", "PatientBirthDate", "StudyDate", "StudyTime", "AccessionNumber"):
         if name in header and header[name].value in (None, "", []):
             if name == "SpecificCharacterSet":
@@ -91,7 +99,7 @@ def _mended(header):
 
 
 def highdicom():
-    """The library.
+    """Import highdicom.
 
     Raises:
         ModelError: if it is not installed.
@@ -106,7 +114,12 @@ def highdicom():
 
 
 def equipment(series_number: int, description: str) -> dict[str, Any]:
-    """What highdicom's classes ask of every new object."""
+    """Return the attributes that highdicom's classes require of every new object.
+
+    Args:
+        series_number: number of the new series, added to `ROOT_SERIES`.
+        description: description of the new series.
+    """
     uid = highdicom().UID
     return {
         "series_instance_uid": uid(),
@@ -122,7 +135,12 @@ def equipment(series_number: int, description: str) -> dict[str, Any]:
 
 
 def equipment_of_document(series_number: int, description: str) -> dict[str, Any]:
-    """The same for documents, whose classes ask for less."""
+    """Return the attributes for documents, whose classes require fewer; see `equipment`.
+
+    Args:
+        series_number: number of the new series, added to `ROOT_SERIES`.
+        description: description of the new series.
+    """
     made = equipment(series_number, description)
     for name in ("manufacturer_model_name", "software_versions", "device_serial_number"):
         made.pop(name)
@@ -130,5 +148,5 @@ def equipment_of_document(series_number: int, description: str) -> dict[str, Any
 
 
 def concept(code: Code):
-    """A coded concept as highdicom takes it."""
+    """Convert a code to highdicom's type."""
     return highdicom().sr.CodedConcept(code.value, code.scheme, code.meaning[:64])

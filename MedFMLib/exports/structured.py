@@ -1,4 +1,4 @@
-"""DICOM SR by template TID 1500: every segment's measurements with codes, units, methods and the segment they are of."""
+"""Write a DICOM SR by template TID 1500: measurements with codes, units, methods and references to their segments."""
 
 from __future__ import annotations
 
@@ -28,11 +28,15 @@ def measurement_report(
     provenance: Provenance,
     signed: SignOff | None = None,
 ):
-    """A Comprehensive 3D SR dataset.
+    """Return a Comprehensive 3D SR dataset.
 
     Args:
+        measurements: of the segments.
+        segmentation: the segments.
         segmentation_object: the DICOM Segmentation of the same segments.
-        signed: who verified the report that the measurements stand in; None for a draft.
+        source: headers of the series.
+        provenance: of the measurements.
+        signed: who verified the report with these measurements; None for a draft.
 
     Raises:
         InputError: if nothing was measured.
@@ -74,7 +78,7 @@ def measurement_report(
 
 
 def _person(name: str) -> str:
-    """A name as DICOM writes it: "Jane Q. Doe" → "Doe^Jane Q."."""
+    """Return a name in DICOM form: "Doe^Jane Q." for "Jane Q. Doe"."""
     *given, family = name.replace("^", " ").replace("=", " ").split()
     return f"{family}^{' '.join(given)}".rstrip("^")[:64]
 

@@ -1,4 +1,4 @@
-"""All objects of one response, each written whole or not at all. Knows file names; what is in them is the other files' work."""
+"""Write all DICOM and FHIR objects of one response, each atomically."""
 
 from __future__ import annotations
 
@@ -15,16 +15,22 @@ from .source import Source
 from .structured import measurement_report
 
 
-def write_dicom(folder: Path, name: str, response: Response, source: Source) -> list[Path]:
-    """Segmentation and measurements; with a report also its PDF, key images and FHIR resource.
+def write_dicom(folder: Path, name: str, response: Response, source: Source, pdf: bytes = b"") -> list[Path]:
+    """Write segmentation and measurements; with a report also its PDF, key images and FHIR resource.
 
     Args:
-        name: begins every file's name; never patient data.
+        folder: destination.
+        name: prefix of every file's name; never patient data.
+        response: segmentation, measurements and, if there is one, the report to export.
+        source: headers of the series that the image was read from.
+        pdf: the report as a PDF (`reports.pdf.as_pdf`); required if there is a report.
 
     Raises:
-        InputError: the result lies elsewhere than the source, or there is nothing to export.
-        OutputError: a file can't be written; what was there before is there still.
+        InputError: if the result's grid differs from the source's, or there is nothing to export.
+        OutputError: if a file can't be written; existing files are unchanged.
     """
+    if response.report is not None and not pdf:
+        raise ValueError("a report is exported with its PDF")
     folder = make_folder(folder)
     segmentation = segmentation_object(response.segmentation, source, response.provenance)
     report = response.report
@@ -37,9 +43,6 @@ def write_dicom(folder: Path, name: str, response: Response, source: Source) -> 
     }  # fmt: skip
     files: list[Path] = []
     if report is not None:
-        from ..reports.pdf import as_pdf
-
-        pdf = as_pdf(report, response.measurements)
         made["pdf"] = encapsulated_pdf(pdf, report.title, source)
         if report.key_images:
             made["kos"] = key_objects(report.key_images, response.segmentation.geometry, source)

@@ -1,10 +1,14 @@
-"""What a language model says, held against what was measured. Numbers and sides come from geometry, or they go.
+"""Check a language model's statements against measurements.
 
-quantities    numbers with units, sides and counts in a text, and what they would have to be
-placeholders  {liver.volume} → the measured value
-answering     answers to questions: short ones need the question
-withholding   streams an answer up to its first number or side
-checking      takes out what no measurement supports, and says what was taken out
+Numbers and sides without a matching measurement are removed.
+
+```
+quantities    find numbers with units, sides and counts in a text
+placeholders  replace placeholders such as {liver.volume} by the measured value
+answering     check answers; short ones need the question for their meaning
+withholding   stream an answer up to its first number or side
+checking      remove what no measurement supports, and list what was removed
+```
 """
 
 from .answering import REGION, CheckedAnswer, at_stake, check_answer, claims

@@ -1,11 +1,14 @@
-"""Answers to questions, held against measurements. Knows what a question asks for; nothing of models or pictures.
+"""Check answers to questions against measurements. Interprets the question; knows no models or pictures.
 
-A long answer is checked like every text, with the structures that the question names. A short one needs the question: "left"
-to "on which side…?" is a side, "2" to "how many…?" a count, and neither names what it is about.
+A long answer is checked like every text, with the structures that the question names. A short one needs the question:
+"left"
+in answer to "on which side…?" is a side, "2" in answer to "how many…?" a count, and neither names its structure.
 
-* A side of the patient stays if what the question names lies there; else the measured side takes its place, or it goes.
-* A side of the *picture* ("upper left") tells where to look, no laterality. It stays, unless geometry says otherwise.
-* A count stays if there are so many or more such structures (a slice may show fewer), or if nobody counted; then that is said.
+* A side of the patient stays if the structure in the question lies there; otherwise it is replaced by the measured
+  side, or removed.
+* A side of the *picture* ("upper left") is a position, no laterality. It stays, unless geometry contradicts it.
+* A count stays if there are at least as many such structures (a slice may show fewer), or if none were counted; then a
+  note says so.
 """
 
 from __future__ import annotations
@@ -32,20 +35,26 @@ ONLY_COUNT = re.compile(
     rf"\W*(?:there\s+(?:is|are)\s+)?(\d{{1,3}}|{'|'.join(w for w in WORDS if len(w) > 2)})\W*", re.IGNORECASE
 )
 MIRRORED = ("axial", "coronal")
-"""Planes whose pictures show the patient's right on their left."""
+"""Planes whose pictures show the patient's right on the left of the picture."""
 
 REGION = "region"
-"""Label of what a person marked; a question that names nothing is about it."""
+"""Label of the region that the user marked; a question that names no structure refers to it."""
 
 OWN_COUNT = "The count is the model's own; nothing was counted in the image."
 OWN_PLACE = "The place in the picture is the model's own; it is no side of the patient."
 CLAIM = re.compile(rf"\d|\{{|{SIDE.pattern}|\bboth\b|{NUMBER_WORD.pattern}|{VAGUE.pattern}", re.IGNORECASE)
-"""What may have to go begins with one of these."""
+"""Any text that may have to be removed begins with one of these."""
 
 
 @dataclass(frozen=True)
 class CheckedAnswer:
-    """An answer that says only what was measured, what was taken out of it, and what a reader should know."""
+    """An answer without unsupported statements.
+
+    Args:
+        text: the checked answer.
+        removed: what was removed or replaced.
+        notes: sentences for the reader.
+    """
 
     text: str
     removed: tuple[RemovedClaim, ...] = ()
@@ -53,14 +62,17 @@ class CheckedAnswer:
 
 
 def claims(text: str) -> bool:
-    """Does a text hold numbers, sides or placeholders at all?"""
+    """Return whether a text contains numbers, sides or placeholders."""
     return (
         "{" in text or SIDE.search(text) is not None or ONLY_SIDE.fullmatch(text) is not None or bool(quantities(text))
     )
 
 
 def at_stake(text: str) -> bool:
-    """Does a text hold anything that a measurement could bear out or not? Structures named on both sides tell no side."""
+    """Return whether a text contains anything that a measurement could confirm or contradict.
+
+    A structure that is named with both sides states no side.
+    """
     if "{" in text or quantities(text) or ONLY_SIDE.fullmatch(text) is not None:
         return True
     return any(not named_on_both_sides(match, text) for match in SIDE.finditer(text))
@@ -69,12 +81,14 @@ def at_stake(text: str) -> bool:
 def check_answer(
     question: str, answer: str, measurements: Sequence[Measurement], allowed: Sequence[str] = (), plane: str = ""
 ) -> CheckedAnswer:
-    """Hold an answer against measurements.
+    """Check an answer against measurements.
 
     Args:
-        question: as it was asked. measurements: of all structures that were measured.
+        question: the original question.
+        answer: the model's answer.
+        measurements: of all measured structures.
         allowed: phrases with numbers that are facts of another kind, such as "axial slice 47".
-        plane: that the model looked at.
+        plane: plane of the slices that the model received.
     """
     text, unfilled = fill(answer, measurements)
     gone = tuple(RemovedClaim(name, answer, "nothing of that name was measured") for name in unfilled)
@@ -96,7 +110,7 @@ def check_answer(
 
 
 def _sides(about: Sequence[str], measurements: Sequence[Measurement]) -> set[str]:
-    """Measured sides of structures, by geometry alone: a label's own word is no measurement."""
+    """Return the measured sides of structures, from geometry alone: a side in a label is no measurement."""
     return {str(m.value).lower() for m in measurements if m.name == "side" and m.segment in about}
 
 

@@ -1,8 +1,12 @@
-"""Takes out of a text what no measurement supports: numbers, units, counts and sides. Knows measurements and labels.
+"""Remove from a text what no measurement supports: numbers, units, counts and sides.
 
-A number stays if a measurement of the same kind, of a structure that its sentence names (of any, if it names none), rounds to
-it as precisely as it was given. A side stays if a structure that its sentence names lies there. What goes is replaced by a
-mark, so that a reader sees that something stood there, and is listed.
+Depends on measurements and labels.
+
+A number stays if a measurement of the same kind, of a structure that its sentence names (of any, if it names none),
+equals it
+at the precision of the text. A side stays if a structure that its sentence names lies there. What is removed is
+replaced by
+a marker, which is visible to the reader, and is listed.
 """
 
 from __future__ import annotations
@@ -23,10 +27,12 @@ SIDES = ("left", "right")
 
 @dataclass(frozen=True)
 class RemovedClaim:
-    """Something that was taken out.
+    """A statement that was removed.
 
     Args:
-        text: what stood there. sentence: where, as it stood. reason: why, in a few words.
+        text: the removed text.
+        sentence: the original sentence.
+        reason: why it was removed, in a few words.
     """
 
     text: str
@@ -36,7 +42,12 @@ class RemovedClaim:
 
 @dataclass(frozen=True)
 class CheckedText:
-    """A text that only says what was measured, and what was taken out of it."""
+    """A text without unsupported statements.
+
+    Args:
+        text: the checked text.
+        removed: what was removed.
+    """
 
     text: str
     removed: tuple[RemovedClaim, ...]
@@ -49,12 +60,14 @@ def check(
     allowed: Sequence[str] = (),
     about: Sequence[str] = (),
 ) -> CheckedText:
-    """Hold a text against measurements.
+    """Check a text against measurements.
 
     Args:
-        measurements: of all segments. labels: structures that are there without a measurement.
+        text: the text.
+        measurements: of all segments.
+        labels: structures that exist without a measurement.
         allowed: phrases with numbers that are facts of another kind, such as "axial slice 47" or "1.5 T"; they stay.
-        about: labels that a sentence is about which names none, such as those that its question names.
+        about: labels that a sentence without a structure refers to, such as those in the question.
     """
     known = _Known(measurements, labels, about)
     removed: list[RemovedClaim] = []
@@ -69,7 +82,7 @@ def check(
 
 
 class _Known:
-    """What was measured, by structure."""
+    """The measurements, by structure."""
 
     def __init__(self, measurements: Sequence[Measurement], labels: Sequence[str], about: Sequence[str] = ()):
         self.measurements, self.about = measurements, list(about)
@@ -77,7 +90,10 @@ class _Known:
         self.sides = {m.segment: str(m.value).lower() for m in measurements if m.name == "side"}
 
     def named_in(self, sentence: str) -> list[str]:
-        """Labels that a sentence names, with or without their side; with a side given, those of the other side don't count."""
+        """Return the labels that a sentence names, with or without their side.
+
+        If it gives a side, without those of the other side.
+        """
         low = sentence.lower()
         found = [label for label in self.labels if _has(low, label.lower())]
         bases = {base_of(label) for label in found}
@@ -88,24 +104,29 @@ class _Known:
         return found or list(self.about)
 
     def side(self, label: str) -> str:
-        """Where a structure lies: by its name, or as measured."""
+        """Return the side of a structure: in its name, or as measured."""
         first = label.lower().split()[0]
         return first if first in SIDES else self.sides.get(label, "")
 
 
 def structures_named(text: str, labels: Sequence[str]) -> list[str]:
-    """Those of some labels that a text names, with or without their side."""
+    """Return the labels that a text names, with or without their side.
+
+    Args:
+        text: the text.
+        labels: candidates.
+    """
     return _Known((), labels).named_in(text)
 
 
 def base_of(label: str) -> str:
-    """A label without its side, in small letters: "left kidney" → "kidney"."""
+    """Return a label without its side, in lower case: "kidney" for "left kidney"."""
     words = label.lower().split()
     return " ".join(words[1:] if words and words[0] in SIDES and len(words) > 1 else words)
 
 
 def _has(sentence: str, name: str) -> bool:
-    """Does a sentence (small letters) have a name, in singular or plural?"""
+    """Return whether a sentence (lower case) contains a name, in singular or plural."""
     return re.search(rf"\b{re.escape(name)}(?:e?s)?\b", sentence) is not None
 
 
@@ -130,7 +151,7 @@ def _check_sentence(sentence: str, known: _Known, allowed: Sequence[str], remove
 
 
 def _unsupported(quantity: Quantity, sentence: str, known: _Known) -> str:
-    """Why a number can't stay; "" if it can."""
+    """Return why a number must be removed; "" if it may stay."""
     named = _nearest(quantity.start, sentence, known) or known.about or list(known.labels)
     if not quantity.unit:
         return _unsupported_count(quantity, sentence, known)
@@ -147,7 +168,7 @@ def _unsupported(quantity: Quantity, sentence: str, known: _Known) -> str:
 
 
 def _unsupported_count(quantity: Quantity, sentence: str, known: _Known) -> str:
-    """A bare number stays if it counts structures that are there."""
+    """Return why a bare number must be removed; it stays if it is the number of existing structures."""
     after = sentence[quantity.end :].lower()
     for base in sorted({base_of(label) for label in known.labels}, key=len, reverse=True):
         if re.match(rf"\s+(?:\w+\s+){{0,2}}?{re.escape(base)}(?:e?s)?\b", after):
@@ -162,7 +183,10 @@ def _unsupported_count(quantity: Quantity, sentence: str, known: _Known) -> str:
 
 
 def _nearest(position: int, sentence: str, known: _Known) -> list[str]:
-    """Labels that a number in a sentence is about: those of the last name before it, else of the next one after it."""
+    """Return the labels that a number in a sentence refers to.
+
+    Those of the last name before it, else of the next one after it.
+    """
     places: list[tuple[int, int, str]] = []
     low = sentence.lower()
     for label in known.named_in(sentence):
@@ -173,7 +197,7 @@ def _nearest(position: int, sentence: str, known: _Known) -> list[str]:
     before = [place for place in places if place[1] <= position]
     if before:
         start = max(place[0] for place in before)
-        # the longest name that reaches there: "left kidney" rather than "kidney"
+        # the longest name that ends there: "left kidney" rather than "kidney"
         end = max(place[1] for place in before if place[0] <= start)
         reach = [place for place in before if place[1] == end]
     else:
@@ -183,13 +207,13 @@ def _nearest(position: int, sentence: str, known: _Known) -> list[str]:
     bases = {base_of(place[2]) for place in reach}
     if any(
         low[place[0] : place[1]] not in (place[2].lower(), base_of(place[2])) for place in reach
-    ):  # a plural: all of them
+    ):  # a plural refers to all of them
         return sorted(label for label in known.labels if base_of(label) in bases)
     return sorted({place[2] for place in reach if place[0] == begin})
 
 
 def _wrong_side(match: re.Match, sentence: str, known: _Known) -> str:
-    """Why a side can't stay; "" if it can."""
+    """Return why a side must be removed; "" if it may stay."""
     word = re.sub(r"[\s-]sided", "", match[1].lower())
     named = known.named_in(sentence)
     if named and word.startswith(("bilateral", "both")):
@@ -202,9 +226,9 @@ def _wrong_side(match: re.Match, sentence: str, known: _Known) -> str:
             there = [label for label in known.labels if base_of(label) == base and known.side(label) == word]
             return "" if there else f"no {word} {base} was found"
     if named_on_both_sides(match, sentence):
-        return ""  # named with its other side, it tells no side
+        return ""  # named with both sides, so it states no side
     if not named:
-        return "no structure that was found is named beside it"
+        return "no structure that was found is named with it"
     if word in SIDES and (name := _noun_after(match, sentence)):
         return f"the {word} {name} was not measured"
     sides = {known.side(label) for label in _about(match.start(), sentence, known, named)}
@@ -212,20 +236,25 @@ def _wrong_side(match: re.Match, sentence: str, known: _Known) -> str:
 
 
 def named_on_both_sides(match: re.Match, text: str) -> bool:
-    """Is the known structure that a side (a match of `SIDE`) belongs to named with its other side, too?"""
+    """Return whether the structure that a side belongs to is also named with its other side.
+
+    Args:
+        match: a match of `SIDE` in the text.
+        text: the text.
+    """
     word, name = match[1].lower(), _noun_after(match, text)
     other = SIDES[1 - SIDES.index(word)] if word in SIDES else ""
     return bool(name and other and re.search(rf"\b{other}\s+{re.escape(name)}\b", text, re.IGNORECASE))
 
 
 def _noun_after(match: re.Match, text: str) -> str:
-    """The known structure whose name follows a side; "" if none does."""
+    """Return the known structure whose name follows a side; "" if none does."""
     noun = re.match(r"\s+((?:[a-z]+[ -]?){1,3})", text[match.end() :].lower())
     return _structure_in(noun[1]) if noun else ""
 
 
 def _structure_in(words: str) -> str:
-    """The longest name of a known structure that words begin with; "" if they begin with none."""
+    """Return the longest name of a known structure that words begin with; "" if they begin with none."""
     parts = words.replace("-", " ").split()
     for count in range(len(parts), 0, -1):
         name = " ".join(parts[:count])

@@ -1,6 +1,8 @@
-"""Placeholders that a language model may write in place of numbers: {liver.volume}, {left kidney.side}. Knows measurements.
+"""Fill placeholders that a language model may write in place of numbers: {liver.volume}, {left kidney.side}.
 
-Names are those of measurements in small letters; spaces may be underscores. What can't be filled is told, never guessed.
+Names are those of measurements in lower case; spaces may be underscores. A placeholder without a measurement is
+reported,
+never guessed.
 """
 
 from __future__ import annotations
@@ -12,16 +14,24 @@ from ..core.findings import Measurement
 
 PLACEHOLDER = re.compile(r"\{\s*([^{}.]+?)\s*\.\s*([^{}]+?)\s*\}")
 UNKNOWN = "[not measured]"
-"""What stands where a placeholder could not be filled."""
+"""Text in place of a placeholder that could not be filled."""
 
 
 def names(measurements: Sequence[Measurement]) -> list[str]:
-    """Every placeholder that can be filled, as a model is told of them."""
+    """Return every placeholder that can be filled, as listed in a model's prompt."""
     return [f"{{{m.segment}.{m.name}}}" for m in measurements]
 
 
 def fill(text: str, measurements: Sequence[Measurement]) -> tuple[str, tuple[str, ...]]:
-    """(the text with every placeholder filled, those that could not be)."""
+    """Replace the placeholders in a text by measured values.
+
+    Args:
+        text: the text.
+        measurements: of all structures.
+
+    Returns:
+        (the text with every placeholder filled, those that could not be)
+    """
     known = {(_plain(m.segment), _plain(m.name)): m for m in measurements}
     unfilled: list[str] = []
 
@@ -36,7 +46,7 @@ def fill(text: str, measurements: Sequence[Measurement]) -> tuple[str, tuple[str
 
 
 def phrase(measurement: Measurement) -> str:
-    """A measurement's value as it stands in a sentence: "1450 mL", "left"."""
+    """Return a measurement's value as written in a sentence: "1450 mL", "left"."""
     if isinstance(measurement.value, str):
         return measurement.value
     unit = "HU" if measurement.unit == "[hnsf'U]" else measurement.unit

@@ -1,7 +1,8 @@
-"""Claims in a text: numbers with their units, counts, sides. Knows words and units; nothing of measurements.
+"""Find claims in a text: numbers with their units, counts, sides. Depends on words and units; knows no measurements.
 
-Units are reduced to one of each kind: lengths to mm, volumes to mL, areas to mm², radiodensity to HU; others keep their name
-and are claims that nothing supports, unless a measurement has just that unit.
+Units are converted to one of each kind: lengths to mm, volumes to mL, areas to mm², radiodensity to HU; others keep
+their name
+and count as unsupported, unless a measurement has exactly that unit.
 """
 
 from __future__ import annotations
@@ -22,13 +23,13 @@ UNITS: dict[str, tuple[str, float]] = {
     "hu": ("HU", 1.0), "[hnsf'u]": ("HU", 1.0), "hounsfield": ("HU", 1.0),
     "%": ("%", 1.0), "percent": ("%", 1.0),
 }  # fmt: skip
-"""Unit, in small letters → (the unit that it is reduced to, factor)."""
+"""Unit in lower case → (base unit, factor)."""
 
 OTHER_UNITS = (
     "kg", "g", "mg", "µg", "mcg", "years", "year", "months", "month", "weeks", "week", "days", "day", "hours", "hour", "minutes",
     "times", "fold", "degrees", "degree", "°", "°c", "mmhg", "bpm", "mmol", "mg/dl", "ms", "seconds", "s", "mci", "mbq", "suv",
 )  # fmt: skip
-"""Units that nothing here measures."""
+"""Units that no measurement of MedFM has."""
 
 NUMBER = r"\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:[.,]\d+)?"
 UNIT = "|".join(sorted(map(re.escape, (*UNITS, *OTHER_UNITS)), key=len, reverse=True))
@@ -43,7 +44,7 @@ NAMES = re.compile(
     r"\b(?:[CTLS]\d{1,2}(?:\s*[-–/]\s*[CTLS]?\d{1,2})?(?=\s*(?:vertebra|level|disc|disk|nerve|body|root))|T[12](?:[-\s]?weighted|\b)"
     r"|FLAIR|PD|[A-Za-z]+-?\d+[A-Za-z]*)\b",
 )
-"""Names that have digits in them: T1, T2-weighted, L4 vertebra, MNI152."""
+"""Names with digits in them: T1, T2-weighted, L4 vertebra, MNI152."""
 
 WORDS = {
     word: value
@@ -76,7 +77,7 @@ VAGUE = re.compile(
     r"(?:\s+(?:as|of))?)?)\b",
     re.IGNORECASE,
 )
-"""Ratios in words; nothing that is measured here supports them."""
+"""Ratios in words, which no measurement of MedFM supports."""
 
 SIDE = re.compile(
     r"\b(left|right|bilateral(?:ly)?|both\s+sides|midline|left[\s-]sided|right[\s-]sided)\b", re.IGNORECASE
@@ -89,10 +90,11 @@ class Quantity:
     """A number in a text.
 
     Args:
-        start, end: where, in characters.
+        start: index of its first character.
+        end: index after its last character.
         values: one, or those of a product or range, in `unit`.
-        tolerance: half of the last digit that was given, in `unit`.
-        unit: "mm", "mL", "mm2", "HU", "%"; "" for a bare number; any other as it stands.
+        tolerance: half of the last digit in the text, in `unit`.
+        unit: "mm", "mL", "mm2", "HU", "%"; "" for a bare number; any other as written.
     """
 
     start: int
@@ -103,7 +105,7 @@ class Quantity:
 
 
 def quantities(text: str) -> list[Quantity]:
-    """Every number in a text that is not part of a name."""
+    """Return every number in a text that is not part of a name."""
     names = [match.span() for match in NAMES.finditer(text)]
     found = []
     for match in QUANTITY.finditer(text):
@@ -130,7 +132,7 @@ def quantities(text: str) -> list[Quantity]:
 
 
 def sentences(text: str) -> list[tuple[int, int]]:
-    """(start, end) of each sentence; a point inside of a number ends none."""
+    """Return (start, end) of each sentence; a decimal point does not end a sentence."""
     return [match.span() for match in SENTENCE.finditer(text) if match[0].strip()]
 
 

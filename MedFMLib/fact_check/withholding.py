@@ -1,4 +1,4 @@
-"""Streams an answer up to its first number or side, and the rest once it was checked. Knows text only."""
+"""Stream an answer up to its first number or side, and the rest after it was checked. Depends on text only."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from .answering import CLAIM
 
 
 class WithholdingStream:
-    """Gets an answer's pieces as they are written, and passes on what no check can change.
+    """A filter for streamed text that forwards only what the check can't change.
 
     Args:
-        tell: gets the pieces that are shown.
+        tell: receives the text that is shown.
     """
 
     def __init__(self, tell: Callable[[str], None]):
         self._tell, self._waiting, self._shown, self._open = tell, "", "", True
 
     def __call__(self, piece: str) -> None:
-        """More of the answer."""
+        """Receive the next piece of the answer."""
         if not self._open:
             return
         self._waiting += piece
-        end = max(self._waiting.rfind(" "), self._waiting.rfind("\n")) + 1  # a word may come in pieces
+        end = max(self._waiting.rfind(" "), self._waiting.rfind("\n")) + 1  # a word may arrive in pieces
         if CLAIM.search(self._waiting):
             self._open = False
         elif end:
@@ -30,7 +30,7 @@ class WithholdingStream:
             self._shown, self._waiting = self._shown + self._waiting[:end], self._waiting[end:]
 
     def finish(self, answer: str) -> None:
-        """The checked answer: what is not shown yet follows; on a new line if what was shown changed after all."""
+        """Send the rest of the checked answer; all of it on a new line if the part that was shown had to be changed."""
         shown = self._shown.strip()
         if answer.startswith(shown):
             rest = answer[len(shown) :]

@@ -1,9 +1,10 @@
-"""Images in and results out of files. Knows formats; nothing of models or MRML.
+"""Read images from files and write results to files. Knows file formats; no models or MRML.
 
-`read_image` takes NIfTI, NRRD, MetaImage, a DICOM file or a DICOM folder; `writing` has what goes out.
+`read_image` takes NIfTI, NRRD, MetaImage, a DICOM file or a DICOM folder; `writing` has the output formats.
 """
 
-from .reading import output_name, read_image
+from .reading import read_image
+from .sitk import output_name
 from .writing import write_bytes, write_segmentation, write_text
 
 __all__ = ["output_name", "read_image", "write_bytes", "write_segmentation", "write_text"]

@@ -1,4 +1,4 @@
-"""One DICOM series as a volume: headers by pydicom, pixels (any compression) by SimpleITK's GDCM.
+"""Read one DICOM series as a volume: headers with pydicom, pixels (any compression) with SimpleITK's GDCM.
 
 The grid is computed from Image Position and Orientation (DICOM PS3.3 C.7.6.2), never from file order or slice
 thickness. Nothing that identifies a patient is kept.
@@ -16,10 +16,10 @@ import numpy as np
 from ..core.geometry import Geometry, lps_from_ras
 from ..core.image import MODALITIES, Image
 from ..errors import InputError
-from .reading import from_sitk, output_name
+from .sitk import from_sitk, output_name
 
 GAP_TOLERANCE = 0.25
-"""Slice distances may differ from their median by this share; more means that slices are missing."""
+"""Slice distances may differ from their median by this fraction; a larger difference means that slices are missing."""
 
 PROJECTIONS = {"CR": "CR", "DX": "CR", "RF": "CR", "XA": "CR", "MG": "CR"}
 SAFE_FACTS = (
@@ -40,7 +40,7 @@ SAFE_FACTS = (
 """Header fields that describe the acquisition and identify nobody."""
 
 REASON_TAGS = ("ReasonForStudy", "ReasonForTheRequestedProcedure", "RequestedProcedureDescription")
-"""Header fields that say why the image was made: free text of the clinic, so they are no facts of the image, which travel."""
+"""Header fields with the reason for the examination: free text, so they are not part of the image's facts, which are shared."""
 
 HEADER_TAGS = [
     "SOPClassUID", "SeriesInstanceUID", "Modality", "Rows", "Columns", "ImagePositionPatient", "ImageOrientationPatient",
@@ -51,7 +51,12 @@ HEADER_TAGS = [
 
 @dataclass(frozen=True)
 class Slice:
-    """One file's header and path."""
+    """Header and path of one file.
+
+    Args:
+        path: the file.
+        header: pydicom dataset with the tags of `HEADER_TAGS`.
+    """
 
     path: Path
     header: object
@@ -60,7 +65,14 @@ class Slice:
 def read_dicom(
     path: Path, *, modality: str = "", frame: int | None = None, series: str = "", files: Sequence[Path] = ()
 ) -> Image:
-    """Read one series; see `read_image` for the arguments. `files` are those of `path` to look at, all if left out.
+    """Read one series as a volume.
+
+    Args:
+        path: a DICOM file or a folder with DICOM files.
+        modality: overrides the modality in the header.
+        frame: which time point of a series with several, from 0.
+        series: which series of a folder: its number in the list that the error shows, or its UID.
+        files: the files of `path` to read; all by default.
 
     Raises:
         InputError: no DICOM, several series, missing slices, different sizes or directions, damaged pixels.
@@ -85,7 +97,16 @@ def read_dicom(
 
 
 def find_slices(path: Path, series: str = "", frame: int | None = None) -> list[Slice]:
-    """The slices of one series in the order of the volume's k axis, or its only multi-frame file; errors as `read_dicom`."""
+    """Return the slices of one series in the order of the volume's k axis, or its only multi-frame file.
+
+    Args:
+        path: a DICOM file or a folder with DICOM files.
+        series: number or UID of the series; "" if there is only one.
+        frame: which time point of a series with several, from 0.
+
+    Raises:
+        InputError: as for `read_dicom`.
+    """
     slices = _choose(find_series(path), path, series)
     if len(slices) == 1 and int(getattr(slices[0].header, "NumberOfFrames", 1) or 1) > 1:
         return slices
@@ -93,7 +114,15 @@ def find_slices(path: Path, series: str = "", frame: int | None = None) -> list[
 
 
 def reason_for_study(path: Path, series: str = "") -> str:
-    """What the header says of why the image was made, for the report's indication; "" if nothing."""
+    """Return the reason for the examination from the header, for the report's indication; "" if there is none.
+
+    Args:
+        path: a DICOM file or a folder with DICOM files.
+        series: number or UID of the series; "" if there is only one.
+
+    Raises:
+        InputError: as for `read_dicom`.
+    """
     import pydicom
 
     first = find_slices(path, series)[0]
@@ -103,7 +132,11 @@ def reason_for_study(path: Path, series: str = "") -> str:
 
 
 def find_series(path: Path, files: Sequence[Path] = ()) -> dict[str, list[Slice]]:
-    """Series UID → slices, for a DICOM file or a folder (searched with its subfolders), or some `files` of it.
+    """Return the series UIDs with their slices, for a DICOM file or a folder with its subfolders.
+
+    Args:
+        path: a DICOM file or a folder.
+        files: the files of `path` to read; all by default.
 
     Raises:
         InputError: if there is no DICOM image, or a file is damaged.
@@ -127,7 +160,7 @@ def find_series(path: Path, files: Sequence[Path] = ()) -> dict[str, list[Slice]
         if getattr(header, "Rows", None) and getattr(header, "Columns", None):
             groups[str(getattr(header, "SeriesInstanceUID", ""))].append(Slice(file, header))
     if not groups:
-        what = "is no DICOM image" if path.is_file() else "holds no DICOM images"
+        what = "is no DICOM image" if path.is_file() else "contains no DICOM images"
         raise InputError(
             f"'{path.name}' {what}; give a NIfTI, NRRD or MHA file, a DICOM file, or a folder of one series."
         )
@@ -147,18 +180,17 @@ def _choose(groups: dict[str, list[Slice]], path: Path, series: str) -> list[Sli
         f"{s[0].header.Columns}×{s[0].header.Rows}"
         for n, (_, s) in enumerate(ordered, start=1)
     )
-    problem = f"has no series {series!r}" if series else f"holds {len(ordered)} series"
-    raise InputError(f"'{path.name}' {problem} ({listed}); choose one with --series NUMBER (console: series=).")
+    problem = f"has no series {series!r}" if series else f"contains {len(ordered)} series"
+    raise InputError(f"'{path.name}' {problem} ({listed}); choose one with --series NUMBER (in Python series=).")
 
 
 def _sorted(slices: list[Slice], path: Path) -> list[Slice]:
-    """Slices along their normal."""
+    """Return the slices in the order along their normal."""
     for s in slices:
         for tag in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"):
             if not getattr(s.header, tag, None):
                 raise InputError(
-                    f"'{s.path.name}' does not say where it lies ({tag} is missing), so it can't be placed in the patient; "
-                    "choose another series."
+                    f"'{s.path.name}' has no position in the patient ({tag} is missing); choose another series."
                 )
     sizes = {(int(s.header.Rows), int(s.header.Columns)) for s in slices}
     if len(sizes) > 1:
@@ -181,7 +213,7 @@ def _depth(s: Slice) -> float:
 
 
 def _one_frame(slices: list[Slice], path: Path, frame: int | None) -> list[Slice]:
-    """The slices of one time point, where a series has several images at each position."""
+    """Return the slices of one time point, for a series with several images at each position."""
     places: dict[float, list[Slice]] = defaultdict(list)
     for s in slices:
         places[round(_depth(s), 2)].append(s)
@@ -198,7 +230,7 @@ def _one_frame(slices: list[Slice], path: Path, frame: int | None) -> list[Slice
     (count,) = counts
     if frame is None or not 0 <= frame < count:
         raise InputError(
-            f"The series in '{path.name}' has {count} frames; choose one with --frame 0 to {count - 1} (console: frame=)."
+            f"The series in '{path.name}' has {count} frames; choose one with --frame 0 to {count - 1} (in Python frame=)."
         )
     return [group[frame] for _, group in sorted(places.items())]
 
@@ -241,19 +273,19 @@ def _pixels(path: Path):
 
 
 def _plane(s: Slice, geometry: Geometry) -> np.ndarray:
-    """(I, J) values of one slice, rescaled."""
+    """Return the rescaled values of one slice, (I, J)."""
     import SimpleITK as sitk
 
     _check_length(s.path)
     array = sitk.GetArrayFromImage(_pixels(s.path))
     plane = array.reshape(array.shape[-2:]) if array.ndim == 3 else array
     if plane.shape != (geometry.shape[1], geometry.shape[0]):
-        raise InputError(f"The pixels of '{s.path.name}' don't have the size its header says; copy the file again.")
+        raise InputError(f"The pixels of '{s.path.name}' don't have the size in its header; copy the file again.")
     return plane.T
 
 
 def _check_length(path: Path) -> None:
-    """GDCM fills what a truncated file lacks with zeros; refuse instead."""
+    """Check for truncated pixel data, which GDCM would fill with zeros."""
     import pydicom
 
     try:

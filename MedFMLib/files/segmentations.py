@@ -1,4 +1,4 @@
-"""Segmentations from files: `.seg.nrrd` as 3D Slicer and MedFM write it, or a plain labelmap. Knows formats and grids."""
+"""Read segmentations from files: `.seg.nrrd` of 3D Slicer and MedFM, or a plain labelmap."""
 
 from __future__ import annotations
 
@@ -10,20 +10,25 @@ from ..core.findings import Segment, Segmentation
 from ..core.geometry import Geometry
 from ..core.terminology import structure
 from ..errors import InputError
-from .reading import geometry_of
+from .sitk import geometry_of
 
 ALIGNED = 0.02
-"""Parts of a voxel by which grids may be shifted against each other; more would move borders."""
+"""Largest shift between two grids, in voxels, that is accepted; a larger shift would move borders."""
 
 
 def read_segmentation(path: Path, geometry: Geometry) -> Segmentation:
-    """Segments on the grid of an image.
+    """Read segments onto the grid of an image.
 
-    Slicer keeps only the part of the grid that holds segments; it is put where it belongs. Names give codes and colours; a
-    plain labelmap's values are named "label 1" and so on.
+    Slicer stores only the part of the grid with segments; it is placed on the full grid. Codes and colours follow from
+    the names;
+    a plain labelmap's values are named "label 1" and so on.
+
+    Args:
+        path: a `.seg.nrrd` or a labelmap.
+        geometry: the image's grid.
 
     Raises:
-        InputError: it can't be read, holds no segment, or lies on another grid.
+        InputError: if it can't be read, has no segment, or lies on another grid.
     """
     import SimpleITK as sitk
 
@@ -33,11 +38,11 @@ def read_segmentation(path: Path, geometry: Geometry) -> Segmentation:
     except RuntimeError as error:
         raise InputError(f"'{path.name}' can't be read as a segmentation; give a .seg.nrrd or a labelmap.") from error
     array = sitk.GetArrayFromImage(picture)
-    if array.dtype.kind == "f" and np.array_equal(array, np.rint(array)):  # as some tools store labelmaps
+    if array.dtype.kind == "f" and np.array_equal(array, np.rint(array)):  # some tools store labelmaps as floats
         array = array.astype(np.int32)
     layers = array[..., None] if picture.GetNumberOfComponentsPerPixel() == 1 else array
     if layers.ndim != 4 or layers.dtype.kind not in "iu":
-        raise InputError(f"'{path.name}' holds no labels in three dimensions; give a .seg.nrrd or a labelmap.")
+        raise InputError(f"'{path.name}' has no labels in three dimensions; give a .seg.nrrd or a labelmap.")
     place = _place(geometry_of(picture), geometry, path)
     tags = {key: picture.GetMetaData(key) for key in picture.GetMetaDataKeys()}
     segments = []
@@ -47,12 +52,12 @@ def read_segmentation(path: Path, geometry: Geometry) -> Segmentation:
         known = structure(name)
         segments.append(Segment(name, mask, color or known.color, known.category, known.code, known.side))
     if not segments:
-        raise InputError(f"'{path.name}' holds no segment; segment something first.")
+        raise InputError(f"'{path.name}' has no segment; segment something first.")
     return Segmentation(tuple(segments), geometry)
 
 
 def _place(own: Geometry, geometry: Geometry, path: Path) -> tuple[slice, ...]:
-    """Where the file's voxels lie in the image's grid."""
+    """Return the slices of the image's grid that the file's voxels occupy."""
     start = geometry.to_index(own.to_world((0, 0, 0)))
     end = geometry.to_index(own.to_world(np.array(own.shape) - 1))
     first = np.round(start).astype(int)
@@ -65,7 +70,7 @@ def _place(own: Geometry, geometry: Geometry, path: Path) -> tuple[slice, ...]:
 
 
 def _listed(tags: dict[str, str], layers: np.ndarray) -> list[tuple[str, int, int, tuple[float, float, float] | None]]:
-    """(name, layer, value, colour) of each segment."""
+    """Return (name, layer, value, colour) of each segment."""
     numbers = sorted(
         {int(key[7:].partition("_")[0]) for key in tags if key.startswith("Segment") and key[7:8].isdigit()}
     )

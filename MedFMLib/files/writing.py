@@ -1,4 +1,4 @@
-"""Results to files. Every file is written beside its final name and moved there when it is whole."""
+"""Write results to files. Every file is written under a temporary name in its folder and moved when it is complete."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from ..errors import OutputError
 
 
 def make_folder(folder: Path) -> Path:
-    """The folder, made if needed and seen to be writable.
+    """Create the folder if needed, check that it is writable, and return it.
 
     Raises:
-        OutputError: if it can't be.
+        OutputError: if it can't be created or written to.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -34,10 +34,17 @@ def make_folder(folder: Path) -> Path:
 
 
 def replace_file(path: Path, write: Callable[[Path], None]) -> Path:
-    """Let `write` make a temporary file of the same suffixes, then move it to `path`.
+    """Write a file under a temporary name with the same suffixes, then move it to `path`.
+
+    Args:
+        path: the final file.
+        write: writes the content to the path that it is given.
+
+    Returns:
+        `path`
 
     Raises:
-        OutputError: if that fails; whatever was at `path` is still there.
+        OutputError: if that fails; an existing file at `path` is unchanged.
     """
     temporary = path.with_name(f".{os.getpid()}-{path.name}")
     try:
@@ -52,17 +59,41 @@ def replace_file(path: Path, write: Callable[[Path], None]) -> Path:
 
 
 def write_text(path: Path, text: str) -> Path:
-    """UTF-8 text. Raises `OutputError`."""
+    """Write UTF-8 text and return the path.
+
+    Args:
+        path: the file, replaced if it exists.
+        text: its content.
+
+    Raises:
+        OutputError: if it can't be written.
+    """
     return replace_file(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
 def write_bytes(path: Path, content: bytes) -> Path:
-    """Bytes. Raises `OutputError`."""
+    """Write bytes and return the path.
+
+    Args:
+        path: the file, replaced if it exists.
+        content: its content.
+
+    Raises:
+        OutputError: if it can't be written.
+    """
     return replace_file(path, lambda temporary: temporary.write_bytes(content))
 
 
 def write_segmentation(path: Path, segmentation: Segmentation, provenance: Provenance | None = None) -> Path:
-    """A `.seg.nrrd` as 3D Slicer writes it: names, colours, terminology; overlapping segments in layers.
+    """Write a `.seg.nrrd` as 3D Slicer does: names, colours, terminology; overlapping segments in layers.
+
+    Args:
+        path: the file, replaced if it exists.
+        segmentation: the segments.
+        provenance: stored in the header as "MedFM_Provenance"; None for none.
+
+    Returns:
+        `path`
 
     Raises:
         OutputError: if it can't be written.
@@ -94,7 +125,15 @@ def write_segmentation(path: Path, segmentation: Segmentation, provenance: Prove
 
 
 def write_volume(path: Path, voxels: np.ndarray, geometry: Geometry) -> Path:
-    """(I, J, K) on a grid as NIfTI, NRRD or MetaImage, whichever the name says.
+    """Write a volume as NIfTI, NRRD or MetaImage, according to the suffix.
+
+    Args:
+        path: the file, replaced if it exists.
+        voxels: (I, J, K).
+        geometry: its grid.
+
+    Returns:
+        `path`
 
     Raises:
         OutputError: if it can't be written.
@@ -112,7 +151,15 @@ def write_volume(path: Path, voxels: np.ndarray, geometry: Geometry) -> Path:
 def pack_layers(
     segments: tuple[Segment, ...], shape: tuple[int, int, int]
 ) -> tuple[list[np.ndarray], list[tuple[int, int]]]:
-    """([(I, J, K) uint8 label layers], [(layer, value) of each segment]); segments of a layer don't overlap."""
+    """Pack segments into label layers; segments within a layer don't overlap.
+
+    Args:
+        segments: the segments.
+        shape: (I, J, K) of their grid.
+
+    Returns:
+        ([(I, J, K) uint8 label layers], [(layer, value) of each segment])
+    """
     layers: list[np.ndarray] = []
     places: list[tuple[int, int]] = []
     for segment in segments:
@@ -127,7 +174,10 @@ def pack_layers(
 
 
 def terminology_tag(segment: Segment) -> str:
-    """3D Slicer's serialized terminology entry: context~category~type~modifier~anatomic context~region~modifier."""
+    """Return 3D Slicer's serialized terminology entry of a segment.
+
+    Its parts are context~category~type~modifier~anatomic context~region~modifier.
+    """
 
     def part(code: Code | None) -> str:
         return f"{code.scheme}^{code.value}^{code.meaning}" if code else "^^"

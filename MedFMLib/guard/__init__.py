@@ -1,13 +1,15 @@
-"""Patient mode's policy: what may be asked, and what may be shown. Deterministic, offline, without any language model.
+"""Enforce the policy of patient mode: which questions may be asked and which answers shown. Rule-based and offline.
 
-    reading   a text as people write it → plain words, whatever its spelling
-    rules     rules as data, one file a language (Resources/guard)
-    judging   question or answer → verdict, with what the patient is told instead
-    classifier  a model beside the rules, if a clinic wants one
-    lock      is patient mode on at this computer, and the PIN to leave it
-    log       every verdict, never a text
+```
+reading     normalize a text, whatever its spelling
+rules       load the rules, one file per language (Resources/guard)
+judging     decide on a question or answer, and return the text that the patient is shown instead
+classifier  an optional model in addition to the rules
+lock        state of patient mode on this computer, and the PIN to leave it
+log         log every verdict, never a text
+```
 
-Not a certificate of safety: docs/guard.md says what was measured, and what it can miss.
+It is no guarantee of safety: docs/guard.md lists what was measured, and what it can miss.
 """
 
 from .judging import Classifier, Guard, Tally, Verdict

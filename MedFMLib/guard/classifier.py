@@ -1,7 +1,9 @@
-"""A model that judges texts beside the rules: its card, how its words become a verdict, and whether a clinic wants it.
+"""Configure a model that classifies texts in addition to the rules.
 
-Knows words and cards; loads nothing (`models.generation.text_judge` does). Its verdict can only make that of the rules stricter, and
-what can't be read counts as "withhold": a classifier that fails must not let anything through.
+Its card, its output format, and the clinic's choice.
+
+Loads no model (`models.generation.text_judge` does). Its verdict can only make that of the rules stricter, and
+unreadable output counts as "withhold": a classifier that fails must not let anything pass.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from .rules import VERDICTS
 
 UNREADABLE = "withhold"
 Write = Callable[[Sequence[dict[str, str]]], str]
-"""Messages ({"role": "user" or "assistant", "content"}) → what the model writes of them."""
+"""Messages ({"role": "user" or "assistant", "content"}) → the model's output."""
 
 
 @dataclass(frozen=True)
@@ -26,11 +28,17 @@ class ClassifierCard:
     """A classifier that can be used.
 
     Args:
-        id, title, summary, licence, not_for, citation: for people.
+        id: unique name.
+        title: display name.
         model: hub id, or a folder.
-        safety: pattern whose first group is the model's label. verdicts: label → one of `VERDICTS`.
+        licence: in plain words.
+        summary: one sentence.
+        not_for: uses that it is not suitable for.
+        citation: publication to cite.
+        safety: regular expression whose first group is the model's label.
+        verdicts: label → one of `VERDICTS`.
         escalates: words in its output that turn any label but the mildest into "escalate".
-        max_tokens: longest output.
+        max_tokens: maximal length of the output.
     """
 
     id: str
@@ -46,17 +54,18 @@ class ClassifierCard:
     max_tokens: int
 
     def verdict(self, said: str) -> str:
-        """What the model's words mean."""
+        """Return the verdict for the model's output."""
         found = re.search(self.safety, said)
         verdict = self.verdicts.get(found[1], UNREADABLE) if found else UNREADABLE
         return "escalate" if verdict != VERDICTS[0] and any(word in said for word in self.escalates) else verdict
 
 
 class ModelClassifier:
-    """`Classifier` by a language model.
+    """A `Classifier` that uses a language model.
 
     Args:
-        card: how its words are read. write: the model.
+        card: format of its output.
+        write: runs the model.
     """
 
     def __init__(self, card: ClassifierCard, write: Write):
@@ -70,10 +79,10 @@ class ModelClassifier:
 
 
 def classifiers() -> dict[str, ClassifierCard]:
-    """id → card of what is known.
+    """Return id → card of the known classifiers.
 
     Raises:
-        ModelError: the file is damaged.
+        ModelError: if the file is damaged.
     """
     try:
         content = resources.load_json("guard", "classifiers.json")
@@ -89,13 +98,15 @@ def classifiers() -> dict[str, ClassifierCard]:
 
 
 def choose(name: str, model: str = "") -> None:
-    """Remember that patients' texts on this computer are judged by a classifier, too.
+    """Store the choice of a classifier for patients' texts on this computer.
 
     Args:
-        name: of a card; "" for the rules alone. model: a folder in place of the card's hub id.
+        name: id of a card; "" for the rules alone.
+        model: a folder that replaces the card's hub id.
 
     Raises:
-        InputError: for an unknown one. OutputError: if it can't be kept.
+        InputError: if the classifier is unknown.
+        OutputError: if the choice can't be saved.
     """
     if name and name not in classifiers():
         raise InputError(f"There is no classifier '{name}'; choose one of {', '.join(classifiers())}, or none.")
@@ -103,20 +114,20 @@ def choose(name: str, model: str = "") -> None:
 
 
 def chosen() -> ClassifierCard | None:
-    """The card that was chosen, or None."""
+    """Return the card of the chosen classifier, or None."""
     kept = user_settings.read(_file())
     card = classifiers().get(str(kept.get("classifier", "")))
     return replace(card, model=str(kept.get("model") or card.model)) if card is not None else None
 
 
 def by_choice(load: Callable[[str, int], Write]) -> Guard:
-    """The shipped rules, with the classifier that was chosen, if any.
+    """Return a guard with the shipped rules and the chosen classifier, if any.
 
     Args:
-        load: (model, longest output) → the model.
+        load: (model, maximal length of the output) → the model.
 
     Raises:
-        ModelError: if the classifier was chosen and can't be had: nothing is judged without it then.
+        ModelError: if a classifier was chosen and can't be loaded: then no text is judged.
     """
     card = chosen()
     return Guard(classifier=ModelClassifier(card, load(card.model, card.max_tokens)) if card is not None else None)

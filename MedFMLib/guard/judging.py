@@ -1,6 +1,8 @@
-"""Question or answer → verdict: allow, rephrase, withhold or escalate, and what the patient is told instead. No model needed.
+"""Decide on a question or answer.
 
-A classifier may be added; it can only make a verdict stricter.
+Allow, rephrase, withhold or escalate, and the text that the patient is shown instead.
+
+No model is needed. A classifier may be added; it can only make a verdict stricter.
 """
 
 from __future__ import annotations
@@ -14,17 +16,17 @@ from .reading import TextNormalizer
 from .rules import VERDICTS, Rule, load
 
 TAMPERING = "tampering"
-"""Id of the rule against instructions to the guard or the model."""
+"""Id of the rule against texts that give instructions to the guard or the model."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What may happen with a text.
+    """Decision on a text.
 
     Args:
         verdict: "allow", "rephrase", "withhold" or "escalate".
         rule: id of the rule that decided, "" if none did.
-        text: what the patient is shown in its place; "" if it is allowed.
+        text: what the patient is shown instead; "" if the text is allowed.
     """
 
     verdict: str
@@ -33,36 +35,43 @@ class Verdict:
 
     @property
     def allowed(self) -> bool:
-        """May it pass as it is?"""
+        """Whether the text may be used unchanged."""
         return self.verdict == "allow"
 
 
 class Classifier(Protocol):
-    """A model that judges a text, too."""
+    """Interface of a model that judges a text in addition to the rules."""
 
     def judge(self, text: str, answer: bool) -> str:
-        """One of `VERDICTS`, for a question or an answer."""
+        """Return one of `VERDICTS`.
+
+        Args:
+            text: the question or answer.
+            answer: True for an answer, False for a question.
+        """
 
 
 @dataclass
 class Tally:
-    """How often each rule decided; nothing of what was asked."""
+    """Number of decisions by each rule, without any text."""
 
     counts: Counter = field(default_factory=Counter)
 
     def add(self, verdict: Verdict) -> None:
-        """Count one."""
+        """Count one verdict."""
         self.counts[verdict.verdict, verdict.rule] += 1
 
 
 class Guard:
-    """The policy of one language.
+    """The policy for one language.
 
     Args:
-        language: of the rules. classifier: asked besides. tally: counts verdicts.
+        language: of the rules.
+        classifier: optional, used in addition to the rules.
+        tally: counts verdicts.
 
     Raises:
-        ModelError: the rules can't be read.
+        ModelError: if the rules can't be read.
     """
 
     def __init__(self, language: str = "en", classifier: Classifier | None = None, tally: Tally | None = None):
@@ -70,10 +79,11 @@ class Guard:
         self._reader = TextNormalizer(self._rules.words, self._rules.common, self._rules.contractions)
 
     def question(self, text: str, context: Sequence[str] = ()) -> Verdict:
-        """May a patient's question go to the model?
+        """Decide whether a patient's question may be sent to the model.
 
         Args:
-            context: texts that go along, such as tags or words in the image; they can only make the verdict stricter.
+            text: the question.
+            context: accompanying texts, such as tags or words in the image; they can only make the verdict stricter.
         """
         plain = self._reader.read(text)
         if not plain:
@@ -85,18 +95,23 @@ class Guard:
         return self._counted(self._with_classifier(found, text, False))
 
     def answer(self, question: str, answer: str) -> Verdict:
-        """May an answer be shown to a patient?"""
+        """Decide whether an answer may be shown to a patient.
+
+        Args:
+            question: the question that was answered.
+            answer: the model's answer.
+        """
         plain = self._reader.read(answer)
         if not plain:
             return self._counted(Verdict("withhold", "empty", self._rules.texts["empty"]))
         found = self._judge(plain, self._rules.answer)
         asked = self._judge(self._reader.read(question), self._rules.question)
-        if asked.verdict == "escalate":  # whatever was answered, the staff must know
+        if asked.verdict == "escalate":  # whatever the answer is, the staff must be notified
             found = asked
         return self._counted(self._with_classifier(found, answer, True))
 
     def _tampers(self, plain: str) -> bool:
-        """Does a text that comes along give instructions, whatever else it says?"""
+        """Return whether an accompanying text gives instructions to the model, whatever else it contains."""
         return any(rule.id == TAMPERING and rule.pattern.search(plain) for rule in self._rules.question)
 
     def _judge(self, plain: str, rules: Sequence[Rule]) -> Verdict:

@@ -1,7 +1,8 @@
-"""Is patient mode on at this computer, and the PIN without which nobody leaves it. Knows one small file; no windows.
+"""Store whether patient mode is on at this computer, and the PIN required to leave it, in one small file.
 
-The state lies beside the person's settings, not in a scene: closing, loading or reloading anything leaves it as it is. The PIN is
-kept as a salted hash (scrypt). Wrong PINs have to wait, longer each time, and the waiting survives a restart, too.
+The state is stored with the user's settings, not in a scene: closing, loading or reloading anything does not change it.
+The PIN
+is stored as a salted hash (scrypt). A wrong PIN causes a delay that grows with each one and survives a restart.
 """
 
 from __future__ import annotations
@@ -19,17 +20,18 @@ from ..storage import paths, user_settings
 SHORTEST = 4
 FREE_TRIES = 3
 FIRST_WAIT, LONGEST_WAIT = 10.0, 600.0
-"""Seconds to wait after more wrong PINs than are free; doubled each time."""
+"""Seconds to wait after more than `FREE_TRIES` wrong PINs; doubled each time."""
 
 SCRYPT = {"n": 2**14, "r": 8, "p": 1, "dklen": 32}
 WHAT = "Patient mode's state"
 
 
 class PatientLock:
-    """Patient mode's state.
+    """State of patient mode.
 
     Args:
-        file: where it is kept. clock: seconds since 1970.
+        file: settings file; the user's by default.
+        clock: returns seconds since 1970.
     """
 
     def __init__(self, file: Path | None = None, clock: Callable[[], float] = time.time):
@@ -37,23 +39,24 @@ class PatientLock:
 
     @property
     def on(self) -> bool:
-        """Is it on? A file that can't be read counts as on: who damages it does not get out."""
+        """Whether it is on. An unreadable file counts as on, so that damaging it does not unlock."""
         return bool(self._state().get("on", False))
 
     @property
     def has_pin(self) -> bool:
-        """Was a PIN chosen?"""
+        """Whether a PIN was set."""
         return "hash" in self._state()
 
     def choose_pin(self, pin: str, old: str = "") -> None:
-        """Choose a PIN, or another one.
+        """Set or change the PIN.
 
         Args:
-            old: the one so far, if there is one.
+            pin: the new one, digits only.
+            old: the present one, if there is one.
 
         Raises:
             InputError: if it is too short, the old one is wrong, or patient mode is on.
-            OutputError: if it can't be kept.
+            OutputError: if it can't be saved.
         """
         state = self._state()
         if state.get("on"):
@@ -69,25 +72,27 @@ class PatientLock:
         """Turn patient mode on.
 
         Raises:
-            InputError: before a PIN was chosen: nobody could leave. OutputError: if it can't be kept.
+            InputError: if no PIN is set: then it could not be left.
+            OutputError: if it can't be saved.
         """
         state = self._state()
         if "hash" not in state:
-            raise InputError("Choose a PIN first: without one nobody could leave patient mode.")
+            raise InputError("Choose a PIN first: without one, patient mode could not be left.")
         self._keep(state | {"on": True})
 
     def leave(self, pin: str) -> None:
-        """Turn it off.
+        """Turn patient mode off.
 
         Raises:
-            InputError: for a wrong PIN, or while one has to wait. OutputError: if it can't be kept.
+            InputError: for a wrong PIN, or during the delay.
+            OutputError: if it can't be saved.
         """
         self._keep(self._tried(self._state(), pin) | {"on": False})
 
     def _tried(self, state: dict, pin: str) -> dict:
-        """The state after a right PIN; a wrong one is counted and refused."""
+        """Return the state after a right PIN; a wrong one is counted and refused."""
         left = state.get("until", 0.0) - self._clock()
-        if 0 < left <= LONGEST_WAIT:  # longer: the computer's clock was set back, and the staff would wait for years
+        if 0 < left <= LONGEST_WAIT:  # a longer delay means that the clock was set back; it is ignored
             raise InputError(f"Too many wrong PINs; try again in {left:.0f} s.")
         if "hash" in state and hmac.compare_digest(_hash(pin, bytes.fromhex(state["salt"])), state["hash"]):
             return {key: value for key, value in state.items() if key not in ("wrong", "until")}

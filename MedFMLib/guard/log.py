@@ -1,4 +1,4 @@
-"""Every verdict, a line each: when, on what kind of text, which rule. Never a text, a name or an image."""
+"""Log every verdict as one line: time, kind of text and rule. Never a text, a name or an image."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from ..storage import paths
 from .judging import Verdict
 
 LARGEST = 2_000_000
-"""Bytes from which the log is begun anew; the one before is kept beside it."""
+"""Size in bytes at which a new log file is started; the previous one is kept next to it."""
 
 
 class VerdictLog:
-    """Appends to a file of the person's data folder.
+    """A log file in the user's data folder.
 
     Args:
         file: another file.
@@ -25,10 +25,11 @@ class VerdictLog:
         self.file = file or paths.data() / "guard-log.jsonl"
 
     def add(self, kind: str, verdict: Verdict) -> None:
-        """Write one down; a log that can't be written stops nobody from being told to call the staff.
+        """Append a verdict; a log that can't be written must not stop the message to the patient.
 
         Args:
             kind: "question" or "answer".
+            verdict: the decision.
         """
         now = datetime.now(UTC).isoformat(timespec="seconds")
         line = json.dumps({"when": now, "kind": kind, "verdict": verdict.verdict, "rule": verdict.rule})

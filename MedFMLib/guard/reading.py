@@ -1,4 +1,4 @@
-"""A text as people write it → plain words: case, accents, look-alike letters, spaced-out and misspelt words. No rules here."""
+"""Normalize a text: case, accents, look-alike letters, spaced-out and misspelt words. Contains no rules."""
 
 from __future__ import annotations
 
@@ -13,20 +13,21 @@ LOOK_ALIKES = str.maketrans(
 """Cyrillic and Greek letters that look like Latin ones."""
 
 DIGITS = str.maketrans("0134578@$!", "oieastbasi")
-"""Digits and signs that stand for letters inside of words."""
+"""Digits and signs used in place of letters inside words."""
 
 INVISIBLE = re.compile(r"[\u200b-\u200f\u2028-\u202e\u2060-\u2064\ufeff\u00ad]")
 SPACED = re.compile(r"\b(?:[a-z][\s.\-_*]+){3,}[a-z]\b")
 SHORTEST = 5
-"""Letters from which a word is corrected; shorter ones have too many neighbours."""
+"""Smallest number of letters of a word that is corrected; shorter words have too many neighbours."""
 
 
 class TextNormalizer:
-    """Reads texts against a vocabulary.
+    """Normalizes texts with a vocabulary.
 
     Args:
-        words: key words that misspellings are corrected to. common: other words that are never corrected.
-        contractions: words that are written without their apostrophe → as they are read with it.
+        words: key words that misspellings are corrected to.
+        common: other words that are never corrected.
+        contractions: spelling without the apostrophe → normalized form.
     """
 
     def __init__(self, words: Iterable[str], common: Iterable[str], contractions: Mapping[str, str] | None = None):
@@ -39,7 +40,7 @@ class TextNormalizer:
                 self._near.setdefault(shorter, []).append(word)
 
     def read(self, text: str) -> str:
-        """Small letters and single spaces, words corrected."""
+        """Return the text in lower case with single spaces and corrected words."""
         text = INVISIBLE.sub("", unicodedata.normalize("NFKC", text)).lower().translate(LOOK_ALIKES)
         text = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
         text = SPACED.sub(lambda match: re.sub(r"[^a-z]", "", match[0]), text)
@@ -61,7 +62,7 @@ class TextNormalizer:
         return self._correct(squeezed) or letters
 
     def _correct(self, word: str) -> str:
-        """The key word that is one slip away: a letter left out, added, changed or swapped with its neighbour."""
+        """Return the key word at edit distance one: a letter omitted, added, changed or swapped with its neighbour."""
         for near in (word, *_deletions(word)):
             for found in (near, *self._near.get(near, ())):
                 if found in self._words and _one_slip(word, found):
@@ -81,7 +82,7 @@ def _one_slip(one: str, other: str) -> bool:
         return any(long[:n] + long[n + 1 :] == short for n in range(len(long)))
     differ = [n for n in range(len(one)) if one[n] != other[n]]
     if len(differ) == 1:
-        return differ[0] > 0  # another first letter makes another word
+        return differ[0] > 0  # a different first letter usually means a different word
     return (
         len(differ) == 2
         and differ[1] == differ[0] + 1

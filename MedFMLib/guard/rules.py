@@ -1,4 +1,4 @@
-"""Rules as data: a JSON file of a language → patterns that are ready to use. Knows the file's form; judges nothing."""
+"""Load the rules of a language from a JSON file and compile their patterns. Applies none."""
 
 from __future__ import annotations
 
@@ -18,9 +18,12 @@ class Rule:
     """One rule.
 
     Args:
-        id: its name. verdict: one of `VERDICTS`. text: key of what is told.
-        pattern: what it looks for in a text that was read. exceptions: what is taken out of the text before.
-        unless: a pattern that leaves the text to later rules; for requests that hide in others.
+        id: its name.
+        verdict: one of `VERDICTS`.
+        text: key of the text that the patient is shown.
+        pattern: searched in the normalized text.
+        exceptions: removed from the text before the search, or None.
+        unless: a pattern that leaves the text to later rules, for requests that are embedded in others; or None.
     """
 
     id: str
@@ -33,7 +36,7 @@ class Rule:
 
 @dataclass(frozen=True)
 class Rules:
-    """The rules of a language, in the order in which they count."""
+    """The rules of a language, in the order of their precedence."""
 
     question: tuple[Rule, ...]
     answer: tuple[Rule, ...]
@@ -45,10 +48,10 @@ class Rules:
 
 @lru_cache(maxsize=4)
 def load(language: str = "en") -> Rules:
-    """Rules of a language.
+    """Load the rules of a language.
 
     Raises:
-        ModelError: there is none, or its file is damaged; the guard then lets nothing through.
+        ModelError: if there are none, or the file is damaged; the guard then lets nothing pass.
     """
     try:
         content = resources.load_json("guard", f"{language}.json")
@@ -89,10 +92,13 @@ def _optional(parts) -> re.Pattern | None:
 
 
 def _plain_words(part: str) -> list[str]:
-    """Whole words of a pattern, which people may misspell; stems with open endings and short words are left out."""
-    bare = re.sub(r"\\w[*+]|\[[^\]]*\]|\{[^}]*\}", "~", part)  # what is open stays glued to its stem
+    """Return the complete words of a pattern, which may be misspelt in texts.
+
+    Open-ended stems and short words are excluded.
+    """
+    bare = re.sub(r"\\w[*+]|\[[^\]]*\]|\{[^}]*\}", "~", part)  # open endings stay attached to their stem
     found = []
     for word in re.findall(r"[a-z~?]+", re.sub(r"\(\?[:!=]|[()|\\]", " ", bare)):
-        forms = (word.replace("?", ""), re.sub(r"[a-z]\?", "", word))  # with and without letters that may be missing
+        forms = (word.replace("?", ""), re.sub(r"[a-z]\?", "", word))  # with and without optional letters
         found += [form for form in forms if re.fullmatch(r"[a-z]{5,}", form)]
     return found

@@ -1,12 +1,16 @@
-"""A library of healthy cases to compare with, which a clinic fills with its own. Knows files and geometry; no model.
+"""Manage a library of healthy cases for comparison, which a clinic fills with its own.
 
+Knows files and geometry; no model.
+
+```
 library      a folder with an index: add, list, remove, load
-cleaning     what must not go in: names, dates, burned-in text, faces
-matching     which cases fit an image
-levels       the same anatomical level in two images, from their segmentations
-differences  measurements beside those of the references
-pictures     two slices side by side; a generated one is marked
+cleaning     remove what must not be stored: names, dates, burned-in text, faces
+matching     find the cases that suit an image
+levels       match the anatomical level of two images by their segmentations
+differences  compare measurements with those of the references
+pictures     two slices side by side; a synthetic one is marked
 section      a comparison as rows and pictures, for a report
+```
 """
 
 from .cleaning import Consent

@@ -1,8 +1,10 @@
-"""A person's measurements beside those of healthy references, with the references' own spread. Knows numbers only.
+"""Compare a patient's measurements with those of healthy references and their spread. Depends on numbers only.
 
-One reference has no spread, and two have hardly any: z and percentiles are given from three on, and how many there are always
-stands beside them. What was computed has sizes that mean nothing, and an average those of nobody (the MNI152 templates are
-larger than most brains): neither gives any.
+One reference has no spread, and two have hardly any: z and percentiles require at least three, and the number of
+references is
+always stated. Synthetic cases have no meaningful sizes, and the sizes of an average belong to no one (the MNI152
+templates are
+larger than most brains): neither is used.
 """
 
 from __future__ import annotations
@@ -16,15 +18,20 @@ from ..core.request import Reference
 
 COMPARED = ("volume", "longest diameter", "mean intensity")
 LEAST = 3
-"""References from which a spread is worth telling."""
+"""Smallest number of references for which a spread is given."""
 
 
 def differences(
     measurements: Sequence[Measurement], references: Sequence[Reference], modality: str
 ) -> list[Difference]:
-    """One for each structure and size that a reference has, too; in the order of the measurements.
+    """Return one difference for each structure and size that a reference also has, in the order of the measurements.
 
-    Intensities are compared in CT alone, where they have a unit. Structures that an image cuts off are left out.
+    Intensities are compared in CT only, where they have a unit. Structures that an image cuts off are excluded.
+
+    Args:
+        measurements: of the patient.
+        references: the healthy cases.
+        modality: of the image, e.g. "CT".
     """
     real = [reference.measurements for reference in references if not (reference.generated or reference.average)]
     mine, theirs = _sizes(measurements, modality), [_sizes(some, modality) for some in real]
@@ -42,7 +49,7 @@ def differences(
 
 
 def sentence(difference: Difference) -> str:
-    """A difference in words, with no more than the references bear out."""
+    """Return a difference as a sentence, without a spread if the references are too few."""
     d, unit = difference, {"[hnsf'U]": "HU"}.get(difference.unit, difference.unit)
     share = f" ({100 * (d.value - d.mean) / d.mean:+.0f} %)" if d.mean > 0 and d.name != "mean intensity" else ""
     first = f"{d.segment} {d.name}: {_plain(d.value)} {unit}; "

@@ -1,10 +1,10 @@
-"""A folder of healthy cases with an index. Knows files; nothing of models or of what the cases are compared with.
+"""Manage a folder of healthy cases with an index. Knows files; no models or comparisons.
 
-    index.json              {"format": 1, "cases": [{…}, …]}, checked when read, written whole or not at all
+    index.json              {"format": 1, "cases": [{…}, …]}, checked when read, written atomically
     cases/ID/image.nrrd     voxels on their grid
     cases/ID/segments.seg.nrrd
 
-A case counts once it stands in the index; a folder without an entry is what an interrupted adding left, and nobody reads it.
+A case exists once it is in the index; a folder without an entry is left by an interrupted addition, and is ignored.
 """
 
 from __future__ import annotations
@@ -34,14 +34,23 @@ NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
 
 @dataclass(frozen=True)
 class LibraryEntry:
-    """A case as the index lists it.
+    """A case as listed in the index.
 
     Args:
-        id: its folder. title: what it is, in plain words. modality, sequence, plane: how it was taken; sequence e.g. "T1".
-        labels: structures that are segmented. measurements: theirs.
-        generated: it was computed; nobody was scanned. average: it is a mean of many people.
-        about: where it comes from. licence: under which terms. done: what was done to it on its way in.
-        shape: voxels. spacing: mm.
+        id: its folder.
+        title: description in plain words.
+        modality: e.g. "MR".
+        plane: of acquisition.
+        labels: structures that are segmented.
+        measurements: of these structures.
+        sequence: MR sequence, e.g. "T1"; "" if unknown.
+        generated: whether it is synthetic, so that no one was scanned.
+        average: whether it is the mean of many people.
+        about: its origin.
+        licence: its terms of use.
+        done: what was removed when it was added.
+        shape: number of voxels along i, j, k.
+        spacing: mm along i, j, k.
     """
 
     id: str
@@ -61,10 +70,10 @@ class LibraryEntry:
 
     @classmethod
     def read(cls, content: dict) -> LibraryEntry:
-        """Check an entry.
+        """Check an entry of the index.
 
         Raises:
-            ValueError: it lacks something, has too much, or of the wrong kind.
+            ValueError: if a field is missing, unknown or of the wrong type.
         """
         known = {f.name for f in fields(cls)}
         if not isinstance(content, dict) or set(content) != known:
@@ -88,7 +97,7 @@ class HealthyLibrary:
     """A folder of cases.
 
     Args:
-        folder: where; need not exist until something is added.
+        folder: its path; it is created with the first case.
     """
 
     def __init__(self, folder: Path):
@@ -99,7 +108,7 @@ class HealthyLibrary:
         return self.folder / "index.json"
 
     def entries(self) -> list[LibraryEntry]:
-        """Every case, in the order of adding.
+        """Return all cases, in the order of their addition.
 
         Raises:
             InputError: if the index is damaged.
@@ -112,7 +121,7 @@ class HealthyLibrary:
                 raise ValueError(f"it is not of format {FORMAT}")
             found = [LibraryEntry.read(case) for case in content["cases"]]
             if len({entry.id for entry in found}) != len(found):
-                raise ValueError("an id stands in it twice")
+                raise ValueError("it has an id twice")
             return found
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise InputError(
@@ -128,28 +137,29 @@ class HealthyLibrary:
         consent: Consent = Consent(),
         **facts,
     ) -> LibraryEntry:
-        """Put a case in: cleaned, measured, and whole or not at all.
+        """Add a case after removing identifying data and measuring it, atomically.
 
         Args:
-            segmentation: on the image's grid. title: in plain words, without a name or date.
-            consent: what the person who adds it says.
-            facts: `sequence`, `about`, `licence`, `generated`, `average` of its `LibraryEntry`.
+            image: scalar volume.
+            segmentation: on the image's grid.
+            title: description in plain words, without a name or date.
+            consent: the user's confirmations.
+            **facts: `sequence`, `about`, `licence`, `generated`, `average` of its `LibraryEntry`.
 
         Raises:
-            InputError: it can't be used, or a person has to look first. OutputError: it can't be written.
+            InputError: if it can't be used, or a confirmation is missing.
+            OutputError: if it can't be written.
         """
         from ..files.writing import make_folder, write_segmentation, write_volume
 
         image.check_usable()
         if not title.strip() or re.search(r"\d{4}", title):
-            raise InputError(
-                f"A title says what the case is, without names or dates, such as “adult head”; not '{title}'."
-            )
+            raise InputError(f"A title describes the case without names or dates, such as “adult head”; not '{title}'.")
         if not segmentation.geometry.matches(image.geometry):
             raise InputError("The segmentation lies on another grid than the image; segment this image first.")
         filled = tuple(s for s in segmentation.segments if s.boxed.inside.any())
         if not filled:
-            raise InputError("Nothing is segmented, so that nothing could be compared; segment the case first.")
+            raise InputError("Nothing is segmented, so nothing could be compared; segment the case first.")
         entries = self.entries()
         name = _free_name(title, {entry.id for entry in entries} | {p.name for p in self.folder.glob("cases/*")})
         clean, segments, done = cleaned(image, Segmentation(filled, segmentation.geometry), name, consent)
@@ -169,20 +179,21 @@ class HealthyLibrary:
         return entry
 
     def remove(self, name: str) -> None:
-        """Take a case out.
+        """Remove a case.
 
         Raises:
-            InputError: there is none of that name. OutputError: the index can't be written.
+            InputError: if there is none of that name.
+            OutputError: if the index can't be written.
         """
         entries = self.entries()
         if name not in {entry.id for entry in entries}:
             known = ", ".join(entry.id for entry in entries) or "none"
-            raise InputError(f"There is no healthy case '{name}' in '{self.folder}'; there is {known}.")
-        self._write([entry for entry in entries if entry.id != name])  # from here on, nobody reads it
+            raise InputError(f"There is no healthy case '{name}' in '{self.folder}'; the cases are {known}.")
+        self._write([entry for entry in entries if entry.id != name])  # from now on the case is ignored
         shutil.rmtree(self.folder / "cases" / name, ignore_errors=True)
 
     def load(self, entry: LibraryEntry) -> Reference:
-        """A case with its voxels and segments.
+        """Load a case with its voxels and segments.
 
         Raises:
             InputError: if its files are missing or damaged.
@@ -203,17 +214,17 @@ class HealthyLibrary:
 
 
 def own() -> HealthyLibrary:
-    """The person's or clinic's own library."""
+    """Return the user's or clinic's own library."""
     return HealthyLibrary(paths.data() / "healthy")
 
 
 def shipped() -> HealthyLibrary:
-    """The open cases that come with MedFM."""
+    """Return the library of open cases that ships with MedFM."""
     return HealthyLibrary(resources.path("healthy"))
 
 
 def every() -> list[tuple[HealthyLibrary, LibraryEntry]]:
-    """Every case of the own library, then of the one that ships.
+    """Return every case of the user's own library, then of the shipped one.
 
     Raises:
         InputError: if an index is damaged.
@@ -228,7 +239,7 @@ def _free_name(title: str, taken: set[str]) -> str:
 
 
 def _compact(values: np.ndarray) -> np.ndarray:
-    """float64 and int64, which few readers take, as float32 and int32; others as they are."""
+    """Convert float64 and int64, which few readers support, to float32 and int32; others are unchanged."""
     if values.dtype.itemsize < 8:
         return values
     return values.astype(np.float32 if values.dtype.kind == "f" else np.int32)

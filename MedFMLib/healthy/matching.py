@@ -1,7 +1,8 @@
-"""Which healthy cases fit an image. Knows the index; reads only the case that is shown.
+"""Find the healthy cases that suit an image. Uses the index; loads only the case that is shown.
 
-A case fits if it has the modality and at least one of the structures. Of those, the best comes first: the same sequence, more
-structures in common, acquired in the same plane, taken of a person (then an average, then a computed one), the clinic's own.
+A case suits if it has the modality and at least one of the structures. They are ranked by: the same sequence, more
+common
+structures, the same acquisition plane, a real person before an average before a synthetic case, the clinic's own.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ SEQUENCES = re.compile(r"(?<![a-z0-9])(flair|t1|t2|pd|dwi|adc|swi)(?![0-9])", re
 
 
 def sequence_of(*names: str) -> str:
-    """ "T1", "T2", "FLAIR" …, if a name of an image says so; else ""."""
+    """Return "T1", "T2", "FLAIR" …, if a name of an image contains it; else ""."""
     found = [match.upper() for name in names for match in SEQUENCES.findall(name.replace("_", " "))]
     return "FLAIR" if "FLAIR" in found else next(iter(found), "")
 
@@ -30,10 +31,14 @@ def fitting(
     plane: str = "",
     sequence: str = "",
 ) -> list[tuple[HealthyLibrary, LibraryEntry]]:
-    """Those that fit, the best first.
+    """Return the suitable cases, the best first.
 
     Args:
-        labels: structures that are to be compared; empty for any. plane: of acquisition. sequence: "" if unknown.
+        cases: of all libraries.
+        modality: e.g. "CT".
+        labels: structures to compare; empty for any.
+        plane: of acquisition.
+        sequence: MR sequence; "" if unknown.
     """
     wanted = set(labels)
 
@@ -51,14 +56,19 @@ def fitting(
 def references(
     image: Image, labels: Sequence[str] = (), sequence: str = "", name: str = "", cases: Sequence | None = None
 ) -> tuple[Reference, ...]:
-    """For a request: the case that fits best, with its voxels, then the measurements of all others that fit.
+    """Return the references of a request.
+
+    The best case with its voxels, then the measurements of all other suitable ones.
 
     Args:
-        labels: structures that are to be compared. sequence: of an MR image. name: a case that was chosen by a person.
+        image: the image to compare.
+        labels: structures to compare; empty for any.
+        sequence: MR sequence; "" to derive it from the image's name and facts.
+        name: id of a case chosen by the user; "" for the best.
         cases: of which libraries; all by default.
 
     Raises:
-        InputError: if none fits, or that one is not there.
+        InputError: if none suits, or the chosen one does not exist.
     """
     cases = every() if cases is None else list(cases)
     sequence = sequence or sequence_of(image.name, *image.facts.values())
@@ -67,7 +77,7 @@ def references(
         chosen = [case for case in cases if case[1].id == name]
         if not chosen:
             known = ", ".join(entry.id for _, entry in cases) or "none"
-            raise InputError(f"There is no healthy case '{name}'; there is {known}.")
+            raise InputError(f"There is no healthy case '{name}'; the cases are {known}.")
         found = [chosen[0], *(case for case in found if case[1].id != name)]
     if not found:
         what = f" with {', '.join(labels)}" if labels else ""

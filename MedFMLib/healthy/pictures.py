@@ -1,4 +1,4 @@
-"""Two slices side by side at one scale, each with its name; a generated one is marked across the picture. Knows images."""
+"""Draw two slices side by side at one scale, each with its name; a synthetic one is marked across the picture."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ import numpy as np
 
 from ..core.image import Image
 from ..core.view import display_axes, make_view
-from ..reports.pictures import key_image
+from ..imaging.key_images import key_image
 
 MARK = "GENERATED, NOT A PERSON"
-"""Burned into every picture of a case that was computed."""
+"""Burned into every picture of a synthetic case."""
 
 HEADER = 26
 LARGEST = 448
 LEAST_WIDTH = 110
-"""Pixels that the whole mark needs to be read; in fewer, its first word stands."""
+"""Pixels that the complete mark needs to be legible; below, only its first word is used."""
 MOST_APART = 2.0
-"""Where one slice is more times as wide as the other, each has its own scale, which its bar tells."""
+"""If the ratio of their widths exceeds this, each slice has its own scale, shown by its scale bar."""
 
 
 def side_by_side(
@@ -32,10 +32,18 @@ def side_by_side(
     generated: bool,
     average: bool,
 ) -> bytes:
-    """PNG: left the person's slice, right the reference's, outlined.
+    """Return a PNG with the patient's slice on the left and the reference's on the right, with outlines.
 
     Args:
-        number, other: slices of `plane`. segments, other_segments: `Segment`s to outline.
+        image: the patient's image.
+        number: slice number of `plane`.
+        segments: segments to outline on it.
+        reference: the reference image.
+        other: slice number of `plane` in the reference.
+        other_segments: segments to outline on the reference.
+        plane: sagittal, coronal or axial.
+        generated: whether the reference is synthetic.
+        average: whether the reference is the mean of many people.
     """
     from PIL import Image as Picture
     from PIL import ImageDraw, ImageFont
@@ -64,7 +72,13 @@ def side_by_side(
 
 
 def one_scale(image: Image, reference: Image, plane: str) -> tuple[int, int]:
-    """Pixels along the longer side of each slice, so that a millimetre is as long in both; as long as both stay legible."""
+    """Return the pixels along the longer side of each slice for equal mm per pixel, as long as both stay legible.
+
+    Args:
+        image: the patient's image.
+        reference: the reference image.
+        plane: sagittal, coronal or axial.
+    """
     longest = []
     for geometry in (image.geometry, reference.geometry):
         axes = [axis for axis, _ in display_axes(geometry, plane)]
@@ -75,7 +89,7 @@ def one_scale(image: Image, reference: Image, plane: str) -> tuple[int, int]:
 
 
 def marked(picture):
-    """A PIL picture with the mark across it, black on yellow, at the top and at the bottom, so that no crop loses both."""
+    """Return a PIL picture with the mark, black on yellow, at the top and at the bottom, so that no crop removes both."""
     from PIL import ImageDraw, ImageFont
 
     made = picture.copy()
@@ -89,10 +103,11 @@ def marked(picture):
 
 
 def burned(image: Image) -> Image:
-    """A volume with the mark in its voxels: legible in slices of all three planes, wherever they are shown, but for the
-    few near the edge that lie within another plane's bar.
+    """Return a volume with the mark in its voxels, legible in the slices of all three planes.
 
-    At the top of axial and coronal slices; at the bottom of sagittal ones and behind, where the others' bars don't cross it.
+    Exceptions are the few slices near the edge that lie within another plane's bar. The mark is at the top of axial and
+    coronal
+    slices; at the bottom of sagittal ones and behind, where the others' bars don't cross it.
     """
     voxels = image.scalars.copy()
     low, high = float(voxels.min()), float(voxels.max())
@@ -107,7 +122,7 @@ def burned(image: Image) -> Image:
 
 
 def _bar(height: int, width: int, at_top: bool, start: float) -> np.ndarray:
-    """(height, width) uint8: 0 where the picture stays, 1 ground, 2 letters from `start` (0…1) on, as wide as there is room."""
+    """Return (height, width) uint8: 0 unchanged, 1 background, 2 letters from `start` (0…1) on, as wide as possible."""
     from PIL import Image as Picture
     from PIL import ImageDraw, ImageFont
 

@@ -1,4 +1,4 @@
-"""A comparison as a report's section: words, a table, pictures. A plain function over values."""
+"""Convert a comparison to a report's section: sentences, a table, pictures."""
 
 from __future__ import annotations
 
@@ -12,10 +12,13 @@ COLUMNS = ("structure", "measurement", "this image", "references", "n", "smaller
 
 @dataclass(frozen=True)
 class ComparisonSection:
-    """What a report shows of a comparison.
+    """Content of a report's section on a comparison.
 
     Args:
-        paragraphs: plain text. columns, rows: a table of texts. pictures: (caption, PNG).
+        paragraphs: plain text.
+        columns: column titles of the table.
+        rows: its cells as text.
+        pictures: (caption, PNG).
     """
 
     paragraphs: tuple[str, ...]
@@ -25,12 +28,12 @@ class ComparisonSection:
 
 
 def section(comparison: Comparison) -> ComparisonSection:
-    """Title, how the level was found, every difference in words and as a row, every pair of slices."""
-    kind = " It was computed; nobody was scanned." if comparison.generated else ""
+    """Return the title, the method of level matching, every difference as sentence and row, and every pair of slices."""
+    kind = " It is synthetic; nobody was scanned." if comparison.generated else ""
     how = (
         f"The level was matched by {comparison.landmarks} landmarks of structures in common."
         if comparison.landmarks
-        else "No structure is in common, so the level was matched by the share of the way through the image."
+        else "No structure is in common, so the level was matched by the relative position in the image."
     )
     rows = []
     for d in comparison.differences:
@@ -39,7 +42,7 @@ def section(comparison: Comparison) -> ComparisonSection:
         z = "" if d.z is None else f"{d.z:+.1f}"
         rows.append((d.segment, d.name, f"{_plain(d.value)} {unit}", f"{spread} {unit}", str(d.n), str(d.below), z))
     pictures = tuple(
-        (f"{pair.slice}, beside {pair.reference} of {comparison.title}", pair.png) for pair in comparison.pairs
+        (f"{pair.slice}, next to {pair.reference} of {comparison.title}", pair.png) for pair in comparison.pairs
     )
     first = f"Compared with: {comparison.title}.{kind} {how}"
     return ComparisonSection(

@@ -1,1 +1,1 @@
-"""Slices and views of volumes, outlined regions, detection of burned-in text. numpy only; no model, no file format."""
+"""Process slices and views of volumes, outline regions, detect burned-in text. Depends on numpy and SimpleITK only."""

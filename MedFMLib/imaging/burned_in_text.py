@@ -1,13 +1,22 @@
-"""Finds text that is burned into a picture, and blackens it. Knows pixels; nothing of DICOM, models or endpoints.
+"""Find text that is burned into a picture, and black it out.
 
-Recipe (ours): letters are thin, brighter (or darker) than what lies around them, of one grey value on a calm ground, small,
-and stand side by side in rows. Thin structures come from a top-hat in two sizes, cut at two contrasts; what lies close
-together in a row is one candidate; a candidate is text if it, or a piece of it, begins often enough along a line, has one
-ink, and ink and ground are two separate groups of values, and if it does not lie wholly in the picture's inner half.
+Depends on pixels only; knows no DICOM, models or endpoints.
 
-**It can miss text**: letters below 6 pixels in height, faint, rotated or handwritten, over structures as bright as they are,
+Method (our own): letters are thin, brighter (or darker) than their surroundings, of one grey value on a uniform
+background, small,
+and adjacent in rows. Thin structures come from a top-hat of two sizes, thresholded at two contrasts; adjacent
+structures in
+a row form one candidate; a candidate is text if, for the row or a piece of it, a line crosses enough strokes, the
+strokes have
+one grey value, strokes and background are two separate groups of values, and it does not lie entirely in the picture's
+inner
+half.
+
+**It can miss text**: letters below 6 pixels in height, faint, rotated or handwritten, over structures as bright as they
+are,
 fewer than three together, larger than 8 % of the picture, or in its middle; pictures below 128 pixels are not searched.
-And it can blacken what only looks like text. It is a help, no proof: a person must look at images before they go anywhere.
+It can also black out what only looks like text. It is an aid, not a guarantee: the user must inspect images before they
+are shared.
 """
 
 from __future__ import annotations
@@ -18,34 +27,34 @@ from dataclasses import dataclass
 import numpy as np
 
 CONTRASTS = (60, 30)
-"""Grey values of 255 between strokes and their ground: letters hang together at one, and are apart at the other."""
+"""Thresholds, in grey values of 255, between strokes and background: letters are connected at one and separate at the other."""
 
 LEAST_HEIGHT, MOST_SHARE = 5, 0.08
-"""Pixels of a row of letters, and its share of the picture's shorter side."""
+"""Smallest height of a row of letters in pixels, and its largest share of the picture's shorter side."""
 
 STROKES = (3, 8)
-"""Radii of the top-hats: strokes up to twice as wide are found."""
+"""Radii of the top-hats in pixels; strokes up to twice as wide are found."""
 
 PART = 3
-"""Lengths of a row's pieces, in heights."""
+"""Length of a row's pieces, in multiples of its height."""
 
 LEAST_LENGTH, LETTERS = 2.0, 4
-"""A row is at least so many times as long as high, and its ink begins so often along it."""
+"""Smallest ratio of a row's length to its height, and smallest number of strokes that a line along it crosses."""
 
 SEPARATION = 0.78
-"""Least share of the variance that is between strokes and ground (Otsu's criterion)."""
+"""Smallest share of the variance that lies between strokes and background (Otsu's criterion)."""
 
 SAME, ONE_INK = 12, 0.2
-"""Least share of a row's ink that is of one grey value ± 12; the rest are the soft edges of letters."""
+"""Grey value tolerance, and smallest share of a row's strokes within it; the others are the blurred edges of letters."""
 
 CALM = 0.35
-"""Most spread of the ground around letters, as a share of the contrast."""
+"""Largest spread of the background around letters, as a fraction of the contrast."""
 
 LEAST_SIDE = 128
-"""Pixels along a picture's shorter side: in a smaller one no name can be read."""
+"""Smallest length in pixels of a picture's shorter side; no name is legible in a smaller picture."""
 
 MIDDLE = 0.5
-"""A row that lies wholly in the inner half of the picture, in both directions, is left alone."""
+"""A row entirely inside this central fraction of the picture, in both directions, is not blacked out."""
 
 
 @dataclass(frozen=True)
@@ -59,13 +68,14 @@ class Area:
 
 
 def mask(pixels: np.ndarray, meanwhile: Callable[[], None] = lambda: None) -> tuple[np.ndarray, tuple[Area, ...]]:
-    """A picture with its text blackened.
+    """Black out the text in a picture.
 
     Args:
-        pixels: (H, W, 3) uint8. meanwhile: called some times on the way; may raise, to stop.
+        pixels: (H, W, 3) uint8.
+        meanwhile: called repeatedly during the search; may raise an exception to stop it.
 
     Returns:
-        (a copy, the areas that were blackened); the picture itself if there are none.
+        (a copy, the areas that were blacked out); the picture itself if there are none.
     """
     areas = find(pixels, meanwhile)
     if not areas:
@@ -77,11 +87,12 @@ def mask(pixels: np.ndarray, meanwhile: Callable[[], None] = lambda: None) -> tu
 
 
 def find(pixels: np.ndarray, meanwhile: Callable[[], None] = lambda: None) -> tuple[Area, ...]:
-    """Areas that may be text.
+    """Return the areas that may be text.
 
     Args:
-        pixels: (H, W, 3) uint8; of a CT in three windows, the darkest counts, where only what is bright in all is bright.
-        meanwhile: called some times on the way; may raise, to stop.
+        pixels: (H, W, 3) uint8; of the three CT windows the darkest value is used, which is bright only if all are
+            bright.
+        meanwhile: called repeatedly during the search; may raise an exception to stop it.
     """
     grey = pixels.min(axis=2)
     found: list[Area] = []
@@ -93,7 +104,7 @@ def find(pixels: np.ndarray, meanwhile: Callable[[], None] = lambda: None) -> tu
 
 
 def _rows(grey: np.ndarray, radius: int) -> list[Area]:
-    """Rows of bright letters with strokes up to twice `radius` wide."""
+    """Return rows of bright letters with strokes up to twice `radius` wide."""
     import SimpleITK as sitk
 
     height, width = grey.shape
@@ -111,14 +122,14 @@ def _rows(grey: np.ndarray, radius: int) -> list[Area]:
 
 
 def _parts(row: Area) -> list[Area]:
-    """Pieces of a long row, half over each other: where its ground changes, some of them lie on one."""
+    """Return half-overlapping pieces of a long row, so that some lie on a uniform part of its background."""
     length = PART * (row.bottom - row.top)
     starts = range(row.left, row.right - length + 1, max(1, length // 2))
     return [Area(row.top, left, row.bottom, left + length) for left in starts]
 
 
 def _boxes(mask_: np.ndarray) -> list[Area]:
-    """Bounding boxes of 8-connected parts."""
+    """Return the bounding boxes of 8-connected components."""
     import SimpleITK as sitk
 
     parts = sitk.GetArrayFromImage(sitk.ConnectedComponent(sitk.GetImageFromArray(mask_.astype(np.uint8)), True))
@@ -138,9 +149,9 @@ def _may_be_letters(box: Area, radius: int) -> bool:
 
 
 def _chained(boxes: list[Area]) -> list[Area]:
-    """Boxes side by side in a row, joined."""
+    """Join adjacent boxes of a row."""
     done: list[Area] = []
-    rows: list[Area] = []  # those that the next box may still belong to
+    rows: list[Area] = []  # rows that the next box may still belong to
     tallest = max((box.bottom - box.top for box in boxes), default=0)
     reach = 1.2 * (1.7 * max(tallest, LEAST_HEIGHT) + 2)
     for number, box in enumerate(sorted(boxes, key=lambda b: b.left)):
@@ -149,7 +160,7 @@ def _chained(boxes: list[Area]) -> list[Area]:
             rows = [row for row in rows if box.left - row.right <= reach]
         for place, row in enumerate(rows):
             least = min(row.bottom - row.top, box.bottom - box.top)
-            if min(row.bottom, box.bottom) - max(row.top, box.top) < 0.5 * least:  # most rows lie elsewhere
+            if min(row.bottom, box.bottom) - max(row.top, box.top) < 0.5 * least:  # skips most rows early
                 continue
             tall = max(row.bottom - row.top, box.bottom - box.top)
             whole = max(row.bottom, box.bottom) - min(row.top, box.top)
@@ -176,7 +187,7 @@ def _is_text(grey: np.ndarray, thin: np.ndarray, row: Area) -> bool:
     counts = np.convolve(np.bincount(values[strokes], minlength=256), np.ones(2 * SAME + 1), "same")
     if counts.max() < ONE_INK * np.count_nonzero(strokes):
         return False
-    # around the letters there is ground, and it is calm
+    # there is background around the letters, and it is uniform
     around = (slice(max(row.top - 3, 0), row.bottom + 3), slice(max(row.left - 3, 0), row.right + 3))
     wide = np.pad(thin[around], 1)
     near = wide[1:-1, 1:-1] | wide[:-2, 1:-1] | wide[2:, 1:-1] | wide[1:-1, :-2] | wide[1:-1, 2:]
@@ -188,7 +199,7 @@ def _is_text(grey: np.ndarray, thin: np.ndarray, row: Area) -> bool:
 
 
 def _letters(strokes: np.ndarray) -> int:
-    """How often, along a line through a row, ink begins: about once or twice a letter, also where letters touch."""
+    """Count the strokes that a line through a row crosses: about one or two per letter, also where letters touch."""
     begins = (np.diff(strokes.astype(np.int8), axis=1) > 0).sum(axis=1) + strokes[:, 0]
     return int(np.sort(begins)[len(begins) // 2 :].mean())
 
@@ -204,7 +215,7 @@ def _in_the_middle(row: Area, shape: tuple[int, ...]) -> bool:
 
 
 def _separation(values: np.ndarray) -> float:
-    """Otsu's criterion (IEEE Trans. SMC 9:62, 1979): largest share of the variance that lies between two groups, 0…1."""
+    """Return Otsu's criterion (IEEE Trans. SMC 9:62, 1979): largest share of the variance between two groups, 0…1."""
     counts = np.bincount(values.astype(np.uint8).ravel(), minlength=256).astype(np.float64)
     share = counts / counts.sum()
     low = share.cumsum()
@@ -220,7 +231,7 @@ def _union(a: Area, b: Area) -> Area:
 
 
 def _merged(areas: list[Area]) -> list[Area]:
-    """Areas with a margin, overlapping ones as one."""
+    """Return the areas with a margin, overlapping ones merged."""
     left = [_wider(area) for area in areas]
     done: list[Area] = []
     while left:
@@ -243,7 +254,7 @@ def _wider(area: Area) -> Area:
 
 
 def _same(a: Area, b: Area) -> bool:
-    """Do two areas overlap so that one rectangle for both covers little else?"""
+    """Return whether two areas overlap so that one rectangle for both covers little else."""
     overlap = a.top < b.bottom and b.top < a.bottom and a.left < b.right and b.left < a.right
     return overlap and _size(_union(a, b)) <= 1.2 * (_size(a) + _size(b))
 

@@ -1,6 +1,6 @@
-"""What a person pointed at, as pictures and words for a model: its surroundings with an outline, itself from near, its size.
+"""Show a region to a model: its slice with an outline, an enlarged view, and its size in words.
 
-Knows images, prompts and geometry; no task and no model.
+Depends on images, prompts and geometry; knows no task and no model.
 """
 
 from __future__ import annotations
@@ -18,31 +18,41 @@ from ..measure import body_midline, side_of
 from .slices import display_mask, largest_slice
 
 MARGIN = 0.25
-"""A region is shown with this share of its size around it, so that its surroundings are seen."""
+"""Margin around a region as a fraction of its size, so that its surroundings are visible."""
 
 LEAST_MM = 48.0
-"""At least so wide, so that a single click shows a neighbourhood."""
+"""Smallest width of the view in mm, so that a single click shows its neighbourhood."""
 
 OUTLINE = (255, 220, 0)
-"""Yellow, which no window of an image has."""
+"""Yellow, a colour that occurs in no windowed image."""
 
 
 def region_mask(prompts: Sequence[Prompt], image: Image) -> np.ndarray:
-    """(I, J, K) bool: what prompts cover on the image's grid, all together.
+    """Return the union of prompts on the image's grid, (I, J, K) bool.
+
+    Args:
+        prompts: in RAS mm.
+        image: scalar volume.
 
     Raises:
-        InputError: if that is nothing.
+        InputError: if it is empty.
     """
     mask = np.zeros(image.geometry.shape, dtype=bool)
     for prompt in prompts:
         mask |= _mask(prompt, image)
     if not mask.any():
-        raise InputError("What was marked lies outside of the volume; move it onto the image and ask again.")
+        raise InputError("All prompts lie outside of the volume; move them onto the image and ask again.")
     return mask
 
 
 def near_view(image: Image, mask: np.ndarray, plane: str) -> View:
-    """The slice through the largest part of a region, cut to it with a margin."""
+    """Return the slice through the largest part of a region, cropped to it with a margin.
+
+    Args:
+        image: scalar volume.
+        mask: (I, J, K) bool with at least one voxel.
+        plane: sagittal, coronal or axial.
+    """
     number = largest_slice(mask, image.geometry, plane)
     axis = image.geometry.index_axis(plane)
     index = np.argwhere(np.take(mask, [number], axis=axis))
@@ -60,7 +70,13 @@ def near_view(image: Image, mask: np.ndarray, plane: str) -> View:
 
 
 def outlined_view(image: Image, mask: np.ndarray, plane: str) -> View:
-    """The whole slice through the largest part of a region, with its outline drawn just around it."""
+    """Return the whole slice through the largest part of a region, with an outline just around the region.
+
+    Args:
+        image: scalar volume.
+        mask: (I, J, K) bool with at least one voxel.
+        plane: sagittal, coronal or axial.
+    """
     number = largest_slice(mask, image.geometry, plane)
     view = make_view(image, plane, number, window_for(image))
     inside = display_mask(mask, image.geometry, plane, number)
@@ -73,7 +89,13 @@ def outlined_view(image: Image, mask: np.ndarray, plane: str) -> View:
 
 
 def words_for(image: Image, mask: np.ndarray, plane: str) -> str:
-    """What the two pictures of a region are: plane, size in mm, side of the patient's body. One sentence."""
+    """Describe the two pictures of a region to the model: plane, size in mm, side of the patient's body.
+
+    Args:
+        image: scalar volume.
+        mask: (I, J, K) bool with at least one voxel.
+        plane: sagittal, coronal or axial.
+    """
     index = np.argwhere(mask)
     extent = (index.max(axis=0) + 1 - index.min(axis=0)) * image.geometry.spacing
     axis = image.geometry.index_axis(plane)
@@ -88,7 +110,7 @@ def words_for(image: Image, mask: np.ndarray, plane: str) -> str:
 
 
 def _mask(prompt: Prompt, image: Image) -> np.ndarray:
-    """(I, J, K) bool: what a prompt covers on the image's grid."""
+    """Return the voxels of the image's grid that a prompt covers, (I, J, K) bool."""
     geometry = image.geometry
     if isinstance(prompt, Box):
         return prompt.mask(geometry)

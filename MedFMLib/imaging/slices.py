@@ -1,7 +1,7 @@
-"""From slices back to a volume: choosing slices, painting what was seen, filling what lies between.
+"""Assemble a volume from slices: choose slices, resample masks, interpolate between slices.
 
-Knows views and masks; nothing of models. All 2D arrays are in the order of the volume's remaining index axes
-unless said otherwise.
+Depends on views and masks; knows no models. All 2D arrays are in the order of the volume's remaining index axes
+unless stated otherwise.
 """
 
 from __future__ import annotations
@@ -10,22 +10,30 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ..core.findings import SliceReference
 from ..core.geometry import Geometry, mask_box
 from ..core.image import Image
 from ..core.request import SliceChoice
-from ..core.view import View, display_slice
+from ..core.view import SeenObject, View, display_slice
 from ..errors import InputError
-from ..interfaces.model import SeenObject
 
 AUTOMATIC_STEP_MM, FINE_STEP_MM = 4.0, 2.0
-"""Automatic slice step: at most this far apart, since larger structures change little over it; finer for fast models."""
+"""Largest automatic distance of slices, in mm: larger structures change little over it; the finer one is for fast models."""
 
 ISLAND_SHARE = 0.05
-"""3D islands smaller than this share of a structure's largest part are dropped."""
+"""3D components smaller than this fraction of a structure's largest component are removed."""
 
 
 def choose_slices(geometry: Geometry, choice: SliceChoice, step_mm: float = AUTOMATIC_STEP_MM) -> tuple[str, list[int]]:
-    """(plane, slice numbers), first and last of the range included.
+    """Return the plane and the slice numbers, which include the first and the last of the range.
+
+    Args:
+        geometry: the volume's grid.
+        choice: plane, range and step.
+        step_mm: largest distance of slices in mm if `choice` has no step.
+
+    Returns:
+        (plane, slice numbers)
 
     Raises:
         InputError: if the range lies outside the volume.
@@ -45,7 +53,12 @@ def choose_slices(geometry: Geometry, choice: SliceChoice, step_mm: float = AUTO
 
 
 def paint(view: View, seen: SeenObject) -> np.ndarray:
-    """2D bool: the object's mask at the slice's own voxels (bilinear in the box, cut at one half)."""
+    """Return the object's mask at the slice's own voxels, 2D bool (bilinear in the box, threshold one half).
+
+    Args:
+        view: the slice.
+        seen: box and mask in the view, 0…1.
+    """
     y, x = view.positions()
     picture = np.zeros((len(y), len(x)), dtype=bool)
     y0, x0, y1, x1 = seen.box
@@ -59,7 +72,7 @@ def paint(view: View, seen: SeenObject) -> np.ndarray:
 
 
 def _bilinear(mask: np.ndarray, v: np.ndarray, u: np.ndarray) -> np.ndarray:
-    """(len(v), len(u)) samples at all pairs of rows v and columns u, clamped to the border."""
+    """Return (len(v), len(u)) samples at all pairs of rows v and columns u, clamped to the border."""
 
     def weights(position: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         position = np.clip(position, 0, n - 1)
@@ -73,13 +86,18 @@ def _bilinear(mask: np.ndarray, v: np.ndarray, u: np.ndarray) -> np.ndarray:
 
 
 def stack(geometry: Geometry, plane: str, numbers: Sequence[int], masks: Sequence[np.ndarray]) -> np.ndarray:
-    """(I, J, K) bool from 2D masks of some slices; slices between two of them are interpolated by shape.
+    """Return a volume from 2D masks of some slices; slices between two of them are interpolated by shape.
 
     Shape interpolation: the zero level of linearly blended signed distances (Raya and Udupa, IEEE TMI 1990).
 
     Args:
+        geometry: the volume's grid.
+        plane: sagittal, coronal or axial.
         numbers: ascending slice numbers.
         masks: 2D bool, one for each number.
+
+    Returns:
+        (I, J, K) bool
     """
     axis = geometry.index_axis(plane)
     volume = np.zeros(geometry.shape, dtype=bool)
@@ -99,7 +117,7 @@ def stack(geometry: Geometry, plane: str, numbers: Sequence[int], masks: Sequenc
         before, previous = masks[position - 1], numbers[position - 1]
         if not before.any() and not masks[position].any():
             continue
-        if not before.any() or not masks[position].any():  # a structure's end: it tapers to the middle of the gap
+        if not before.any() or not masks[position].any():  # at its end a structure tapers to the middle of the gap
             filled, empty = (position, position - 1) if masks[position].any() else (position - 1, position)
             for between in range(previous + 1, number):
                 away = abs(between - numbers[filled]) / abs(numbers[empty] - numbers[filled])
@@ -114,18 +132,31 @@ def stack(geometry: Geometry, plane: str, numbers: Sequence[int], masks: Sequenc
 
 
 def signed_distance(mask: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
-    """(H, W) float32 mm to the border, negative inside; `mask` needs a voxel of each kind to mean much."""
+    """Return the distance to a mask's border in mm, (H, W) float32, negative inside.
+
+    Args:
+        mask: (H, W) bool; meaningful only with voxels both inside and outside.
+        spacing: mm of rows and columns.
+    """
     import SimpleITK as sitk
 
     picture = sitk.GetImageFromArray(np.ascontiguousarray(mask, dtype=np.uint8))
     picture.SetSpacing([float(spacing[1]), float(spacing[0])])
     distance = sitk.SignedMaurerDistanceMap(picture, squaredDistance=False, useImageSpacing=True)
-    # ITK puts zero on the mask's own border pixels; the border lies half a pixel further out
+    # ITK's distance is zero at the centres of the mask's border pixels; the border lies half a pixel further out
     return sitk.GetArrayFromImage(distance) - 0.5 * min(spacing)
 
 
 def drop_islands(mask: np.ndarray, share: float = ISLAND_SHARE) -> np.ndarray:
-    """(I, J, K) bool without 6-connected parts smaller than `share` of the largest."""
+    """Remove the 6-connected components of a mask smaller than a fraction of the largest one.
+
+    Args:
+        mask: (I, J, K) bool.
+        share: fraction of the largest component's size, 0…1.
+
+    Returns:
+        (I, J, K) bool
+    """
     import SimpleITK as sitk
 
     if not mask.any():
@@ -151,14 +182,16 @@ def drop_islands(mask: np.ndarray, share: float = ISLAND_SHARE) -> np.ndarray:
 def refine_slice(mask: np.ndarray, values: np.ndarray, spacing: Sequence[float], band_mm: float = 3.0) -> np.ndarray:
     """Move a 2D mask's border, at most `band_mm`, to where the image changes.
 
-    Inside and outside of the border band, a normal distribution of the values is estimated on either side near
-    the band; voxels of the band go to the likelier side, with a prior from their distance and a 3×3 median to
-    keep the border smooth. Where the two sides look alike the mask stays as it is.
+    On either side of the border band, a normal distribution of the values near the band is estimated; voxels of the
+    band
+    are assigned to the likelier side, with a prior from their distance and a 3×3 median for a smooth border.
+    Where the two sides look alike the mask is unchanged.
 
     Args:
         mask: (H, W) bool.
         values: (H, W) the image's values in the same order.
         spacing: mm of rows and columns.
+        band_mm: half width of the band, mm.
     """
     import SimpleITK as sitk
 
@@ -187,7 +220,13 @@ def refine_slice(mask: np.ndarray, values: np.ndarray, spacing: Sequence[float],
 
 
 def refine_slices(mask: np.ndarray, image: Image, plane: str) -> None:
-    """Fit the border of an (I, J, K) mask to the image in every slice of a plane, in place; see `refine_slice`."""
+    """Fit the border of a mask to the image in every slice of a plane, in place; see `refine_slice`.
+
+    Args:
+        mask: (I, J, K) bool, changed in place.
+        image: scalar volume.
+        plane: sagittal, coronal or axial.
+    """
     axis = image.geometry.index_axis(plane)
     slices, spacing = np.moveaxis(mask, axis, 0), np.delete(image.geometry.spacing, axis)
     for number in np.flatnonzero(slices.any(axis=(1, 2))):
@@ -195,16 +234,40 @@ def refine_slices(mask: np.ndarray, image: Image, plane: str) -> None:
 
 
 def slice_values(image: Image, plane: str, number: int) -> np.ndarray:
-    """2D values of a slice in the order of the remaining index axes."""
+    """Return the 2D values of a slice in the order of the remaining index axes.
+
+    Args:
+        image: scalar volume.
+        plane: sagittal, coronal or axial.
+        number: slice number along the plane's index axis.
+    """
     return np.take(image.scalars, number, axis=image.geometry.index_axis(plane))
 
 
 def largest_slice(mask: np.ndarray, geometry: Geometry, plane: str) -> int:
-    """Number of the slice with most of a mask."""
+    """Return the number of the slice with the largest area of a mask.
+
+    Args:
+        mask: (I, J, K) bool.
+        geometry: its grid.
+        plane: sagittal, coronal or axial.
+    """
     axis = geometry.index_axis(plane)
     return int(mask.sum(axis=tuple(a for a in range(3) if a != axis)).argmax())
 
 
 def display_mask(mask: np.ndarray, geometry: Geometry, plane: str, number: int) -> np.ndarray:
-    """(H, W) bool slice of a mask in radiological orientation, for overlays."""
+    """Return a slice of a mask in radiological orientation, (H, W) bool, for overlays.
+
+    Args:
+        mask: (I, J, K) bool.
+        geometry: its grid.
+        plane: sagittal, coronal or axial.
+        number: slice number along the plane's index axis.
+    """
     return display_slice(mask, geometry, plane, number)
+
+
+def slice_reference(view: View) -> SliceReference:
+    """Return the plane, number and centre (mm, RAS) of a view's slice."""
+    return SliceReference(view.plane, view.number, tuple(float(c) for c in view.to_world(0.5, 0.5)))

@@ -331,14 +331,18 @@ def _first_line(error: Exception) -> str:
 
 
 class LocalRunner:
-    """Runs jobs on one worker thread of this process, in the order they were submitted.
+    """A runner with one worker thread of this process; jobs run in the order they were submitted.
 
     Args:
-        compute: what to run; the default is the engine, imported when the first job starts.
+        compute: what runs a job.
+        make: makes it, in place of `compute`, on the worker thread when the first job starts; what it made is dropped by
+            `stop`.
     """
 
-    def __init__(self, compute: Compute | None = None):
-        self._compute, self._own = compute, compute is None
+    def __init__(self, compute: Compute | None = None, *, make: Callable[[], Compute] | None = None):
+        if (compute is None) == (make is None):
+            raise TypeError("a LocalRunner takes either compute or make")
+        self._compute, self._make = compute, make
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._open: list[Job] = []
         self._lock = threading.Lock()  # guards _thread, _open and _closed
@@ -372,8 +376,8 @@ class LocalRunner:
         """See `Runner`; there is nothing to start."""
 
     def stop(self) -> None:
-        """See `Runner`: the default engine is dropped, with its model."""
-        if self._own and self.state().doing != "working":
+        """See `Runner.stop`: what `make` made is dropped, with its model."""
+        if self._make is not None and self.state().doing != "working":
             self._compute = None
 
     def close(self) -> None:
@@ -387,8 +391,6 @@ class LocalRunner:
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
             if self._compute is None:
-                from ..engine import Engine
-
-                self._compute = Engine().run
+                self._compute = self._make()
             if not job.ended:
                 run_job(job, self._compute)

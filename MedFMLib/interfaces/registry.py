@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import pkgutil
 from dataclasses import replace
 from functools import lru_cache
@@ -16,21 +17,19 @@ from types import ModuleType
 from ..core.request import DEFAULT_MODEL
 from ..errors import InputError, ModelError
 from ..storage import installed_models, resources
-from .model import ModelCard
+from ..storage.model_card import ModelCard
+from .family import FamilyTraits
 from .task import Task
+
+EXTENSIONS = "MEDFM_EXTENSIONS"
+"""Environment variable with folders of further families, tasks and cards."""
 
 
 @lru_cache(maxsize=1)
 def tasks() -> dict[str, Task]:
     """Every task by name."""
-    from .. import tasks as package
-
-    found = {}
-    for info in pkgutil.iter_modules(package.__path__):
-        module = importlib.import_module(f"{package.__name__}.{info.name}")
-        if hasattr(module, "TASK"):
-            found[module.TASK.name] = module.TASK
-    return found
+    modules = _modules("tasks").values()
+    return {module.TASK.name: module.TASK for module in modules if hasattr(module, "TASK")}
 
 
 def task(name: str) -> Task:
@@ -47,14 +46,7 @@ def task(name: str) -> Task:
 @lru_cache(maxsize=1)
 def architectures() -> dict[str, ModuleType]:
     """Every architecture's module by name; importing them loads no torch (what needs it lies in their subpackages)."""
-    from .. import models as package
-
-    modules = {
-        info.name: importlib.import_module(f"{package.__name__}.{info.name}")
-        for info in pkgutil.iter_modules(package.__path__)
-        if not info.ispkg
-    }
-    return {name: module for name, module in modules.items() if hasattr(module, "MODEL_TYPES")}
+    return {name: module for name, module in _modules("models").items() if hasattr(module, "MODEL_TYPES")}
 
 
 def architecture(name: str) -> ModuleType:
@@ -68,9 +60,19 @@ def architecture(name: str) -> ModuleType:
     return architectures()[name]
 
 
+def traits(card: ModelCard) -> FamilyTraits:
+    """Return the facts of a card's family.
+
+    Raises:
+        ModelError: if there is no such architecture.
+    """
+    return architecture(card.architecture).TRAITS
+
+
 def cards() -> dict[str, ModelCard]:
     """Every model card of the zoo and of the person's own models by id, the embedded default first."""
-    found = [ModelCard.from_json(path) for path in sorted(resources.path("zoo").glob("*.json"))]
+    zoos = (resources.path("zoo"), *(folder / "zoo" for folder in extension_folders()))
+    found = [ModelCard.from_json(path) for zoo in zoos for path in sorted(zoo.glob("*.json"))]
     found.sort(key=lambda card: (card.id != DEFAULT_MODEL, card.parameters))
     known = {card.id: card for card in found}
     return known | {card.id: card for card in installed_models.cards() if card.id not in known}
@@ -125,3 +127,28 @@ def _card_for_folder(folder: Path) -> ModelCard:
         if kind in module.MODEL_TYPES:
             return module.card_for_folder(folder, content)
     raise ModelError(f"The folder '{folder.name}' holds a model of type '{kind}', which MedFM does not know.")
+
+
+def _modules(package: str) -> dict[str, ModuleType]:
+    """Import every module in a package of MedFMLib, extension folders included; returns name → module.
+
+    They are found and imported by name, so that this package depends on none of them. A file in an extension folder
+    becomes a module of the same package, with the same relative imports as one that ships.
+    """
+    parent = importlib.import_module(f"{__package__.rpartition('.')[0]}.{package}")
+    for folder in extension_folders():
+        if (path := str(folder / package)) not in parent.__path__:
+            parent.__path__.append(path)
+    return {
+        info.name: importlib.import_module(f"{parent.__name__}.{info.name}")
+        for info in pkgutil.iter_modules(parent.__path__)
+        if not info.ispkg
+    }
+
+
+def extension_folders() -> list[Path]:
+    """Return the folders that MEDFM_EXTENSIONS names, each with `models/`, `tasks/` and `zoo/` of the user's own.
+
+    Their Python files are run: name only folders whose content you trust.
+    """
+    return [Path(folder).expanduser() for folder in os.environ.get(EXTENSIONS, "").split(os.pathsep) if folder]

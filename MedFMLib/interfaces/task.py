@@ -12,8 +12,10 @@ from ..core.findings import Finding, SliceReference
 from ..core.geometry import Geometry
 from ..core.request import Provenance, Request
 from ..core.view import View
+from ..imaging.slices import slice_reference
+from ..storage.model_card import ModelCard
 from .jobs import Progress
-from .model import Callbacks, ModelCard
+from .model import Callbacks
 
 
 @dataclass
@@ -60,7 +62,7 @@ class TaskContext:
 
     def slices_seen(self, views: list[View]) -> tuple[SliceReference, ...]:
         """Record the slices and return references to them."""
-        references = tuple(reference(view) for view in views)
+        references = tuple(slice_reference(view) for view in views)
         self.slices += [str(r) for r in references if str(r) not in self.slices]
         return references
 
@@ -103,8 +105,3 @@ class Task(Protocol):
         Raises:
             Cancelled: the job was stopped.
         """
-
-
-def reference(view: View) -> SliceReference:
-    """Where a view is."""
-    return SliceReference(view.plane, view.number, tuple(float(c) for c in view.to_world(0.5, 0.5)))

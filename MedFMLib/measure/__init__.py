@@ -1,9 +1,11 @@
-"""Numbers from geometry, never from a model: of every segment, of two beside each other, and tables of them.
+"""Compute measurements from geometry, never from a model: of each segment, of pairs of segments, and tables of them.
 
-basic   volume, extents, intensity, side: made with every segmentation
-shape   diameters, surface: what a report and an export measure besides
-full    all of it, for one segmentation
+```
+basic   volume, extents, intensity, side: computed with every segmentation
+shape   diameters, surface: additional measurements of reports and exports
+full    all measurements of one segmentation
 pairs   overlap and distance of two segments
+```
 """
 
 from .basic import HU, as_table, body_midline, measure, plain, side_of

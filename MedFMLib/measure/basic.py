@@ -1,4 +1,4 @@
-"""Numbers from geometry: volume, extent, intensity, side. Never asks a model.
+"""Compute volume, extent, intensity and side of segments from geometry; no model is involved.
 
 Units are UCUM: mL, mm, [hnsf'U] for HU, "" for arbitrary MR units.
 """
@@ -15,17 +15,17 @@ from ..core.image import Image
 
 HU = "[hnsf'U]"
 MIDLINE_SHARE = 0.1
-"""A structure is 'midline' when its sides' volumes differ by less than this share of the whole."""
+"""A structure is 'midline' if the volumes on its two sides differ by less than this fraction of the whole."""
 
 
 SEGMENTS_AT_A_TIME = 2
 
 ACROSS_MM = 1e-6
-"""An axis of a grid that goes no further along an axis of the patient runs across it."""
+"""An index axis that advances less than this along a patient axis is perpendicular to it."""
 
 
 def measure(segmentation: Segmentation, image: Image) -> tuple[Measurement, ...]:
-    """All measurements of all segments that have at least one voxel.
+    """Return the basic measurements of all segments that have at least one voxel.
 
     Args:
         segmentation: on the image's grid.
@@ -34,7 +34,7 @@ def measure(segmentation: Segmentation, image: Image) -> tuple[Measurement, ...]
     midline = body_midline(image)
 
     def measured(segment: Segment) -> list[Measurement]:
-        _ = segment.cropped  # what front ends need is made here, too, on both cores
+        _ = segment.cropped  # fill the cache that front ends use, in parallel here
         return measure_segment(segment, segmentation.geometry, image, midline) if segment.boxed.inside.any() else []
 
     with ThreadPoolExecutor(SEGMENTS_AT_A_TIME) as pool:
@@ -42,16 +42,17 @@ def measure(segmentation: Segmentation, image: Image) -> tuple[Measurement, ...]
 
 
 def measure_segment(segment: Segment, geometry: Geometry, image: Image, midline: float) -> list[Measurement]:
-    """Volume (mL), extent (mm along R, A, S), mean and SD of the intensity, side.
+    """Return volume (mL), extent (mm along R, A, S), mean and SD of the intensity, and side.
 
     Args:
         segment: at least one voxel set.
-        geometry: the mask's grid, the image's too.
+        geometry: grid of the mask and the image.
+        image: scalar volume.
         midline: RAS x of the body's middle, mm.
     """
     start, inside = segment.boxed.start, segment.boxed.inside
     values = image.scalars[segment.boxed.box]
-    # in the order of the memory, where it is the same
+    # in memory order where both arrays share it
     values = values.T[inside.T] if values.strides[0] < values.strides[2] else values[inside]
     voxel = np.abs(geometry.affine[:3, :3]).sum(axis=1)
     extent = [np.ptp(_places(geometry, world, start, inside)) + voxel[world] for world in range(3)]
@@ -74,21 +75,26 @@ def measure_segment(segment: Segment, geometry: Geometry, image: Image, midline:
 
 
 def side_of(x: np.ndarray, midline: float) -> str:
-    """'right', 'left' or 'midline' from RAS x of a structure's voxels; RAS x grows to the patient's right."""
+    """Return 'right', 'left' or 'midline'; RAS x grows to the patient's right.
+
+    Args:
+        x: (N,) RAS x of a structure's voxels, mm.
+        midline: RAS x of the body's middle, mm.
+    """
     return _side(float(np.mean(x > midline)), float(np.mean(x < midline)))
 
 
 def _side(right: float, left: float) -> str:
-    """The same from the shares of the voxels on either side."""
+    """Return the side from the shares of the voxels on either side."""
     if abs(right - left) < MIDLINE_SHARE or (right > 0.25 and left > 0.25):
         return "midline"
     return "right" if right > left else "left"
 
 
 def _along(geometry: Geometry, world: int, start, shape) -> np.ndarray:
-    """RAS mm along one world axis of the voxels of a crop, of a shape that is spread over the crop's by itself.
+    """Return the RAS mm along one world axis of the voxels of a crop, in a shape that broadcasts to the crop's shape.
 
-    It has length 1 along index axes that run across the world axis: one line remains where the grid isn't oblique.
+    It has length 1 along index axes perpendicular to the world axis: one line remains if the grid isn't oblique.
     """
     steps = geometry.affine[world]
     place = np.full((1, 1, 1), steps[3])
@@ -100,7 +106,7 @@ def _along(geometry: Geometry, world: int, start, shape) -> np.ndarray:
 
 
 def _count(inside: np.ndarray, there: np.ndarray) -> int:
-    """How many true voxels of a crop lie on one side of a plane; `there` (see `_along`) is true on that side."""
+    """Count the true voxels of a crop on one side of a plane; `there` (see `_along`) is true on that side."""
     if there.all() or not there.any():
         return np.count_nonzero(inside) if there.all() else 0
     if there.size > max(there.shape):
@@ -110,22 +116,24 @@ def _count(inside: np.ndarray, there: np.ndarray) -> int:
 
 
 def _places(geometry: Geometry, world: int, start, inside: np.ndarray) -> np.ndarray:
-    """RAS mm along one world axis at which true voxels of a tight crop lie; the least and the largest are right."""
+    """Return the RAS mm along one world axis of true voxels of a tight crop; minimum and maximum are exact."""
     place = _along(geometry, world, start, inside.shape)
     return place if place.size == max(place.shape) else np.broadcast_to(place, inside.shape)[inside]
 
 
 def body_midline(image: Image) -> float:
-    """RAS x of the middle of what is not air, mm: the middle of `body_span`."""
+    """Return the RAS x of the middle of `body_span`, mm."""
     return sum(body_span(image, 0)) / 2
 
 
 def body_span(image: Image, world: int) -> tuple[float, float]:
-    """(lowest, highest) RAS mm of what is not air along one world axis, a hundredth on either side left aside as noise.
+    """Return the (lowest, highest) RAS mm of the body along one world axis, without 1 % of the voxels at either end as noise.
 
-    Falls back on the grid's centre when nothing stands out.
+    Returns the grid's centre if fewer than 50 voxels exceed the threshold: −300 HU for CT, otherwise 10 % of the
+    intensity range.
 
     Args:
+        image: scalar volume.
         world: 0 left–right, 1 back–front, 2 foot–head.
     """
     values = image.scalars
@@ -149,7 +157,7 @@ def body_span(image: Image, world: int) -> tuple[float, float]:
 
 
 def _percentiles(values: np.ndarray, counts: np.ndarray, percents) -> np.ndarray:
-    """As `np.percentile` of the values, each repeated as often as it counts."""
+    """Return `np.percentile` of the values, each repeated as often as its count."""
     order = np.argsort(values)
     values, ends = values[order], counts[order].cumsum()
     rank = np.array(percents) / 100 * (ends[-1] - 1)
@@ -160,10 +168,11 @@ def _percentiles(values: np.ndarray, counts: np.ndarray, percents) -> np.ndarray
 def as_table(
     measurements: tuple[Measurement, ...] | list[Measurement], names_shown: tuple[str, ...] = ()
 ) -> tuple[list[str], list[list[str]]]:
-    """(column titles, rows), one row a segment, for tables in scenes, reports and terminals.
+    """Return (column titles, rows), one row per segment, for tables in scenes, reports and terminals.
 
     Args:
-        names_shown: of the measurements that get a column; all if left out.
+        measurements: in any order.
+        names_shown: names of the measurements that get a column; all by default.
     """
     names: list[str] = []
     rows: dict[str, dict[str, str]] = {}
@@ -179,5 +188,5 @@ def as_table(
 
 
 def plain(value: float) -> str:
-    """A number with about three digits, never in powers of ten."""
+    """Return a number with about three digits, never in scientific notation."""
     return f"{value:.0f}" if abs(value) >= 100 else f"{value:.1f}" if abs(value) >= 1 else f"{value:.3g}"

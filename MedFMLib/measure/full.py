@@ -1,4 +1,4 @@
-"""Everything that is measured of a segmentation, for reports, exports and research. Knows segments and an image."""
+"""Compute all measurements of a segmentation, for reports, exports and research."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from .shape import border_points, in_plane, longest_diameter, surface_area, touc
 EVERYDAY = (
     "volume", "extent left-right", "extent front-back", "extent head-foot", "mean intensity", "intensity SD", "side", "cut off",
 )  # fmt: skip
-"""Names that narrow tables show."""
+"""Names of the measurements in narrow tables."""
 
 PERCENTILES = (10, 50, 90)
 NAMES = {10: "10th percentile", 50: "median intensity", 90: "90th percentile"}
 
 
 def measure_fully(segmentation: Segmentation, image: Image) -> tuple[Measurement, ...]:
-    """The measurements of `measure`, then diameters, surface, centroid and percentiles of each segment.
+    """Return the measurements of `measure`, then diameters, surface, centroid and percentiles of each segment.
 
     Args:
         segmentation: on the image's grid.
@@ -74,7 +74,7 @@ def _more(segment: Segment, segmentation: Segmentation, image: Image, side: str,
 
 
 def _center(inside: np.ndarray) -> np.ndarray:
-    """Mean index of true voxels."""
+    """Return the mean index of true voxels."""
     count = np.count_nonzero(inside)
     return np.array(
         [

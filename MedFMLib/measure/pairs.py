@@ -1,4 +1,4 @@
-"""Two structures beside each other: overlap and distance. Knows masks on one grid."""
+"""Compute overlap and distance of two structures whose masks lie on one grid."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..core.geometry import Geometry
 from .shape import border_points
 
 NEAREST_BLOCK = 2_000_000
-"""Distances computed at a time."""
+"""Number of distances computed at a time."""
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,8 @@ class SegmentPair:
     """Overlap and distance of two structures.
 
     Args:
-        overlap: mL of both. dice: 0…1.
+        overlap: volume of the intersection, mL.
+        dice: Dice coefficient, 0…1.
         gap: mm between their nearest borders; 0 if they touch or overlap.
         centers: mm between their centroids.
     """
@@ -31,7 +32,13 @@ class SegmentPair:
 
 
 def compare(first: Segment, second: Segment, geometry: Geometry) -> SegmentPair:
-    """Overlap and distance of two segments with at least one voxel each, on the grid `geometry`."""
+    """Return overlap and distance of two segments.
+
+    Args:
+        first: a segment with at least one voxel.
+        second: another one.
+        geometry: grid of both masks.
+    """
     both = np.count_nonzero(first.mask & second.mask)
     sizes = np.count_nonzero(first.mask), np.count_nonzero(second.mask)
     points = [border_points(s.boxed.inside, geometry, s.boxed.start) for s in (first, second)]
@@ -45,9 +52,13 @@ def compare(first: Segment, second: Segment, geometry: Geometry) -> SegmentPair:
 
 
 def nearest(first: np.ndarray, second: np.ndarray) -> float:
-    """mm between the nearest of two sets of (n, 3) points.
+    """Return the smallest distance in mm between two point sets.
 
-    Points whose box around the other set is farther than what was found already are left out.
+    Points farther from the other set's bounding box than the current minimum are skipped.
+
+    Args:
+        first: (n, 3) RAS mm.
+        second: (m, 3) RAS mm.
     """
     few, many = sorted((first, second), key=len)
     best = float(np.linalg.norm(many - few[len(few) // 2], axis=1).min())

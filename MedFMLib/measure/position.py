@@ -1,4 +1,4 @@
-"""Where a structure lies in the body, in words: from RAS coordinates and what the image shows of the body. No model is asked."""
+"""Describe in words where a structure lies in the body, from RAS coordinates and the extent of the imaged body."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ from collections.abc import Sequence
 
 METHOD = "centroid against the imaged body, in thirds (RAS)"
 WORDS = ((), ("towards the back", "", "towards the front"), ("lower third", "middle third", "upper third"))
-"""Lowest, middle and highest third along Right, Anterior, Superior; the side is a measurement of its own."""
+"""Lowest, middle and highest third along Right, Anterior, Superior; the side is a separate measurement."""
 
 
 def position_words(center: Sequence[float], side: str, spans: Sequence[tuple[float, float]]) -> str:
-    """For example "right, upper third, towards the front".
+    """Return the position in words, for example "right, upper third, towards the front".
 
     Args:
-        center: RAS mm. side: "left", "right" or "midline", as measured.
+        center: (3,) centroid, RAS mm.
+        side: measured side: "left", "right" or "midline".
         spans: for each of R, A and S the (lowest, highest) mm of the imaged body.
     """
     words = ["in the midline" if side == "midline" else side]

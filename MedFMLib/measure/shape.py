@@ -1,7 +1,9 @@
-"""Size and shape of a mask in the patient: diameters, surface, centroid. Knows grids and masks; nothing of images or words.
+"""Compute diameters, surface and border points of a mask in the patient. Depends on grids and masks only.
 
-A mask's border lies half a voxel beyond the centres of its outer voxels, so lengths are taken between the middles of the
-faces of outer voxels, as a surface mesh would: an object of n voxels in a row is n voxels long, on any grid, sheared ones too.
+A mask's border lies half a voxel beyond the centres of its outer voxels, so lengths are taken between the middles of
+the
+faces of outer voxels, as a surface mesh would: an object of n voxels in a row is n voxels long, on any grid, sheared
+ones too.
 """
 
 from __future__ import annotations
@@ -13,16 +15,18 @@ import numpy as np
 from ..core.geometry import Geometry
 
 DIRECTIONS = 600
-"""Directions in which the outermost points are looked for; then the farthest pair is searched from them, exactly."""
+"""Number of directions in which extreme points are computed; the exact search for the farthest pair starts from them."""
 
 
 @dataclass(frozen=True)
 class InPlaneDiameters:
-    """Longest diameter of an object in one slice, and the longest one across it.
+    """Longest diameter of an object in one slice, and the longest one perpendicular to it.
 
     Args:
-        long, short: mm. slice: number along the index axis of the plane.
-        ends: (2, 3) RAS mm of the long diameter's ends.
+        long: mm.
+        short: mm.
+        slice: number along the index axis of the plane.
+        ends: (2, 3) RAS mm, ends of the long diameter.
     """
 
     long: float
@@ -32,10 +36,12 @@ class InPlaneDiameters:
 
 
 def border_points(mask: np.ndarray, geometry: Geometry, start=(0, 0, 0)) -> np.ndarray:
-    """(n, 3) RAS mm of the middles of all outer faces.
+    """Return the (n, 3) RAS mm of the middles of all outer faces.
 
     Args:
-        mask: (i, j, k) bool, a box of the grid that begins at index `start`.
+        mask: (i, j, k) bool, a crop of the grid.
+        geometry: the grid.
+        start: (3,) index of the crop's first voxel.
     """
     padded = np.pad(mask, 1)
     points = []
@@ -49,10 +55,10 @@ def border_points(mask: np.ndarray, geometry: Geometry, start=(0, 0, 0)) -> np.n
 
 
 def longest_diameter(points: np.ndarray) -> tuple[float, np.ndarray]:
-    """(mm, (2, d) ends) of the farthest pair of (n, d) points, d 2 or 3.
+    """Return (mm, (2, d) ends) of the farthest pair of (n, d) points, d 2 or 3.
 
-    The outermost points in many directions hold it nearly always; from its ends the farthest points are looked for among all,
-    until nothing farther is found.
+    The extreme points in many directions nearly always include it; the farthest points from its ends are then searched
+    among all points until no larger distance is found.
     """
     candidates = points[_outermost(points)]
     apart = np.linalg.norm(candidates[:, None] - candidates[None], axis=-1)
@@ -71,7 +77,7 @@ def longest_diameter(points: np.ndarray) -> tuple[float, np.ndarray]:
 
 
 def _outermost(points: np.ndarray) -> np.ndarray:
-    """Indices of the outermost points in `DIRECTIONS` directions, spread evenly."""
+    """Return the indices of the extreme points in `DIRECTIONS` evenly spread directions."""
     n = np.arange(DIRECTIONS)
     if points.shape[1] == 2:
         directions = np.stack([np.cos(np.pi * n / DIRECTIONS), np.sin(np.pi * n / DIRECTIONS)], axis=1)
@@ -87,13 +93,17 @@ def _outermost(points: np.ndarray) -> np.ndarray:
 
 
 def in_plane(mask: np.ndarray, geometry: Geometry, axis: int, start=(0, 0, 0)) -> InPlaneDiameters:
-    """The longest diameter within any slice across index axis `axis`, and the longest one perpendicular to it there.
+    """Return the longest diameter within any slice across an index axis, and the longest one perpendicular to it there.
 
-    As RECIST 1.1 measures a lesion (long) or a lymph node (short): in one slice, edge to edge, whatever lies between. The product
-    of both is WHO's.
+    This is how RECIST 1.1 measures a lesion (long) or a lymph node (short): in one slice, edge to edge, across any
+    gaps.
+    The product of both is the WHO measure.
 
     Args:
-        mask: (i, j, k) bool with at least one voxel, a box of the grid that begins at index `start`.
+        mask: (i, j, k) bool with at least one voxel, a crop of the grid.
+        geometry: the grid.
+        axis: index axis across the slices, 0…2.
+        start: (3,) index of the crop's first voxel.
     """
     best: InPlaneDiameters | None = None
     others = [a for a in range(3) if a != axis]
@@ -104,7 +114,7 @@ def in_plane(mask: np.ndarray, geometry: Geometry, axis: int, start=(0, 0, 0)) -
         rows, columns = np.flatnonzero(flat.any(axis=1)), np.flatnonzero(flat.any(axis=0))
         box = np.hypot((np.ptp(rows) + 1) * bound[0], (np.ptp(columns) + 1) * bound[1])
         if best is not None and box * _stretch(steps[:, others]) <= best.long:
-            continue  # it can't be longer there
+            continue  # no diameter in this slice can be longer
         world = _outline(flat, geometry, axis, int(number), start, others)
         long, ends = longest_diameter(world)
         if best is None or long > best.long:
@@ -114,13 +124,13 @@ def in_plane(mask: np.ndarray, geometry: Geometry, axis: int, start=(0, 0, 0)) -
 
 
 def _stretch(steps: np.ndarray) -> float:
-    """How much longer than its box's hypotenuse a diagonal of a sheared slice can be; 1 for rectangular voxels."""
+    """Return the largest ratio of a sheared slice's diagonal to its box's hypotenuse; 1 for rectangular voxels."""
     unit = steps / np.linalg.norm(steps, axis=0)
     return float(np.sqrt(1 + abs(unit[:, 0] @ unit[:, 1])))
 
 
 def _outline(flat, geometry, axis, number, start, others) -> np.ndarray:
-    """(n, 3) RAS mm of the middles of a slice's outer edges."""
+    """Return the (n, 3) RAS mm of the middles of a slice's outer edges."""
     padded, points = np.pad(flat, 1), []
     for direction in range(2):
         for sign in (-1, 1):
@@ -135,7 +145,7 @@ def _outline(flat, geometry, axis, number, start, others) -> np.ndarray:
 
 
 def _across(points: np.ndarray, ends: np.ndarray, step: float) -> float:
-    """Longest diameter perpendicular to a long one in its plane: edge to edge within strips as wide as a voxel."""
+    """Return the longest in-plane diameter perpendicular to a long one: edge to edge within strips one voxel wide."""
     along = (ends[1] - ends[0]) / np.linalg.norm(ends[1] - ends[0])
     centred = points - ends[0]
     t = centred @ along
@@ -148,7 +158,7 @@ def _across(points: np.ndarray, ends: np.ndarray, step: float) -> float:
     strip = np.floor(t / step + 1e-9).astype(int)
     strip -= strip.min()
     widths = []
-    for shift in (0, 1):  # strips of two voxels, each beginning once at every voxel
+    for shift in (0, 1):  # strips of two voxels at both offsets, so that one begins at every voxel
         group = (strip + shift) // 2
         high = np.full(group.max() + 1, -np.inf)
         low = np.full(group.max() + 1, np.inf)
@@ -159,11 +169,17 @@ def _across(points: np.ndarray, ends: np.ndarray, step: float) -> float:
 
 
 def surface_area(mask: np.ndarray, geometry: Geometry) -> float:
-    """mm² of a mask's surface, from how often lines in thirteen directions cross it (Cauchy–Crofton).
+    """Return the surface area of a mask in mm², from the number of intersections with lines in 13 directions (Cauchy–Crofton).
 
-    Counting faces overestimates slanted surfaces by up to 73 %; crossings of lines along the axes, the diagonals of faces and
-    those of voxels, weighted by the part of the sphere that each stands for, come within some percent on any grid.
-    Source: Legland, Kiêu, Devaux: Computation of Minkowski measures on 2D and 3D binary images, Image Anal Stereol 26 (2007).
+    Counting faces overestimates slanted surfaces by up to 73 %; intersections of lines along the axes, the diagonals of
+    faces and
+    those of voxels, weighted by the part of the sphere that each represents, come within some percent on any grid.
+    Source: Legland, Kiêu, Devaux: Computation of Minkowski measures on 2D and 3D binary images, Image Anal Stereol 26
+    (2007).
+
+    Args:
+        mask: (i, j, k) bool.
+        geometry: grid with the mask's spacing and directions.
     """
     padded = np.pad(mask, 1)
     steps = [np.array(step) for step in _thirteen()]
@@ -190,7 +206,7 @@ def _thirteen() -> list[tuple[int, int, int]]:
 
 
 def _shares(directions: np.ndarray) -> np.ndarray:
-    """Part of all directions that each line is the nearest to; sums to 1."""
+    """Return the fraction of all directions that each line is the nearest to; sums to 1."""
     n = np.arange(20_000)
     z = 1 - (n + 0.5) / len(n)
     turn = n * np.pi * (3 - np.sqrt(5))
@@ -200,7 +216,10 @@ def _shares(directions: np.ndarray) -> np.ndarray:
 
 
 def touches_edge(mask: np.ndarray) -> bool:
-    """Does a mask (whole grid) reach the first or last voxel along any axis of more than one voxel? Then it may go on beyond."""
+    """Return whether a mask (full grid) reaches the first or last voxel along any axis of more than one voxel.
+
+    The structure may then extend beyond the image.
+    """
     return any(
         bool(mask.take(0, axis=axis).any() or mask.take(-1, axis=axis).any())
         for axis in range(3)

@@ -1,8 +1,8 @@
-"""Getting, keeping and leaving models and adapters: download, import, export, remove, disk use. Loads no model.
+"""Manage models and adapters on disk: download, import, export, removal, disk use. Loads no model.
 
-Nothing enters or leaves the machine by itself: each function here is called after a person said yes. A download runs in a
-process of its own (`fetch`), because huggingface_hub takes its settings when it is imported, and because it can then be
-ended at once. Everything is staged beside its place and moved there whole.
+Each function is called only after the user's consent. A download runs in a subprocess (`download_main`), because
+huggingface_hub reads its settings when it is imported, and because a subprocess can be stopped at once. Everything is
+written to a temporary folder next to its destination and moved there when it is complete.
 """
 
 from .bundle import export_model, import_model

@@ -1,4 +1,4 @@
-"""Adapters on the person's shelf: listed, checked, imported, exported, removed. Knows PEFT's two files; loads no model."""
+"""List, check, import, export, merge and remove installed adapters. Knows PEFT's two files; loads no model."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any
 
 from ..errors import InputError, ModelError, OutputError
 from ..interfaces.jobs import NoProgress, Progress
-from ..interfaces.model import ModelCard
 from ..storage import adapter_card, installed_models
+from ..storage.model_card import ModelCard
 from . import files
 from .bundle import pack, read_manifest, source_folder, take
 from .disk import _delete
@@ -20,7 +20,7 @@ NEEDED = ("adapter_config.json", "adapter_model.safetensors")
 
 
 def facts(name: str) -> dict[str, Any]:
-    """What is known of an adapter on the shelf: base, rank, layers, size, checksum and where it came from.
+    """Return the properties of an installed adapter: base, rank, layers, size, checksum and origin.
 
     Raises:
         ModelError: if there is none, or it is damaged.
@@ -40,7 +40,7 @@ def facts(name: str) -> dict[str, Any]:
 
 
 def _carded(folder: Path) -> dict[str, Any]:
-    """What an adapter's own card says, shortly."""
+    """Return a summary of an adapter's own card."""
     card = adapter_card.read(folder)
     if not card:
         return {}
@@ -53,7 +53,7 @@ def _carded(folder: Path) -> dict[str, Any]:
 
 
 def check(folder: Path) -> dict[str, Any]:
-    """Make sure that a folder holds a whole LoRA adapter of finite numbers; → its adapter_config.
+    """Check that a folder has a complete LoRA adapter of finite numbers, and return its adapter_config.
 
     Raises:
         ModelError: if not.
@@ -79,17 +79,24 @@ def check(folder: Path) -> dict[str, Any]:
 
 
 def import_adapter(path: Path, name: str = "", progress: Progress | None = None) -> str:
-    """Take an adapter from an export or a PEFT folder to the shelf; → its name.
+    """Install an adapter from an export or a PEFT folder, and return its name.
+
+    Args:
+        path: an exported zip or folder, or a PEFT folder.
+        name: name of the installed adapter; by default the exported name, or that of the folder.
+        progress: callbacks for stages, fraction and cancellation.
 
     Raises:
-        InputError, ModelError, OutputError: as for `import_model`.
+        InputError: if it is damaged, unsafe, or already installed.
+        ModelError: if it is no complete LoRA adapter.
+        OutputError: if it can't be written.
     """
     path, progress = Path(path).expanduser(), progress or NoProgress()
     manifest = read_manifest(path, "adapter")
     given = name or (manifest["id"] if manifest else path.name)
     final = installed_models.adapters_root() / installed_models.folder_name(given)
     if final.exists():
-        raise InputError(f"There is an adapter '{given}' on this machine already; remove it, or give another name.")
+        raise InputError(f"An adapter '{given}' is already installed; remove it, or give another name.")
     progress.stage(f"Importing {path.name}")
     with files.staged(final) as staging:
         content = take(path, manifest, staging, progress)
@@ -101,25 +108,43 @@ def import_adapter(path: Path, name: str = "", progress: Progress | None = None)
 
 
 def export_adapter(name: str, target: Path, progress: Progress | None = None) -> Path:
-    """Write an adapter to a zip or folder; see `export_model`."""
+    """Write an adapter to a zip or folder; see `export_model`.
+
+    Args:
+        name: name of an installed adapter.
+        target: a zip file, a new folder, or an existing folder to put it into.
+        progress: callbacks for stages, fraction and cancellation.
+
+    Returns:
+        The zip or folder.
+
+    Raises:
+        ModelError: if the adapter is not installed, or damaged.
+        OutputError: if it can't be written.
+    """
     folder = folder_of(name)
     check(folder)
     return pack("adapter", name, name, folder, target, progress or NoProgress())
 
 
 def merge_adapter(card: ModelCard, adapter: str, target: Path, progress: Progress | None = None) -> Path:
-    """Write a model with an adapter merged into it to a new folder, which needs no adapter any more.
+    """Merge an adapter into its base model, and write the result, which needs no adapter, to a new folder.
 
     Args:
-        card: of the base. adapter: as for a request. target: the new folder, or one that exists, to put it into.
+        card: of the base.
+        adapter: name of an adapter, or a folder.
+        target: the new folder, or an existing one to put it into.
+        progress: callbacks for stages, fraction and cancellation.
 
     Returns:
-        The folder; it has a card and a manifest, and can be given as a model.
+        The folder; it has a card and a manifest, and can be used as a model.
 
     Raises:
-        InputError: if this kind of adapter can't be merged. ModelError: if it doesn't fit. OutputError: if it can't be written.
+        InputError: if this kind of adapter can't be merged.
+        ModelError: if it doesn't fit the base.
+        OutputError: if it can't be written.
     """
-    from ..models.runtime import loading, merging
+    from ..models.runtime import checkpoint, loading, merging
     from ..models.runtime.adapters import adapter_folder, other_base
 
     progress = progress or NoProgress()
@@ -132,8 +157,8 @@ def merge_adapter(card: ModelCard, adapter: str, target: Path, progress: Progres
     target = Path(target).expanduser()
     target = target / name if target.is_dir() else target
     if target.exists():
-        raise OutputError(f"{target} is there already; choose another name, or delete it first.")
-    files.require_disk_space(target.parent, 4 * sum(path.stat().st_size for path in loading.check_folder(base)))
+        raise OutputError(f"{target} already exists; choose another name, or delete it first.")
+    files.require_disk_space(target.parent, 4 * sum(path.stat().st_size for path in checkpoint.check_folder(base)))
     progress.stage(f"Merging {Path(adapter).name} into {card.title}")
     with files.staged(target) as staging:
         inner = staging / "base" if base != source else staging
@@ -166,10 +191,14 @@ def merge_adapter(card: ModelCard, adapter: str, target: Path, progress: Progres
 
 
 def remove_adapter(name: str, dry: bool = False) -> int:
-    """Delete an adapter from the shelf; → bytes that are (or would be) freed.
+    """Delete an installed adapter and return the bytes that are (or would be) freed.
+
+    Args:
+        name: name of the adapter.
+        dry: only count, delete nothing.
 
     Raises:
-        ModelError: if there is none.
+        ModelError: if it is not installed.
     """
     folder = folder_of(name)
     freed = files.bytes_in(folder)
@@ -179,13 +208,13 @@ def remove_adapter(name: str, dry: bool = False) -> int:
 
 
 def folder_of(name: str) -> Path:
-    """Where an adapter of the shelf lies.
+    """Return the folder of an installed adapter.
 
     Raises:
-        ModelError: if there is none.
+        ModelError: if it is not installed.
     """
     folder = installed_models.adapter_folder(name)
     if folder is None:
         known = ", ".join(installed_models.adapters()) or "none"
-        raise ModelError(f"There is no adapter '{name}' on this machine; there is {known}.")
+        raise ModelError(f"The adapter '{name}' is not installed; installed adapters: {known}.")
     return folder

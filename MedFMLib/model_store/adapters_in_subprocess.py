@@ -1,4 +1,4 @@
-"""Adapters taken and merged in a process of their own, for programs with a window. Knows a child process; loads nothing."""
+"""Import and merge adapters in a subprocess, for programs with a GUI. Loads no model in this process."""
 
 from __future__ import annotations
 
@@ -10,30 +10,35 @@ from ..execution import subprocess_task
 from ..interfaces.jobs import Progress
 
 CHILD = Path(__file__).with_name("adapters_main.py")
-WORDS = ("It was stopped; nothing is left of it.", "It ended unexpectedly, perhaps for want of memory; try again.")
+WORDS = ("It was stopped; nothing was changed.", "It ended unexpectedly, perhaps for lack of memory; try again.")
 
 
 def import_adapter(path: Path, progress: Progress, interpreter: str = "") -> str:
-    """Take an adapter to the shelf; → its name. See `adapters.import_adapter`.
+    """Install an adapter and return its name; see `adapters.import_adapter`.
 
     Args:
-        interpreter: the Python that computes; see `execution.worker.runner.python`.
+        path: an exported zip or folder, or a PEFT folder.
+        progress: callbacks for stages, fraction and cancellation.
+        interpreter: the Python for the subprocess; see `execution.worker.runner.python`.
 
     Raises:
-        MedFMError: in one sentence with the next step.
+        MedFMError: with the cause and the next step.
     """
     return _run({"do": "import", "path": str(path)}, progress, interpreter)
 
 
 def merge_adapter(model: str, adapter: str, target: Path, progress: Progress, interpreter: str = "") -> str:
-    """Write a model with an adapter merged in; → the new folder. See `adapters.merge_adapter`.
+    """Write a model with a merged adapter and return the new folder; see `adapters.merge_adapter`.
 
     Args:
-        model: id of the base. adapter: as for a request. target: the new folder, or one to put it into.
-        interpreter: the Python that computes; see `execution.worker.runner.python`.
+        model: id of the base.
+        adapter: name of an adapter, or a folder.
+        target: the new folder, or an existing one to put it into.
+        progress: callbacks for stages, fraction and cancellation.
+        interpreter: the Python for the subprocess; see `execution.worker.runner.python`.
 
     Raises:
-        MedFMError: in one sentence with the next step.
+        MedFMError: with the cause and the next step.
     """
     return _run({"do": "merge", "model": model, "adapter": adapter, "target": str(target)}, progress, interpreter)
 

@@ -1,9 +1,10 @@
-"""The process that takes or merges an adapter, so that a program with a window needs no torch and does not freeze.
+"""Import or merge an adapter as a subprocess, so that a program with a GUI needs no torch and stays responsive.
 
-    python adapter_child.py LIBRARY_FOLDER
+    python adapters_main.py LIBRARY_FOLDER
 
-One JSON line on stdin: {"do": "import", "path"} or {"do": "merge", "model", "adapter", "target"}; see `child` for the rest.
-When its stdin ends, it stops at the next step and tidies up.
+It reads one JSON line on stdin: {"do": "import", "path"} or {"do": "merge", "model", "adapter", "target"}; the rest of
+the protocol
+is in `execution.subprocess_main`. When its stdin ends, it stops at the next step and removes temporary files.
 """
 
 from __future__ import annotations
@@ -14,7 +15,12 @@ LACKING = "Adapters need the Python package '{}', which is missing; install MedF
 
 
 def work(task: dict, progress) -> str:
-    """Do what is told; → the adapter's name, or the folder of the merged model."""
+    """Perform the task and return the adapter's name, or the folder of the merged model.
+
+    Args:
+        task: the JSON object from stdin.
+        progress: callbacks for stages, fraction and cancellation.
+    """
     from pathlib import Path
 
     from MedFMLib.interfaces import registry

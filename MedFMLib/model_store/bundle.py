@@ -1,8 +1,10 @@
-"""A model as one zip or folder, out to a USB stick and in from one. Knows manifests, zips and folders; no hub.
+"""Export a model as one zip or folder, for a USB stick for example, and import it. Depends on manifests; knows no hub.
 
-An export holds the model's files, its card and a manifest with the SHA-256 of every file. An import is checked against it
-while it is copied; nothing but weights in safetensors and texts comes in, and never a path outside of the model's folder.
-A plain transformers folder has no manifest: then its safe files are taken, and the others are named.
+An export contains the model's files, its card and a manifest with the SHA-256 of every file. An import is checked
+against it
+while it is copied; only weights in safetensors and text files are accepted, and never a path outside of the model's
+folder.
+A plain transformers folder has no manifest: then its safe files are copied, and the others are reported.
 """
 
 from __future__ import annotations
@@ -18,34 +20,40 @@ from pathlib import Path, PurePosixPath
 from ..errors import InputError, MedFMError, ModelError, OutputError
 from ..interfaces import registry
 from ..interfaces.jobs import NoProgress, Progress
-from ..interfaces.model import ModelCard
 from ..storage import installed_models, resources
+from ..storage.model_card import ModelCard
 from . import files
 
 FLOATS = ("F64", "F32", "F16", "BF16")
 
 
 def source_folder(card: ModelCard) -> Path:
-    """Folder with all files of a model that is on this machine.
+    """Return the folder with all files of an installed model.
 
     Raises:
-        ModelError: if it isn't.
+        ModelError: if it isn't installed.
     """
-    from ..models.runtime import loading
+    from ..models.runtime import checkpoint, loading
 
     root = resources.path(*card.weights.split("/")) if card.weights else loading.model_folder(card)
-    loading.check_folder(root / "base" if (root / "base").is_dir() else root)
+    checkpoint.check_folder(root / "base" if (root / "base").is_dir() else root)
     return root
 
 
 def export_model(card: ModelCard, target: Path, progress: Progress | None = None) -> Path:
-    """Write a model to `target`: a new zip if it is called so, else a new folder, inside `target` if that exists.
+    """Write a model to a zip or a folder.
+
+    Args:
+        card: of the model.
+        target: a path that ends in .zip for a zip; else a new folder, or an existing folder to put it into.
+        progress: callbacks for stages, fraction and cancellation.
 
     Returns:
         The zip or folder.
 
     Raises:
-        ModelError: if the model isn't here, or not whole. OutputError: if it can't be written.
+        ModelError: if the model isn't installed, or incomplete.
+        OutputError: if it can't be written.
     """
     source = source_folder(card)
     name = Path(card.id).name if Path(card.id).is_dir() else card.id
@@ -53,10 +61,22 @@ def export_model(card: ModelCard, target: Path, progress: Progress | None = None
 
 
 def pack(kind: str, name: str, title: str, source: Path, target: Path, progress: Progress, card=None) -> Path:
-    """Write the safe files of a folder, a card and a manifest; whole or not at all.
+    """Write the safe files of a folder, a card and a manifest, atomically.
+
+    Args:
+        kind: "model" or "adapter".
+        name: id in the manifest.
+        title: display name.
+        source: the folder.
+        target: as for `export_model`.
+        progress: callbacks for stages, fraction and cancellation.
+        card: model card to include; None for an adapter.
+
+    Returns:
+        The zip or folder.
 
     Raises:
-        OutputError: if it can't be written, or something is there already.
+        OutputError: if it can't be written, or the target already exists.
     """
     inside = {path: file for path, file in files.wanted_files(source).items() if path != installed_models.CARD}
     total = sum(file.stat().st_size for file in inside.values())
@@ -65,7 +85,7 @@ def pack(kind: str, name: str, title: str, source: Path, target: Path, progress:
     if target.is_dir() and not zipped:
         target = target / installed_models.folder_name(name)
     if target.exists():
-        raise OutputError(f"{target} is there already; choose another name, or delete it first.")
+        raise OutputError(f"{target} already exists; choose another name, or delete it first.")
     files.require_disk_space(target.parent, total)
     progress.stage(f"Exporting {title}")
     with files.writing(target):
@@ -98,14 +118,17 @@ def pack(kind: str, name: str, title: str, source: Path, target: Path, progress:
 
 
 def import_model(path: Path, name: str = "", progress: Progress | None = None) -> ModelCard:
-    """Take a model from an exported zip or folder, or from a plain transformers folder, to the person's shelf.
+    """Install a model from an exported zip or folder, or from a plain transformers folder, and return its card.
 
     Args:
-        name: for a folder without a card; its own name if left out.
+        path: the zip or folder.
+        name: id for a folder without a card; the folder's name by default.
+        progress: callbacks for stages, fraction and cancellation.
 
     Raises:
-        InputError: if it is damaged, unsafe, or here already. ModelError: if it holds no model that MedFM knows, or it is not
-            whole. OutputError: if it can't be written.
+        InputError: if it is damaged, unsafe, or already installed.
+        ModelError: if its architecture is unknown, or it is incomplete.
+        OutputError: if it can't be written.
     """
     path, progress = Path(path).expanduser(), progress or NoProgress()
     manifest = read_manifest(path, "model")
@@ -113,7 +136,7 @@ def import_model(path: Path, name: str = "", progress: Progress | None = None) -
     final = installed_models.models_root() / installed_models.folder_name(given)
     known = registry.cards().get(given)
     if final.exists() or (known is not None and known.weights):
-        raise InputError(f"There is a model '{given}' on this machine already; remove it, or give another name.")
+        raise InputError(f"A model '{given}' is already installed; remove it, or give another name.")
     progress.stage(f"Importing {path.name}")
     with files.staged(final) as staging:
         facts = take(path, manifest, staging, progress)
@@ -131,10 +154,14 @@ def import_model(path: Path, name: str = "", progress: Progress | None = None) -
 
 
 def read_manifest(path: Path, kind: str) -> dict | None:
-    """The manifest of an exported zip or folder, checked; None for a folder without one.
+    """Return the checked manifest of an exported zip or folder; None for a folder without one.
+
+    Args:
+        path: the zip or folder.
+        kind: expected kind, "model" or "adapter".
 
     Raises:
-        InputError: if there is nothing to import, or it is damaged or unsafe.
+        InputError: if there is nothing to import, or it is damaged, unsafe or of the other kind.
     """
     if path.is_dir():
         if not (path / installed_models.MANIFEST).is_file():
@@ -150,22 +177,29 @@ def read_manifest(path: Path, kind: str) -> dict | None:
         except (ValueError, OSError, zipfile.BadZipFile) as error:
             raise InputError(f"'{path.name}' is damaged ({error}); copy it again.") from error
     else:
-        raise InputError(
-            f"'{path}' is neither a folder nor a whole zip; choose what `export` wrote, or a model's folder."
-        )
+        raise InputError(f"'{path}' is neither a folder nor a complete zip; choose an export, or a model's folder.")
     manifest = files.check_manifest(content, path.name)
     if manifest["kind"] != kind:
         raise InputError(
-            f"'{path.name}' holds an {manifest['kind']}; import it with `medfm {manifest['kind']}s import`."
+            f"'{path.name}' is of the kind {manifest['kind']}; import it with `medfm {manifest['kind']}s import`."
         )
     return manifest
 
 
 def take(path: Path, manifest: dict | None, staging: Path, progress: Progress) -> dict[str, dict]:
-    """Copy what may come in to `staging`, checked on the way; → facts for a manifest.
+    """Copy the acceptable files to a temporary folder and check them.
+
+    Args:
+        path: the zip or folder.
+        manifest: its manifest, or None for a plain folder.
+        staging: the temporary folder.
+        progress: callbacks for stages, fraction and cancellation.
+
+    Returns:
+        Size and SHA-256 of each file, for a manifest.
 
     Raises:
-        InputError: if something isn't what the manifest says.
+        InputError: if a file differs from the manifest.
     """
     if manifest is None:
         return _take_plain(path, staging, progress)
@@ -191,22 +225,26 @@ def take(path: Path, manifest: dict | None, staging: Path, progress: Progress) -
 
 
 def check_model(folder: Path, card: ModelCard) -> None:
-    """Make sure that a model is whole, that its weights have a type that MedFM loads, and that it fits its architecture.
+    """Check that a model is complete, that its weights have a type that MedFM loads, and that it fits its architecture.
+
+    Args:
+        folder: the model's folder.
+        card: its card.
 
     Raises:
         ModelError: if not.
     """
     from safetensors import safe_open
 
-    from ..models.runtime import loading
+    from ..models.runtime import checkpoint
 
     base = folder / "base" if (folder / "base").is_dir() else folder
-    weights = loading.check_folder(base)
+    weights = checkpoint.check_folder(base)
     config = json.loads((base / "config.json").read_text(encoding="utf-8"))
     kinds = registry.architecture(card.architecture).MODEL_TYPES
     if config.get("model_type") not in kinds:
         raise ModelError(
-            f"The config.json is of a model of type '{config.get('model_type')}', and its card says {card.architecture} "
+            f"The config.json is of a model of type '{config.get('model_type')}', but its card has the architecture {card.architecture} "
             f"({', '.join(kinds)}); export the model again."
         )
     for path in weights if not config.get("quantization_config") else ():
@@ -219,7 +257,7 @@ def check_model(folder: Path, card: ModelCard) -> None:
                     )
 
 
-# -- how -------------------------------------------------------------------------------------------------
+# -- implementation ---------------------------------------------------------------------------------------
 
 
 def _counter(progress: Progress, total: int):
@@ -243,9 +281,10 @@ def _copy(source: Path, target: Path, count) -> dict:
 
 
 def _check_names(archive: zipfile.ZipFile, where: str) -> None:
-    """
+    """Check the names in a zip.
+
     Raises:
-        InputError: if an entry would lie outside, is a link, can run code or stands twice.
+        InputError: if an entry would lie outside, is a link, can run code or occurs twice.
     """
     names = [info.filename for info in archive.infolist()]
     for info in archive.infolist():
@@ -253,15 +292,16 @@ def _check_names(archive: zipfile.ZipFile, where: str) -> None:
         if name.startswith(("/", "\\")) or "\\" in name or ":" in name or ".." in PurePosixPath(name).parts:
             raise InputError(f"'{where}' names a file outside of its folder ({name}); it is refused.")
         if stat.S_ISLNK(info.external_attr >> 16) or files.is_refused(name) or info.flag_bits & 1:
-            raise InputError(f"'{where}' has a link, a pickle, code or a locked file ({name}); it is refused.")
+            raise InputError(f"'{where}' has a link, a pickle, code or an encrypted file ({name}); it is refused.")
     if len(set(names)) != len(names):
         raise InputError(f"'{where}' has two files of the same name; it is refused.")
 
 
 def _open(archive: zipfile.ZipFile | None, folder: Path, name: str):
-    """
+    """Open a file of the export for reading.
+
     Raises:
-        InputError: if the file is missing.
+        InputError: if the file is missing or a link.
     """
     try:
         if archive is not None:
@@ -280,14 +320,14 @@ def _take_plain(folder: Path, staging: Path, progress: Progress) -> dict[str, di
         p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file() and files.is_refused(p.name)
     )
     if left_out:
-        progress.note(f"Left out, since opening it could run code: {', '.join(left_out[:5])}.")
+        progress.note(f"Skipped, since opening these files could run code: {', '.join(left_out[:5])}.")
     if not any(name.endswith(".safetensors") for name in inside):
         if left_out:
             raise ModelError(
                 f"'{folder.name}' has only weights that can run code when opened ({', '.join(left_out[:3])}), which are refused; "
                 "get or convert to safetensors."
             )
-        raise ModelError(f"'{folder.name}' has no .safetensors weights; choose the folder that has.")
+        raise ModelError(f"'{folder.name}' has no .safetensors weights; choose the folder with them.")
     total = sum(file.stat().st_size for file in inside.values())
     files.require_disk_space(staging, total)
     count = _counter(progress, total)
@@ -295,7 +335,7 @@ def _take_plain(folder: Path, staging: Path, progress: Progress) -> dict[str, di
 
 
 def _card(folder: Path, name: str) -> ModelCard:
-    """The card of a folder that is being imported, under the name that it will have here."""
+    """Return the card of a folder that is being imported, with its id on this machine."""
     known = registry.cards().get(name)
     if known is not None:
         return known

@@ -1,6 +1,7 @@
-"""What models and adapters take on disk, and freeing it. Knows the shelf, the hub's cache and quantized copies.
+"""Return the disk use of models and adapters, and free it: installed models, the hub's cache and quantized copies.
 
-Removed is only what MedFM put there or can get again: never a folder of a person's own, never what ships with MedFM.
+Only files that MedFM wrote or can download again are removed: never the user's own folders, never the files that ship
+with MedFM.
 """
 
 from __future__ import annotations
@@ -10,24 +11,26 @@ import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from ..environment import hardware
 from ..errors import InputError, MedFMError, ModelError
 from ..interfaces import registry
-from ..interfaces.model import ModelCard
+from ..models.runtime import estimates
 from ..storage import installed_models, paths
+from ..storage.model_card import ModelCard
 from . import files
 
 LEFTOVER = re.compile(r"\.(.+?)\.(part|gone|[a-z0-9_]{8})")
-"""Names of downloads on their way, and of what a killed import or removal left."""
+"""Names of unfinished downloads, and of temporary folders of an interrupted import or removal."""
 
 
 @dataclass(frozen=True)
 class DiskUse:
-    """Something on disk.
+    """Disk use of one item.
 
     Args:
-        id: model or adapter. kind: "model", "hub cache", "unfinished", "quantized copy" or "adapter".
-        bytes: what removing it frees. path: where.
+        id: model or adapter.
+        kind: "model", "hub cache", "unfinished", "quantized copy" or "adapter".
+        bytes: bytes that removing it frees.
+        path: its folder.
     """
 
     id: str
@@ -36,12 +39,12 @@ class DiskUse:
     path: str
 
     def as_dict(self) -> dict:
-        """For JSON."""
+        """Return the fields as a dict, for JSON."""
         return asdict(self)
 
 
 def disk_use() -> list[DiskUse]:
-    """All that models and adapters take on disk, the largest first. Damaged models are listed, too."""
+    """Return the disk use of all models and adapters, including damaged ones, the largest first."""
     found = []
     for folder in sorted(installed_models.models_root().glob("*")):
         if folder.is_dir():
@@ -55,7 +58,7 @@ def disk_use() -> list[DiskUse]:
     known = registry.cards()
     copies = {}
     for card in known.values():
-        snapshot = hardware.hub_folder(card)
+        snapshot = estimates.hub_folder(card)
         if snapshot is not None:
             found.append(DiskUse(card.id, "hub cache", files.bytes_in(snapshot.parents[1]), str(snapshot)))
         copies |= dict.fromkeys(quantized_copies(card), card.id)
@@ -67,12 +70,12 @@ def disk_use() -> list[DiskUse]:
 
 
 def quantized_copies(card: ModelCard) -> list[Path]:
-    """Folders of a model's quantized copies."""
-    from ..models.runtime import loading
+    """Return the folders of a model's quantized copies."""
+    from ..models.runtime import checkpoint, loading
 
     try:
         base = loading.base_folder(card)
-        mark = loading.fingerprint(loading.check_folder(base))[:16]
+        mark = checkpoint.fingerprint(checkpoint.check_folder(base))[:16]
     except (MedFMError, OSError, ImportError):
         return []
     return sorted(
@@ -81,20 +84,22 @@ def quantized_copies(card: ModelCard) -> list[Path]:
 
 
 def remove(model: str, dry: bool = False) -> int:
-    """Delete a model from the shelf and the hub's cache, with its unfinished downloads and quantized copies.
+    """Delete an installed model, also from the hub's cache, with its unfinished downloads and quantized copies.
 
     Args:
-        dry: only count.
+        model: id of the model.
+        dry: only count, delete nothing.
 
     Returns:
         Bytes that are (or would be) freed.
 
     Raises:
-        InputError: if it is a folder of a person's own, or ships with MedFM. ModelError: if it isn't here.
+        InputError: if it is the user's own folder, or ships with MedFM.
+        ModelError: if it isn't installed.
     """
     known = registry.cards().get(model)
     if known is not None and known.weights:
-        raise InputError(f"{known.title} comes with MedFM; it can't be removed alone.")
+        raise InputError(f"{known.title} comes with MedFM; it can't be removed separately.")
     if known is None and Path(model).is_dir():
         raise InputError(f"'{model}' is a folder of yours; MedFM doesn't delete it.")
     final = installed_models.models_root() / installed_models.folder_name(model)
@@ -105,7 +110,7 @@ def remove(model: str, dry: bool = False) -> int:
     ]
     places += quantized_copies(known) if known is not None else []
     freed = sum(files.bytes_in(path) for path in places)
-    cached = hardware.hub_folder(known) if known is not None else None
+    cached = estimates.hub_folder(known) if known is not None else None
     strategy = _hub_strategy(model) if cached is not None else None
     if not places and strategy is None:
         raise ModelError(f"'{model}' is not on this machine; see `medfm models disk`.")
@@ -119,7 +124,7 @@ def remove(model: str, dry: bool = False) -> int:
 
 
 def _hub_strategy(model: str):
-    """huggingface_hub's plan for deleting all revisions of a model, or None."""
+    """Return huggingface_hub's strategy for deleting all revisions of a model, or None."""
     from huggingface_hub import scan_cache_dir
 
     cache = scan_cache_dir()
@@ -129,21 +134,22 @@ def _hub_strategy(model: str):
 
 
 def _owner(path: Path) -> str:
-    """Name of the folder that a leftover was to become; its own name for any other."""
+    """Return the folder name that a temporary folder belongs to; its own name for any other."""
     left = LEFTOVER.fullmatch(path.name)
     return left[1] if left else path.name
 
 
 def _delete(path: Path) -> None:
-    """
+    """Delete a folder.
+
     Raises:
         OutputError: if the system refuses, for example since the model is loaded.
     """
-    if not path.exists():  # a leftover that went with another
+    if not path.exists():  # already deleted together with another one
         return
     with files.writing(path):
         hidden = path.with_name(f".{_owner(path)}.gone")
         if path != hidden:
             shutil.rmtree(hidden, ignore_errors=True)
-            path.rename(hidden)  # at once it is no model any more
+            path.rename(hidden)  # renamed first, so that it is no longer listed as a model
         shutil.rmtree(hidden)

@@ -1,7 +1,8 @@
-"""Getting a model or adapter from the hub: look first, then fetch, check and put it on the shelf. Knows a child process.
+"""Download a model or adapter from the hub: list its files, fetch and check them, and install it, in a subprocess.
 
-HF_ENDPOINT (a mirror), HTTPS_PROXY and HF_HUB_OFFLINE count as for every program that uses the hub. The token is the one of
-HF_TOKEN or `hf auth login`; MedFM neither reads nor writes it.
+HF_ENDPOINT (a mirror), HTTPS_PROXY and HF_HUB_OFFLINE are respected as in every program that uses the hub. The token is
+that of
+HF_TOKEN or `hf auth login`; MedFM neither reads nor stores it.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from urllib.parse import urlsplit
 from ..errors import InputError, MedFMError, ModelError, OutputError
 from ..execution import subprocess_task
 from ..interfaces.jobs import NoProgress, Progress
-from ..interfaces.model import ModelCard
 from ..storage import installed_models, licence_acceptance, offline
+from ..storage.model_card import ModelCard
 from . import files
 
 CHILD = Path(__file__).with_name("download_main.py")
@@ -24,13 +25,20 @@ CHILD = Path(__file__).with_name("download_main.py")
 
 @dataclass(frozen=True)
 class DownloadOffer:
-    """What would be downloaded, for a person to say yes or no to.
+    """A download for the user to confirm.
 
     Args:
-        id, title, licence, licence_url, gate: of the card; only the id for an adapter.
-        host: whose server. commit: the hub's revision.
-        files: name, size and checksums of each.
-        total: bytes in all. here: bytes that an earlier try left. folder: where it will lie.
+        id: id of the model or adapter.
+        title: of the card; the id for an adapter.
+        host: URL of the server.
+        commit: the hub's revision.
+        files: name, size and checksums of each file.
+        total: bytes of all files.
+        here: bytes that an earlier attempt already downloaded.
+        folder: destination.
+        licence: of the card; "" for an adapter.
+        licence_url: of the card; "" for an adapter.
+        gate: of the card; "" for an adapter.
     """
 
     id: str
@@ -46,23 +54,27 @@ class DownloadOffer:
     gate: str = ""
 
     def as_dict(self) -> dict:
-        """For JSON."""
+        """Return the fields as a dict, for JSON."""
         return asdict(self) | {"files": [file["name"] for file in self.files]}
 
 
 def look(card: ModelCard, progress: Progress | None = None) -> DownloadOffer:
-    """Ask the hub what a model consists of; downloads nothing.
+    """Query the hub for a model's files; downloads nothing.
+
+    Args:
+        card: of the model.
+        progress: callbacks for stages, fraction and cancellation.
 
     Raises:
-        ModelError: if the hub can't be asked, doesn't have it, or has it only as pickles.
-        InputError: if the model is no hub's model, or here already.
+        ModelError: if the hub can't be reached, doesn't have the model, or has it only as pickles.
+        InputError: if the model is not from a hub, or already installed.
     """
     if card.weights:
-        raise InputError(f"{card.title} comes with MedFM; there is nothing to get.")
+        raise InputError(f"{card.title} comes with MedFM; there is nothing to download.")
     if Path(card.id).is_dir() or card.id.count("/") != 1:
-        raise InputError(f"{card.title} is a folder of yours; there is nothing to get.")
+        raise InputError(f"{card.title} is your own folder; there is nothing to download.")
     if installed_models.model_folder(card.id):
-        raise InputError(f"{card.title} is on this machine already; remove it first to get it anew.")
+        raise InputError(f"{card.title} is already installed; remove it first to download it again.")
     found = _look(card.id, card.revision, card.title, installed_models.models_root(), progress, card.gate)
     if not any(file["name"].endswith(".safetensors") for file in found.files):
         raise ModelError(
@@ -74,15 +86,20 @@ def look(card: ModelCard, progress: Progress | None = None) -> DownloadOffer:
 
 
 def offer_adapter(name: str, progress: Progress | None = None) -> DownloadOffer:
-    """The same for an adapter, `org/name`.
+    """Query the hub for an adapter's files; downloads nothing.
+
+    Args:
+        name: `org/name`.
+        progress: callbacks for stages, fraction and cancellation.
 
     Raises:
-        ModelError, InputError: as for `look`.
+        ModelError: if the hub can't be reached, doesn't have the adapter, or it is no PEFT adapter in safetensors.
+        InputError: if the name is not `org/name`, or the adapter is already installed.
     """
     if name.count("/") != 1:
-        raise InputError(f"'{name}' is no adapter of the hub; give it as org/name.")
+        raise InputError(f"'{name}' is not the name of an adapter on the hub; give it as org/name.")
     if installed_models.adapter_folder(name):
-        raise InputError(f"The adapter {name} is on this machine already; remove it first to get it anew.")
+        raise InputError(f"The adapter {name} is already installed; remove it first to download it again.")
     found = _look(name, "", name, installed_models.adapters_root(), progress)
     lacking = {"adapter_config.json", "adapter_model.safetensors"} - {file["name"] for file in found.files}
     if lacking:
@@ -91,18 +108,19 @@ def offer_adapter(name: str, progress: Progress | None = None) -> DownloadOffer:
 
 
 def get(card: ModelCard, progress: Progress | None = None, offer: DownloadOffer | None = None) -> Path:
-    """Download a model to the person's shelf; whole or not at all. What was fetched before a stop is taken up again.
+    """Download a model and install it, atomically. An interrupted download is continued.
 
     Args:
-        progress: told stages and 0…1; its cancel is heard within half a second.
-        offer: what `look` found, if a person saw it.
+        card: of the model.
+        progress: receives stages and 0…1; its cancellation takes effect within half a second.
+        offer: the result of `look`, if the user has confirmed it.
 
     Returns:
         The model's folder.
 
     Raises:
         ModelError: if the terms were not accepted, or the download fails.
-        OutputError: if it finds no room.
+        OutputError: if the disk is full.
         Cancelled: on request.
     """
     licence_acceptance.check(card)
@@ -110,7 +128,7 @@ def get(card: ModelCard, progress: Progress | None = None, offer: DownloadOffer 
 
     def finish(folder: Path) -> None:
         files.write_json(folder / installed_models.CARD, card.as_json())
-        from ..models.runtime.loading import check_folder
+        from ..models.runtime.checkpoint import check_folder
 
         check_folder(folder)
 
@@ -118,18 +136,27 @@ def get(card: ModelCard, progress: Progress | None = None, offer: DownloadOffer 
 
 
 def get_adapter(name: str, progress: Progress | None = None, offer: DownloadOffer | None = None) -> Path:
-    """Download an adapter to the person's shelf. See `get`."""
+    """Download an adapter and install it; see `get`.
+
+    Args:
+        name: `org/name`.
+        progress: receives stages and 0…1; its cancellation takes effect within half a second.
+        offer: the result of `offer_adapter`, if the user has confirmed it.
+
+    Returns:
+        The adapter's folder.
+    """
     from .adapters import check
 
     return _get(offer or offer_adapter(name, progress), "adapter", "", progress or NoProgress(), check)
 
 
 def unfinished(folder: Path) -> Path:
-    """Where a download on its way to `folder` lies."""
+    """Return the temporary folder of an unfinished download to `folder`."""
     return folder.with_name(f".{folder.name}.part")
 
 
-# -- how -------------------------------------------------------------------------------------------------
+# -- implementation ---------------------------------------------------------------------------------------
 
 
 def _look(name: str, revision: str, title: str, root: Path, progress, gate: str = "") -> DownloadOffer:
@@ -152,7 +179,7 @@ def _get(offer: DownloadOffer, kind: str, gate: str, progress: Progress, finish)
     with files.writing(folder):
         part.mkdir(parents=True, exist_ok=True)
         keep = {name for file in offer.files for name in (file["name"], file["name"] + ".part")}
-        for path in part.iterdir():  # of another revision, or ours
+        for path in part.iterdir():  # files of another revision, or written by MedFM
             if path.name not in keep:
                 path.unlink()
     progress.stage(f"Downloading {offer.title}")
@@ -175,10 +202,10 @@ def _get(offer: DownloadOffer, kind: str, gate: str, progress: Progress, finish)
 
 
 def _child(task: dict, title: str, gate: str, progress: Progress, total: int = 0) -> dict:
-    """Run the child to its end and relay what it tells.
+    """Run the download subprocess to its end and relay its progress.
 
     Raises:
-        MedFMError: what went wrong, in a sentence.
+        MedFMError: with the cause of a failure.
     """
 
     def on_line(line: dict) -> None:
@@ -187,8 +214,8 @@ def _child(task: dict, title: str, gate: str, progress: Progress, total: int = 0
         _relay(line, progress, total)
 
     words = (
-        "The download was stopped; what has arrived is kept, so that it can go on.",
-        "The download ended unexpectedly; start it again, it goes on where it was.",
+        "The download was stopped; the downloaded part is kept, so that it can continue.",
+        "The download ended unexpectedly; start it again, it continues where it stopped.",
     )
     return subprocess_task.run(CHILD, task, progress, on_line, words, offline.environment())
 
@@ -207,7 +234,7 @@ def _host(endpoint: str) -> str:
 
 
 def _sentence(line: dict, title: str, gate: str, name: str) -> MedFMError:
-    """What the child met, with the next step."""
+    """Return the error of the subprocess as a sentence with the next step."""
     endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
     host, kind, detail = _host(endpoint), line["error"], line["detail"]
     proxy = next(
@@ -217,20 +244,22 @@ def _sentence(line: dict, title: str, gate: str, name: str) -> MedFMError:
     log_in = "log in with `hf auth login` or set HF_TOKEN"
     other = "or import it from a folder or zip with `medfm models import PATH`"
     texts = {
-        "gated": f"{host} does not give {title} to you: it is gated. Accept its terms at {endpoint}/{name}, {log_in}, and get "
+        "gated": f"{host} denies access to {title}: it is gated. Accept its terms at {endpoint}/{name}, {log_in}, and get "
         f"it again; MedFM stores no token.",
         "missing": f"{host} has no '{name}', or hides it from you; check the name, and {log_in} if it is private.",
         "revision": f"{host} no longer has the revision of {title} that MedFM was written for; update MedFM.",
         "entry": f"{host} lacks a file of {title} that it lists; try again later.",
         "offline": f"HF_HUB_OFFLINE is set, so nothing is downloaded; unset it, {other}.",
         "network": f"{host} can't be reached{through}, or was lost on the way; connect, set HTTPS_PROXY or HF_ENDPOINT (a "
-        f"mirror), {other}. What has arrived is kept.",
+        f"mirror), {other}. The downloaded part is kept.",
         "server": f"{host} answered with an error ({detail}); try again later, {other}.",
-        "damaged": f"{title} arrived damaged: {detail}; the file was deleted, so get it again.",
+        "damaged": f"{title} was damaged during the download: {detail}; the file was deleted, so download it again.",
         "package": f"Downloads need the Python package '{detail}', which is missing; install MedFM's packages.",
     }  # fmt: skip
     if kind == "disk":
-        return OutputError(f"The disk got full while {title} was downloaded; make room, then get it again: it goes on.")
+        return OutputError(
+            f"The disk became full while {title} was downloaded; free some space, then start again: it continues."
+        )
     if kind == "write":
         return OutputError(
             f"{title} can't be written to {installed_models.models_root()} ({detail}); make that folder writable."

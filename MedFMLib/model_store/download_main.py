@@ -1,11 +1,13 @@
-"""The process that downloads: asks the hub what a model consists of, and fetches it file by file. Knows huggingface_hub.
+"""Download a model as a subprocess: query the hub for its files, and fetch them one by one. Knows huggingface_hub.
 
-    python fetch.py LIBRARY_FOLDER
+    python download_main.py LIBRARY_FOLDER
 
-One JSON line on stdin says what to do: {"do": "look" or "get", "id", "revision", "to": folder, "files": […]}; JSON lines on
-stdout tell how it goes. A file that was cut off is taken up again where it ended: huggingface_hub's own download would begin
-it anew in a new process. The process ends when its stdin does. The token is the one of HF_TOKEN or `hf auth login`; it is
-read by huggingface_hub and never seen here.
+One JSON line on stdin has the task: {"do": "look" or "get", "id", "revision", "to": folder, "files": […]}; JSON lines
+on
+stdout report progress and the result. A partial file is continued where it ended: huggingface_hub's own download would
+restart
+it in a new process. The process ends when its stdin does. The token is that of HF_TOKEN or `hf auth login`; it is
+read by huggingface_hub and never by this code.
 """
 
 from __future__ import annotations
@@ -23,11 +25,11 @@ NETWORK = ("httpx", "httpx2", "httpcore", "httpcore2", "requests", "urllib3", "s
 
 
 class DamagedDownload(Exception):
-    """What arrived is not what the hub has."""
+    """The downloaded file differs from the hub's."""
 
 
 def look(task: dict) -> dict:
-    """What the hub says of a model: commit, gate and files with sizes and checksums."""
+    """Return what the hub states of a model: commit, gate and files with sizes and checksums."""
     from huggingface_hub import HfApi, constants
 
     info = HfApi().model_info(task["id"], revision=task["revision"] or None, files_metadata=True, timeout=30)
@@ -39,15 +41,25 @@ def look(task: dict) -> dict:
 
 
 def get(task: dict, tell) -> dict:
-    """Fetch files into a folder and check them; → their sizes and checksums for a manifest."""
+    """Fetch files into a folder and check them.
+
+    Args:
+        task: the JSON object from stdin.
+        tell: receives the progress reports.
+
+    Returns:
+        Sizes and checksums for a manifest.
+    """
     folder = Path(task["to"])
     folder.mkdir(parents=True, exist_ok=True)
     stop = threading.Event()
     threading.Thread(target=_report_bytes, args=(folder, stop, tell), daemon=True).start()
-    for file in sorted(task["files"], key=lambda f: f["size"]):  # small ones first, so that a refusal comes at once
+    for file in sorted(
+        task["files"], key=lambda f: f["size"]
+    ):  # small ones first, so that a refused access shows at once
         _fetch(task["id"], task["commit"], file, folder)
     stop.set()
-    tell({"stage": "Checking what arrived"})
+    tell({"stage": "Checking the downloaded files"})
     done, total, checked = 0, sum(f["size"] for f in task["files"]), {}
     for file in task["files"]:
         checked[file["name"]] = {"size": file["size"], "sha256": _check(folder / file["name"], file)}
@@ -60,7 +72,7 @@ def _report_bytes(folder: Path, stop: threading.Event, tell) -> None:
     while not stop.wait(0.2):
         try:
             tell({"bytes": sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())})
-        except OSError:  # a file was just renamed
+        except OSError:  # a file was renamed meanwhile
             continue
 
 
@@ -78,9 +90,9 @@ def _fetch(repository: str, commit: str, file: dict, folder: Path) -> None:
     url, headers = hf_hub_url(repository, file["name"], revision=commit), build_hf_headers()
     facts = get_hf_file_metadata(url)
     if facts.size not in (None, file["size"]):
-        raise DamagedDownload(f"{file['name']} has {facts.size} bytes there in place of {file['size']}")
+        raise DamagedDownload(f"{file['name']} has {facts.size} bytes on the hub instead of {file['size']}")
     if urlsplit(facts.location).netloc not in ("", urlsplit(url).netloc):
-        headers.pop("authorization", None)  # the token is for the hub alone
+        headers.pop("authorization", None)  # the token must be sent to the hub only
     if part.is_file() and part.stat().st_size > file["size"]:
         part.unlink()
     try:
@@ -89,13 +101,13 @@ def _fetch(repository: str, commit: str, file: dict, folder: Path) -> None:
             http_get(facts.location or url, stream, resume_size=start, headers=headers, expected_size=file["size"])
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            part.unlink(missing_ok=True)  # the disk is not left full
+            part.unlink(missing_ok=True)  # frees the disk again
         raise
     part.replace(final)
 
 
 def _check(path: Path, file: dict) -> str:
-    """The file's SHA-256, after comparing it, or for small files git's hash, with the hub's."""
+    """Return the file's SHA-256, after comparing it, or for small files git's hash, with the hub's."""
     sha, git = hashlib.sha256(), hashlib.sha1(b"blob %d\0" % path.stat().st_size)
     with path.open("rb") as stream:
         while block := stream.read(1 << 22):
@@ -110,7 +122,7 @@ def _check(path: Path, file: dict) -> str:
 
 
 def kind_of(error: Exception) -> str:
-    """What went wrong, in one word."""
+    """Return the kind of an error as one word."""
     from huggingface_hub import errors
 
     known = {"GatedRepoError": "gated", "RevisionNotFoundError": "revision", "RepositoryNotFoundError": "missing",
@@ -137,7 +149,7 @@ def _end_with_stdin() -> None:
 
 
 def main() -> None:
-    """Keep stdout for lines to the parent: what libraries print goes to stderr."""
+    """Run the task; stdout is reserved for lines to the parent process, other output goes to stderr."""
     sys.path[:1] = [sys.argv[1]]  # instead of this file's folder
     os.environ.update(HF_HUB_DISABLE_TELEMETRY="1", HF_HUB_DISABLE_PROGRESS_BARS="1")
     stdout = os.fdopen(os.dup(1), "w", encoding="utf-8")

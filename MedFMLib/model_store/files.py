@@ -1,7 +1,8 @@
-"""Which files a model may consist of, their checksums, their manifest, and room on a disk. Knows files; no models.
+"""Define the files that a model may have, their checksums and manifest, and check disk space. Knows files; no models.
 
-A manifest (`medfm-manifest.json`) is {"format": 1, "kind": "model" or "adapter", "id", "title", "source", "revision", "made",
-"files": {path: {"size": bytes, "sha256": hex}}}; it lists every file of its folder but itself.
+A manifest (`medfm-manifest.json`) is {"format": 1, "kind": "model" or "adapter", "id", "title", "source", "revision",
+"made",
+"files": {path: {"size": bytes, "sha256": hex}}}; it lists every file of its folder except itself.
 """
 
 from __future__ import annotations
@@ -24,25 +25,25 @@ SUFFIXES = (".safetensors", ".json", ".jinja", ".txt", ".md")
 NAMES = ("tokenizer.model", "spiece.model", "license", "licence", "notice", "copying")
 REFUSED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib", ".npy", ".npz", ".h5", ".py", ".pyc", ".so",
            ".dll", ".dylib", ".exe", ".sh", ".bat", ".js")  # fmt: skip
-"""Files that can run code when they are opened."""
+"""Suffixes of files that can run code when they are opened."""
 BLOCK = 1 << 22
 RESERVE = 200_000_000
-"""Bytes that are left free on a disk."""
+"""Bytes that stay free on a disk."""
 
 
 def is_wanted(name: str) -> bool:
-    """May a file of this name belong to a model? Weights as safetensors, and texts."""
+    """Return whether a file of this name may belong to a model: weights as safetensors, and text files."""
     base = PurePosixPath(name).name.lower()
     return not base.startswith(".") and (base.endswith(SUFFIXES) or base in NAMES)
 
 
 def is_refused(name: str) -> bool:
-    """Can a file of this name run code when it is opened?"""
+    """Return whether a file of this name can run code when it is opened."""
     return name.lower().endswith(REFUSED)
 
 
 def wanted_files(folder: Path) -> dict[str, Path]:
-    """Path inside the folder (with /) → file, of all that may belong to a model; the manifest is not among them."""
+    """Return path inside the folder (with /) → file, for all files that may belong to a model, except the manifest."""
     found = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
@@ -53,15 +54,18 @@ def wanted_files(folder: Path) -> dict[str, Path]:
 
 
 def bytes_in(folder: Path) -> int:
-    """Bytes of a folder's files; links count as what they are, not as what they point to."""
+    """Return the bytes of a folder's files; a link counts with its own size, not with that of its target."""
     return sum(path.lstat().st_size for path in folder.rglob("*") if path.is_symlink() or path.is_file())
 
 
 def copy_hashed(source, target, progress: Callable[[int], None], most: int | None = None) -> tuple[int, str]:
-    """Copy from one open file to another, or only read it if `target` is None.
+    """Copy from one open file to another, and compute the checksum.
 
     Args:
-        progress: told how many bytes more; may raise to end the work. most: bytes that are allowed.
+        source: open for reading.
+        target: open for writing, or None to read only.
+        progress: called with the number of bytes of each block; may raise an exception to stop.
+        most: largest number of bytes that is allowed; None for no limit.
 
     Returns:
         (bytes, SHA-256 in hex)
@@ -73,7 +77,7 @@ def copy_hashed(source, target, progress: Callable[[int], None], most: int | Non
     while block := source.read(BLOCK):
         count += len(block)
         if most is not None and count > most:
-            raise InputError("A file is larger than its manifest says, so this export is damaged; copy it again.")
+            raise InputError("A file is larger than in its manifest, so this export is damaged; copy it again.")
         sha.update(block)
         if target is not None:
             target.write(block)
@@ -82,7 +86,12 @@ def copy_hashed(source, target, progress: Callable[[int], None], most: int | Non
 
 
 def sha256(path: Path, progress: Callable[[int], None] = lambda _: None) -> str:
-    """SHA-256 of a file in hex."""
+    """Return the SHA-256 of a file in hex.
+
+    Args:
+        path: the file.
+        progress: called with the number of bytes of each block; may raise an exception to stop.
+    """
     with path.open("rb") as stream:
         return copy_hashed(stream, None, progress)[1]
 
@@ -90,22 +99,40 @@ def sha256(path: Path, progress: Callable[[int], None] = lambda _: None) -> str:
 def make_manifest(
     kind: str, name: str, title: str, files: dict[str, dict], source: str = "", revision: str = ""
 ) -> dict:
-    """A manifest, see the module's docstring."""
+    """Return a manifest; see the module's docstring.
+
+    Args:
+        kind: "model" or "adapter".
+        name: id.
+        title: display name.
+        files: path → size and SHA-256.
+        source: origin, such as the hub's URL; "" if unknown.
+        revision: the hub's revision; "" if none.
+    """
     made = datetime.now(UTC).isoformat(timespec="seconds")
     return {"format": FORMAT, "kind": kind, "id": name, "title": title, "source": source, "revision": revision,
             "made": made, "files": files}  # fmt: skip
 
 
 def write_json(path: Path, content: dict) -> None:
-    """Write a small file."""
+    """Write a small JSON file.
+
+    Args:
+        path: the file.
+        content: the JSON object.
+    """
     path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def check_manifest(content, where: str) -> dict:
-    """The manifest, if it is one that this version reads.
+    """Return the manifest if this version can read it.
+
+    Args:
+        content: the parsed JSON.
+        where: name of its folder or zip, for error messages.
 
     Raises:
-        InputError: if it isn't, or names files that may not be there.
+        InputError: if it is damaged or of a newer version, or names files that are not allowed.
     """
     files = content.get("files") if isinstance(content, dict) else None
     if not isinstance(files, dict) or not files or content.get("kind") not in ("model", "adapter"):
@@ -117,19 +144,23 @@ def check_manifest(content, where: str) -> dict:
         if not parts or name.startswith("/") or "\\" in name or ":" in name or ".." in parts:
             raise InputError(f"'{where}' names a file outside of its folder ({name}); it is refused.")
         if is_refused(name) or not is_wanted(name):
-            raise InputError(f"'{where}' has a file that is no part of a model ({name}); it is refused.")
+            raise InputError(f"'{where}' has a file that can't be part of a model ({name}); it is refused.")
         if not isinstance(facts, dict) or not isinstance(facts.get("size"), int) or "sha256" not in facts:
             raise InputError(f"The manifest of '{where}' is damaged at {name}; export the model again.")
     return content
 
 
 def gigabytes(count: int) -> str:
-    """Bytes in words: "3.2 GB"."""
+    """Return a number of bytes as text: "3.2 GB"."""
     return f"{count / 1e9:,.1f} GB" if count >= 1e8 else f"{count / 1e6:,.1f} MB"
 
 
 def require_disk_space(folder: Path, count: int) -> None:
-    """Make sure that so many bytes find room where a folder is, or will be.
+    """Check that a disk has space for a number of bytes.
+
+    Args:
+        folder: the destination, existing or not.
+        count: bytes.
 
     Raises:
         OutputError: if not.
@@ -140,14 +171,14 @@ def require_disk_space(folder: Path, count: int) -> None:
     free = shutil.disk_usage(place).free
     if free < count + RESERVE:
         raise OutputError(
-            f"{gigabytes(count)} are needed in {place}, where {gigabytes(free)} are free; make room there, for example with "
-            "`medfm models remove`."
+            f"{gigabytes(count)} are needed in {place}, where {gigabytes(free)} are free; free some space there, "
+            "for example with `medfm models remove`."
         )
 
 
 @contextmanager
 def staged(final: Path) -> Iterator[Path]:
-    """A new folder beside `final`, moved there when the block ends well, and deleted when not.
+    """Yield a temporary folder next to `final`, which is moved there if the block succeeds, and deleted if not.
 
     Raises:
         OutputError: if something can't be written.
@@ -165,7 +196,7 @@ def staged(final: Path) -> Iterator[Path]:
 
 @contextmanager
 def writing(target: Path) -> Iterator[None]:
-    """What the system says when something can't be written becomes a sentence.
+    """Convert the system's errors in writing to sentences.
 
     Raises:
         OutputError: with the reason and the next step.
@@ -177,9 +208,9 @@ def writing(target: Path) -> Iterator[None]:
 
 
 def reason(error: OSError) -> str:
-    """Why something can't be written, with the next step."""
+    """Return why something can't be written, with the next step."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return "the disk is full, make room there"
+        return "the disk is full, free some space"
     if error.errno == errno.EFBIG:
         return "a file is too large for this disk's format, use a disk formatted as exFAT"
     return f"{error.strerror or error}, choose another place"

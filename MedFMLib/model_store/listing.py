@@ -1,4 +1,4 @@
-"""What lists of models say, in the panel and in the command: what fits this machine, what is here, what is gated."""
+"""Prepare lists of models for the panel and the command line: what fits this machine, is installed, or is gated."""
 
 from __future__ import annotations
 
@@ -10,20 +10,21 @@ from ..endpoints.settings import Endpoint
 from ..environment import hardware
 from ..errors import ModelError
 from ..interfaces import registry
-from ..interfaces.model import ModelCard
+from ..models.runtime import estimates
 from ..storage import licence_acceptance
+from ..storage.model_card import ModelCard
 from .files import gigabytes
 
 
 def facts(card: ModelCard) -> dict[str, Any]:
-    """The card and what this machine makes of it."""
-    weights = {precision: hardware.weight_bytes(card, precision) for precision in card.precisions}
+    """Return the card's fields, and the model's state on this machine."""
+    weights = {precision: estimates.weight_bytes(card, precision) for precision in card.precisions}
     return (
         asdict(card)
         | {
             "weight_bytes": weights,
-            "fits": hardware.best_precision(card, hardware.free_memory()),
-            "downloaded": hardware.is_here(card),
+            "fits": estimates.fitting_precision(card, hardware.free_memory()),
+            "downloaded": estimates.is_here(card),
             "gated": bool(card.gate),
             "accepted": licence_acceptance.accepted(card),
             "loadable": card.architecture in registry.architectures(),
@@ -33,32 +34,38 @@ def facts(card: ModelCard) -> dict[str, Any]:
 
 
 def _of_endpoint(card: ModelCard) -> dict[str, Any]:
-    """Where a model runs that runs elsewhere, and whether it may be sent anything."""
+    """Return the host of an endpoint's model, and whether data may be sent to it."""
     try:
         return {"host": Endpoint.of(card).host if card.endpoint else "", "allowed": not egress.needed(card)}
-    except ModelError:  # a damaged card; asking it says what is wrong
+    except ModelError:  # a damaged card; using the model reports the cause
         return {"host": "?", "allowed": False}
 
 
 def matches(card: ModelCard, search: str, modality: str = "") -> bool:
-    """Has a card all words of a search, and is it for a modality, or for any?"""
+    """Return whether a card contains all words of a search, and is for a modality, or for any.
+
+    Args:
+        card: of the model.
+        search: words, in any order and case.
+        modality: e.g. "CT"; "" for all.
+    """
     text = " ".join((card.id, card.title, card.architecture, card.summary, card.licence, *card.modalities)).casefold()
     of_modality = not modality or not card.modalities or modality in card.modalities
     return of_modality and all(word in text for word in search.casefold().split())
 
 
 def size(count: int | None) -> str:
-    """Bytes in words."""
+    """Return a number of bytes as text."""
     return "?" if count is None else gigabytes(count)
 
 
 def parameters(count: int) -> str:
-    """A number of parameters in words; "" if unknown."""
+    """Return a number of parameters as text; "" if unknown."""
     return f"{count / 1e9:,.1f} B" if count >= 1e9 else f"{count / 1e6:,.1f} M" if count else ""
 
 
 def fits(row: dict[str, Any]) -> str:
-    """The best precision that fits into the free memory, with its size."""
+    """Return the best precision that fits into the free memory, with its size."""
     if row["endpoint"]:
         return "runs elsewhere"
     if row["fits"]:
@@ -67,7 +74,10 @@ def fits(row: dict[str, Any]) -> str:
 
 
 def state(row: dict[str, Any]) -> str:
-    """Is it here, gated, loadable? Of an endpoint: where, and was it allowed?"""
+    """Return the state of a model as text: installed, gated, loadable.
+
+    For an endpoint its host, and whether it is permitted.
+    """
     if row["endpoint"]:
         return f"at {row['host']}" + ("" if row["allowed"] else "; not allowed yet")
     words = ["here" if row["downloaded"] else "not downloaded"]

@@ -1,7 +1,7 @@
 """Gemma 3, that is MedGemma 1 and 1.5: a conversation about up to 85 slices at once.
 
 CT is shown as the MedGemma 1.5 notebook does (Google-Health/medgemma, high_dimensional_ct_hugging_face.ipynb): at
-most 85 uniform slices, red, green and blue being the windows −1024…1024, −135…215 and 0…80 HU (`view.CT_WINDOWS`),
+most 85 uniform slices, red, green and blue being the windows −1024…1024, −135…215 and 0…80 HU (`view.CT_RANGES`),
 each picture followed by the text `SLICE i`, then the question. No recipe is published for MR and others: they get the
 same slices and layout, grey between volume percentiles (`view.window_for`), which is our own choice. Slices come in
 the order of the volume's index axis, and a slice that is not square is padded with black, not stretched.
@@ -12,7 +12,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, ClassVar
 
-from ..interfaces.model import ModelCard
+from ..interfaces.family import FamilyTraits
+from ..storage.model_card import ModelCard
 from .generation import chat
 from .runtime import model_folder
 from .runtime.memory import QuestionSize
@@ -20,6 +21,8 @@ from .runtime.memory import QuestionSize
 MODEL_TYPES = ("gemma3",)
 
 MAX_SLICES = 85
+
+TRAITS = FamilyTraits(tied_head=True, overflows_fp16=True, max_views=MAX_SLICES)
 
 TOWER_BATCH = 4
 """Pictures that the vision tower sees at once; 85 of them together would need gigabytes only to be thrown away."""

@@ -10,12 +10,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, ClassVar
 
-from ..interfaces.model import ModelCard
+from ..interfaces.family import FamilyTraits
+from ..storage.model_card import ModelCard
 from .generation import chat
 from .runtime import model_folder
 from .runtime.memory import QuestionSize
 
 MODEL_TYPES = ("llava", "llava_next")
+
+TRAITS = FamilyTraits()
 
 
 def _classes(kind: str):

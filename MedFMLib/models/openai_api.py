@@ -7,8 +7,6 @@ the machine a person said yes (`endpoints.egress`), and burned-in text is blacke
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -20,19 +18,23 @@ from ..endpoints import egress, keys
 from ..endpoints.client import EndpointClient
 from ..endpoints.failures import EndpointError
 from ..endpoints.settings import Endpoint
+from ..endpoints.turns import encode, first_turn
 from ..errors import Cancelled, InputError, ModelError
 from ..imaging import burned_in_text
-from ..interfaces.model import AUTOMATIC, Callbacks, LoadedFacts, ModelCard
+from ..interfaces.family import FamilyTraits
+from ..interfaces.model import Callbacks, LoadedFacts
+from ..storage.model_card import AUTOMATIC, ModelCard
 from .generation.chat import INSTRUCTION, REQUESTS, uniform
 
 MODEL_TYPES = ()
+
+TRAITS = FamilyTraits()
 """No folder with weights is one of these."""
 
 HELD = "as served"
 """In place of a precision: how the weights are held is not ours to say."""
 
 LEAST_SIDE = 224
-JPEG_QUALITY = 92
 LARGE = 1.5
 """A slice so many times as wide as the picture that is sent is made smaller before text is looked for."""
 
@@ -210,26 +212,3 @@ class OpenAIModel:
             )
         if said.finish == "length":
             callbacks.on_note(f"The answer was cut at {max_tokens} tokens.")
-
-
-def first_turn(pictures: Sequence[str], question: str) -> list[dict[str, Any]]:
-    """Pictures, numbered if there are several, then the question."""
-    parts = []
-    for number, url in enumerate(pictures, 1):
-        parts += [{"type": "text", "text": f"Picture {number}: "}] if len(pictures) > 1 else []
-        parts.append({"type": "image_url", "image_url": {"url": url}})
-    return [*parts, {"type": "text", "text": question}]
-
-
-def encode(picture: np.ndarray, form: str) -> str:
-    """(H, W, 3) uint8 → a data URL with nothing but the pixels.
-
-    Args:
-        form: "png", or "jpeg" of quality 92.
-    """
-    from PIL import Image as Picture
-
-    stream = io.BytesIO()
-    options = {"quality": JPEG_QUALITY} if form == "jpeg" else {}
-    Picture.fromarray(np.ascontiguousarray(picture)).save(stream, form.upper(), **options)
-    return f"data:image/{form};base64,{base64.b64encode(stream.getvalue()).decode()}"

@@ -18,16 +18,21 @@ import numpy as np
 
 from ..core.view import View
 from ..errors import Cancelled, InputError, ModelError
-from ..interfaces.model import AUTOMATIC, Callbacks, LoadedFacts, ModelCard
+from ..interfaces.family import FamilyTraits
+from ..interfaces.model import Callbacks, LoadedFacts
 from ..storage import resources
+from ..storage.model_card import AUTOMATIC, ModelCard
 from .generation.token_sampling import GREEDY, SamplingMethod
 from .masks.location_tokens import JOINT
 from .masks.named_structures import NamedStructureMasks
 from .runtime import model_folder
 from .runtime.adapters import Adapters
-from .runtime.loading import SMALL, input_device
+from .runtime.device import input_device
+from .runtime.loading import SMALL
 
 MODEL_TYPES = ("paligemma",)
+
+TRAITS = FamilyTraits(tied_head=True, quantizes_vision=True, converses=False)
 
 BATCH_SMALL, BATCH = 32, 2
 """Slices in one generation of a small model (where each step is mostly overhead) and of others."""
@@ -45,7 +50,7 @@ def load(card: ModelCard, adapter: str, precision: str, progress) -> PaliGemma:
     from transformers import PaliGemmaForConditionalGeneration, PaliGemmaProcessor
 
     from .masks.mask_codec import MaskCodec
-    from .runtime import loading
+    from .runtime import checkpoint, loading
 
     folder = loading.base_folder(card)
     try:
@@ -59,7 +64,7 @@ def load(card: ModelCard, adapter: str, precision: str, progress) -> PaliGemma:
     )
     codec_folder = _codec_folder(card, folder)
     codec = MaskCodec.load(codec_folder) if codec_folder else None
-    revision = card.revision or loading.sha256_of(loading.check_folder(folder))
+    revision = card.revision or checkpoint.sha256_of(checkpoint.check_folder(folder))
     head = None
     if (folder.parent / "mask_head").is_dir():
         from .masks.mask_head import MaskHead

@@ -19,8 +19,10 @@ from math import ceil, isqrt, sqrt
 from pathlib import Path
 from typing import Any, ClassVar
 
-from ..core.view import View
-from ..interfaces.model import Callbacks, ModelCard, SeenObject
+from ..core.view import SeenObject, View
+from ..interfaces.family import FamilyTraits
+from ..interfaces.model import Callbacks
+from ..storage.model_card import ModelCard
 from .generation import chat
 from .runtime import model_folder
 from .runtime.memory import QuestionSize
@@ -28,6 +30,8 @@ from .runtime.memory import QuestionSize
 MODEL_TYPES = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")
 
 MAX_SLICES = 32
+
+TRAITS = FamilyTraits(max_views=MAX_SLICES)
 SIDE_ALONE, SIDE_AMONG_OTHERS = 896, 448
 """Pixels; multiples of 28 (Qwen2 and 2.5) and of 32 (Qwen3), so that both can show them as they are."""
 

@@ -19,20 +19,24 @@ import numpy as np
 from ..core.image import Image
 from ..core.slice_prompts import SlicePrompt, SlicePrompts
 from ..core.view import View, Window, display_slice, window_for
+from ..core.windows import hu_range
 from ..errors import Cancelled, ModelError
-from ..interfaces.model import AUTOMATIC, CacheUse, Callbacks, LoadedFacts, ModelCard
+from ..interfaces.family import FamilyTraits
+from ..interfaces.model import CacheUse, Callbacks, LoadedFacts
+from ..storage.model_card import AUTOMATIC, ModelCard
 from .runtime import model_folder
-from .runtime.loading import multiplies_bfloat16
+from .runtime.device import multiplies_bfloat16
 
 MODEL_TYPES = ("sam2_video",)
+
+TRAITS = FamilyTraits(converses=False)
 
 PATIENCE = 3
 """A structure that was empty in so many slices, one after the other, is over in that direction."""
 
-SOFT, LUNG, BONE = (-160.0, 240.0), (-910.0, 590.0), (-500.0, 1300.0)
-"""HU ranges of the windows (width and level 400, 40; 1500, −160; 1800, 400) that the authors of MedSAM prescribe for
-soft tissue, lung and bone (arXiv:2304.12306, methods, and their later challenges). Their fourth, for the brain, would
-have to be chosen by hand."""
+SOFT, LUNG, BONE = hu_range("soft tissue"), hu_range("MedSAM lung"), hu_range("bone")
+"""HU ranges that the authors of MedSAM prescribe; see `core.windows`. Their fourth, for the brain, would have to be chosen
+by hand."""
 
 AIR_HU, BONE_HU = -300.0, 300.0
 """Marks whose median lies below are shown in the lung window, above in the bone window."""
@@ -46,7 +50,7 @@ def load(card: ModelCard, adapter: str, precision: str, progress) -> Sam2:
     """
     from transformers import Sam2VideoModel
 
-    from .runtime import loading
+    from .runtime import checkpoint, loading
 
     if adapter not in ("", AUTOMATIC):
         raise ModelError(f"{card.title} takes no adapters; choose 'none' instead of '{adapter}'.")
@@ -57,7 +61,7 @@ def load(card: ModelCard, adapter: str, precision: str, progress) -> Sam2:
     model, held = loading.load_weights(Sam2VideoModel, folder, "fp32", card.parameters)
     half = precision == "bf16" and _multiplies_half(model.device)
     held = f"{held}, slices encoded in bf16" if half else held
-    revision = card.revision or loading.sha256_of(loading.check_folder(folder))
+    revision = card.revision or checkpoint.sha256_of(checkpoint.check_folder(folder))
     return Sam2(card, model, folder, half, LoadedFacts(revision, held))
 
 

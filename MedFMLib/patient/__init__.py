@@ -1,9 +1,11 @@
-"""A report's facts in plain words, for the patient to take home. Knows reports and measurements; asks no model.
+"""Write a report's facts in plain words for the patient to take home. Uses reports and measurements; no model.
 
+```
 glossary   plain names and explanations of structures and terms (Resources/patient, CC0)
-wording    measurements → plain sentences
-checking   may a plain text be handed out? Easy enough, nothing added, nothing changed, nothing left out
-leaflet    the page: picture with names, sentences, questions that were asked, what to ask, what words mean
+wording    measurements as plain sentences
+checking   check that a plain text is easy to read, with nothing added, changed or omitted
+leaflet    the page: picture with names, sentences, questions with answers, questions for the doctor, explanations
+```
 """
 
 from .checking import PatientTextCheck, check

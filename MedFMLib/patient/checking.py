@@ -1,6 +1,7 @@
-"""May a plain text be handed out? It must be easy to read, and say what the report says: nothing added, changed or left out.
+"""Check that a plain text may be given to a patient: easy to read, and consistent with the report.
 
-Readability alone is no gate: simpler texts have more errors (doi 10.1007/s11547-025-02098-5), so both are asked.
+Readability alone is not sufficient: simpler texts have more errors (doi 10.1007/s11547-025-02098-5), so both are
+checked.
 """
 
 from __future__ import annotations
@@ -17,20 +18,20 @@ from ..guard import Guard
 from .glossary import Glossary
 
 HARDEST_GRADE = 8.0
-"""School grade that a patient's text may ask for: Automated Readability and Coleman–Liau, both. They count letters and words, so
-that they need no dictionary from the network, which the library's count of syllables would fetch."""
+"""Highest school grade of a patient's text: Automated Readability and Coleman–Liau, both. They count letters and words, so they
+need no dictionary from the network, unlike the library's syllable count."""
 
 
 EVERYDAY = ("body",)
-"""Names of structures that are everyday words, too."""
+"""Names of structures that are also everyday words."""
 
 
 @dataclass(frozen=True)
 class PatientTextCheck:
-    """What was found.
+    """Result of the check.
 
     Args:
-        grade: the harder of both readability indices.
+        grade: the higher of both readability indices.
         problems: one sentence each; none means that the text may be handed out.
     """
 
@@ -39,28 +40,32 @@ class PatientTextCheck:
 
     @property
     def passed(self) -> bool:
-        """May it be handed out?"""
+        """Whether the text may be handed out."""
         return not self.problems
 
 
 def check(
     text: str, measurements: Sequence[Measurement], missing: Sequence[str], words: Glossary, language: str = "en"
 ) -> PatientTextCheck:
-    """Hold a plain text against the report's facts.
+    """Check a plain text against the report's facts.
 
     Args:
-        missing: labels that the report says were looked for and not seen.
+        text: the plain text.
+        measurements: of the report.
+        missing: labels that were searched for and not found, according to the report.
+        words: the glossary.
+        language: of the text.
     """
     found = list(dict.fromkeys(m.segment for m in measurements))
     level = grade(text)
     problems = []
     if level > HARDEST_GRADE:
         problems.append(
-            f"It asks for school grade {level:.1f}, and at most {HARDEST_GRADE:.0f} is wanted; use shorter words."
+            f"The text has school grade {level:.1f}, above the limit of {HARDEST_GRADE:.0f}; use shorter words."
         )
     technical = _technical(text, [*found, *missing], words)
     checked = check_statements(technical, measurements, labels=[*found, *missing])
-    problems += [f"“{removed.text}” stands in no measurement ({removed.reason})." for removed in checked.removed]
+    problems += [f"“{removed.text}” is in no measurement ({removed.reason})." for removed in checked.removed]
     known = {normalize(label) for label in (*found, *missing)}
     bases = {split_side(label)[1] for label in known}
     added = [name for name in structures_in(technical) if name not in bases and name not in EVERYDAY]
@@ -77,7 +82,7 @@ def check(
 
 
 def grade(text: str) -> float:
-    """The school grade that a text asks for, the harder of two indices.
+    """Return the school grade of a text, the higher of two readability indices.
 
     Raises:
         ModelError: if textstat is missing.
@@ -92,7 +97,7 @@ def grade(text: str) -> float:
 
 
 def _technical(text: str, labels: Sequence[str], words: Glossary) -> str:
-    """The text with plain names replaced by the labels that they stand for, longest first, so that claims can be compared."""
+    """Return the text with plain names replaced by their labels, longest first, so that statements can be compared."""
     pairs = sorted(
         ((words.plain(label), normalize(label)) for label in dict.fromkeys(labels)), key=lambda p: -len(p[0])
     )

@@ -1,4 +1,4 @@
-"""Plain names and explanations, one JSON file a language. Knows the file's form; nothing of reports."""
+"""Load plain names and explanations, one JSON file per language. Knows the file's format; no reports."""
 
 from __future__ import annotations
 
@@ -13,14 +13,17 @@ from ..storage import resources
 
 @dataclass(frozen=True)
 class Glossary:
-    """The words of one language.
+    """The texts of one language.
 
     Args:
-        structures: name without side → {"plain": name for people, "what": one or two sentences}.
-        terms: other words → what they mean.
-        labels: headings. made: modality → how the pictures were made. sentences: patterns with {gaps}.
-        ask: questions for the doctor. asked: kind of question → patterns, in plain small letters.
-        important: what must stand on every page.
+        structures: name without side → {"plain": plain name, "what": one or two sentences}.
+        terms: other words → their explanation.
+        labels: headings.
+        made: modality → how the pictures were acquired.
+        sentences: patterns with {gaps}.
+        ask: questions for the doctor.
+        asked: kind of question → patterns, in normalized lower case.
+        important: notices for every page.
     """
 
     structures: dict[str, dict[str, str]]
@@ -33,21 +36,21 @@ class Glossary:
     important: tuple[str, ...]
 
     def plain(self, label: str) -> str:
-        """What people call a structure: "left kidney", "windpipe"; its own name where nobody wrote a plain one."""
+        """Return the plain name of a structure, such as "left kidney" or "windpipe"; its own name if there is none."""
         side = split_side(normalize(label))[0]
         return f"{self.labels[side]} {self.name(label)}" if side else self.name(label)
 
     def name(self, label: str) -> str:
-        """The same without its side."""
+        """Return the plain name without its side."""
         name = split_side(normalize(label))[1]
         return self.structures.get(name, {"plain": name})["plain"]
 
     def what(self, label: str) -> str:
-        """What a structure is, or "" if nobody wrote it."""
+        """Return the explanation of a structure, or "" if there is none."""
         return self.structures.get(split_side(normalize(label))[1], {}).get("what", "")
 
     def kind_of(self, question: str) -> tuple[str, str]:
-        """(kind of question, name of the structure it is about), both "" if it is another one."""
+        """Return (kind of question, name of its structure), both "" if it is of no known kind."""
         plain = " ".join(re.findall(r"[a-z0-9]+", question.lower()))
         for kind, patterns in self.asked.items():
             for pattern in patterns:
@@ -57,7 +60,7 @@ class Glossary:
         return "", ""
 
     def _structure(self, words: str) -> str:
-        """The structure that people call so, by its plain or its own name; "" if there is none."""
+        """Return the structure with this plain or own name; "" if there is none."""
         singular = words.removesuffix("s")
         for name, entry in self.structures.items():
             if {words, singular} & {name, entry["plain"]}:
@@ -68,10 +71,10 @@ class Glossary:
 
 @lru_cache(maxsize=4)
 def glossary(language: str = "en") -> Glossary:
-    """The words of a language.
+    """Load the texts of a language.
 
     Raises:
-        ModelError: there is no such language, or its file is damaged.
+        ModelError: if there is no such language, or its file is damaged.
     """
     try:
         content = resources.load_json("patient", f"{language}.json")

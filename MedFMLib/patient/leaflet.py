@@ -1,4 +1,4 @@
-"""The page that a patient takes home: opens by a double click, fetches nothing. Says what was found, never what it means."""
+"""Make the page that a patient takes home: one self-contained file. States what was found, never its meaning."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from ..core.findings import Answer, Report
 from ..core.request import Response
 from ..core.view import EDGE_LETTERS
 from ..errors import InputError
+from ..files.html import as_json, data, hex_color, script_hash, template
 from ..guard import Guard
-from ..reports.page import as_json, data, hex_color, script_hash, template
 from ..storage import resources
 from .checking import PatientTextCheck, check
 from .glossary import Glossary, glossary
@@ -20,10 +20,12 @@ from .wording import plain_lines
 
 @dataclass(frozen=True)
 class Leaflet:
-    """A patient's version.
+    """A patient's version of a report.
 
     Args:
-        html: one self-contained page. text: its sentences. checked: what the gate found.
+        html: one self-contained page.
+        text: its sentences.
+        checked: result of the check.
     """
 
     html: str
@@ -32,14 +34,16 @@ class Leaflet:
 
 
 def make_leaflet(response: Response, language: str = "en", own: str = "", made: date | None = None) -> Leaflet:
-    """The patient's version of a report.
+    """Return the patient's version of a report.
 
     Args:
-        own: sentences of the clinician's own, one a line, in place of those made from the measurements.
-        made: day of the page, today if left out.
+        response: with a report.
+        language: of the page.
+        own: the clinician's own sentences, one per line, in place of those derived from the measurements.
+        made: date of the page, today by default.
 
     Raises:
-        InputError: without a report, or if a text did not pass the gate: it says why.
+        InputError: without a report, or if a text did not pass the check, with the reason.
         ModelError: if a package or the language is missing.
     """
     report = response.report
@@ -60,7 +64,12 @@ def make_leaflet(response: Response, language: str = "en", own: str = "", made: 
 
 
 def asked(answers: tuple[Answer, ...], language: str = "en") -> list[dict[str, str]]:
-    """What was asked and what a patient may read of it: the answer, or the guard's words in its place."""
+    """Return the questions with the answers that a patient may read: the answer itself, or the guard's text.
+
+    Args:
+        answers: of the report.
+        language: of the guard.
+    """
     guard = Guard(language)
     kept = []
     for answer in answers:

@@ -1,4 +1,4 @@
-"""A report's slices with the plain names of the structures written on them. Knows small pictures; nothing of volumes."""
+"""Write the plain names of structures on a report's slices. Depends on small pictures; knows no volumes."""
 
 from __future__ import annotations
 
@@ -10,14 +10,19 @@ import numpy as np
 from ..core.findings import StackSlice
 
 LARGER = 2
-"""How much larger than the stack's slices the pictures are, so that names can be read."""
+"""Enlargement of the stack's slices, so that names are legible."""
 
 LEAST_SHARE = 0.002
-"""Of a picture that a structure must fill to be named on it."""
+"""Smallest fraction of a picture that a structure with a name must cover."""
 
 
 def most_telling(stack: Sequence[StackSlice], count: int = 2) -> list[StackSlice]:
-    """Slices that together show the most structures, in order."""
+    """Return the slices that together show the most structures, in order.
+
+    Args:
+        stack: the report's slices.
+        count: largest number of slices.
+    """
     shown = []
     for part in stack:
         numbers, sizes = np.unique(_labels(part), return_counts=True)
@@ -34,10 +39,12 @@ def most_telling(stack: Sequence[StackSlice], count: int = 2) -> list[StackSlice
 
 
 def named(part: StackSlice, names: Mapping[int, str], colors: Mapping[int, tuple[int, int, int]]) -> bytes:
-    """PNG of a slice with outlines, and beside each structure its name.
+    """Return a PNG of a slice with outlines and the name next to each structure.
 
     Args:
-        names, colors: number in the labels → what is written, and red, green, blue in 0…255.
+        part: slice of the report's stack.
+        names: number in the labels → name.
+        colors: number in the labels → red, green, blue in 0…255.
     """
     from PIL import Image as Picture
     from PIL import ImageDraw, ImageFont
@@ -72,14 +79,17 @@ def _labels(part: StackSlice) -> np.ndarray:
 
 
 def _middle(mask: np.ndarray) -> tuple[float, float]:
-    """(x, y) of the pixel of a mask that is nearest to the middle of all."""
+    """Return (x, y) of the mask's pixel nearest to its centroid."""
     places = np.argwhere(mask)
     y, x = places[np.abs(places - places.mean(axis=0)).sum(axis=1).argmin()]
     return float(x), float(y)
 
 
 def _free_place(pen, name: str, font, middle, size, taken) -> tuple[float, float, float, float] | None:
-    """(left, top, right, bottom) of a name near a place, inside the picture and over no other name; None if there is none."""
+    """Return (left, top, right, bottom) of a name near a point, inside the picture and without overlap.
+
+    None if impossible.
+    """
     _, _, width, height = pen.textbbox((0, 0), name, font=font)
     for down in (0, 1, -1, 2, -2, 3, -3):
         left = min(max(2.0, middle[0] - width / 2), size[0] - width - 2)

@@ -1,9 +1,11 @@
-"""A patient's request on its way to the model and back: judged before, judged after, and nothing shown in between.
+"""Run a patient's request under the guard: check the question, run the model, check the answer, then show it.
 
-Knows the policy, the glossary and requests; nothing of models. Words are held back until the whole answer was judged, and a
-question that may not be asked reaches no model, neither by itself nor spread over several turns of a conversation. What can be
-answered from what was drawn and from the glossary reaches none either: what is in the picture, where something is, what a healthy
-one looks like, how the picture was made, what to ask the doctor.
+Depends on the policy, the glossary and requests; knows no models. Text is withheld until the whole answer was checked,
+and a
+question that is not allowed reaches no model, neither by itself nor spread over several turns of a conversation. What
+can be
+answered from segments and the glossary reaches none either: what is in the picture, where something is, what a healthy
+one looks like, how the picture was acquired, what to ask the doctor.
 """
 
 from __future__ import annotations
@@ -22,13 +24,13 @@ from ..interfaces.jobs import Progress
 from .glossary import Glossary, glossary
 
 TASKS = ("ask", "segment", "compare")
-"""What a patient may ask for; a report is written for clinicians."""
+"""Tasks for patients; a report is written for clinicians."""
 
 SHOWN = (Answer, Segmentation, Comparison)
-"""What a patient gets to see; numbers, boxes, and what is yet to be invented are for clinicians."""
+"""Findings that patients are shown; measurements, boxes and future kinds are for clinicians."""
 
 JOINED = 3
-"""Earlier questions that are read together with the next one, since a question can be cut into pieces."""
+"""Number of earlier questions checked together with the next one, since a question can be split over several turns."""
 
 Run = Callable[[Request, Progress], Response]
 
@@ -36,13 +38,17 @@ Run = Callable[[Request, Progress], Response]
 def run_for_patient(
     request: Request, progress: Progress, run: Run, guard: Guard | None = None, log: VerdictLog | None = None
 ) -> Response:
-    """Do what a patient asks, as far as the policy allows.
+    """Run a patient's request as far as the policy allows.
 
     Args:
-        run: does it. guard, log: the shipped rules, and the person's log, if left out.
+        request: the patient's.
+        progress: callbacks for stages, fraction, streamed text and cancellation.
+        run: runs the request.
+        guard: the shipped rules by default.
+        log: the user's log by default.
 
     Raises:
-        InputError: for a task that is not for patients. And what `run` raises.
+        InputError: for a task that is not for patients; and what `run` raises.
     """
     if request.task not in TASKS:
         raise InputError(f"In patient mode there is no task '{request.task}', only {', '.join(TASKS)}; ask the staff.")
@@ -63,7 +69,7 @@ def run_for_patient(
 
 
 def _known(request: Request, progress: Progress, run: Run, words: Glossary) -> Response | None:
-    """A response that needs no language model, to a question that the glossary knows; else None."""
+    """Answer a question that the glossary knows, without a language model; None for any other."""
     kind, name = words.kind_of(request.question) if request.task == "ask" else ("", "")
     if kind == "made":
         text = words.made.get(request.image.modality, words.made["other"])
@@ -79,9 +85,13 @@ def _known(request: Request, progress: Progress, run: Run, words: Glossary) -> R
 
 
 def _drawn(request: Request, progress: Progress, run: Run, words: Glossary, name: str) -> Response | None:
-    """What is in the picture, or where something is: drawn and told. None if nothing can be drawn there.
+    """Answer what is in the picture, or where something is, by segmentation. None if nothing can be segmented.
 
     Args:
+        request: the patient's.
+        progress: callbacks.
+        run: runs a request.
+        words: the glossary.
         name: of a structure, without side; "" for all.
     """
     labels = (name,) if name else ()
@@ -89,7 +99,7 @@ def _drawn(request: Request, progress: Progress, run: Run, words: Glossary, name
         response = run(
             replace(request, task="segment", question="", labels=labels, prompts=()), _GuardedProgress(progress)
         )
-    except InputError:  # the model draws nothing of this name, or in such images
+    except InputError:  # the model can't segment this structure, or images of this kind
         return None
     drawn = response.segmentation.segments
     if not name:
@@ -105,13 +115,13 @@ def _drawn(request: Request, progress: Progress, run: Run, words: Glossary, name
 
 
 def _next_to_healthy(request: Request, progress: Progress, run: Run, words: Glossary) -> Response:
-    """The picture beside a healthy one at the same level, or a sentence if none fits."""
+    """Return the picture next to a healthy one at the same level, or a sentence if none suits."""
     try:
         labels = registry.card(request.model).labels_for(request.image.modality)
         found = request.references or references(request.image, labels)
         request = replace(request, labels=(), prompts=(), references=found)
         response = run(replace(request, task="compare", question="", history=()), _GuardedProgress(progress))
-    except InputError:  # nothing fits, or the model draws nothing that the healthy one has
+    except InputError:  # no case suits, or the model segments nothing that the healthy one has
         text = words.sentences["no healthy"]
         return Response((Answer(request.question, text),), Provenance("ask", request.model, title="the glossary"))
     shown = response.comparison
@@ -120,12 +130,15 @@ def _next_to_healthy(request: Request, progress: Progress, run: Run, words: Glos
 
 
 def _fit(history: Sequence[tuple[str, str]], guard: Guard) -> tuple[tuple[str, str], ...]:
-    """Earlier turns that a model may see: those whose question and answer both pass, so that none smuggles anything in."""
+    """Return the earlier turns that a model may see.
+
+    Those whose question and answer both pass, against injected instructions.
+    """
     return tuple((q, a) for q, a in history if guard.question(q).allowed and guard.answer(q, a).allowed)
 
 
 def _asked(request: Request, guard: Guard) -> Verdict:
-    """The verdict on a question, by itself and as the end of those before it; the stricter one."""
+    """Return the stricter verdict of the question alone and of the question joined with those before it."""
     context = context_of(request.image)
     before = [question for question, _ in request.history[-JOINED:]]
     alone = guard.question(request.question, context=context)
@@ -135,7 +148,7 @@ def _asked(request: Request, guard: Guard) -> Verdict:
 
 
 def context_of(image: Image) -> tuple[str, ...]:
-    """Texts that come along with an image: its name and what its header says."""
+    """Return the texts that accompany an image: its name and its header's facts."""
     return tuple(str(text) for text in (image.name, *image.facts.values()) if str(text).strip())
 
 
@@ -148,12 +161,12 @@ def _judged(finding: Finding, guard: Guard, log: VerdictLog) -> Finding:
 
 
 def _said(question: str, verdict: Verdict) -> Answer:
-    """What a patient is told in an answer's place; it cites no slices, since it rests on none."""
+    """Return what a patient is shown instead of an answer; it cites no slices, since it is based on none."""
     return Answer(question, verdict.text, verdict=verdict.verdict)
 
 
 class _GuardedProgress:
-    """A progress that shows neither words nor notes of the model before they were judged."""
+    """A progress that withholds the model's text and notes until they were checked."""
 
     def __init__(self, progress: Progress):
         self._progress = progress
@@ -167,10 +180,10 @@ class _GuardedProgress:
         self._progress.fraction(value)
 
     def partial(self, text: str) -> None:
-        """Held back."""
+        """Discard the text; it is shown after the check."""
 
     def note(self, text: str) -> None:
-        """Held back: notes are for clinicians."""
+        """Discard the note; notes are for clinicians."""
 
     def cancelled(self) -> bool:
         """See `Progress`."""
@@ -178,5 +191,5 @@ class _GuardedProgress:
 
 
 def is_for_patient(request: Request) -> bool:
-    """Was it asked in patient mode?"""
+    """Return whether the request was made in patient mode."""
     return request.audience == PATIENT

@@ -1,4 +1,4 @@
-"""Measurements in plain sentences. Knows numbers and the glossary; nothing of pages, and never what a finding means."""
+"""Express measurements as plain sentences. Uses numbers and the glossary; never interprets a finding."""
 
 from __future__ import annotations
 
@@ -9,14 +9,16 @@ from ..core.terminology import split_side
 from .glossary import Glossary
 
 LITERS_FROM = 1000.0
-"""mL from which a volume is told in liters."""
+"""Volume in mL from which liters are used."""
 
 
 def plain_lines(measurements: Sequence[Measurement], missing: Sequence[str], words: Glossary) -> tuple[str, ...]:
-    """One or two sentences a structure, largest first, and what was looked for and not seen.
+    """Return one or two sentences per structure, largest first, and the structures that were not found.
 
     Args:
-        missing: labels that were looked for and not seen.
+        measurements: of the report.
+        missing: labels that were searched for and not found.
+        words: the glossary.
     """
     found: dict[str, dict[str, Measurement]] = {}
     for m in measurements:
@@ -39,7 +41,7 @@ def plain_lines(measurements: Sequence[Measurement], missing: Sequence[str], wor
 
 
 def plain_volume(milliliters: float) -> str:
-    """For example "1.2 liters" or "166 mL", as precise as outlines of a computer are."""
+    """Return for example "1.2 liters" or "166 mL", at the precision of automatic segmentation."""
     if milliliters >= LITERS_FROM:
         return f"{milliliters / 1000:.1f} liters"
     return f"{milliliters:.0f} mL" if milliliters >= 10 else f"{milliliters:.1f} mL"

@@ -1,1 +1,1 @@
-"""From findings to a document: key images, words, one self-contained HTML page. Knows no model and no scene."""
+"""Make a document from findings: key images, sentences, one self-contained HTML page. Knows no model and no scene."""

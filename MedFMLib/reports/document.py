@@ -1,4 +1,4 @@
-"""A report put together: its sections by a template, its pictures, its words as text and as a page."""
+"""Assemble a report: its sections by a template, its pictures, its text and its HTML page."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from ..core.findings import (
 )
 from ..core.image import Image
 from ..core.request import Provenance, Request
-from ..interfaces.model import ModelCard
 from ..measure import EVERYDAY, as_table
+from ..storage.model_card import ModelCard
 from . import words
 from .page import page
 from .templates import ReportTemplate
@@ -29,13 +29,22 @@ DRAFT = "DRAFT, not signed."
 
 @dataclass(frozen=True)
 class ReportMaterial:
-    """What a report is made of.
+    """Input of a report.
 
     Args:
-        missing: structures that were looked for and not seen.
-        description: what the model wrote about the image, "" if nothing. seen: the slice it was shown for that.
-        plane: of the slices that sentences lead to.
-        extra: further sections, such as the comparison with a healthy reference; they stand before the impression.
+        image: the volume.
+        card: of the model.
+        segmentation: the segments.
+        measurements: of the segments.
+        missing: structures that were searched for and not found.
+        answers: questions with answers.
+        key_images: pictures.
+        provenance: of the results.
+        plane: of the slices that sentences link to.
+        description: the model's description of the image, "" if there is none.
+        seen: the slice that the description is based on.
+        stack: slices to scroll through.
+        extra: further sections, such as the comparison with a healthy reference; they come before the impression.
     """
 
     image: Image
@@ -54,7 +63,12 @@ class ReportMaterial:
 
 
 def make_report(material: ReportMaterial, template: ReportTemplate, request: Request) -> Report:
-    """The whole document, a draft.
+    """Return the complete report as a draft.
+
+    Args:
+        material: its content.
+        template: its layout.
+        request: its indication and comparison.
 
     Raises:
         ModelError: if jinja2 is missing.
@@ -76,7 +90,7 @@ def make_report(material: ReportMaterial, template: ReportTemplate, request: Req
 
 
 def rendered(report: Report) -> Report:
-    """The same with its text and page made anew.
+    """Return the report with its text and page rendered again.
 
     Raises:
         ModelError: if jinja2 is missing.
@@ -105,7 +119,7 @@ def _sections(m: ReportMaterial, template: ReportTemplate, request: Request) -> 
     if m.answers:
         made["Questions and answers"] = words.questions(m.answers)
     ordered: list[ReportSection] = []
-    before = "Impression" if "Impression" in template.sections else "Limitations"  # which no template leaves out
+    before = "Impression" if "Impression" in template.sections else "Limitations"  # every template has this section
     for title in template.sections:
         if title == before:
             ordered += m.extra
@@ -114,7 +128,7 @@ def _sections(m: ReportMaterial, template: ReportTemplate, request: Request) -> 
 
 
 def as_text(report: Report) -> str:
-    """The report as plain text, for text nodes and terminals."""
+    """Return the report as plain text, for text nodes and terminals."""
     state = f"Signed: {report.signed}." if report.signed else DRAFT
     lines = [report.title.upper(), f"{state} {NOTICE}", ""]
     for section in report.sections:

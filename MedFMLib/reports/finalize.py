@@ -1,4 +1,4 @@
-"""A kept report with changes and a signature, in the forms that are asked for. All is checked before anything is written."""
+"""Apply changes and a signature to a stored report and export it. Everything is checked before anything is written."""
 
 from __future__ import annotations
 
@@ -12,20 +12,23 @@ from ..files.writing import make_folder, write_bytes, write_text
 from .revising import SUFFIX, edit, keep, read_editable_report, sign, with_report
 
 FORMS = ("page", "text", "pdf", "patient", "dicom")
-"""HTML, plain text, PDF, the patient's page, and SEG, SR, key images, encapsulated PDF and FHIR of the study."""
+"""HTML, plain text, PDF, the patient's page, and for "dicom" SEG, SR, key images, encapsulated PDF and FHIR of the study."""
 
 
 @dataclass(frozen=True)
 class FinalizeRequest:
-    """What is to be done.
+    """Changes, signature and output formats of a report.
 
     Args:
-        report: a file that `reports.revising.keep` wrote.
-        folder, name: where the files go, and how their names begin; never patient data.
-        changes: section → its new words. by: who signs; "" leaves a draft.
+        report: a file written by `reports.revising.keep`.
+        folder: destination.
+        name: prefix of the file names; never patient data.
+        changes: section → its new text.
+        by: name of the signer; "" leaves a draft.
         forms: of `FORMS`.
-        study, series: for "dicom": the folder and UID of the series that the image was read from.
-        plain: the clinician's own sentences for the patient, one a line; "" for those that are made.
+        study: for "dicom": the folder of the series that the image was read from.
+        series: for "dicom": UID of that series.
+        plain: the clinician's own sentences for the patient, one per line; "" for generated ones.
         language: of the patient's page.
     """
 
@@ -43,22 +46,22 @@ class FinalizeRequest:
 
 @dataclass(frozen=True)
 class FinalizedReport:
-    """What was done: the response with its report as it is now, and the files, the kept report first."""
+    """Result: the response with the changed report, and the files, the stored report first."""
 
     response: Response
     files: tuple[Path, ...]
 
 
 def finalize(task: FinalizeRequest) -> FinalizedReport:
-    """Do it.
+    """Apply the changes, sign, and write the files.
 
     Raises:
-        InputError: a change, form, signature or patient's text that can't be; nothing was written.
-        OutputError: a file can't be written; what was there before is there still.
+        InputError: for an invalid change, form, signature or patient's text; nothing was written.
+        OutputError: if a file can't be written; existing files are unchanged.
     """
     unknown = set(task.forms) - set(FORMS)
     if unknown:
-        raise InputError(f"There is no form '{sorted(unknown)[0]}'; choose of {', '.join(FORMS)}.")
+        raise InputError(f"Unknown output form '{sorted(unknown)[0]}'; choose from {', '.join(FORMS)}.")
     response = read_editable_report(task.report)
     report = edit(response.report, task.changes)
     report = sign(report, task.by) if task.by.strip() else report
@@ -72,9 +75,9 @@ def finalize(task: FinalizeRequest) -> FinalizedReport:
         from ..exports import read_source
 
         if task.study is None:
-            raise InputError("DICOM objects are written of a DICOM series; choose its folder, or leave out this form.")
+            raise InputError("DICOM objects need the DICOM series of the image; choose its folder, or omit this form.")
         source = read_source(task.study, series=task.series)
-    if "pdf" in task.forms:
+    if {"pdf", "dicom"} & set(task.forms):
         from .pdf import as_pdf
 
         pdf = as_pdf(report, response.measurements)
@@ -84,12 +87,12 @@ def finalize(task: FinalizeRequest) -> FinalizedReport:
         files.append(write_text(folder / f"{task.name}.report.html", report.html))
     if "text" in task.forms:
         files.append(write_text(folder / f"{task.name}.report.txt", report.text))
-    if pdf:
+    if "pdf" in task.forms:
         files.append(write_bytes(folder / f"{task.name}.report.pdf", pdf))
     if leaflet is not None:
         files.append(write_text(folder / f"{task.name}.patient.html", leaflet.html))
     if source is not None:
         from ..exports import write_dicom
 
-        files += [path for path in write_dicom(folder, task.name, response, source) if path not in files]
+        files += [path for path in write_dicom(folder, task.name, response, source, pdf) if path not in files]
     return FinalizedReport(response, tuple(files))

@@ -1,4 +1,4 @@
-"""Issuing in a process of its own, in the Python that has the packages, so that a window stays awake. Knows a child process."""
+"""Finalize a report in a subprocess, with the Python that has the packages, so that a GUI stays responsive."""
 
 from __future__ import annotations
 
@@ -13,19 +13,21 @@ from .finalize import FinalizeRequest
 
 CHILD = Path(__file__).with_name("finalize_main.py")
 WORDS = (
-    "It was stopped; files that were finished are whole.",
-    "It ended unexpectedly, perhaps for want of memory; try again.",
+    "It was stopped; finished files are complete.",
+    "It ended unexpectedly, perhaps for lack of memory; try again.",
 )
 
 
 def finalize_in_subprocess(task: FinalizeRequest, progress: Progress, interpreter: str = "") -> list[Path]:
-    """See `finalize`; → the files, the kept report first.
+    """Finalize a report and return the files, the stored report first; see `finalize`.
 
     Args:
+        task: the request.
+        progress: callbacks for stages, fraction and cancellation.
         interpreter: the Python that has the packages; see `execution.worker.runner.python`.
 
     Raises:
-        MedFMError: in one sentence with the next step.
+        MedFMError: with the cause and the next step.
     """
     reported = {key: str(value) if isinstance(value, Path) else value for key, value in asdict(task).items()}
     found = subprocess_task.run(

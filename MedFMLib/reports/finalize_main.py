@@ -1,8 +1,9 @@
-"""The process that issues a report.
+"""Finalize a report as a subprocess.
 
-    python child.py LIBRARY_FOLDER
+    python finalize_main.py LIBRARY_FOLDER
 
-One JSON line on stdin: the fields of `issuing.Issue`; → the files. See `execution.subprocess_task` for the rest.
+One JSON line on stdin has the fields of `finalize.FinalizeRequest`; the result is the list of files. See
+`execution.subprocess_task` for the rest of the protocol.
 """
 
 from __future__ import annotations
@@ -13,7 +14,12 @@ LACKING = "Exports need the Python package '{}', which is missing; install MedFM
 
 
 def context(task: dict, progress) -> list[str]:
-    """Do what is told; → the files."""
+    """Perform the task and return the files.
+
+    Args:
+        task: the JSON object from stdin.
+        progress: callbacks for stages, fraction and cancellation.
+    """
     from pathlib import Path
 
     from MedFMLib.reports.finalize import FinalizeRequest, finalize

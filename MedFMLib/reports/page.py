@@ -1,24 +1,21 @@
-"""A report as one self-contained HTML page: opens offline, asks nobody for anything, prints well. Computes nothing.
+"""Render a report as one self-contained HTML page that works offline and prints well.
 
-The page's script is allowed by its hash alone, and no other; nothing may be fetched (Content-Security-Policy).
+The page's script is allowed by its hash only; nothing may be fetched (Content-Security-Policy).
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import json
-
 from .. import NOTICE
 from ..core.findings import Link, Report, SliceReference
 from ..core.view import EDGE_LETTERS
+from ..files.html import as_json, data, hex_color, script_hash, template
 from ..storage import resources
 
 QUIET = ("Provenance", "Limitations")
 
 
 def page(report: Report) -> str:
-    """The page.
+    """Return the HTML page.
 
     Raises:
         ModelError: if jinja2 is missing.
@@ -28,7 +25,7 @@ def page(report: Report) -> str:
     figures = {figure_of(k.slice) for k in report.key_images}
 
     def lead(link: Link | None) -> dict | None:
-        """Where a click on a sentence goes: a slice of the stack, and the segment that is shown there."""
+        """Return the target of a click on a sentence: a slice of the stack, and the segment on it."""
         if link is None or link.slice is None:
             return None
         figure = figure_of(link.slice)
@@ -71,57 +68,19 @@ def page(report: Report) -> str:
     )
 
 
-def template(name: str):
-    """A page's template among the resources.
-
-    Raises:
-        ModelError: if jinja2 is missing.
-    """
-    try:
-        from jinja2 import Environment
-    except ImportError:
-        from ..errors import ModelError
-
-        raise ModelError(
-            "The report page needs the package jinja2; install it with `pip install medfm[report]`."
-        ) from None
-    source = resources.path("reports", name).read_text(encoding="utf-8")
-    return Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(source)
-
-
-def script_hash(script: str) -> str:
-    """As a Content-Security-Policy names a script."""
-    return "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-
-
-def as_json(value) -> str:
-    """JSON that may stand in a page's script element, whatever names are in it."""
-    return json.dumps(value).replace("<", "\\u003c")
-
-
-def data(content: bytes) -> str:
-    """Bytes for a data: address."""
-    return base64.b64encode(content).decode()
-
-
 def figure_of(where: SliceReference) -> str:
-    """The id of a key image in the page."""
+    """Return the id of a key image in the page."""
     return f"{where.plane}-{where.number}"
 
 
-def hex_color(color) -> str:
-    """Red, green, blue in 0…1 as #rrggbb."""
-    return "#" + "".join(f"{round(255 * c):02x}" for c in color)
-
-
 def _first_of_each(report: Report) -> list[bool]:
-    """For each key image: is it the first of its slice? That one has the slice's name; an id may stand in a page only once."""
+    """Return for each key image whether it is the first of its slice, which gets the slice's id; ids must be unique."""
     seen: set[str] = set()
     return [not (figure in seen or seen.add(figure)) for figure in (figure_of(k.slice) for k in report.key_images)]
 
 
 def _nearest(report: Report, link: Link) -> int:
-    """Number, in the stack, of the slice that a link names, or of the one beside it; -1 without a stack of that plane."""
+    """Return the index in the stack of the link's slice, or of the nearest one; -1 without a stack of that plane."""
     near = [
         (abs(s.slice.number - link.slice.number), n)
         for n, s in enumerate(report.stack)

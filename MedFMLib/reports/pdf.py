@@ -1,6 +1,6 @@
-"""A report as a PDF: pages to print and to file. Knows `Report` and reportlab; computes nothing.
+"""Render a report as a PDF with reportlab.
 
-Letters of any language are set, see `pdf_text`.
+Letters of any language are supported, see `pdf_text`.
 """
 
 from __future__ import annotations
@@ -17,15 +17,16 @@ from .pdf_text import OWN, draw, markup
 MARGIN_MM = 18
 PICTURE_MM = 84
 NARROW = 8
-"""Columns from which a table is set smaller."""
+"""Number of columns from which a table is set in smaller type."""
 
 
 def as_pdf(report: Report, measurements: Sequence[Measurement] = ()) -> bytes:
-    """The document.
+    """Return the PDF.
 
-    Every page says who signed it and when, or that it is a draft.
+    Every page states the signer and the time, or that it is a draft.
 
     Args:
+        report: the report.
         measurements: for the table after the findings.
 
     Raises:
@@ -105,7 +106,7 @@ def _table(measurements, text, small, table, style, colors, width) -> list:
 
 
 def _pictures(pictures: Sequence[KeyImage], text, small, heading, table, mm) -> list:
-    """Each key image without and with its overlay, side by side, or alone if it has none; caption below."""
+    """Return each key image without and with its overlay, side by side, or alone if it has none; caption below."""
     from reportlab.platypus import Image, KeepTogether
 
     story = []

@@ -1,8 +1,10 @@
-"""Text of a PDF in letters of any language: runs of it, each in a font that has them. Knows reportlab; no reports.
+"""Split text of a PDF into runs, each in a font with its letters, for any language. Depends on reportlab.
 
-Latin letters are set in the PDF's own Helvetica; other European, Greek, Cyrillic, Armenian, Georgian letters and signs in
-DejaVu Sans (Resources/fonts), of which only the letters used go into the file; Chinese, Japanese and Korean in the fonts that
-readers of PDF bring for them. Hebrew and Arabic run from right to left within a line; Arabic letters are not joined.
+Latin letters are set in the PDF's own Helvetica; other European, Greek, Cyrillic, Armenian, Georgian letters and signs
+in
+DejaVu Sans (Resources/fonts), of which only the used letters are embedded; Chinese, Japanese and Korean in the fonts
+that
+PDF readers provide for them. Hebrew and Arabic run from right to left within a line; Arabic letters are not joined.
 """
 
 from __future__ import annotations
@@ -18,19 +20,19 @@ from ..storage import resources
 OWN, SANS = "Helvetica", "MedFM-DejaVuSans"
 EAST = {"Hiragana": "HeiseiKakuGo-W5", "Katakana": "HeiseiKakuGo-W5", "Hangul": "HYSMyeongJo-Medium"}
 HAN = "STSong-Light"
-"""Ideographs stand in the font of the kana or hangul beside them, else in this."""
+"""Font of ideographs without kana or hangul next to them; otherwise these determine the font."""
 UNKNOWN = "\N{WHITE SQUARE}"
-"""For what no font has."""
+"""In place of letters that no font has."""
 
 
 def runs(text: str) -> list[tuple[str, str]]:
-    """[(font, run)] of a text, in its order."""
+    """Return the [(font, run)] of a text, in order."""
     text = _turned(text)
     han = next((font for letter in text for script, font in EAST.items() if _in(letter, script)), HAN)
     fonts = []
     for word in re.split(r"(\s+)", text):
         chosen = [_font(letter, han) for letter in word]
-        if SANS in chosen:  # a word looks like one
+        if SANS in chosen:  # a word is set in a single font
             chosen = [SANS if font == OWN else font for font in chosen]
         fonts += zip(chosen, word, strict=True)
     found = []
@@ -41,14 +43,22 @@ def runs(text: str) -> list[tuple[str, str]]:
 
 
 def markup(text: str) -> str:
-    """A text for reportlab's Paragraph; its own letters stand in the paragraph's font."""
+    """Return a text for reportlab's Paragraph; letters in Helvetica use the paragraph's font."""
     return "".join(
         escape(run) if font == OWN else f'<font name="{font}">{escape(run)}</font>' for font, run in runs(text)
     )
 
 
 def draw(canvas, x: float, y: float, text: str, size: float) -> None:
-    """Write a line on a reportlab canvas."""
+    """Write a line on a reportlab canvas.
+
+    Args:
+        canvas: the canvas.
+        x: left end, points.
+        y: baseline, points.
+        text: the line.
+        size: font size, points.
+    """
     for font, run in runs(text):
         canvas.setFont(font, size)
         canvas.drawString(x, y, run)
@@ -56,7 +66,7 @@ def draw(canvas, x: float, y: float, text: str, size: float) -> None:
 
 
 def _turned(text: str) -> str:
-    """Text with its words in scripts that run from right to left turned round."""
+    """Return the text with the words of right-to-left scripts reversed."""
     leftward = "".join("\0" if unicodedata.bidirectional(letter) in ("R", "AL") else letter for letter in text)
     for found in re.finditer(r"(?:\0+\s+)*\0+", leftward):
         text = text[: found.start()] + text[found.start() : found.end()][::-1] + text[found.end() :]
@@ -64,7 +74,7 @@ def _turned(text: str) -> str:
 
 
 def _font(letter: str, han: str) -> str:
-    """The font for a letter, "" if there is none."""
+    """Return the font for a letter, "" if there is none."""
     try:
         letter.encode("cp1252")
     except UnicodeEncodeError:
@@ -85,7 +95,7 @@ BLOCKS = {
     "Hangul": ((0x1100, 0x11FF), (0x3130, 0x318F), (0xAC00, 0xD7A3)),
     "Han": ((0x3001, 0x3020), (0x3400, 0x4DBF), (0x4E00, 0x9FFF), (0xFF01, 0xFF5E)),
 }
-"""Unicode's blocks of the scripts of East Asia, with their punctuation."""
+"""Unicode blocks of the East Asian scripts, with their punctuation."""
 
 
 def _in(letter: str, script: str) -> bool:

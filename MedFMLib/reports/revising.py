@@ -1,4 +1,4 @@
-"""What a clinician does with a draft: change its words, sign it, keep it in a file. Knows reports; nothing of scenes."""
+"""Edit and sign a draft, and store it in a file. Depends on reports; knows no scenes."""
 
 from __future__ import annotations
 
@@ -15,18 +15,22 @@ from ..files.writing import write_bytes
 from .document import rendered
 
 FIXED = ("Limitations", "Provenance", "Questions and answers")
-"""Sections that nobody may change: what the tool can't know, how the report came about, and what was really asked."""
+"""Sections that must not be edited: the limitations, the provenance, and the actual questions and answers."""
 
 SUFFIX = ".medfm-report"
 
 
 def edit(report: Report, changes: Mapping[str, str]) -> Report:
-    """The report with some sections' words replaced, one paragraph a line; a signed one is a draft again.
+    """Replace the text of some sections, one paragraph per line; a signed report becomes a draft again.
 
-    A paragraph that stays word for word keeps its link to what it rests on.
+    An unchanged paragraph keeps its link.
+
+    Args:
+        report: the report.
+        changes: section → its new text.
 
     Raises:
-        InputError: for a section that isn't there, may not be changed, or would be empty.
+        InputError: for a section that does not exist, must not be edited, or would be empty.
     """
     sections = {section.title: section for section in report.sections}
     changed = []
@@ -37,7 +41,7 @@ def edit(report: Report, changes: Mapping[str, str]) -> Report:
         if paragraphs == sections[title].paragraphs:
             continue
         if title in FIXED:
-            raise InputError(f"The section '{title}' records what happened and can't be changed; add words elsewhere.")
+            raise InputError(f"The section '{title}' can't be edited; add text to another section.")
         if not paragraphs:
             raise InputError(f"The section '{title}' would be empty; write at least a sentence, such as “None.”")
         before = dict(sections[title].linked)
@@ -50,31 +54,44 @@ def edit(report: Report, changes: Mapping[str, str]) -> Report:
 
 
 def sign(report: Report, name: str, now: datetime | None = None) -> Report:
-    """The report, signed by a person who read the images and takes responsibility for its words.
+    """Return the signed report.
+
+    Args:
+        report: the report.
+        name: of the signer, who read the images and takes responsibility for the text.
+        now: time of signing; the present by default.
 
     Raises:
         InputError: without a name.
     """
     name = " ".join(name.split())
     if not name:
-        raise InputError("A report is signed with a name; write yours.")
+        raise InputError("A signature needs a name; enter yours.")
     when = (now or datetime.now(UTC)).astimezone(UTC).isoformat(timespec="seconds")
     return rendered(replace(report, signed=SignOff(name, when)))
 
 
 def keep(path: Path, response: Response) -> Path:
-    """Write a response with its report, so that the report can be changed, signed and exported later.
+    """Write a response with its report, so that the report can be edited, signed and exported later.
+
+    Args:
+        path: the file.
+        response: with a report.
+
+    Returns:
+        `path`
 
     Raises:
-        InputError: if there is no report. OutputError: if the file can't be written.
+        InputError: if there is no report.
+        OutputError: if the file can't be written.
     """
     if response.report is None:
-        raise InputError("There is no report to keep; draft one first.")
+        raise InputError("There is no report to save; draft one first.")
     return write_bytes(path, serialization.dumps(with_report(response, replace(response.report, kept=b""))))
 
 
 def read_editable_report(path: Path) -> Response:
-    """What `keep` wrote.
+    """Read a response written by `keep`.
 
     Raises:
         InputError: if it is no such file, or damaged.
@@ -84,12 +101,17 @@ def read_editable_report(path: Path) -> Response:
     except OSError as error:
         raise InputError(f"The report '{path.name}' can't be read ({error.strerror}); give a file {SUFFIX}.") from error
     if not isinstance(response, Response) or response.report is None:
-        raise InputError(f"'{path.name}' holds no report; give a file {SUFFIX} that `medfm report` wrote.")
+        raise InputError(f"'{path.name}' has no report; give a file {SUFFIX} written by `medfm report`.")
     return response
 
 
 def with_report(response: Response, report: Report) -> Response:
-    """The same response with another report."""
+    """Return the same response with another report.
+
+    Args:
+        response: the response.
+        report: replaces its report.
+    """
     return Response(
         tuple(report if isinstance(finding, Report) else finding for finding in response.findings), response.provenance
     )

@@ -1,4 +1,4 @@
-"""What an answer rests on as a picture: the slice, and the same with the saliency in colours over it. Knows images; no model."""
+"""Render a saliency map: the slice, and the same slice with the map as a colour overlay."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from ..core.findings import KeyImage, Saliency
 from ..core.image import Image
 from ..core.view import display_slice
 from ..errors import InputError
-from .pictures import key_image, painted
+from ..imaging.key_images import key_image, painted
 
 COLORS = ((0, 0, 4), (87, 16, 110), (188, 55, 84), (249, 142, 9), (252, 255, 164))
-"""Dark to bright, equal steps apart to the eye: five colours of matplotlib's “inferno” (CC0)."""
+"""Dark to bright in perceptually equal steps: five colours of matplotlib's “inferno” (CC0)."""
 
 STRONGEST = 0.65
-"""How much of the picture the strongest colour covers; nothing where the answer does not rest on it."""
+"""Opacity of the strongest colour; zero saliency is transparent."""
 
 
 def color_table() -> np.ndarray:
-    """(256, 3) uint8."""
+    """Return the colour table, (256, 3) uint8."""
     places = np.linspace(0, 255, len(COLORS))
     return np.stack([np.interp(np.arange(256), places, channel) for channel in np.array(COLORS).T], axis=1).astype(
         np.uint8
@@ -28,16 +28,20 @@ def color_table() -> np.ndarray:
 
 
 def saliency_images(image: Image, saliency: Saliency) -> tuple[KeyImage, ...]:
-    """One picture of each slice that was looked at, plain and with the saliency over it.
+    """Return one picture of each slice that the model received, plain and with the saliency overlay.
+
+    Args:
+        image: scalar volume.
+        saliency: computed on this image.
 
     Raises:
-        InputError: if the saliency was made of another image.
+        InputError: if the saliency was computed on another image.
     """
     start = np.rint(image.geometry.to_index(saliency.geometry.origin)).astype(int)
     stop = start + saliency.geometry.shape
     inside = (start >= 0).all() and (stop <= image.geometry.shape).all()
     if not inside or not image.geometry.crop(start, stop).matches(saliency.geometry):
-        raise InputError("The saliency lies on another grid than the image; make it again for this image.")
+        raise InputError("The saliency lies on another grid than the image; compute it again for this image.")
     made = []
     for where in dict.fromkeys(saliency.evidence):
         axis = image.geometry.index_axis(where.plane)

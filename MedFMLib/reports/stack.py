@@ -1,4 +1,4 @@
-"""The slices that a report's page scrolls through: small pictures, and beside each which segment is where. Knows no page."""
+"""Make the slices that a report's page scrolls through: small pictures, each with its label image."""
 
 from __future__ import annotations
 
@@ -10,22 +10,24 @@ import numpy as np
 from ..core.findings import Segmentation, StackSlice
 from ..core.image import Image
 from ..core.view import make_view
-from ..imaging.slices import display_mask
-from ..interfaces.task import reference
-from .pictures import display_window, resize
+from ..imaging.key_images import display_window, resize
+from ..imaging.slices import display_mask, slice_reference
 
 MOST = 40
 SIDE = 320
-"""Slices at most, and pixels along the longer side: about a megabyte and a half in all."""
+"""Largest number of slices, and pixels along the longer side: about 1.5 MB in all."""
 
 
 def make_stack(
     image: Image, segmentation: Segmentation, plane: str, chosen: Sequence[int] = ()
 ) -> tuple[StackSlice, ...]:
-    """Evenly spaced slices through what was segmented, a little beyond on either side; and those that were chosen.
+    """Return evenly spaced slices through the segments and slightly beyond, and those that were chosen.
 
     Args:
-        plane: axial, coronal or sagittal. chosen: slice numbers that must be among them, such as those of key images.
+        image: scalar volume.
+        segmentation: on the image's grid.
+        plane: axial, coronal or sagittal.
+        chosen: slice numbers that must be included, such as those of key images.
     """
     geometry = image.geometry
     axis = geometry.index_axis(plane)
@@ -53,12 +55,12 @@ def _slice(image: Image, segmentation: Segmentation, plane: str, number: int, ax
             if mask.any():
                 labels[_nearest(mask, rows, columns)] = n
     return StackSlice(
-        reference(view), _encode(resize(view.pixels, rows, columns), "JPEG", quality=82), _encode(labels, "PNG")
+        slice_reference(view), _encode(resize(view.pixels, rows, columns), "JPEG", quality=82), _encode(labels, "PNG")
     )
 
 
 def _nearest(mask: np.ndarray, rows: int, columns: int) -> np.ndarray:
-    """A mask at another sampling, each pixel that of its middle."""
+    """Resample a mask by nearest neighbour."""
     at = [((np.arange(n) + 0.5) * m / n).astype(int) for n, m in zip((rows, columns), mask.shape, strict=True)]
     return mask[np.ix_(*at)]
 

@@ -1,6 +1,8 @@
-"""Report templates: which sections a report has and in which order findings stand. One JSON file each (Resources/reports).
+"""Load report templates: the sections of a report and the order of its findings.
 
-A clinic's own templates lie in the person's folder for settings (`report-templates/*.json`) and win over shipped ones of the
+One JSON file each (Resources/reports).
+
+A clinic's own templates are in the user's settings folder (`report-templates/*.json`) and override shipped ones of the
 same id.
 """
 
@@ -19,24 +21,27 @@ SECTIONS = (
     "Indication", "Technique", "Comparison", "Findings", "Impression", "Questions and answers", "Limitations", "Provenance",
 )  # fmt: skip
 NEEDED = ("Findings", "Limitations", "Provenance")
-"""Sections that no template may leave out: a report says what was found, what it can't know, and how it came about."""
+"""Sections that every template must have: the findings, the limitations and the provenance."""
 
 GENERAL = "general"
 LEAST_SHARE = 0.5
-"""Of a template's structures that were found, from which it suits."""
+"""Smallest fraction of a template's structures that must be found for its automatic choice."""
 
 
 @dataclass(frozen=True)
 class ReportTemplate:
-    """How a report is laid out.
+    """Layout of a report.
 
     Args:
-        id, title, about: its name, the document's title, one sentence for people who choose.
+        id: unique name.
+        title: the document's title.
+        about: one sentence for the user's choice.
         modalities: that it is for; empty for any.
         sections: of `SECTIONS`, in order.
-        groups: (heading, structures without side) in the order in which findings stand; others follow.
-        suits: structures by which it is chosen for an image; empty if it is only chosen by name.
-        impression: what is asked of the reader there. not_assessed: what nobody looked at.
+        groups: (heading, structures without side) in the order of the findings; others follow.
+        suits: structures for its automatic choice; empty if it is only chosen by name.
+        impression: request to the reader in the impression.
+        not_assessed: what was not assessed.
     """
 
     id: str
@@ -50,12 +55,15 @@ class ReportTemplate:
     not_assessed: str
 
     def covers(self, label: str) -> bool:
-        """Does it say where this structure stands? One without groups takes all."""
+        """Return whether it places this structure; a template without groups places all."""
         names = [name for _, group in self.groups for name in group]
         return not names or split_side(label)[1] in names
 
     def grouped(self, labels: Iterable[str]) -> list[tuple[str, list[str]]]:
-        """[(heading, labels)] in the template's order, "" as the heading of those in no group; empty groups are left out."""
+        """Return [(heading, labels)] in the template's order, "" as the heading of those in no group.
+
+        Without empty groups.
+        """
         left = list(dict.fromkeys(labels))
         made = []
         for heading, names in self.groups:
@@ -70,10 +78,10 @@ class ReportTemplate:
 
 
 def templates() -> dict[str, ReportTemplate]:
-    """id → template, shipped ones and the person's own.
+    """Return id → template, shipped ones and the user's own.
 
     Raises:
-        InputError: a file is damaged or lacks something.
+        InputError: if a file is damaged or incomplete.
     """
     own = paths.settings() / "report-templates"
     files = [*sorted(resources.path("reports", "templates").glob("*.json")), *(sorted(own.glob("*.json")))]
@@ -81,7 +89,12 @@ def templates() -> dict[str, ReportTemplate]:
 
 
 def choose_template(asked: str, modality: str, labels: Sequence[str]) -> ReportTemplate:
-    """The template that was asked for, or else the one that suits what was found best.
+    """Return the requested template, or else the one that suits the found structures best.
+
+    Args:
+        asked: id, or "" for the automatic choice.
+        modality: of the image, e.g. "CT".
+        labels: structures that were found.
 
     Raises:
         InputError: for an unknown id.

@@ -1,4 +1,4 @@
-"""The sentences of a report. Numbers come from measurements; a model's words are marked as such. Knows no page."""
+"""Write the sentences of a report. Numbers come from measurements; a model's own text is marked as such."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from ..core.image import Image
 from ..core.request import Provenance
 from ..core.terminology import split_side
 from ..healthy.section import section
-from ..interfaces.model import ModelCard
 from ..measure import plain
+from ..storage.model_card import ModelCard
 from .templates import ReportTemplate
 
 NOT_STATED = "Not stated."
 EXTENTS = ("extent left-right", "extent front-back", "extent head-foot")
 IN_SENTENCE = ("volume", *EXTENTS, "long axis", "short axis", "mean intensity", "intensity SD", "side", "cut off")
-"""Measurements whose values stand in a finding's sentence."""
+"""Measurements whose values are in a finding's sentence."""
 
 MOST_SLICES = 8
-"""Slices that the provenance names one by one."""
+"""Largest number of slices that the provenance lists individually."""
 
 UNEQUAL = 0.1
-"""Difference of a pair's volumes, as a share of their mean, from which the sentence names the larger one."""
+"""Difference of a pair's volumes, as a fraction of their mean, from which the sentence names the larger one."""
 
 
 def technique(image: Image) -> tuple[str, ...]:
-    """What is known of the acquisition."""
+    """Return the known facts of the acquisition."""
     geometry = image.geometry
     spacing = " × ".join(f"{s:.2f}" for s in geometry.spacing)
     guessed = " (guessed from voxel values)" if image.facts.get("modality_guessed") else ""
@@ -59,7 +59,7 @@ def technique(image: Image) -> tuple[str, ...]:
 
 
 def _tidy(text: str) -> str:
-    """A header's value as one writes it: "1.50000" → "1.5", "HEAD" → "head"."""
+    """Return a header's value in its usual form: "1.5" for "1.50000", "head" for "HEAD"."""
     try:
         return f"{float(text):g}"
     except ValueError:
@@ -75,12 +75,16 @@ def findings(
     places: dict[str, SliceReference],
     seen: SliceReference | None = None,
 ) -> ReportSection:
-    """One sentence a structure in the template's order, pairs compared; each with what it rests on.
+    """Return one sentence per structure in the template's order, with pairs compared; each with its link.
 
     Args:
-        missing: structures that were looked for and not seen.
-        description: what the model wrote about the image, "" if nothing. seen: the slice it was shown for that.
+        measurements: of the segments.
+        missing: structures that were searched for and not found.
+        description: the model's description of the image, "" if there is none.
+        card: of the model.
+        template: order of the findings.
         places: label → the slice that shows it best.
+        seen: the slice that the description is based on.
     """
     by_segment: dict[str, dict[str, Measurement]] = {}
     for m in measurements:
@@ -94,7 +98,7 @@ def findings(
             lines.append((_sentence(label, values), Link(label, places.get(label), named)))
             lines += [(text, None) for text in _pair(label, labels, by_segment)]
     if template.groups and lines and (missing or description):
-        lines.append(("Beside these:", None))
+        lines.append(("In addition:", None))
     if missing:
         lines.append((f"Looked for and not seen: {', '.join(missing)}.", None))
     if description:
@@ -126,7 +130,7 @@ def _sentence(label: str, values: dict[str, Measurement]) -> str:
 
 
 def _pair(label: str, labels: Sequence[str], by_segment: dict[str, dict[str, Measurement]]) -> list[str]:
-    """After the second of two sides, if both are there and whole: how their volumes compare; else nothing."""
+    """Compare the volumes of a left–right pair, after its second structure, if both are completely in the image."""
     side, name = split_side(label)
     other = f"{'left' if side == 'right' else 'right'} {name}"
     if (
@@ -142,26 +146,31 @@ def _pair(label: str, labels: Sequence[str], by_segment: dict[str, dict[str, Mea
 
 
 def impression(measurements: Sequence[Measurement], template: ReportTemplate) -> tuple[str, ...]:
-    """What can be said without interpreting."""
+    """Return the impression, without interpretation.
+
+    Args:
+        measurements: of the segments.
+        template: its request to the reader.
+    """
     n = len({m.segment for m in measurements})
     done = f"{n} structure{'s' if n != 1 else ''} delineated and measured. No diagnostic interpretation was made."
     return tuple(filter(None, (done, template.impression)))
 
 
 def questions(answers: Sequence[Answer]) -> ReportSection:
-    """The questions that were asked, and what was answered."""
+    """Return the questions with their answers."""
     lines = tuple(f"Q: {a.question} — A: {a.text}" for a in answers)
     links = tuple(Link("", a.evidence[len(a.evidence) // 2]) if a.evidence else None for a in answers)
     return ReportSection("Questions and answers", lines, links)
 
 
 def comparison(made: Comparison) -> ReportSection:
-    """How the image differs from a healthy case, in words."""
+    """Return the differences from a healthy case as sentences."""
     return ReportSection("Comparison with healthy", section(made).paragraphs)
 
 
 def comparison_pictures(made: Comparison) -> list[KeyImage]:
-    """The image beside the healthy case at the same level, as pictures without an overlay of their own."""
+    """Return the image next to the healthy case at the same level, as pictures without a separate overlay."""
     captions = [caption for caption, _ in section(made).pictures]
     return [
         KeyImage(caption[0].upper() + caption[1:], pair.slice, pair.png, b"")
@@ -170,7 +179,13 @@ def comparison_pictures(made: Comparison) -> list[KeyImage]:
 
 
 def limitations(card: ModelCard, provenance: Provenance, template: ReportTemplate) -> tuple[str, ...]:
-    """The notice, what the model is not for, what was not looked at, and every note of the job."""
+    """Return the notice, the model's limits, what was not assessed, and every note of the job.
+
+    Args:
+        card: of the model.
+        provenance: with the notes.
+        template: with what was not assessed.
+    """
     lines = [NOTICE, f"{card.title}: {card.summary}"]
     if card.not_for:
         lines.append(f"Not for: {card.not_for}")
@@ -180,15 +195,15 @@ def limitations(card: ModelCard, provenance: Provenance, template: ReportTemplat
 
 
 def provenance_lines(p: Provenance) -> tuple[str, ...]:
-    """Provenance as readable lines."""
+    """Return the provenance as readable lines."""
     looked = ", ".join(p.slices)  # an entry may be a whole range
     if len(p.slices) > MOST_SLICES:
         looked = f"{', '.join(p.slices[:2])} … {p.slices[-1]} ({len(p.slices)} in all)"
     return (
-        f"Model: {p.model}, held as {p.precision}, weights {p.revision[:16]}",
+        f"Model: {p.model}, precision {p.precision}, weights {p.revision[:16]}",
         f"Adapter: {p.adapter or 'none'}" + (f", weights {p.adapter_hash[:16]}" if p.adapter_hash else ""),
         f"Image content: {p.image[:16]}",
-        f"Looked at {looked or 'no slices'}",
+        f"Slices: {looked or 'none'}",
         "Prompts: " + " | ".join(p.prompts),
         "Software: " + ", ".join(f"{name} {version}" for name, version in p.versions.items()),
         f"Started {p.started}, took {p.seconds:.1f} s" + (f"; {p.reuse}" if p.reuse else ""),
@@ -196,7 +211,12 @@ def provenance_lines(p: Provenance) -> tuple[str, ...]:
 
 
 def best_slices(segmentation: Segmentation, plane: str) -> dict[str, SliceReference]:
-    """label → the slice of a plane that shows most of it, centred on what it shows."""
+    """Return label → the slice of a plane that shows most of it, centred on the structure.
+
+    Args:
+        segmentation: the segments.
+        plane: sagittal, coronal or axial.
+    """
     geometry = segmentation.geometry
     axis = geometry.index_axis(plane)
     others = tuple(a for a in range(3) if a != axis)

@@ -1,10 +1,10 @@
-"""Between MRML nodes and values: the only package that knows Slicer's scene. Must run on the GUI thread.
+"""Convert between MRML nodes and values: the only package that knows Slicer's scene. It must run on the GUI thread.
 
 * `read_image`, `read_prompts`: nodes → values, parent transforms applied;
-* `write_response`: values → nodes, all or nothing, existing segments never touched;
-* `session`: a scene outside of Slicer (wheel `slicer-core`), for the command, tests and demos.
+* `write_response`: values → nodes, atomically, existing segments never changed;
+* `session`: a scene outside of Slicer (wheel `slicer-core`), for the command line, tests and demos.
 
-Slicer's arrays are (K, J, I), ours (I, J, K): only this package knows.
+Slicer's arrays are (K, J, I), MedFM's (I, J, K): this package converts between them.
 """
 
 from .reading import read_image, read_prompts

@@ -1,11 +1,12 @@
-"""A case of the scene for fine-tuning: its volume, the corrected segments, the questions that were asked. Knows nodes and files.
+"""Collect a case of the scene for fine-tuning: its volume, the corrected segments, and the questions with answers.
 
-`hold_case` copies what nodes hold, on the GUI thread; `CollectedCase.write` may run on another. What lies in the folder is what
-`training.data` reads:
+`copy_case` copies what nodes contain, on the GUI thread; `CollectedCase.write` may run on another thread. The folder
+has the
+layout that `training.data` reads:
 
     images/NAME.nrrd   labels/NAME.seg.nrrd   patients.csv   questions.jsonl
 
-NAME is made of the voxels' digest. Whoever the patient is, is said by the person who collects: a number of the site's own.
+NAME is derived from the voxels' digest. The user states the patient, by an identifier of the site.
 """
 
 from __future__ import annotations
@@ -26,10 +27,12 @@ _SEEN = re.compile(r"(axial|coronal|sagittal) slice (\d+)")
 
 @dataclass(frozen=True, eq=False)
 class CollectedCase:
-    """What is collected.
+    """A case to be added to a data set.
 
     Args:
-        image: the volume. segments: of one segmentation, or None. exchanges: (question, answer, plane, slice number).
+        image: the volume.
+        segments: of one segmentation, or None.
+        exchanges: (question, answer, plane, slice number).
     """
 
     image: Image
@@ -37,20 +40,25 @@ class CollectedCase:
     exchanges: tuple[tuple[str, str, str, int], ...]
 
     def write(self, folder: Path, patient: str) -> str:
-        """Add the case to a folder; → its name there. A case that is there already is replaced.
+        """Add the case to a folder, replacing an earlier version of it.
 
         Args:
-            patient: who it is; the same for all cases of one person.
+            folder: root of the data set.
+            patient: identifier of the patient; the same for all cases of one patient.
+
+        Returns:
+            The case's name in the folder.
 
         Raises:
-            InputError: if nothing says who the patient is, or there is nothing to learn. OutputError: if it can't be written.
+            InputError: if the patient is not stated, or there is nothing to learn.
+            OutputError: if it can't be written.
         """
         from ..files.writing import make_folder, write_segmentation, write_text, write_volume
 
         patient, folder = patient.strip(), Path(folder).expanduser()
         if not patient:
             raise InputError(
-                "Say which patient this is, by a number of your own: training and test must be of different ones."
+                "Enter an identifier for the patient, such as a number of your own; training and test need different patients."
             )
         if self.segments is None and not self.exchanges:
             raise InputError(
@@ -77,10 +85,12 @@ class CollectedCase:
 
 
 def copy_case(scene, volume, segmentation=None) -> CollectedCase:
-    """What the scene holds of a case.
+    """Copy what the scene contains of a case.
 
     Args:
-        volume: its volume node. segmentation: node with corrected segments; the newest that MedFM drew of the volume if None.
+        scene: the MRML scene.
+        volume: its volume node.
+        segmentation: node with corrected segments; by default MedFM's newest segmentation of the volume.
 
     Raises:
         InputError: if the volume can't be used.
@@ -94,7 +104,7 @@ def copy_case(scene, volume, segmentation=None) -> CollectedCase:
 
 
 def _exchanges(scene, volume) -> tuple[tuple[str, str, str, int], ...]:
-    """Rows of the volume's conversation that have an answer and a place; as they stand in the table, corrections included."""
+    """Return the rows of the volume's conversation table that have an answer and a slice, including the user's corrections."""
     table, found = find(scene, volume, CONVERSATION), []
     for row in range(table.GetNumberOfRows() if table is not None else 0):
         question, answer, seen = (table.GetCellText(row, column).strip() for column in range(3))

@@ -1,4 +1,4 @@
-"""How MedFM's nodes are known in a scene: attributes that say what they are and which volume they belong to."""
+"""Mark and find MedFM's nodes in a scene with attributes for their kind and the volume they belong to."""
 
 from __future__ import annotations
 
@@ -7,7 +7,13 @@ KIND = "MedFM.Kind"
 
 
 def find(scene, volume, kind: str):
-    """The newest node of a kind (attribute `MedFM.Kind`) that belongs to a volume, or None."""
+    """Return the newest node of a kind that belongs to a volume, or None.
+
+    Args:
+        scene: the MRML scene.
+        volume: the volume node.
+        kind: value of the node's attribute `MedFM.Kind`.
+    """
     found = None
     for n in range(scene.GetNumberOfNodes()):
         node = scene.GetNthNode(n)

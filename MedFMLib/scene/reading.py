@@ -1,4 +1,4 @@
-"""Volume, markups and segment nodes → `Image` and `Prompt`s, in world RAS."""
+"""Convert volume, markups and segment nodes to `Image` and `Prompt`s in world RAS."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from ..core.terminology import structure
 from ..errors import InputError
 
 DICOM_MODALITY = "DICOM.Modality"
-"""Subject hierarchy attribute that Slicer's DICOM browser sets."""
+"""Subject hierarchy attribute set by Slicer's DICOM browser."""
 
 OUTSIDE = ("-", "\u2212")
-"""A control point whose label, or a curve whose name, starts with a minus lies outside of the structure."""
+"""A control point whose label, or a curve whose name, starts with a minus sign lies outside of the structure."""
 
 
 def read_image(node, *, frame: int | None = None, modality: str = "") -> Image:
-    """The voxels of a volume node on its grid in the world.
+    """Return the voxels of a volume node on its grid in world RAS.
 
-    The voxels are shared with the node, not copied, so this takes milliseconds whatever the size; they outlive
-    the node if it is deleted.
+    The voxels are shared with the node, not copied, so this takes milliseconds whatever the size; they stay valid
+    if the node is deleted.
 
     Args:
         node: scalar volume node, or a sequence node of scalar volumes.
@@ -43,7 +43,7 @@ def read_image(node, *, frame: int | None = None, modality: str = "") -> Image:
     if not node.IsA("vtkMRMLScalarVolumeNode"):
         raise InputError(f"'{node.GetName()}' is not a scalar volume; choose an image volume.")
     if node.IsA("vtkMRMLLabelMapVolumeNode"):
-        raise InputError(f"'{node.GetName()}' is a labelmap, not an image; choose the image it was drawn on.")
+        raise InputError(f"'{node.GetName()}' is a labelmap, not an image; choose the image it belongs to.")
     data = node.GetImageData()
     scalars = data.GetPointData().GetScalars() if data is not None else None
     if scalars is None or data.GetNumberOfPoints() == 0:
@@ -63,7 +63,7 @@ def read_image(node, *, frame: int | None = None, modality: str = "") -> Image:
 
 
 def _frame(sequence, frame: int | None):
-    """(data node of the frame, node whose transform places it)."""
+    """Return (data node of the frame, node whose transform places it)."""
     count = sequence.GetNumberOfDataNodes()
     if frame is None or not 0 <= frame < count:
         raise InputError(f"'{sequence.GetName()}' is a sequence of {count} frames; choose one from 0 to {count - 1}.")
@@ -77,7 +77,7 @@ def _frame(sequence, frame: int | None):
 
 
 def _array(data, scalars) -> np.ndarray:
-    """(1, I, J, K) view of the scalars."""
+    """Return a (1, I, J, K) view of the scalars."""
     from vtkmodules.util.numpy_support import vtk_to_numpy
 
     dimensions = data.GetDimensions()
@@ -85,7 +85,12 @@ def _array(data, scalars) -> np.ndarray:
 
 
 def index_to_ras(node, data) -> np.ndarray:
-    """4×4 array index → the node's own RAS; an extent that starts elsewhere than 0 is allowed for."""
+    """Return the 4×4 transform from array index to the node's own RAS, including an extent that starts elsewhere than 0.
+
+    Args:
+        node: volume node.
+        data: its vtkImageData.
+    """
     import vtk
 
     matrix = vtk.vtkMatrix4x4()
@@ -97,7 +102,7 @@ def index_to_ras(node, data) -> np.ndarray:
 
 
 def _modality(node) -> str:
-    """DICOM modality from the subject hierarchy, '' if unknown."""
+    """Return the DICOM modality from the subject hierarchy, '' if unknown."""
     scene = node.GetScene()
     hierarchy = (
         scene.GetSubjectHierarchyNode() if scene is not None and hasattr(scene, "GetSubjectHierarchyNode") else None
@@ -112,12 +117,12 @@ def _modality(node) -> str:
 
 
 def to_numpy(matrix) -> np.ndarray:
-    """vtkMatrix4x4 → (4, 4) float64."""
+    """Convert a vtkMatrix4x4 to (4, 4) float64."""
     return np.array([[matrix.GetElement(r, c) for c in range(4)] for r in range(4)])
 
 
 def to_vtk(affine: np.ndarray):
-    """(4, 4) → vtkMatrix4x4."""
+    """Convert (4, 4) to a vtkMatrix4x4."""
     import vtk
 
     matrix = vtk.vtkMatrix4x4()
@@ -128,7 +133,7 @@ def to_vtk(affine: np.ndarray):
 
 
 def world_from_parent(node) -> np.ndarray:
-    """4×4 RAS inside the node's parent transforms → world RAS.
+    """Return the 4×4 transform from RAS inside the node's parent transforms to world RAS.
 
     Raises:
         InputError: if one of the transforms is not linear.
@@ -149,11 +154,11 @@ def world_from_parent(node) -> np.ndarray:
 
 
 def read_prompts(nodes: Iterable) -> tuple[Prompt, ...]:
-    """What was marked in the scene, in world RAS.
+    """Return the prompts placed in the scene, in world RAS.
 
     Args:
-        nodes: point lists, ROIs, lines (a box's diagonal), curves (strokes; a closed one stands for the box around it),
-            or (segmentation node, segment ID) pairs. See `OUTSIDE` for what is not in the structure.
+        nodes: point lists, ROIs, lines (a box's diagonal), curves (strokes; a closed one represents the box around it),
+            or (segmentation node, segment ID) pairs. See `OUTSIDE` for points outside of the structure.
 
     Raises:
         InputError: for another kind of node, an empty list or segment, or a non-linear parent transform.
@@ -176,8 +181,8 @@ def read_prompts(nodes: Iterable) -> tuple[Prompt, ...]:
 
 
 def _placed(node, what: str, least: int = 1) -> dict[int, np.ndarray]:
-    """Number → RAS mm in the world of a markup's placed control points."""
-    world_from_parent(node)  # a bent transform would move points, but no voxels
+    """Return number → world RAS mm of a markup's placed control points."""
+    world_from_parent(node)  # a non-linear transform would move points, but no voxels
     positions = {}
     for n in range(node.GetNumberOfControlPoints()):
         if node.GetNthControlPointPositionStatus(n) == node.PositionDefined:
@@ -199,7 +204,7 @@ def _points(node) -> Points:
 
 
 def _stroke(node) -> Scribble:
-    """A line's ends, or the curve as it is drawn between its control points."""
+    """Return a line's ends, or the points of the curve displayed between its control points."""
     line, name = node.IsA("vtkMRMLMarkupsLineNode"), node.GetName() or ""
     path = list(_placed(node, "line" if line else "curve", 2).values())
     curve = None if line else node.GetCurvePointsWorld()
@@ -238,7 +243,7 @@ def _region(segmentation, segment_id: str) -> Region:
 
 @dataclass(frozen=True, eq=False)
 class SegmentationCopy:
-    """What a segmentation node holds, copied: quick to take on the GUI thread, and the rest may be done on another.
+    """A copy of a segmentation node's content, taken quickly on the GUI thread for use on another thread.
 
     Args:
         parts: (name, colour, labels as an array, the segment's value in it, its 4×4 index → world RAS mm).
@@ -247,7 +252,7 @@ class SegmentationCopy:
     parts: tuple[tuple[str, tuple[float, float, float], np.ndarray, int, np.ndarray], ...]
 
     def on(self, geometry: Geometry) -> Segmentation:
-        """The segments on a volume's grid.
+        """Return the segments on a volume's grid.
 
         Raises:
             InputError: if a segment lies on another grid.
@@ -262,7 +267,7 @@ class SegmentationCopy:
 
 
 def copy_segmentation(node) -> SegmentationCopy:
-    """The segments of a segmentation node that have voxels; segments that share an array are copied once."""
+    """Copy the segments of a segmentation node that have voxels; segments that share an array are copied once."""
     import vtk
 
     segments, copies, parts = node.GetSegmentation(), {}, []
@@ -283,7 +288,7 @@ def copy_segmentation(node) -> SegmentationCopy:
 
 
 def _place(own: Geometry, geometry: Geometry, name: str) -> tuple[slice, ...]:
-    """Where a part of a grid lies in it."""
+    """Return the slices that a part of a grid occupies in the grid."""
     start = geometry.to_index(own.to_world((0, 0, 0)))
     end = geometry.to_index(own.to_world(np.array(own.shape) - 1))
     first = np.rint(start).astype(int)
@@ -294,7 +299,12 @@ def _place(own: Geometry, geometry: Geometry, name: str) -> tuple[slice, ...]:
 
 
 def segment_mask(segmentation, segment_id: str) -> tuple[np.ndarray, np.ndarray]:
-    """((I, J, K) bool, 4×4 index → the segmentation's own RAS) of one segment's labelmap."""
+    """Return ((I, J, K) bool, 4×4 index → the segmentation's own RAS) of one segment's labelmap.
+
+    Args:
+        segmentation: segmentation node.
+        segment_id: ID of the segment.
+    """
     import vtk
 
     segment = segmentation.GetSegmentation().GetSegment(segment_id)

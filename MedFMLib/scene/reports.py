@@ -1,7 +1,8 @@
-"""A report as nodes of a scene: its words with links for panels, its page, and itself, to be changed and signed later.
+"""Store a report as text nodes of a scene: its text, its text with links, its HTML page, and its serialized data.
 
-Everything is text nodes: `report` for people, `report-view` with links, `report-html` the page, `report-data` the kept report in
-base64, which no one reads but MedFM.
+The kinds are `report` (plain text), `report-view` (text with links), `report-html` (the page) and `report-data` (the
+serialized
+report in base64, which MedFM reads to edit and sign it later).
 """
 
 from __future__ import annotations
@@ -17,17 +18,18 @@ from .nodes import find
 KINDS = {
     "report": "report", "report-view": "report with links", "report-html": "report page", "report-data": "report data",
 }  # fmt: skip
-"""Kind of node → how its name ends."""
+"""Kind of node → suffix of its name."""
 
 LINK = "slice:"
 """Scheme of a link to a position: `slice:R,A,S` in mm."""
 
 
 def texts_of(report: Report, kept: bytes) -> dict[str, str]:
-    """Kind of node → its text.
+    """Return kind of node → its text.
 
     Args:
-        kept: the report as `reports.revising.keep` writes it; b"" if there is none.
+        report: the report.
+        kept: the serialized report, as `reports.finalize` writes it; b"" if there is none.
     """
     return {
         "report": report.text,
@@ -38,7 +40,7 @@ def texts_of(report: Report, kept: bytes) -> dict[str, str]:
 
 
 def linked(report: Report) -> str:
-    """The words as simple HTML; a sentence that rests on a place is a link to it."""
+    """Return the report's text as simple HTML; a sentence with a position links to it."""
     state = f"Signed: {report.signed}" if report.signed else "Draft, not signed"
     parts = [f"<h3>{escape(report.title)}</h3><p><i>{escape(state)}</i></p>"]
     for section in report.sections:
@@ -54,7 +56,11 @@ def linked(report: Report) -> str:
 
 
 def stored_report(scene, volume) -> bytes:
-    """The newest report of a volume, as `reports.revising.kept` reads it from a file.
+    """Return the newest serialized report of a volume.
+
+    Args:
+        scene: the MRML scene.
+        volume: the volume node.
 
     Raises:
         InputError: if there is none.
@@ -67,25 +73,30 @@ def stored_report(scene, volume) -> bytes:
 
 
 def replace_report(scene, volume, report: Report, kept: bytes) -> None:
-    """Put a changed report in the place of the newest one of a volume: all of its nodes, or none.
+    """Replace the newest report of a volume by a changed one: all of its nodes, or none.
+
+    Args:
+        scene: the MRML scene.
+        volume: the volume node.
+        report: the changed report.
+        kept: its serialized form.
 
     Raises:
-        OutputError: if one of them has gone meanwhile; the others are as they were.
+        OutputError: if one of the nodes was deleted; the others are unchanged.
     """
     nodes = {kind: find(scene, volume, kind) for kind in KINDS}
     missing = [kind for kind, node in nodes.items() if node is None]
     if missing:
-        raise OutputError(
-            "The report was deleted from the scene meanwhile, so its changes were not written; draft it again."
-        )
+        raise OutputError("The report was deleted from the scene, so its changes were not written; draft it again.")
     for kind, text in texts_of(report, kept).items():
         nodes[kind].SetText(text)
 
 
 def dicom_series(volume, database) -> tuple[Path, str] | None:
-    """(folder, series UID) of the files that a volume was loaded from, or None if it came from elsewhere.
+    """Return (folder, series UID) of the files that a volume was loaded from, or None if it was not loaded from DICOM.
 
     Args:
+        volume: the volume node.
         database: Slicer's DICOM database (`slicer.dicomDatabase`), or None.
     """
     uids = (volume.GetAttribute("DICOM.instanceUIDs") or "").split()

@@ -1,4 +1,4 @@
-"""A MRML scene outside of Slicer, on the wheel `slicer-core`: for the command, tests and demos."""
+"""Provide an MRML scene outside of Slicer, with the wheel `slicer-core`: for the command line, tests and demos."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class SceneSession:
         self._logics.append(segmentations)
 
     def add_volume(self, image: Image):
-        """A scalar volume node with the image's voxels (copied) on its grid."""
+        """Return a new scalar volume node with the image's voxels (copied) on its grid."""
         import vtk
         from vtkmodules.util.numpy_support import numpy_to_vtk
 
@@ -73,13 +73,13 @@ class SceneSession:
         return node
 
     def save(self, path: Path) -> Path:
-        """Write the scene as .mrb.
+        """Write the scene as .mrb and return the path.
 
         Raises:
-            OutputError: if it can't be written; a file that was there stays.
+            OutputError: if it can't be written; an existing file is unchanged.
         """
         try:
-            # a folder, since the bundle's own folder is named after the file
+            # a temporary folder, since the bundle's inner folder is named after the file
             with tempfile.TemporaryDirectory(dir=path.parent, prefix=".medfm-") as folder:
                 temporary = Path(folder) / path.name
                 if not self.scene.WriteToMRB(str(temporary)) or not temporary.exists():
@@ -95,16 +95,22 @@ class SceneSession:
 
 
 def surface_picture(segmentation, size: int = 470) -> np.ndarray:
-    """(size, size, 3) uint8: the segments' closed surfaces seen from the front and slightly above, off-screen.
+    """Return a picture of the segments' closed surfaces, seen from the front and slightly above, rendered off-screen.
 
     Args:
         segmentation: segmentation node.
+        size: width and height in pixels.
+
+    Returns:
+        (size, size, 3) uint8
     """
     import vtk
     from vtkmodules.util.numpy_support import vtk_to_numpy
 
     if sys.platform.startswith("linux") and not os.environ.get("DISPLAY"):
-        os.environ.setdefault("VTK_DEFAULT_OPENGL_WINDOW", "vtkEGLRenderWindow")  # else VTK warns of a missing X server
+        os.environ.setdefault(
+            "VTK_DEFAULT_OPENGL_WINDOW", "vtkEGLRenderWindow"
+        )  # otherwise VTK warns of a missing X server
     segmentation.CreateClosedSurfaceRepresentation()
     renderer = vtk.vtkRenderer()
     renderer.SetBackground(0, 0, 0)
@@ -124,7 +130,7 @@ def surface_picture(segmentation, size: int = 470) -> np.ndarray:
         actor = vtk.vtkActor()
         actor.SetMapper(mapper)
         actor.GetProperty().SetColor(*segments.GetNthSegment(n).GetColor())
-        # large ones are translucent, so that what lies inside is seen
+        # large ones are translucent, so that the segments inside them are visible
         actor.GetProperty().SetOpacity(0.3 if volume > 0.25 * largest and len(sizes) > 2 else 1.0)
         renderer.AddActor(actor)
     window = vtk.vtkRenderWindow()

@@ -1,7 +1,7 @@
-"""`Response` → nodes: all of them or none, beside the volume they belong to.
+"""Write a `Response` into the scene as nodes, atomically, next to the volume they belong to.
 
-Existing nodes are only ever added to: a conversation table gets rows, a given segmentation gets segments. When
-anything fails, new nodes are removed and added rows and segments taken out again.
+Existing nodes are only added to: a conversation table gets rows, a given segmentation gets segments. If
+anything fails, new nodes, rows and segments are removed again.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from .reports import KINDS, texts_of
 SEGMENTATION_ROLE = "MedFM.Segmentation"
 PROVENANCE = "MedFM.Provenance"
 ENCLOSING_OPACITY = 0.3
-"""3D opacity of a segment around all others, such as the brain around its parts: else they would be hidden."""
+"""3D opacity of a segment that encloses all others, such as the brain around its parts, which it would hide otherwise."""
 
 CONVERSATION = "conversation"
 SALIENCY = "saliency"
 REFERENCE = "healthy-reference"
 SALIENCY_FROM = 26
-"""Of 255: below, a saliency is not drawn, so that the image shows."""
+"""Saliency levels below this (of 255) are transparent, so that the image shows."""
 
 CONVERSATION_COLUMNS = ("question", "answer", "seen on", "model", "time")
 
 
 @dataclass
 class WrittenNodes:
-    """The nodes that a response became; None or empty where it had nothing of the kind."""
+    """The nodes created for a response; None or empty where it has nothing of the kind."""
 
     response: Response
     segmentation: object = None
@@ -54,7 +54,7 @@ class WrittenNodes:
 
 
 class _Changes:
-    """What was done to the scene, so that it can be undone."""
+    """Changes made to the scene, so that they can be undone."""
 
     def __init__(self, scene):
         self.scene, self._undo = scene, []
@@ -72,7 +72,7 @@ class _Changes:
             self.scene.RemoveNode(node.GetStorageNode())
         hierarchy = subject_hierarchy(self.scene)
         if item := hierarchy.GetItemByDataNode(node):
-            hierarchy.RemoveItem(item, False, False)  # neither data nodes nor children
+            hierarchy.RemoveItem(item, False, False)  # remove neither data nodes nor children
         self.scene.RemoveNode(node)
 
     def on_failure(self, undo) -> None:
@@ -86,18 +86,19 @@ class _Changes:
 def write_response(
     scene, volume, response: Response, *, segmentation=None, labelmap: bool = False, surface: bool = False
 ) -> WrittenNodes:
-    """Write everything a response has into the scene.
+    """Write all results of a response into the scene.
 
     Args:
-        scene: where; must be the volume's.
-        volume: the volume node that was looked at.
+        scene: the volume's MRML scene.
+        volume: the volume node that the job used.
+        response: the results.
         segmentation: an existing segmentation node to add to; a new one by default.
-        labelmap: also make a labelmap volume node (overlaps: later segments win).
-        surface: also make closed surfaces, shown in 3D views.
+        labelmap: whether to add a labelmap volume node (where segments overlap, later ones replace earlier ones).
+        surface: whether to compute closed surfaces, shown in 3D views.
 
     Raises:
         InputError: if the volume is no longer in the scene; nothing was written.
-        OutputError: if something could not be written; nothing was.
+        OutputError: if something could not be written; the scene is unchanged.
     """
     if volume is None or scene is None or volume.GetScene() is not scene:
         raise InputError(
@@ -111,7 +112,7 @@ def write_response(
         if isinstance(error, MedFMError):
             raise
         raise OutputError(
-            f"The results could not be written into the scene ({error}); the scene is as it was."
+            f"The results could not be written into the scene ({error}); the scene is unchanged."
         ) from error
 
 
@@ -167,7 +168,7 @@ def _write(changes: _Changes, volume, response: Response, target, labelmap: bool
 
 
 def _annotate(scene, node, volume, response: Response, kind: str) -> None:
-    """Reference to the volume, provenance, and a place beside the volume in the subject hierarchy."""
+    """Set the node's reference to the volume, its provenance, and its place next to the volume in the subject hierarchy."""
     node.SetNodeReferenceID(VOLUME_ROLE, volume.GetID())
     node.SetAttribute(KIND, kind)
     node.SetAttribute(PROVENANCE, json.dumps(asdict(response.provenance)))
@@ -176,12 +177,12 @@ def _annotate(scene, node, volume, response: Response, kind: str) -> None:
     parent = hierarchy.GetItemParent(_item(hierarchy, volume))
     if item:
         hierarchy.SetItemParent(item, parent)
-    else:  # outside of Slicer nobody made the item yet
+    else:  # outside of Slicer the item does not exist yet
         hierarchy.CreateItem(parent, node)
 
 
 def subject_hierarchy(scene):
-    """The scene's subject hierarchy node, made if there is none."""
+    """Return the scene's subject hierarchy node, created if there is none."""
     import slicer
 
     return slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
@@ -192,10 +193,10 @@ def _item(hierarchy, node) -> int:
 
 
 def _placement(volume, geometry) -> tuple[np.ndarray, object]:
-    """(4×4 index → RAS, parent transform node) that put a result where the volume is now.
+    """Return (4×4 index → RAS, parent transform node) that place a result at the volume's present position.
 
-    As long as the volume still has the grid's shape, the result follows the volume, transforms moved meanwhile
-    included; otherwise it stays at the world position that was looked at.
+    If the volume still has the grid's shape, the result follows the volume, including transforms changed since the job
+    started; otherwise it stays at the world position of the job's image.
     """
     data = volume.GetImageData()
     if data is not None and tuple(data.GetDimensions()) == geometry.shape:
@@ -204,7 +205,7 @@ def _placement(volume, geometry) -> tuple[np.ndarray, object]:
 
 
 def _oriented_image(segment: Segment, affine: np.ndarray):
-    """A segment's mask → vtkOrientedImageData of 0 and 1, cut to its bounding box."""
+    """Convert a segment's mask to vtkOrientedImageData of 0 and 1, cropped to its bounding box."""
     import slicer
     from vtkmodules.util.numpy_support import numpy_to_vtk
 
@@ -239,7 +240,7 @@ def _segmentation(changes: _Changes, volume, finding: Segmentation, target, name
 
 
 def _enclosing(segments: tuple[Segment, ...]) -> int | None:
-    """Number of the segment whose bounding box holds those of at least two others and of all, within 3 voxels."""
+    """Return the number of the segment whose bounding box contains, within 3 voxels, all others (at least two), or None."""
     starts = np.array([s.cropped[0] for s in segments]).reshape(-1, 3)
     stops = starts + np.array([s.cropped[1].shape for s in segments]).reshape(-1, 3)
     for n in range(len(segments) if len(segments) > 2 else 0):
@@ -261,7 +262,7 @@ def _add_segment(changes: _Changes, node, segment: Segment, affine: np.ndarray) 
     segments = node.GetSegmentation()
     segment_id = segments.GenerateUniqueSegmentID(segment.label.replace(" ", "_"))
     if not segments.AddSegment(made, segment_id):
-        raise OutputError(f"Slicer refused the segment '{segment.label}'; the scene is as it was.")
+        raise OutputError(f"Slicer refused the segment '{segment.label}'; the scene is unchanged.")
     changes.on_failure(lambda: segments.RemoveSegment(segment_id))
     return segment_id
 
@@ -294,11 +295,11 @@ def _labelmap(changes: _Changes, volume, finding: Segmentation, name: str):
 
 
 def _compare(changes: _Changes, volume, response: Response, written: WrittenNodes, name: str) -> None:
-    """The reference as a volume that lies at the level of the person's, and the comparison in words."""
+    """Add the reference as a volume aligned to the level of the patient's image, and the comparison as text."""
     from ..healthy.section import section
 
     comparison: Comparison = response.comparison
-    transform = changes.add("vtkMRMLLinearTransformNode", f"{comparison.title} placed beside {name}")
+    transform = changes.add("vtkMRMLLinearTransformNode", f"{comparison.title} placed next to {name}")
     transform.SetMatrixTransformToParent(to_vtk(comparison.placement))
     kind = "GENERATED, NOT A PERSON" if comparison.generated else "Healthy reference"
     node = _scalar_volume(
@@ -319,7 +320,7 @@ def _compare(changes: _Changes, volume, response: Response, written: WrittenNode
 
 
 def _scalar_volume(changes: _Changes, values: np.ndarray, affine: np.ndarray, name: str):
-    """A scalar volume node of (I, J, K) values."""
+    """Add a scalar volume node of (I, J, K) values."""
     import vtk
     from vtkmodules.util.numpy_support import numpy_to_vtk
 
@@ -333,7 +334,7 @@ def _scalar_volume(changes: _Changes, values: np.ndarray, affine: np.ndarray, na
 
 
 def _saliency(changes: _Changes, volume, finding: Saliency, name: str):
-    """A scalar volume in colours, beside the volume that it was made of; 0 … 255 stands for 0 … 1."""
+    """Add a coloured scalar volume next to the volume it explains; 0…255 represents 0…1."""
     from ..reports.saliency import color_table
 
     transform = volume.GetParentTransformNode()

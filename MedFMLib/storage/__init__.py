@@ -1,1 +1,1 @@
-"""Files of the user and of the installation: paths, resources, settings, installed models, licence acceptances."""
+"""Manage files of the user and of the installation: paths, resources, settings, installed models, licence acceptances."""

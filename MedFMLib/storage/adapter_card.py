@@ -1,8 +1,10 @@
-"""The card in an adapter's folder that says what it was made from and whether it may be used. Knows JSON; loads no weights.
+"""Read an adapter's card: what it was trained from, its evaluation, and whether it may be used. Loads no weights.
 
-`medfm-adapter.json` is written by `training.finetune`; adapters of others have none, and nothing is said of them. One that is
-worse than its base, or answers what the guard withholds, is used only after a person's yes, which lies beside it in
-`medfm-accepted.json` and counts for these very weights.
+`medfm-adapter.json` is written by `training.finetune`; third-party adapters have none and are not restricted. An
+adapter that is
+worse than its base, or answers questions that the guard withholds, is used only after the user's confirmation, which is
+stored
+next to it in `medfm-accepted.json` and is valid for exactly these weights.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ _judging: list[bool] = []
 
 
 def read(folder: Path) -> dict[str, Any]:
-    """The card; {} if the adapter has none.
+    """Return the card; {} if the adapter has none.
 
     Raises:
         ModelError: if it is damaged.
@@ -45,15 +47,16 @@ def read(folder: Path) -> dict[str, Any]:
 
 
 def sha256(folder: Path) -> str:
-    """SHA-256 (hex) of an adapter's weights."""
+    """Return the SHA-256 (hex) of an adapter's weights."""
     with (Path(folder) / WEIGHTS).open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def check(folder: Path, base: str = "") -> None:
-    """Make sure that an adapter is the one its card is about, fits the base, and may be used.
+    """Check that an adapter matches its card, fits the base model, and may be used.
 
     Args:
+        folder: the adapter's folder.
         base: revision of the loaded base, "" if it is not known yet.
 
     Raises:
@@ -63,8 +66,8 @@ def check(folder: Path, base: str = "") -> None:
     if not card:
         return
     if card.get("sha256") != sha256(folder):
-        raise ModelError(f"The weights of the adapter '{name}' are not those that its card is about; they changed "
-                         "after it was made: copy it again from where it was trained.")  # fmt: skip
+        raise ModelError(f"The weights of the adapter '{name}' do not match its card, so they changed after training; "
+                         "copy it again from where it was trained.")  # fmt: skip
     made_for = card.get("base", {})
     revision = made_for.get("revision", "")
     if base and revision and revision != base:
@@ -74,20 +77,20 @@ def check(folder: Path, base: str = "") -> None:
         )
     reasons = refusal(folder)
     if reasons and not _judging:
-        raise ModelError(f"The adapter '{name}' is not offered for use: {reasons}. If you want it all the same, say so with "
+        raise ModelError(f"The adapter '{name}' is not offered for use: {reasons}. To use it nevertheless, confirm with "
                          f"`medfm adapters accept {name}`.")  # fmt: skip
 
 
 def refusal(folder: Path) -> str:
-    """Why it is not offered, "" if it is or was accepted."""
+    """Return why it is not offered for use, "" if it is or was accepted."""
     verdict = read(folder).get("verdict", {})
     if verdict.get("offered", True) or accepted(folder):
         return ""
-    return "; ".join(verdict.get("reasons", ())) or "its card says so"
+    return "; ".join(verdict.get("reasons", ())) or "its card does not approve it"
 
 
 def accepted(folder: Path) -> bool:
-    """Did a person accept these weights in spite of their card?"""
+    """Return whether the user accepted these weights in spite of their card."""
     try:
         content = json.loads((Path(folder) / ACCEPTED).read_text(encoding="utf-8"))
         return content.get("sha256") == sha256(folder)
@@ -96,7 +99,7 @@ def accepted(folder: Path) -> bool:
 
 
 def accept(folder: Path) -> str:
-    """Note a person's yes; → what they accepted.
+    """Record the user's confirmation and return the reasons against the adapter that they accepted.
 
     Raises:
         InputError: if there is nothing to accept.
@@ -111,7 +114,7 @@ def accept(folder: Path) -> str:
 
 @contextmanager
 def judging() -> Iterator[None]:
-    """Let adapters be loaded that are not offered: whoever judges them must."""
+    """Allow loading of adapters that are not offered for use, for their evaluation."""
     _judging.append(True)
     try:
         yield

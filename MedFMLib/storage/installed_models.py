@@ -1,10 +1,10 @@
-"""The person's own models and adapters on this machine: what was got or imported. Knows folders; opens no weights.
+"""List the models and adapters installed on this machine, downloaded or imported. Depends on folders; opens no weights.
 
-    DATA/models/ORG--NAME/     medfm-card.json, medfm-manifest.json, and the model's files (or base/, adapters/, …)
-    DATA/adapters/NAME/        adapter_config.json, adapter_model.safetensors, medfm-manifest.json
-    DATA/models/.ORG--NAME.part  a download on its way; never taken for a model
+    DATA/models/ORG--NAME/       medfm-card.json, medfm-manifest.json, and the model's files (or base/, adapters/, …)
+    DATA/adapters/NAME/          adapter_config.json, adapter_model.safetensors, medfm-manifest.json
+    DATA/models/.ORG--NAME.part  an unfinished download; never listed as a model
 
-Here it is only looked at; `store` puts things in and takes them out. DATA is `folders.data()`.
+This module only reads; `model_store` adds and removes. DATA is `paths.data()`.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError, ModelError
-from ..interfaces.model import ModelCard
 from . import paths
+from .model_card import ModelCard
 
 CARD, MANIFEST = "medfm-card.json", "medfm-manifest.json"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?")
@@ -25,33 +25,33 @@ log = logging.getLogger(__name__)
 
 
 def models_root() -> Path:
-    """Where models lie, existing or not."""
+    """Return the folder of installed models, existing or not."""
     return paths.data() / "models"
 
 
 def adapters_root() -> Path:
-    """Where adapters lie, existing or not."""
+    """Return the folder of installed adapters, existing or not."""
     return paths.data() / "adapters"
 
 
 def folder_name(name: str) -> str:
-    """Name of the folder for a model or adapter: "org/name" → "org--name".
+    """Return the folder name of a model or adapter: "org--name" for "org/name".
 
     Raises:
         InputError: if it isn't a name, or `org/name`, of letters, digits, dots, dashes and underscores.
     """
     if not NAME.fullmatch(name) or ".." in name or "--" in name.partition("/")[0]:
-        raise InputError(f"'{name}' can't be a name here; use letters, digits, dots, dashes and underscores.")
+        raise InputError(f"'{name}' is not a valid name; use letters, digits, dots, dashes and underscores.")
     return name.replace("/", "--")
 
 
 def model_folder(model: str) -> Path | None:
-    """Folder of a model that was got or imported, or None."""
+    """Return the folder of an installed model, or None."""
     return _folder(models_root(), model, CARD)
 
 
 def adapter_folder(adapter: str) -> Path | None:
-    """Folder of an adapter that was got or imported, or None."""
+    """Return the folder of an installed adapter, or None."""
     return _folder(adapters_root(), adapter, "adapter_config.json")
 
 
@@ -63,7 +63,7 @@ def _folder(root: Path, name: str, needed: str) -> Path | None:
 
 
 def cards() -> list[ModelCard]:
-    """Cards of the models on the shelf; a damaged one is left out and logged, so that it stops no other."""
+    """Return the cards of the installed models; a damaged one is skipped and logged, so that it affects no other."""
     found = []
     for path in sorted(models_root().glob(f"[!.]*/{CARD}")):
         try:
@@ -74,7 +74,7 @@ def cards() -> list[ModelCard]:
 
 
 def adapters() -> dict[str, dict[str, Any]]:
-    """Adapter's name → its adapter_config, of those on the shelf; a damaged one is left out."""
+    """Return name → adapter_config of the installed adapters; a damaged one is skipped."""
     found = {}
     for path in sorted(adapters_root().glob("[!.]*/adapter_config.json")):
         try:
@@ -87,7 +87,7 @@ def adapters() -> dict[str, dict[str, Any]]:
 
 
 def manifest(folder: Path) -> dict[str, Any]:
-    """What is written of where a folder on the shelf came from; {} if nothing is."""
+    """Return the manifest of an installed folder, which states its origin; {} if there is none."""
     try:
         content = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     except (OSError, ValueError):

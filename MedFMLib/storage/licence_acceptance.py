@@ -1,8 +1,8 @@
-"""Which models' terms a person accepted on this machine. Knows one small file of the user's, and no model.
+"""Store which models' terms the user accepted on this machine, in one small settings file. Knows no model.
 
-Gated models may be used only after their maker's terms were accepted. That is a person's own step, taken once on
-each machine, so it is remembered beside the user's other settings and never in a scene that others open. What was
-accepted is the gate as the card words it: if a new card words it differently, it is asked again.
+Gated models may be used only after their provider's terms were accepted. The user does this once on
+each machine, so it is stored with the user's other settings and never in a scene that is shared. The accepted
+text is the card's gate: if a new card words it differently, the user is asked again.
 """
 
 from __future__ import annotations
@@ -11,37 +11,37 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ..errors import ModelError
-from ..interfaces.model import ModelCard
 from . import paths, user_settings
+from .model_card import ModelCard
 
 
 def file() -> Path:
-    """Where it is remembered: in the person's folder for settings."""
+    """Return the settings file with the acceptances."""
     return paths.settings() / "accepted.json"
 
 
 def accepted(card: ModelCard) -> bool:
-    """May the model be loaded here? Always if it has no gate, or is a folder of the person's own."""
+    """Return whether the model may be loaded here: its gate was accepted, it has none, or it is the user's own folder."""
     if not card.gate or Path(card.id).is_dir():
         return True
     return _stored().get(card.id, {}).get("gate") == card.gate
 
 
 def accept(card: ModelCard) -> None:
-    """Remember that a person accepted the gate.
+    """Record that the user accepted the gate.
 
     Raises:
-        OutputError: if it can't be written down.
+        OutputError: if it can't be saved.
     """
     now = datetime.now(UTC).isoformat(timespec="seconds")
     _store(_stored() | {card.id: {"gate": card.gate, "licence": card.licence, "when": now}})
 
 
 def revoke(card: ModelCard) -> None:
-    """Take an acceptance back; nothing happens if there is none.
+    """Remove an acceptance, if there is one.
 
     Raises:
-        OutputError: if it can't be written down.
+        OutputError: if it can't be saved.
     """
     known = _stored()
     if known.pop(card.id, None) is not None:
@@ -49,7 +49,7 @@ def revoke(card: ModelCard) -> None:
 
 
 def check(card: ModelCard) -> None:
-    """Let a model pass whose terms were accepted.
+    """Check that the model's terms were accepted.
 
     Raises:
         ModelError: if they were not.
@@ -62,7 +62,7 @@ def check(card: ModelCard) -> None:
 
 
 def _stored() -> dict[str, dict]:
-    """card id → what was accepted; nothing if the file is missing or damaged, so that it is asked again."""
+    """Return card id → acceptance; {} if the file is missing or damaged, so that the user is asked again."""
     return {key: value for key, value in user_settings.read(file()).items() if isinstance(value, dict)}
 
 

@@ -1,7 +1,10 @@
-"""Nothing is fetched while a model is loaded: the switch for it, told from the one that a person sets. Knows two variables.
+"""Keep model loading offline, and distinguish this from the user's own offline setting.
 
-huggingface_hub reads HF_HUB_OFFLINE once, when it is imported, so what loads models sets it first. A person's own
-HF_HUB_OFFLINE forbids downloads, too; ours must not, so it is marked.
+Depends on two environment variables.
+
+huggingface_hub reads HF_HUB_OFFLINE once, when it is imported, so it must be set before models are loaded. The user's
+own
+HF_HUB_OFFLINE also forbids downloads; the one set here must not, so it is marked by a second variable.
 """
 
 from __future__ import annotations
@@ -12,13 +15,13 @@ SWITCH, MARK = "HF_HUB_OFFLINE", "MEDFM_LOADS_OFFLINE"
 
 
 def while_loading() -> None:
-    """From now on nothing in this process asks the hub."""
+    """Forbid requests to the hub in this process from now on."""
     if not os.environ.get(SWITCH):
         os.environ[SWITCH] = os.environ[MARK] = "1"
 
 
 def environment() -> dict[str, str]:
-    """Variables for a process that downloads: as the person set them."""
+    """Return the environment variables for a download process, as the user set them."""
     found = dict(os.environ)
     if found.pop(MARK, ""):
         found.pop(SWITCH, None)

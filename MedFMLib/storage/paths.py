@@ -1,7 +1,7 @@
-"""Where MedFM keeps what belongs to a person on this machine. Knows operating systems; creates nothing.
+"""Return the folders of the user's settings, data and cache on each operating system. Creates nothing.
 
-Settings are small and are kept; data are large and are kept; what lies in the cache can be made again. XDG_CONFIG_HOME,
-XDG_DATA_HOME and XDG_CACHE_HOME override everywhere, so that tests and hospitals decide where that is.
+Settings are small and permanent; data are large and permanent; the cache can be recreated. XDG_CONFIG_HOME,
+XDG_DATA_HOME and XDG_CACHE_HOME override the location on every system, for tests and for hospitals.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ from pathlib import Path
 
 
 def settings() -> Path:
-    """Folder of the person's settings for MedFM."""
+    """Return the folder of the user's settings for MedFM."""
     return _folder("XDG_CONFIG_HOME", ("APPDATA", "Roaming"), ("Library", "Application Support"), ".config")
 
 
 def data() -> Path:
-    """Folder of what a person got or imported: models and adapters."""
+    """Return the folder of downloaded or imported models and adapters."""
     return _folder("XDG_DATA_HOME", ("LOCALAPPDATA", "Local"), ("Library", "Application Support"), ".local/share")
 
 
 def cache() -> Path:
-    """Folder of what can be made again: quantized copies of models, measured choices."""
+    """Return the folder of recreatable files: quantized copies of models, measured choices."""
     return _folder("XDG_CACHE_HOME", ("LOCALAPPDATA", "Local"), ("Library", "Caches"), ".cache")
 
 

@@ -1,7 +1,7 @@
-"""Where the files that ship with MedFM lie. Knows folders; nothing of their content.
+"""Find the files that ship with MedFM. Knows folders; nothing of their content.
 
-They are looked for in the folder named by MEDFM_RESOURCES, then in `Resources` inside the package (an
-installed extension or wheel), then in `Resources` beside it (the source tree).
+They are searched in the folder named by MEDFM_RESOURCES, then in `Resources` inside the package (an
+installed extension or wheel), then in `Resources` next to it (the source tree).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _PACKAGE = Path(__file__).resolve().parents[1]
 
 
 def root() -> Path:
-    """The resources' folder.
+    """Return the folder of the resources.
 
     Raises:
         MedFMError: if the installation lacks it.
@@ -32,10 +32,10 @@ def root() -> Path:
 
 
 def path(*parts: str) -> Path:
-    """A file or folder inside the resources, existing or not."""
+    """Return the path of a file or folder inside the resources, existing or not."""
     return root().joinpath(*parts)
 
 
 def load_json(*parts: str):
-    """Parsed content of a JSON resource."""
+    """Return the parsed content of a JSON resource."""
     return json.loads(path(*parts).read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""Small JSON files of a person's own: read whole or not at all, written whole or not at all. Knows nothing of what is in them."""
+"""Read and write small per-user JSON settings atomically."""
 
 from __future__ import annotations
 
@@ -12,34 +12,43 @@ from ..errors import OutputError
 
 
 class Permissions:
-    """What a person said yes to, by what it is for. What counts is the text as it was shown: another one is asked again.
+    """The user's permissions, by subject. A permission is valid for exactly the text that was shown.
 
     Args:
-        file: where it is remembered.
+        file: settings file that stores them.
     """
 
     def __init__(self, file: Path):
         self._file = file
 
     def given(self, key: str, text: str) -> bool:
-        """Was exactly this text allowed?"""
+        """Return whether exactly this text was permitted.
+
+        Args:
+            key: subject of the permission.
+            text: the text as it was shown.
+        """
         said = read(self._file).get(key)
         return isinstance(said, dict) and said.get("sent") == text
 
     def give(self, key: str, text: str) -> None:
-        """Remember a yes.
+        """Store a permission.
+
+        Args:
+            key: subject of the permission.
+            text: the text as it was shown.
 
         Raises:
-            OutputError: if it can't be written down.
+            OutputError: if it can't be saved.
         """
         now = datetime.now(UTC).isoformat(timespec="seconds")
         write(self._file, read(self._file) | {key: {"sent": text, "when": now}}, "The permission")
 
     def take_back(self, key: str) -> None:
-        """Forget a yes; nothing happens if there is none.
+        """Remove a permission, if there is one.
 
         Raises:
-            OutputError: if it can't be written down.
+            OutputError: if it can't be saved.
         """
         known = read(self._file)
         if known.pop(key, None) is not None:
@@ -47,7 +56,7 @@ class Permissions:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """The file's content; {} if it is missing, damaged or no object."""
+    """Return the file's content; {} if it is missing, damaged or no JSON object."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -56,10 +65,12 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def write(path: Path, content: dict[str, Any], what: str) -> None:
-    """Write all of it to a temporary file first, so that a crash leaves the old one.
+    """Write JSON to a temporary file, then move it, so that a crash leaves the old file.
 
     Args:
-        what: opens the sentence if that fails, such as "The acceptance".
+        path: the settings file.
+        content: its whole new content.
+        what: subject of the error message, such as "The acceptance".
 
     Raises:
         OutputError: if the system refuses.

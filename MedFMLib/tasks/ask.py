@@ -17,11 +17,12 @@ from ..errors import InputError
 from ..fact_check import REGION, WithholdingStream, at_stake, check_answer, claims, structures_named
 from ..fact_check.quantities import quantities
 from ..imaging.region_views import near_view, outlined_view, region_mask, words_for
-from ..imaging.slices import choose_slices
-from ..interfaces.model import Callbacks, ChoosesSlices, ModelCard, WritesMany
-from ..interfaces.task import TaskContext, reference
+from ..imaging.slices import choose_slices, slice_reference
+from ..interfaces.model import Callbacks, ChoosesSlices, WritesMany
+from ..interfaces.task import TaskContext
 from ..measure import measure_fully
 from ..reliability.asking import SampledAnswer, assess_answer, shown
+from ..storage.model_card import ModelCard
 
 SLICES_PER_QUESTION = 3
 """Slices of a volume that a one-picture model is asked about: at a quarter, half and three quarters."""
@@ -107,7 +108,7 @@ class MeasurementCheck:
 
     def __init__(self, request: Request, context: TaskContext, views: list[View]):
         self._request, self._work, self._plane = request, context, views[0].plane
-        self._allowed = tuple(str(reference(view)) for view in views)
+        self._allowed = tuple(str(slice_reference(view)) for view in views)
         self._measured = list(request.measurements)
         self._looked: set[str] = {m.segment for m in self._measured}
         if request.prompts:

@@ -16,11 +16,11 @@ from ..errors import InputError
 from ..healthy import levels
 from ..healthy.differences import LEAST, differences
 from ..healthy.pictures import burned, side_by_side
+from ..imaging.key_images import choose_slices_to_show
 from ..imaging.slices import choose_slices
-from ..interfaces.model import ModelCard
 from ..interfaces.task import TaskContext
 from ..measure import measure_fully
-from ..reports.pictures import choose_slices_to_show
+from ..storage.model_card import ModelCard
 from .segment import labels_for
 
 PAIRS = 3

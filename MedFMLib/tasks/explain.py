@@ -17,8 +17,9 @@ from ..core.request import Request
 from ..core.view import View
 from ..errors import InputError
 from ..imaging.slices import choose_slices
-from ..interfaces.model import Explains, ModelCard
+from ..interfaces.model import Explains
 from ..interfaces.task import TaskContext
+from ..storage.model_card import ModelCard
 from .ask import SLICES_PER_QUESTION, views_for
 
 METHODS = ("attention", "occlusion")

@@ -13,9 +13,9 @@ from ..core.slice_prompts import SlicePrompts, place
 from ..core.terminology import structure
 from ..errors import InputError
 from ..imaging.slices import choose_slices, drop_islands, refine_slices
-from ..interfaces.model import ModelCard
 from ..interfaces.task import TaskContext
 from ..measure import measure
+from ..storage.model_card import ModelCard
 from .segment import announce
 
 

@@ -13,16 +13,16 @@ from ..core.view import make_view, window_for
 from ..errors import InputError
 from ..execution import serialization
 from ..fact_check import check, fill
-from ..imaging.slices import choose_slices
-from ..interfaces.model import ModelCard
-from ..interfaces.task import TaskContext, reference
+from ..imaging.key_images import choose_slices_to_show, key_image
+from ..imaging.slices import choose_slices, slice_reference
+from ..interfaces.task import TaskContext
 from ..measure import measure_fully
 from ..reports import words
 from ..reports.document import ReportMaterial, make_report
-from ..reports.pictures import choose_slices_to_show, key_image
 from ..reports.saliency import saliency_images
 from ..reports.stack import make_stack
 from ..reports.templates import choose_template
+from ..storage.model_card import ModelCard
 from .compare import check_references, compared
 from .segment import labels_for
 
@@ -68,12 +68,12 @@ class ReportTask:
         said = context.model.write(
             [middle], kind="describe", max_tokens=request.max_tokens, callbacks=context.callbacks()
         )
-        description = supported(said, measurements, context, (str(reference(middle)),))
+        description = supported(said, measurements, context, (str(slice_reference(middle)),))
         answers = [Answer(q, a) for q, a in request.history]
         answer, saliency = self._explained(request, context, measurements)
         answers += [answer] if answer is not None else []
         if description:
-            answers_seen = (Answer("Describe this image.", description, (reference(middle),)),)
+            answers_seen = (Answer("Describe this image.", description, (slice_reference(middle),)),)
         else:
             answers_seen = ()
 
@@ -92,7 +92,7 @@ class ReportTask:
         stack = make_stack(image, segmentation, plane, [number for number, _ in shown])
         material = ReportMaterial(
             image, context.card, segmentation, measurements, missing, answers, pictures, context.provenance(), plane,
-            description, reference(middle), stack, extra,
+            description, slice_reference(middle), stack, extra,
         )  # fmt: skip
         report = make_report(material, template, request)
         comparison_pictures = () if comparison is None else (comparison,)

@@ -23,9 +23,10 @@ from ..imaging.slices import (
     slice_values,
     stack,
 )
-from ..interfaces.model import ModelCard, SegmentsVolumes
+from ..interfaces.model import SegmentsVolumes
 from ..interfaces.task import TaskContext
 from ..measure import measure
+from ..storage.model_card import ModelCard
 
 FAST_SECONDS = 0.2
 """Models that take less per slice are shown twice as many."""

@@ -39,7 +39,7 @@ def test_a_task_is_written_as_people_do():
     for text, reason in (
         ("ask", "needs a question"),
         ("segment:liver", "takes no question"),
-        ("a b", "is no task"),
+        ("a b", "is not a task"),
         ("", "no task"),
     ):
         with pytest.raises(InputError, match=reason):
@@ -83,16 +83,16 @@ def test_a_folder_gives_its_volumes_and_no_segmentations(tmp_path):
     found = find(tmp_path, said=said)
     assert [case.id for case in found][:2] == ["a", "b"]
     assert re.fullmatch(r"a-[0-9a-f]{10}", found[2].id)
-    assert said == ["1 segmentations (.seg.nrrd) were left out."]
+    assert said == ["1 segmentations (.seg.nrrd) were skipped."]
     assert cases.read(found[1]).geometry.shape == (10, 8, 6)
 
 
 def test_an_empty_folder_and_a_missing_one_are_told(tmp_path):
-    with pytest.raises(InputError, match="holds no volume"):
+    with pytest.raises(InputError, match="has no volume"):
         find(tmp_path)
     with pytest.raises(InputError, match="There is no file or folder"):
         find(tmp_path / "none")
-    with pytest.raises(InputError, match="What should be done"):
+    with pytest.raises(InputError, match="No task is given"):
         find(tmp_path, steps=())
 
 
@@ -130,7 +130,7 @@ def test_series_are_chosen_by_words_uid_or_modality(studies):
     (scout,) = find(studies, series="scout")
     assert len(scout.files) == 2
     assert len(find(studies, series="AXIAL")) == 2
-    with pytest.raises(InputError, match="holds no volume"):
+    with pytest.raises(InputError, match="has no volume"):
         find(studies, modality="MR")
 
 
@@ -192,7 +192,7 @@ def test_a_csv_gives_cases_with_their_own_settings(tmp_path):
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("case,image,colour\n", "has the column 'colour', which is not known"),
+        ("case,image,colour\n", "has the column 'colour', which is unknown"),
         ("case,path\n", "has the column 'path'"),
         ("case\n", "no column 'image'"),
         ("image\n", "has no row"),

@@ -149,7 +149,7 @@ def test_the_same_on_ray_where_one_case_crashes_its_actor_and_one_hangs(
     wrong = {(row["case"], row["error"].split(";")[0].split("(")[0].strip()) for row in rows if row["state"] != "done"}
     assert wrong == {
         ("crash_1", "The worker on Ray ended unexpectedly"),
-        ("hang_1", "It took longer than 12 s and was ended"),
+        ("hang_1", "It took longer than 12 s and was stopped"),
     }
     files = {name: sha for name, sha in checksums(tmp_path / "out").items() if name.startswith("scan_")}
     assert files == uninterrupted

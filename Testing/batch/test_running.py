@@ -102,7 +102,7 @@ def test_another_question_model_or_image_is_refused_unless_again(volumes, batch,
     folder, out = volumes("a", "b"), tmp_path / "out"
     assert batch(folder, "-t", "segment", "-o", out)[0] == 0
     for changed, reason in (
-        (["-t", "segment", "-t", "ask:Why?"], "Other tasks are asked for 'a'"),
+        (["-t", "segment", "-t", "ask:Why?"], "Other tasks are given for 'a'"),
         (["-t", "segment", "--model", OTHER], rf"Another model \({OTHER}, not medfm-tiny\) is asked"),
         (["-t", "segment", "--label", "liver"], "Another labels"),
     ):
@@ -135,7 +135,7 @@ def test_a_lost_result_is_made_again(volumes, batch, tmp_path):
 def test_what_can_t_be_done_is_refused_before_anything_starts(volumes, batch, tmp_path):
     folder = volumes("a")
     for arguments, reason in (
-        ([folder], "What should be done"),
+        ([folder], "No task is given"),
         ([folder, "-t", "dance"], "dance"),
         ([folder, "-t", "segment", "--model", "nothing-like-it"], "nothing-like-it"),
         ([folder, "-t", "segment", "--engine", "slurm"], "slurm"),
@@ -157,12 +157,12 @@ def test_two_batches_don_t_share_a_folder_and_ctrl_c_is_a_pause(volumes, start_b
         assert first.poll() is None
         time.sleep(0.01)
     code, _, error = batch(folder, "-t", "segment", "-o", out)
-    assert code == 2 and f"Another batch works in '{out}' (process {first.pid})" in error
+    assert code == 2 and f"Another batch is running in '{out}' (process {first.pid})" in error
     first.send_signal(signal.SIGINT)
     started = time.monotonic()
     _, error = first.communicate(timeout=20)
     assert first.returncode == 130 and time.monotonic() - started < 3
-    assert re.search(r"Stopped; \d+ of 30 results are there. The same command goes on", error)
+    assert re.search(r"Stopped; \d+ of 30 results are finished. The same command continues", error)
     code, said, _ = batch(folder, "-t", "segment", "-o", out)
     assert code == 0 and said["done"] == 30 and max(row["attempts"] for row in said["rows"]) <= 2
 
@@ -187,7 +187,7 @@ def test_a_full_disk_stops_the_batch_and_it_goes_on_later(volumes, tmp_path, mon
 
 def test_a_case_id_never_leads_out_of_the_folder(tmp_path):
     case = cases.BatchCase("../evil", str(tmp_path / "a.nrrd"), (TaskStep("segment"),))
-    with pytest.raises(InputError, match="can't be a case's name"):
+    with pytest.raises(InputError, match="is not a valid name of a case"):
         running.run(tmp_path / "out", [case], lambda: FakeRunner())
 
 

@@ -228,9 +228,9 @@ def main() -> None:
     import functools
 
     from MedFMLib.models.cpu import kernels
-    from MedFMLib.models.runtime import loading
+    from MedFMLib.models.runtime import checkpoint
 
-    loading.quiet_bitsandbytes()
+    checkpoint.quiet_bitsandbytes()
     if options.simulate:
         kernels.load = functools.partial(kernels.load, options.simulate)
     base = build(options.layers, outliers=False)

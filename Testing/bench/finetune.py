@@ -25,11 +25,11 @@ import json, sys, time
 from pathlib import Path
 import torch
 model, data, run, options = sys.argv[1:]
-from MedFMLib.environment.hardware import keep_memory
-keep_memory()  # as the command does
+from MedFMLib.environment.allocator import keep_freed_memory
+keep_freed_memory()  # as the command does
 from MedFMLib.training.finetune import base, run as running
-from MedFMLib.training.finetune.settings import Settings
-settings = Settings(model=model, **json.loads(options))
+from MedFMLib.training.finetune.settings import TrainingSettings
+settings = TrainingSettings(model=model, **json.loads(options))
 began = time.perf_counter()
 done = running.train(Path(data), Path(run), settings)
 from MedFMLib.training.finetune import monitor

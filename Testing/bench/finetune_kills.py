@@ -22,9 +22,9 @@ CHILD = """
 import sys
 from pathlib import Path
 from MedFMLib.training.finetune.run import train
-from MedFMLib.training.finetune.settings import Settings
+from MedFMLib.training.finetune.settings import TrainingSettings
 model, data, run, steps = sys.argv[1:]
-settings = Settings(model=model, precision="fp32", batch=2, accumulation=2, steps=int(steps), epochs=1000, rate=3e-3, dropout=0.1,
+settings = TrainingSettings(model=model, precision="fp32", batch=2, accumulation=2, steps=int(steps), epochs=1000, rate=3e-3, dropout=0.1,
                     targets="all", evaluate_every=20, save_every=5, patience=0, compute="fp32", most_validation=8)
 train(Path(data), Path(run), settings, resume=True)
 """

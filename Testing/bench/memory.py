@@ -77,9 +77,9 @@ def measure(root: Path, precision: str, slices: int) -> dict:
     from MedFMLib.engine import load_model
     from MedFMLib.interfaces import registry
     from MedFMLib.interfaces.jobs import NoProgress
-    from MedFMLib.models.runtime import loading
+    from MedFMLib.models.runtime import checkpoint
 
-    loading.need_bitsandbytes("nf4")
+    checkpoint.need_bitsandbytes("nf4")
     card = registry.card(str(root))
     architecture = registry.architecture(card.architecture)
     architecture.stats(card)  # imports what loading will import

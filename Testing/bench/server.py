@@ -22,8 +22,8 @@ from support.phantoms import ct_phantom
 from MedFMLib.core.geometry import Geometry
 from MedFMLib.core.image import Image
 from MedFMLib.core.request import Request
+from MedFMLib.engine import local_runner
 from MedFMLib.execution.remote import ServerRunner
-from MedFMLib.interfaces.jobs import LocalRunner
 
 SHAPE = (512, 512, 300)
 FIRST, SECOND = 1.15, 1.05
@@ -46,7 +46,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--task", default="segment", choices=("segment", "ask"))
     options = parser.parse_args()
-    image, local, server = large_phantom(), LocalRunner(), ServerRunner()
+    image, local, server = large_phantom(), local_runner(), ServerRunner()
 
     def seconds(runner, volume) -> float:
         request = Request(options.task, volume, question="Which body part is shown?", labels=())

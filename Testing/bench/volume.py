@@ -42,13 +42,13 @@ MEASURE = """
 import json, sys, time
 sys.path[:0] = [sys.argv[1] + "/Testing", sys.argv[1]]
 import numpy as np
-from phantoms import ct_phantom
+from support.phantoms import ct_phantom
 from MedFMLib.engine import Engine
 from MedFMLib.core.geometry import Geometry
 from MedFMLib.core.image import Image
 from MedFMLib.core.request import Request
-from MedFMLib import machine
-getattr(machine, "keep_memory", bool)()  # as workers and the command do, where the version has it
+from MedFMLib.environment import allocator
+allocator.keep_freed_memory()  # as workers and the command do
 small = ct_phantom()
 shape = (256, 256, 200)
 index = np.ix_(*[np.arange(n) * m // n for n, m in zip(shape, small.geometry.shape)])

@@ -15,7 +15,8 @@ from support.phantoms import affine, ct_phantom, oblique_geometry
 
 from MedFMLib.core.geometry import Geometry, lps_from_ras
 from MedFMLib.core.image import Image
-from MedFMLib.files.reading import geometry_of, read_image
+from MedFMLib.files.reading import read_image
+from MedFMLib.files.sitk import geometry_of
 
 
 def save(image: Image, path: Path) -> Path:
@@ -103,7 +104,7 @@ def bad_inputs(folder):
         "truncated": (["segment", folder / "cut.nrrd"], 2, "damaged, truncated"),
         "no image": (["segment", folder / "words.txt"], 2, "no DICOM image"),
         "picture": (["segment", folder / "picture.png"], 2, "picture"),
-        "empty folder": (["segment", folder / "nothing"], 2, "holds no DICOM images"),
+        "empty folder": (["segment", folder / "nothing"], 2, "contains no DICOM images"),
         "unknown model": (["segment", folder / "good.nrrd", "-m", "nope"], 3, "no model 'nope'"),
         "no question": (["ask", folder / "good.nrrd", "  "], 2, "no question"),
         "bad plane": (["segment", folder / "good.nrrd", "--plane", "oblique"], 2, "Unknown plane"),

@@ -88,7 +88,7 @@ def test_adapters_are_listed_shown_and_managed(medfm, tiny_folder, tmp_path):
     assert registry.card(json.loads(done.stdout)["path"]).adapters == ()
     assert medfm("adapters", "remove", "lungs", "--yes").returncode == 0
     done = medfm("adapters", "show", "lungs")
-    assert done.returncode == 3 and "There is no adapter 'lungs' on this machine" in done.stderr
+    assert done.returncode == 3 and "The adapter 'lungs' is not installed" in done.stderr
     done = medfm("adapters", "remove", "brain-mr", "--yes")
     assert done.returncode == 2 and "comes with MedFM-tiny" in done.stderr
 

@@ -8,6 +8,7 @@ import pytest
 from MedFMLib.cli import models as cli_models
 from MedFMLib.environment import hardware
 from MedFMLib.interfaces import registry
+from MedFMLib.models.runtime import estimates
 from MedFMLib.storage import licence_acceptance
 
 GATED = "google/paligemma-3b-mix-224"
@@ -67,10 +68,12 @@ def test_the_list_can_be_sorted(medfm, free):
     sizes = [row["parameters"] for row in listed(medfm, "--sort", "size")]
     assert sizes == sorted(sizes)
     rows = listed(medfm, "--sort", "fits")
-    places = [hardware.FROM_BEST.index(row["fits"]) if row["fits"] else 9 for row in rows]
-    assert places == sorted(places)
-    dense = [row["parameters"] for row in rows if row["fits"] == "bf16"]
-    assert dense and dense == sorted(dense, reverse=True)
+    fitting = [bool(row["fits"]) for row in rows]
+    assert True in fitting and False in fitting and fitting == sorted(fitting, reverse=True)
+    sizes = [row["parameters"] for row in rows if row["fits"]]
+    assert sizes == sorted(sizes, reverse=True)
+    chosen = {row["fits"]: row["precisions"] for row in rows if row["fits"]}
+    assert all(precision in known for precision, known in chosen.items()) and len(chosen) > 1
     assert all(row["weight_bytes"][row["fits"]] <= 12_000_000_000 for row in rows if row["fits"])
     free(0)
     assert all(row["fits"] == "" for row in listed(medfm, "--sort", "fits"))
@@ -135,9 +138,9 @@ def test_a_downloaded_model_is_found_in_the_cache(monkeypatch, tmp_path, tiny_fo
     copy = tmp_path / "snapshot"
     shutil.copytree(tiny_folder / "base", copy)
     card = registry.card("lingshu-medical-mllm/Lingshu-32B")
-    assert not hardware.is_here(card)
+    assert not estimates.is_here(card)
     found = lambda repo, name, revision=None: str(copy / name) if repo == card.id else None  # noqa: E731
     monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", found)
-    assert hardware.is_here(card)
-    assert hardware.config_folder(card) == copy
-    assert hardware.weight_bytes(card, "nf4")
+    assert estimates.is_here(card)
+    assert estimates.config_folder(card) == copy
+    assert estimates.weight_bytes(card, "nf4")

@@ -13,7 +13,7 @@ from cli.conftest import medfm_process
 from MedFMLib.cli.demo import find_scan
 from MedFMLib.errors import InputError
 from MedFMLib.files import read_image
-from MedFMLib.files.reading import geometry_of
+from MedFMLib.files.sitk import geometry_of
 
 
 def shipped_scan():

@@ -67,7 +67,7 @@ def test_a_report_is_drafted_beside_a_healthy_case_with_an_answer_explained(medf
     captions = [
         picture.caption for picture in read_editable_report(tmp_path / "out" / "case.medfm-report").report.key_images
     ]
-    assert any("beside" in caption for caption in captions) and any("rests on" in caption for caption in captions)
+    assert any("next to" in caption for caption in captions) and any("rests on" in caption for caption in captions)
 
 
 def test_an_unknown_healthy_case_is_refused_before_anything_is_drawn(medfm, draft, tmp_path):

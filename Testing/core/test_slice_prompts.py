@@ -111,11 +111,11 @@ def test_a_box_between_corners_lies_in_the_slice_that_holds_both():
 @pytest.mark.parametrize(
     ("prompts", "options", "sentence"),
     [
-        ([], {}, "Nothing is marked; place a point in the structure"),
+        ([], {}, "There are no prompts; place a point in the structure"),
         ([Points([at(50, 5, 5)])], {}, r"The point at R, A, S = .* lies outside of the volume; move it"),
         ([Box(at(20, 80, 5), (5, 5, 5))], {}, r"The centre of the box at R, A, S"),
         ([Points([], [at(5, 5, 5)], "x")], {}, "'x' has no point inside of the structure in slice 5, only outside"),
-        ([Points([at(5, 5, 5)])], {"first": 7, "plane": PLANE}, "outside of the slices 7 to 19 that were asked for"),
+        ([Points([at(5, 5, 5)])], {"first": 7, "plane": PLANE}, "outside of the requested slices 7 to 19"),
         ([Region(np.ones(GRID.shape), GRID)], {}, "A region can't be followed from slice to slice"),
         ([Scribble(at_many([[5, 5, 5], [15, 15, 15]]))], {}, "runs across slices of every plane"),
         ([Scribble([at(5, 5, 5)], label="s")], {}, "'s' needs two points or more, not 1"),
@@ -130,7 +130,7 @@ def test_boxes_in_different_planes_and_two_in_one_slice_are_refused():
     flat = [np.array([9.0, 9.0, 9.0]) for _ in range(2)]
     flat[0][0], flat[1][2] = 0.2, 0.2
     a, b = (Box(at(20, 18, 9), size, GRID.directions, "b") for size in flat)
-    with pytest.raises(InputError, match="lie in slices of different planes; mark all of them in slices of one plane"):
+    with pytest.raises(InputError, match="lie in slices of different planes; place all of them in slices of one plane"):
         place([a, b], GRID)
     with pytest.raises(InputError, match="'b' has two boxes in"):
         place([b, b], GRID)

@@ -8,7 +8,7 @@ from support.phantoms import affine, ct_phantom, oblique_geometry
 
 from MedFMLib.core.geometry import Geometry
 from MedFMLib.core.image import Image
-from MedFMLib.core.view import CT_WINDOWS, Window, display_slice, make_view, window_for
+from MedFMLib.core.view import CT_RANGES, Window, display_slice, make_view, window_for
 from MedFMLib.errors import InputError
 
 
@@ -83,7 +83,7 @@ def test_the_square_keeps_millimetres_equal_in_both_directions():
 
 def test_ct_windows_are_exact_at_their_borders():
     values = np.array([[-2000.0, -1024.0, 0.0, 40.0, 80.0, 215.0, 1024.0]])
-    red, green, blue = np.moveaxis(Window(CT_WINDOWS).apply(values)[0], -1, 0)
+    red, green, blue = np.moveaxis(Window(CT_RANGES).apply(values)[0], -1, 0)
     assert red.tolist() == [0, 0, 128, 132, 137, 154, 255]
     assert green.tolist() == [0, 0, 98, 128, 157, 255, 255]
     assert blue.tolist() == [0, 0, 0, 128, 255, 255, 255]
@@ -91,7 +91,7 @@ def test_ct_windows_are_exact_at_their_borders():
 
 def test_a_ct_is_shown_in_its_windows_and_an_mr_by_its_percentiles():
     ct = ct_phantom()
-    assert window_for(ct).ranges == CT_WINDOWS
+    assert window_for(ct).ranges == CT_RANGES
     values = np.zeros((40, 40, 40), np.float32)
     values[10:30, 10:30, 10:30] = np.random.default_rng(0).uniform(400, 800, (20, 20, 20))
     values[0, 0, 0] = 1e6  # a spike must not set the window

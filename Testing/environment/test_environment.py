@@ -20,7 +20,7 @@ from MedFMLib import environment
 from MedFMLib.core.geometry import Geometry
 from MedFMLib.core.image import Image
 from MedFMLib.core.request import Request
-from MedFMLib.environment import looking, separate, wheelhouse
+from MedFMLib.environment import looking, pip_errors, separate, wheelhouse
 from MedFMLib.environment.looking import EnvironmentFacts
 from MedFMLib.environment.planning import InstallPlan, plan
 from MedFMLib.errors import Cancelled, InputError, ModelError
@@ -242,7 +242,7 @@ def test_an_environment_is_made_without_internet_used_and_undone(planned, tmp_pa
 
 
 def test_a_stopped_installation_goes_on_where_it_was(planned):
-    with pytest.raises(Cancelled, match="goes on from here"):
+    with pytest.raises(Cancelled, match="continues from here"):
         environment.apply(planned, Told(stop_at="Installing PyTorch"))
     assert environment.interpreter(planned.folder) == ""
     state = json.loads((planned.folder / "state.json").read_text())
@@ -330,7 +330,7 @@ def test_a_package_that_can_not_be_imported_is_found_by_the_check(planned, wheel
     ],
 )
 def test_what_pip_says_becomes_one_clause(said, meant):
-    assert meant in separate.explain(["Collecting torch", said, "note: see above"])
+    assert meant in pip_errors.explain(["Collecting torch", said, "note: see above"])
 
 
 def test_a_worker_runs_in_the_separate_environment(tmp_path):

@@ -26,10 +26,11 @@ from MedFMLib.exports import read_source, write_dicom
 from MedFMLib.exports.fhir import diagnostic_report
 from MedFMLib.files import read_image, write_segmentation
 from MedFMLib.files.segmentations import read_segmentation
+from MedFMLib.imaging.key_images import choose_slices_to_show, key_image
 from MedFMLib.interfaces import registry
 from MedFMLib.measure import measure
 from MedFMLib.reports.document import ReportMaterial, make_report
-from MedFMLib.reports.pictures import choose_slices_to_show, key_image
+from MedFMLib.reports.pdf import as_pdf
 from MedFMLib.reports.stack import make_stack
 from MedFMLib.reports.templates import choose_template
 
@@ -73,6 +74,12 @@ def respond(image) -> Response:
     return Response((report, segmentation, *measurements), provenance)
 
 
+def write_with_pdf(folder, name, response, source):
+    """Export a response with its report's PDF, as the command and the panel do."""
+    pdf = as_pdf(response.report, response.measurements) if response.report is not None else b""
+    return write_dicom(folder, name, response, source, pdf)
+
+
 @pytest.fixture(scope="module", params=["phantom", *REAL])
 def exported(request, open_data, tmp_path_factory):
     """(image, response, source, kind → dataset, kind → path) of a phantom's study and two real ones."""
@@ -80,7 +87,7 @@ def exported(request, open_data, tmp_path_factory):
     path = study(tmp_path_factory.mktemp("study")) if request.param == "phantom" else open_data(*REAL[request.param])
     image, source = read_image(path), read_source(path)
     response = respond(image)
-    write_dicom(folder, "case", response, source)
+    write_with_pdf(folder, "case", response, source)
     paths = {kind: folder / f"case.{kind}.dcm" for kind in KINDS}
     return image, response, source, {kind: pydicom.dcmread(p) for kind, p in paths.items()}, paths
 
@@ -228,11 +235,11 @@ def phantom_study(tmp_path):
 def test_a_result_of_another_series_is_refused(phantom_study, tmp_path):
     source = read_source(phantom_study)
     with pytest.raises(InputError, match=r"lies on .* voxels, the series has 40×36×12"):
-        write_dicom(tmp_path, "x", respond(ct_phantom()), source)
+        write_with_pdf(tmp_path, "x", respond(ct_phantom()), source)
     image = read_image(phantom_study)
     moved = type(image)(image.voxels, image.geometry.transformed(affine(origin=(3, 0, 0))), "CT")
     with pytest.raises(InputError, match=r"begins 3\.0 mm from"):
-        write_dicom(tmp_path, "x", respond(moved), source)
+        write_with_pdf(tmp_path, "x", respond(moved), source)
     assert not list(tmp_path.glob("x*"))
 
 
@@ -240,7 +247,7 @@ def test_an_empty_segmentation_is_refused(phantom_study, tmp_path):
     image = read_image(phantom_study)
     empty = Segmentation((Segment("liver", np.zeros(image.geometry.shape, bool)),), image.geometry)
     with pytest.raises(InputError, match="nothing to export"):
-        write_dicom(tmp_path, "x", Response((empty,), Provenance("segment", "m")), read_source(phantom_study))
+        write_with_pdf(tmp_path, "x", Response((empty,), Provenance("segment", "m")), read_source(phantom_study))
 
 
 def test_a_full_disk_leaves_no_half_file(phantom_study, tmp_path):
@@ -252,7 +259,7 @@ def test_a_full_disk_leaves_no_half_file(phantom_study, tmp_path):
     resource.setrlimit(resource.RLIMIT_FSIZE, (4000, before[1]))
     try:
         with pytest.raises(OutputError, match="can't be written"):
-            write_dicom(tmp_path, "x", respond(image), read_source(phantom_study))
+            write_with_pdf(tmp_path, "x", respond(image), read_source(phantom_study))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert (tmp_path / "x.seg.dcm").read_text() == "from before"
@@ -267,7 +274,7 @@ from exports.test_dicom_objects import *
 image, source = read_image(Path(sys.argv[3])), read_source(Path(sys.argv[3]))
 response = respond(image)
 print("ready", flush=True)
-write_dicom(Path(sys.argv[4]), "x", response, source)
+write_with_pdf(Path(sys.argv[4]), "x", response, source)
 """
     here = Path(__file__).resolve().parents[1]
     for moment in range(12):

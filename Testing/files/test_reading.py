@@ -69,7 +69,7 @@ def test_two_series_in_a_folder_must_be_told_apart(oblique, tmp_path):
     write_series(oblique, tmp_path / "a")
     smaller = Image(oblique.voxels[..., :5], oblique.geometry.crop((0, 0, 0), (40, 36, 5)), "MR", "v")
     write_series(smaller, tmp_path / "b")
-    with pytest.raises(InputError, match=r"holds 2 series \(1: CT, 12 images of 40×36; 2: MR, 5 images.*--series"):
+    with pytest.raises(InputError, match=r"contains 2 series \(1: CT, 12 images of 40×36; 2: MR, 5 images.*--series"):
         read_image(tmp_path)
     assert read_image(tmp_path, series="2").modality == "MR"
     with pytest.raises(InputError, match="has no series '3'"):

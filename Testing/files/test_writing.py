@@ -13,7 +13,7 @@ from MedFMLib.core.request import Provenance
 from MedFMLib.core.terminology import structure
 from MedFMLib.errors import OutputError
 from MedFMLib.files import write_segmentation, write_text
-from MedFMLib.files.reading import geometry_of
+from MedFMLib.files.sitk import geometry_of
 from MedFMLib.files.writing import make_folder, pack_layers, replace_file
 
 

@@ -197,7 +197,7 @@ def test_a_clinic_adds_the_open_templates_and_no_face_comes_in_without_a_yes(lib
     with pytest.raises(InputError, match="shows a head, and its brain is not segmented"):
         library.add(image, skull, "average head CT", average=True)
     entry = library.add(image, skull, "average head CT", average=True, consent=Consent(face=True))
-    assert "a person said yes to the face" in entry.done
+    assert "the user consented to storing the face" in entry.done
     assert [e.id for e in library.entries()] == ["average-head", "average-head-ct"]
 
 

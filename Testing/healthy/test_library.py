@@ -138,7 +138,7 @@ def test_a_head_loses_its_face_unless_a_person_says_yes(library):
     entry = library.add(image, segmentation, "adult head")
     kept = library.load(entry).image.scalars
     assert (kept == 1500).sum() == 0 and (kept == 800).sum() == (image.scalars == 800).sum()
-    assert any("taken away" in done for done in entry.done)
+    assert any("outside the brain was removed" in done for done in entry.done)
     with_face = library.add(image, segmentation, "adult head", consent=Consent(face=True))
     assert (library.load(with_face).image.scalars == 1500).any()
     assert any("yes to the face" in done for done in with_face.done)
@@ -173,7 +173,7 @@ def test_burned_in_text_stops_a_case_until_a_person_looked(library):
     with pytest.raises(InputError, match=r"1 slices may have text burned in \(axial 2\)"):
         library.add(image, segmentation, "torso")
     entry = library.add(image, segmentation, "torso", consent=Consent(text=True))
-    assert "a person looked for burned-in text" in entry.done
+    assert "burned-in text was excluded by a visual check" in entry.done
 
 
 def test_nothing_segmented_or_another_grid_is_refused(library):

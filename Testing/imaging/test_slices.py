@@ -7,10 +7,9 @@ from support.phantoms import affine, ct_phantom, oblique_geometry, sphere
 from MedFMLib.core.geometry import Geometry
 from MedFMLib.core.image import Image
 from MedFMLib.core.request import SliceChoice
-from MedFMLib.core.view import display_slice, make_view
+from MedFMLib.core.view import SeenObject, display_slice, make_view
 from MedFMLib.errors import InputError
 from MedFMLib.imaging.slices import choose_slices, drop_islands, paint, refine_slice, stack
-from MedFMLib.interfaces.model import SeenObject
 
 
 def dice(a, b):

@@ -17,10 +17,10 @@ from support.fake_hub import COMMIT, FakeHub
 from support.store_progress import Recorder
 
 from MedFMLib import model_store
-from MedFMLib.environment import hardware
 from MedFMLib.errors import Cancelled, InputError, ModelError, OutputError
 from MedFMLib.interfaces import registry
 from MedFMLib.model_store import download, download_main
+from MedFMLib.models.runtime import estimates
 from MedFMLib.storage import installed_models, licence_acceptance, offline
 
 ID = "acme/eyes-3b"
@@ -50,7 +50,7 @@ def test_a_model_is_fetched_checked_and_found(hub, card, published, shelf_folder
     folder = model_store.get(card, reported)
     assert weights(folder) == weights(published)
     assert not list(folder.glob("*.bin")) + list(folder.glob("*.py")) + list(folder.glob("*.part"))
-    assert hardware.is_here(card) and installed_models.model_folder(ID) == folder
+    assert estimates.is_here(card) and installed_models.model_folder(ID) == folder
     manifest = installed_models.manifest(folder)
     assert manifest["revision"] == COMMIT and manifest["source"] == hub.url
     for name, facts in manifest["files"].items():
@@ -61,7 +61,7 @@ def test_a_model_is_fetched_checked_and_found(hub, card, published, shelf_folder
     from MedFMLib.models.runtime import loading
 
     assert loading.base_folder(card) == folder
-    with pytest.raises(InputError, match="is on this machine already; remove it first"):
+    with pytest.raises(InputError, match="is already installed; remove it first"):
         model_store.get(card)
 
 
@@ -89,7 +89,7 @@ def test_a_stopped_download_goes_on_in_a_new_process(hub, card, published, shelf
     hub.slow = 0.1
     part = download.unfinished(installed_models.models_root() / "acme--eyes-3b") / f"{large.name}.part"
     reported = Recorder(cancelled=lambda: part.is_file() and part.stat().st_size > 0)
-    with pytest.raises(Cancelled, match="what has arrived is kept"):
+    with pytest.raises(Cancelled, match="the downloaded part is kept"):
         model_store.get(card, reported)
     nothing_is_there(shelf_folder)
     arrived = part.stat().st_size
@@ -103,7 +103,9 @@ def test_a_stopped_download_goes_on_in_a_new_process(hub, card, published, shelf
 
 def test_a_wrong_checksum_is_refused_and_the_file_deleted(hub, card, shelf_folder):
     hub.wrong.add("model.safetensors")
-    with pytest.raises(ModelError, match="arrived damaged: the checksum of model.safetensors is not the hub's"):
+    with pytest.raises(
+        ModelError, match="was damaged during the download: the checksum of model.safetensors is not the hub's"
+    ):
         model_store.get(card)
     nothing_is_there(shelf_folder)
     assert not list(shelf_folder.rglob("model.safetensors"))
@@ -173,7 +175,7 @@ def test_offline_is_respected_if_a_person_set_it_and_not_if_loading_did(hub, car
 
 def test_a_disk_that_is_too_small_is_told_before(hub, card, shelf_folder, monkeypatch):
     monkeypatch.setattr(download.files.shutil, "disk_usage", lambda _: type("", (), {"free": 1000}))
-    with pytest.raises(OutputError, match=r"are needed in .*, where 0.0 MB are free; make room there"):
+    with pytest.raises(OutputError, match=r"are needed in .*, where 0.0 MB are free; free some space there"):
         model_store.get(card)
     assert not shelf_folder.exists()
 
@@ -195,7 +197,7 @@ def test_a_disk_that_gets_full_leaves_no_cut_file(tmp_path, monkeypatch):
     assert download_main.kind_of(caught.value) == "disk"
     assert list(tmp_path.iterdir()) == []
     error = download._sentence({"error": "disk", "detail": ""}, "Eyes", "", ID)
-    assert isinstance(error, OutputError) and "disk got full" in str(error)
+    assert isinstance(error, OutputError) and "disk became full" in str(error)
 
 
 def test_the_process_ends_with_its_parents_pipe(hub, card):
@@ -231,7 +233,7 @@ def test_an_adapter_is_fetched_by_its_id(hub, tiny_folder, card):
 def test_models_of_ones_own_are_nothing_to_get(shelf_folder, tiny_folder):
     with pytest.raises(InputError, match="comes with MedFM"):
         model_store.look(registry.card("medfm-tiny"))
-    with pytest.raises(InputError, match="is a folder of yours"):
+    with pytest.raises(InputError, match="is your own folder"):
         model_store.look(registry.card(str(tiny_folder)))
 
 

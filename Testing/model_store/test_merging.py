@@ -90,5 +90,5 @@ def test_a_quantized_model_is_merged_and_answers_as_before(tiny_folder, tmp_path
     assert set(pairs) == set(merged)
     for name, value in pairs.items():
         assert torch.allclose(merged[name], value.float(), rtol=1e-2, atol=1e-2), name  # stored in bfloat16
-    with pytest.raises(OutputError, match="is there already"):
+    with pytest.raises(OutputError, match="already exists"):
         adapters.merge_adapter(card, "default", target / "base" / "config.json")

@@ -25,17 +25,8 @@ from MedFMLib.healthy import references
 from MedFMLib.healthy.library import shipped
 from MedFMLib.interfaces import registry
 from MedFMLib.interfaces.jobs import NoProgress
-from MedFMLib.interfaces.model import (
-    ABILITIES,
-    Callbacks,
-    Explains,
-    Locates,
-    Outlines,
-    Samples,
-    Segments,
-    Writes,
-    WritesMany,
-)
+from MedFMLib.interfaces.model import Callbacks, Explains, Locates, Outlines, Samples, Segments, Writes, WritesMany
+from MedFMLib.storage.model_card import ABILITIES
 
 BUILDERS = {
     "paligemma": lambda root: build(root, quantized=True),

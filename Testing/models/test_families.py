@@ -492,7 +492,7 @@ socket.socket.connect = refuse
 socket.getaddrinfo = refuse
 import sys
 sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "Testing")!r}]
-from phantoms import ct_phantom
+from support.phantoms import ct_phantom
 from MedFMLib.engine import Engine
 from MedFMLib.core.request import Request, SliceChoice
 for folder in {[str(folder) for folder in folders.values()]!r}:

@@ -41,11 +41,11 @@ from MedFMLib.core.view import make_view
 from MedFMLib.endpoints import book, client, egress, keys, probe
 from MedFMLib.endpoints.failures import EndpointError, Failures
 from MedFMLib.endpoints.settings import Endpoint
-from MedFMLib.engine import Engine
+from MedFMLib.engine import Engine, local_runner
 from MedFMLib.errors import Cancelled, InputError, ModelError
 from MedFMLib.execution.serialization import dumps
 from MedFMLib.interfaces import registry
-from MedFMLib.interfaces.jobs import LocalRunner, NoProgress, PartialText
+from MedFMLib.interfaces.jobs import NoProgress, PartialText
 from MedFMLib.interfaces.model import Callbacks
 from MedFMLib.model_store import listing
 from MedFMLib.models import openai_api
@@ -160,7 +160,7 @@ def test_a_picture_is_the_view_in_the_cards_format_without_metadata(fake, form):
 def test_an_answer_streams_and_says_where_it_came_from(fake):
     fake.script = [says("A ", "large ", "liver.", usage={"prompt_tokens": 40, "completion_tokens": 3})]
     card = local(fake, max_pictures=2)
-    job = LocalRunner().submit(Request("ask", ct_phantom(), question="Which?", model=card.id))
+    job = local_runner().submit(Request("ask", ct_phantom(), question="Which?", model=card.id))
     pieces = [each.text for each in job.stream(30) if isinstance(each, PartialText)]
     response = job.result(10)
     assert pieces == ["A ", "large ", "liver."] and response.answers[0].text == "A large liver."
@@ -227,9 +227,9 @@ def no(status, message, **more):
         ("pictures", "refused the pictures", no(400, "At most 1 image(s) may be provided in one prompt.")),
         ("length", "is too long", no(400, "This model's maximum context length is 4096 tokens", type="BadRequestError")),
         ("length", "is too long", no(400, "the request exceeds", type="exceed_context_size_error")),
-        ("large", "no question so large (413)", refuse(413, b"")),
+        ("large", "no question this large (413)", refuse(413, b"")),
         ("busy", "no quota left", refuse(429, {"error": {"code": "insufficient_quota", "message": "see billing"}})),
-        ("moved", "sends on to another address (307)", refuse(307, b"", Location="http://evil.test/v1")),
+        ("moved", "redirects to another address (307)", refuse(307, b"", Location="http://evil.test/v1")),
         ("refused", "no chat at http", refuse(404, {"detail": "Not Found"})),
         ("refused", "(422): “what is this”", refuse(422, {"error": "what is this"})),
         ("server", "failed (500): no reason given", refuse(500, b"<html>oops</html>")),
@@ -261,7 +261,7 @@ def test_a_server_that_is_down_is_one_sentence_after_every_try(fake):
 
 def test_too_long_a_silence_or_answer_is_one_sentence(fake):
     fake.script = [silent(30), endless]
-    assert "said nothing for 0.3 s" in sentence(local(fake, read_seconds=0.3), "timeout")
+    assert "sent nothing for 0.3 s" in sentence(local(fake, read_seconds=0.3), "timeout")
     started = time.monotonic()
     assert "took longer than 0.5 s" in sentence(local(fake, "slow", total_seconds=0.5), "timeout")
     assert time.monotonic() - started < 3
@@ -545,7 +545,7 @@ def test_an_endpoint_is_listed_like_any_model_until_it_is_removed(fake, elsewher
     egress.allow(elsewhere)
     book.remove("hospital")
     assert "hospital" not in registry.cards() and "ai.hospital.test" not in egress.file().read_text()
-    with pytest.raises(ModelError, match="no endpoint 'hospital'; there are here"):
+    with pytest.raises(ModelError, match="no endpoint 'hospital'; the endpoints are here"):
         book.card("hospital")
     with pytest.raises(InputError, match="give --again"):
         local(fake)
@@ -604,7 +604,7 @@ import sys
 sys.path[:0] = [{str(root)!r}, {str(root / "Testing")!r}]
 for name in ("torch", "transformers", "peft", "bitsandbytes", "safetensors", "huggingface_hub", "accelerate", "psutil"):
     sys.modules[name] = None  # as if it were not installed
-from phantoms import ct_phantom
+from support.phantoms import ct_phantom
 from MedFMLib.engine import Engine
 from MedFMLib.core.request import Request, SliceChoice, ReliabilityChoice
 print(Engine().run(Request("ask", ct_phantom(), question="Which organ?", model="here")).answers[0].text)

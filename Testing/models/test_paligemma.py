@@ -18,7 +18,7 @@ from MedFMLib.interfaces import registry
 from MedFMLib.interfaces.jobs import NoProgress
 from MedFMLib.interfaces.model import Callbacks, Locates, Segments, Writes
 from MedFMLib.models.paligemma import PaliGemma
-from MedFMLib.models.runtime.loading import train_guard_4bit
+from MedFMLib.models.runtime.checkpoint import train_guard_4bit
 from MedFMLib.storage import licence_acceptance
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -392,7 +392,7 @@ socket.socket.connect = refuse
 socket.getaddrinfo = refuse
 import sys
 sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "Testing")!r}]
-from phantoms import ct_phantom
+from support.phantoms import ct_phantom
 from MedFMLib.engine import Engine
 from MedFMLib.core.request import Request, SliceChoice
 slices = SliceChoice("axial", 3, 3)

@@ -282,7 +282,7 @@ def test_the_task_gives_segments_measured_on_the_original_grid(folder, head):
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"prompts": ()}, "Nothing is marked; place a point in the structure"),
+        ({"prompts": ()}, "There are no prompts; place a point in the structure"),
         ({"labels": ("liver", "spleen")}, "Nothing is marked as liver, spleen, only as ball; name the marks after"),
         ({"task": "segment"}, "can't segment: it only outlines; mark the structure with points or a box, or choose"),
         ({"model": "medfm-tiny"}, "can't outline: it only writes and segments.*choose another model"),

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from MedFMLib.environment import hardware
 from MedFMLib.interfaces import registry
+from MedFMLib.models.runtime import estimates
 from MedFMLib.storage import resources
 
 CONFIGURED = [card for card in registry.cards().values() if card.config]
@@ -26,4 +26,4 @@ def test_the_quick_sizes_are_close_to_the_counted_ones(card):
     pytest.importorskip("transformers")
     for precision in [p for p in ("nf4", "int8") if p in card.precisions]:
         counted = registry.architecture(card.architecture).stats(card, precision).quantized_bytes
-        assert hardware.weight_bytes(card, precision) == pytest.approx(counted, rel=0.02), precision
+        assert estimates.weight_bytes(card, precision) == pytest.approx(counted, rel=0.02), precision

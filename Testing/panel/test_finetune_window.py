@@ -85,7 +85,7 @@ def test_cases_of_the_scene_are_collected_and_become_pairs(
     window.form.cases.text = str(tmp_path / "cases")
     window.form.buttons["collect"].click()
     host.wait_until(lambda: not window.busy, 20, "the case")
-    assert "Say which patient this is" in window.form.status.text
+    assert "Enter an identifier for the patient" in window.form.status.text
     window.form.patient.text = "site-7"
     window.form.buttons["collect"].click()
     host.wait_until(lambda: not window.busy, 20, "the case")

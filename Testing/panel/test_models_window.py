@@ -251,7 +251,7 @@ def test_an_adapter_is_imported_offered_and_merged(host, panel, window, settle, 
     window.adapters.selector.setCurrentIndex(1)
     window.adapters.buttons["merge"].click()
     settle(60)
-    assert window.status.text == f"⚠ {merged} is there already; choose another name, or delete it first."
+    assert window.status.text == f"⚠ {merged} already exists; choose another name, or delete it first."
 
 
 def test_an_adapter_that_is_none_is_refused_in_one_sentence_and_leaves_nothing(

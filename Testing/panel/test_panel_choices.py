@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from MedFMLib.interfaces.model import ModelCard
+from MedFMLib.storage.model_card import ModelCard
 
 ROOT = Path(__file__).parents[2]
 MODULE = ROOT / "MedFM"
@@ -127,7 +127,8 @@ def test_a_model_without_a_list_takes_typed_names(panel, cards, volume, use_runn
 def test_another_model_brings_its_adapters_and_precisions(panel, cards, volume, use_runner, finish):
     runner = use_runner()
     assert panel.ui.adapterSelector.currentData == "medical"
-    panel.ui.precisionSelector.setCurrentIndex(1)
+    assert panel.parameters.precision == ""  # automatic
+    panel.ui.precisionSelector.setCurrentIndex(2)
     assert panel.parameters.precision == "fp32"
     choose_model(panel, "open")
     assert (panel.parameters.adapter, panel.parameters.precision) == ("none", "bf16")
@@ -331,7 +332,11 @@ def apart(monkeypatch, without_packages):
         return "/env/bin/python"
 
     plan = InstallPlan(
-        "separate", "Apart, because this Slicer runs translated.", ("torch>=2.6",), "python3.12", Path("/env")
+        "separate",
+        "A separate environment is needed, because this Slicer runs translated.",
+        ("torch>=2.6",),
+        "python3.12",
+        Path("/env"),
     )
     monkeypatch.setattr(environment, "fits_slicer", lambda facts: False)
     monkeypatch.setattr(environment, "look", lambda quick=False: None)
@@ -348,7 +353,7 @@ def test_packages_go_into_an_environment_apart_after_the_plan_was_shown(host, pa
     former = panel.session.runner
     panel.ui.installButton.click()
     host.wait_until(lambda: "Installing PyTorch" in panel.ui.packagesLabel.text, 5, "the installation")
-    assert "Apart, because this Slicer runs translated" in apart["asked"][0]
+    assert "A separate environment is needed, because this Slicer runs translated" in apart["asked"][0]
     assert panel.ui.installButton.text == "Stop"
     apart["made"] = 1
     host.wait_until(lambda: not panel.ui.packagesFrame.isVisible(), 5, "its end")

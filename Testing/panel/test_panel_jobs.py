@@ -165,13 +165,15 @@ def test_after_a_cancel_the_next_job_runs(host, panel, volume, use_runner, finis
 
 
 def test_a_failure_is_one_sentence_and_not_a_traceback(host, panel, volume, use_runner, finish):
-    use_runner(response=InputError("'head' is constant, so there is nothing to see; check that it was loaded right."))
+    use_runner(
+        response=InputError("'head' is constant, so there is nothing to analyse; check that it was loaded correctly.")
+    )
     panel.ui.applyButton.click()
     finish()
-    assert "there is nothing to see" in panel.ui.statusLabel.text
+    assert "there is nothing to analyse" in panel.ui.statusLabel.text
     assert "Traceback" not in panel.ui.statusLabel.text
     assert result_nodes(host) == []
-    assert "there is nothing to see" in panel.ui.logView.plainText
+    assert "there is nothing to analyse" in panel.ui.logView.plainText
 
 
 def test_a_note_is_shown_and_logged(host, panel, volume, use_runner, finish):
@@ -327,7 +329,7 @@ def test_without_marks_the_panel_says_what_to_do_and_other_models_never_get_them
     use_runner(LocalRunner(Engine(load=lambda *_: None).run))
     panel.ui.applyButton.click()
     finish()
-    assert "Nothing is marked; place a point in the structure" in panel.ui.statusLabel.text
+    assert "There are no prompts; place a point in the structure" in panel.ui.statusLabel.text
 
 
 def test_deleting_the_shown_segmentation_empties_the_table(host, panel, volume, use_runner, finish):

@@ -58,8 +58,8 @@ def test_what_is_made_from_measurements_passes(response, lines):
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
-        (lambda lines: [line.replace("mL", "liters") for line in lines], "stands in no measurement"),
-        (lambda lines: [*lines, "It is on the left of the liver."], "stands in no measurement"),
+        (lambda lines: [line.replace("mL", "liters") for line in lines], "is in no measurement"),
+        (lambda lines: [*lines, "It is on the left of the liver."], "is in no measurement"),
         (lambda lines: [*lines, "Your stomach lies beside it."], "says nothing of the stomach"),
         (lambda lines: [line for line in lines if "liver" not in line], "The liver is left out"),
         (lambda lines: [line for line in lines if "Spleen" not in line], "The spleen is left out"),

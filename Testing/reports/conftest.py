@@ -7,10 +7,10 @@ from support.phantoms import ct_phantom
 from MedFMLib.core.findings import Answer, Segment, Segmentation, SliceReference
 from MedFMLib.core.request import Provenance, Request, Response
 from MedFMLib.core.terminology import structure
+from MedFMLib.imaging.key_images import choose_slices_to_show, key_image
 from MedFMLib.interfaces import registry
 from MedFMLib.measure import measure_fully
 from MedFMLib.reports.document import ReportMaterial, make_report
-from MedFMLib.reports.pictures import choose_slices_to_show, key_image
 from MedFMLib.reports.stack import make_stack
 from MedFMLib.reports.templates import choose_template
 

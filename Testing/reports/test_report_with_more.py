@@ -15,9 +15,9 @@ from MedFMLib.core.findings import KeyImage, SliceReference
 from MedFMLib.core.request import Request
 from MedFMLib.errors import InputError
 from MedFMLib.execution import serialization
+from MedFMLib.files.html import as_json
 from MedFMLib.healthy import HealthyLibrary, references
 from MedFMLib.reports.document import rendered
-from MedFMLib.reports.page import as_json
 from MedFMLib.reports.pdf import as_pdf
 from MedFMLib.reports.pdf_text import SANS, markup, runs
 from MedFMLib.reports.templates import choose_template
@@ -127,9 +127,9 @@ def test_the_provenance_counts_no_range_as_a_slice():
     from MedFMLib.reports.words import provenance_lines
 
     few = Provenance("report", "m", slices=("axial slices 0 to 167", "axial slice 92", "axial slice 42"))
-    assert "Looked at axial slices 0 to 167, axial slice 92, axial slice 42" in provenance_lines(few)
+    assert "Slices: axial slices 0 to 167, axial slice 92, axial slice 42" in provenance_lines(few)
     many = Provenance("report", "m", slices=tuple(f"axial slice {n}" for n in range(40)))
-    assert "Looked at axial slice 0, axial slice 1 … axial slice 39 (40 in all)" in provenance_lines(many)
+    assert "Slices: axial slice 0, axial slice 1 … axial slice 39 (40 in all)" in provenance_lines(many)
 
 
 @pytest.mark.parametrize("name", [

@@ -15,7 +15,7 @@ def build(root, quantized):
     from transformers import BitsAndBytesConfig, PaliGemmaForConditionalGeneration
 
     from MedFMLib.models.masks.mask_codec import CodecShape, MaskCodec
-    from MedFMLib.models.runtime.loading import train_guard_4bit
+    from MedFMLib.models.runtime.checkpoint import train_guard_4bit
     from MedFMLib.training.embedded.tiny import ModelShape, make_model, make_processor, make_tokenizer
 
     torch.manual_seed(0)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from MedFMLib.core.geometry import Geometry
-from MedFMLib.core.view import display_slice
+from MedFMLib.core.view import SeenObject, display_slice
 from MedFMLib.engine import Engine
 from MedFMLib.errors import Cancelled
-from MedFMLib.interfaces.model import Callbacks, LoadedFacts, ModelCard, SeenObject
+from MedFMLib.interfaces.model import Callbacks, LoadedFacts
+from MedFMLib.storage.model_card import ModelCard
 
 
 class ScriptedModel:

@@ -31,63 +31,21 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from ... import __version__
-from ...core.request import Request as MedFMRequest
 from ...errors import InputError, MedFMError
-from ...interfaces import registry
-from ...storage import installed_models
 from .. import payload
 from ..messages import error_as_json
 from ..worker import frames
-from ..worker.runner import WorkerProcess
 from . import openai_api
-from .hardening import HardeningMiddleware, NotAllowed, NotFound, UnknownModel, VolumeMissing, error_answer
+from .hardening import HardeningMiddleware, NotAllowed, NotFound, VolumeMissing, error_answer
 from .jobs import JobQueue, JobRecord
 from .keys import ApiKeys
-from .metrics import Metrics
-from .requests import body_of, cards, inflate, json_body, number_in, service_of
-from .settings import ServerLimits
-from .volumes import DIGEST, Volumes
+from .requests import body_of, inflate, json_body, number_in
+from .service import Service, cards, service_of
+from .volumes import DIGEST
 
 log = logging.getLogger(__name__)
 
 JOB = re.compile(r"[0-9a-f]{32}")
-
-
-class Service:
-    """What the routes share.
-
-    Args:
-        limits: what clients may take. workers: what computes.
-    """
-
-    def __init__(self, limits: ServerLimits, workers: list[WorkerProcess], volumes: Volumes):
-        self.limits, self.volumes, self.metrics = limits, volumes, Metrics()
-        self.jobs = JobQueue(limits, volumes, self.metrics, workers)
-        self.workers = workers
-
-    def check(self, request: MedFMRequest) -> None:
-        """Refuse what a stranger may not ask for: other than listed models, more words than allowed.
-
-        Raises:
-            UnknownModel: see `check_names`.
-            InputError: the answer would be too long, or there is no such task.
-        """
-        registry.task(request.task)
-        self.check_names(request.model, request.adapter)
-        if request.max_tokens > self.limits.tokens:
-            raise InputError(f"An answer may be {self.limits.tokens} tokens long here, not {request.max_tokens}.")
-
-    def check_names(self, model: str, adapter: str) -> None:
-        """Refuse models and adapters that are not on the list; names of folders are never followed.
-
-        Raises:
-            UnknownModel: it is none of them.
-        """
-        card = cards().get(model)
-        if card is None:
-            raise UnknownModel(f"This server has no model '{model[:100]}'; it has {', '.join(cards())}.")
-        if adapter not in ("", "none", "automatic", *card.adapters, *installed_models.adapters()):
-            raise UnknownModel(f"This server has no adapter '{adapter[:100]}' for {card.title}.")
 
 
 def make_app(service: Service, keys: ApiKeys, local: bool):

@@ -19,17 +19,16 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from ...core.request import Request as MedFMRequest
-from ...environment import hardware
 from ...errors import InputError, MedFMError
+from ...interfaces import registry
+from ...models.runtime import estimates
 from ...storage import installed_models
 from .. import payload, serialization
 from .hardening import UnknownModel, error_content
 from .jobs import JobRecord
 from .pictures import image_from_urls
-from .requests import cards, json_body, service_of
-
-ONE_QUESTION = ("paligemma",)
-"""Architectures that read a question and one picture, no chat."""
+from .requests import json_body
+from .service import cards, service_of
 
 REFUSED = ("tools", "functions", "logprobs", "audio", "modalities", "prediction")
 
@@ -51,7 +50,7 @@ async def model(request: Request) -> Response:
 def _listed() -> list[dict]:
     found = []
     for card in cards().values():
-        if "writes" in card.abilities and hardware.is_here(card):
+        if "writes" in card.abilities and estimates.is_here(card):
             for name in (card.id, *(f"{card.id}:{adapter}" for adapter in card.adapters)):
                 found.append({"id": name, "object": "model", "created": 0, "owned_by": "medfm"})
     return found
@@ -121,7 +120,7 @@ def read_chat(content: dict, limits) -> Chat:
     turns, pictures, system = _turns(content.get("messages"))
     if not pictures:
         raise InputError("MedFM answers questions about pictures; send one as an image_url part with a data: URL.")
-    single = card.architecture in ONE_QUESTION
+    single = not registry.traits(card).converses
     most = min(limits.pictures, 1 if single else limits.pictures)
     if len(pictures) > most:
         raise InputError(

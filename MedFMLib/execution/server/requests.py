@@ -2,41 +2,13 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import re
-import time
 import zlib
-from typing import TYPE_CHECKING
 
 from starlette.requests import ClientDisconnect, Request
 
 from ...errors import InputError
-from ...interfaces import registry
-from ...interfaces.model import ModelCard
-
-if TYPE_CHECKING:
-    from .app import Service
-
-CARDS_SECONDS = 5
-
-
-def service_of(request: Request) -> Service:
-    """What the routes share."""
-    return request.app.state.service
-
-
-def cards() -> dict[str, ModelCard]:
-    """Cards of the models that compute here by id, read again at most every few seconds.
-
-    Those at endpoints elsewhere are left out: the yes to send images there was given for this machine's own.
-    """
-    return _cards(int(time.monotonic() / CARDS_SECONDS))
-
-
-@functools.lru_cache(maxsize=1)
-def _cards(_when: int) -> dict[str, ModelCard]:
-    return {name: card for name, card in registry.cards().items() if not card.endpoint}
 
 
 async def body_of(request: Request) -> bytes:

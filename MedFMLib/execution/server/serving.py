@@ -17,9 +17,10 @@ import uvicorn
 
 from ...errors import InputError
 from ..worker.runner import WorkerProcess
-from .app import Service, make_app
+from .app import make_app
 from .connections import impatient
 from .keys import ApiKeys
+from .service import Service
 from .settings import ServerSettings, is_loopback
 from .volumes import Volumes
 

@@ -8,8 +8,8 @@ FOLDER is private to this user. File names come from hashes alone.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-import os
 import re
 import shutil
 import tempfile
@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ...errors import InputError, OutputError
+from ...storage.locks import exclusive, is_held
 
 DIGEST = re.compile(r"[0-9a-f]{64}")
 PREFIX = "medfm-server-"
@@ -62,8 +63,10 @@ class Volumes:
         self._largest, self._cache = largest, cache
         self._root = Path(root or tempfile.gettempdir())
         sweep(self._root)
-        self.folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir=self._root))
+        self.folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=self._root))
         OURS.add(self.folder)
+        self._running = contextlib.ExitStack()
+        self._running.enter_context(exclusive(_lock_of(self.folder), OutputError("The folder for volumes is in use.")))
         self._sizes: dict[str, int] = {}  # whole ones, longest unused first
         self._uploads: dict[tuple[str, str], _Upload] = {}
         self._used: dict[str, int] = {}
@@ -169,6 +172,8 @@ class Volumes:
 
     def close(self) -> None:
         """Delete everything."""
+        self._running.close()
+        _lock_of(self.folder).unlink(missing_ok=True)
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _drop(self, client: str, digest: str) -> None:
@@ -194,18 +199,18 @@ class Volumes:
 
 
 def sweep(root: Path) -> None:
-    """Delete what servers left that were killed: folders whose process is no more."""
+    """Delete what servers left behind that were killed: folders whose lock no process holds.
+
+    Args:
+        root: folder with the servers' folders.
+    """
     for folder in root.glob(f"{PREFIX}*"):
-        pid = folder.name[len(PREFIX) :].partition("-")[0]
-        mine = pid == str(os.getpid())  # in a container, every server has the same number
-        if pid.isdigit() and (folder not in OURS if mine else not _alive(int(pid))):
+        lock = _lock_of(folder)
+        if folder not in OURS and lock.exists() and not is_held(lock):
             shutil.rmtree(folder, ignore_errors=True)
+            lock.unlink(missing_ok=True)
 
 
-def _alive(pid: int) -> bool:
-    try:
-        import psutil
-
-        return psutil.pid_exists(pid)
-    except ImportError:
-        return True
+def _lock_of(folder: Path) -> Path:
+    """Return the lock of a server's folder, which it holds for as long as it runs."""
+    return folder.with_name(f".{folder.name}.lock")

@@ -133,12 +133,12 @@ def serve(stdin, stdout, make_compute, clear: Path | None = None) -> None:
 
 def _next(work: queue.SimpleQueue):
     """What is asked next; while nothing is, the system gets back what this process holds on to."""
-    from MedFMLib.environment.hardware import trim_memory
+    from MedFMLib.environment import allocator
 
     try:
         return work.get(timeout=IDLE_SECONDS)
     except queue.Empty:
-        trim_memory()
+        allocator.trim()
         return work.get()
 
 
@@ -158,9 +158,9 @@ def main() -> None:
         import msvcrt
 
         msvcrt.setmode(stdout.fileno(), os.O_BINARY)
-    from MedFMLib.environment.hardware import tune_allocator
+    from MedFMLib.environment.allocator import keep_freed_memory
 
-    tune_allocator()
+    keep_freed_memory()
     module, _, name = options.compute.partition(":")
     serve(sys.stdin.buffer, stdout, lambda: getattr(importlib.import_module(module), name)(), options.clear)
 

@@ -18,10 +18,11 @@ import numpy as np
 
 from ...core.view import View
 from ...errors import Cancelled, InputError, ModelError
-from ...interfaces.model import AUTOMATIC, Callbacks, LoadedFacts, ModelCard
+from ...interfaces.model import Callbacks, LoadedFacts
+from ...storage.model_card import AUTOMATIC, ModelCard
 from ..runtime.adapters import Adapters
-from ..runtime.loading import input_device
-from ..runtime.model_folder import stored_precision
+from ..runtime.checkpoint import stored_precision
+from ..runtime.device import input_device
 from ..runtime.precision import PACKED
 from .prefix_cache import Prefix, PrefixCache, cache_features, digest
 from .token_sampling import GREEDY, SamplingMethod
@@ -392,7 +393,7 @@ def load(
     Raises:
         ModelError: if something is missing or doesn't fit.
     """
-    from ..runtime import loading
+    from ..runtime import checkpoint, loading
 
     folder = loading.base_folder(card)
     if not any((folder / name).is_file() for name in VOCABULARIES):  # some tokenizers would come up empty instead
@@ -402,14 +403,14 @@ def load(
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelError(
             f"The tokenizer or image processor of {card.title} is missing or damaged "
-            f"({loading.short(error)}); copy the whole model again."
+            f"({checkpoint.one_line(error)}); copy the whole model again."
         ) from error
     if not _template(processor):
         raise ModelError(f"{card.title} came without a chat template; copy its chat_template.jinja too.")
     model, held = loading.load_weights(model_class, folder, precision, card.parameters, family.vision, progress)
     if precision in PACKED and not stored_precision(json.loads((folder / "config.json").read_text(encoding="utf-8"))):
         check_quantized(model, [*family.vision, "lm_head"])
-    revision = card.revision or loading.sha256_of(loading.check_folder(folder))
+    revision = card.revision or checkpoint.sha256_of(checkpoint.check_folder(folder))
     made = family(card, model, processor, LoadedFacts(revision, held))
     check_template(made)
     if adapter not in ("", AUTOMATIC):

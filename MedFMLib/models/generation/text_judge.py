@@ -7,7 +7,8 @@ from pathlib import Path
 
 from ...errors import ModelError
 from ...storage import installed_models, offline
-from ..runtime.loading import check_folder, compute_dtype, device, short, trains_whole_model
+from ..runtime.checkpoint import check_folder, load_pretrained, one_line
+from ..runtime.device import choose_device, compute_dtype
 
 
 class TextJudge:
@@ -28,10 +29,12 @@ class TextJudge:
         check_folder(folder)
         try:
             self._tokenizer = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-            target = device()
-            made = trains_whole_model(transformers.AutoModelForCausalLM, folder, dtype=compute_dtype(target, 10**9))
+            target = choose_device()
+            made = load_pretrained(transformers.AutoModelForCausalLM, folder, dtype=compute_dtype(target, 10**9))
         except (OSError, ValueError, RuntimeError, KeyError) as error:
-            raise ModelError(f"The guard's model '{model}' can't be loaded ({short(error)}); get it again.") from error
+            raise ModelError(
+                f"The guard's model '{model}' can't be loaded ({one_line(error)}); get it again."
+            ) from error
         self._model, self._max_tokens = made.to(target).eval(), max_tokens
 
     def __call__(self, messages: Sequence[dict[str, str]]) -> str:

@@ -14,11 +14,11 @@ import numpy as np
 
 from ...core.geometry import BoxedMask
 from ...core.image import Image
-from ...core.view import View
+from ...core.view import SeenObject, View
 from ...errors import Cancelled, ModelError
-from ...interfaces.model import Callbacks, LoadedFacts, SeenObject
+from ...interfaces.model import Callbacks, LoadedFacts
 from ..runtime.adapters import Adapters
-from ..runtime.loading import multiplies_bfloat16
+from ..runtime.device import multiplies_bfloat16
 
 LABELS_PER_PROMPT = 6
 """Structures asked for at once; at 20 tokens each, more makes answers long and worse."""

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import ModelError
-from ...interfaces.model import ModelCard
 from ...storage import adapter_card, installed_models, resources
-from .loading import quiet_bitsandbytes, sha256_of, tensor_names
+from ...storage.model_card import ModelCard
+from .checkpoint import quiet_bitsandbytes, sha256_of, tensor_names
 
 
 class Adapters:

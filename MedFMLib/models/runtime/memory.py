@@ -23,7 +23,10 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import ModelError
-from ...interfaces.model import ModelCard
+from ...interfaces.family import Family
+from ...storage.model_card import ModelCard
+from . import device
+from .precision import precisions_to_try
 from .sizes import BYTES, sizes_from_config
 
 LIBRARIES = 45_000_000
@@ -32,11 +35,6 @@ RANK = 16
 """Of a LoRA adapter, where none is at hand to be measured."""
 
 ANSWER_TOKENS, QUESTION_TOKENS = 256, 128
-
-ROOM = 0.92
-"""Share of the free memory that a plan may fill: allocators and other programs need the rest."""
-
-BEST_FIRST = ("bf16", "int8", "nf4")
 
 
 @dataclass(frozen=True)
@@ -154,7 +152,7 @@ def choose(card: ModelCard, estimate, free: int, slices: int, precision: str = "
            disk: int = 0) -> MemoryPlan:  # fmt: skip
     """The best precision and number of slices that fit.
 
-    First less exact weights, since 4 bits cost little; then fewer slices; then, on a GPU, weights in main memory or on disk,
+    First the card's own precision, then less exact ones, since 4 bits cost little; then fewer slices; then, on a GPU, weights in main memory or on disk,
     in bf16 since 4-bit layers can't be taken from there; else the plan says what would fit.
 
     Args:
@@ -162,8 +160,8 @@ def choose(card: ModelCard, estimate, free: int, slices: int, precision: str = "
         slices: wished for. precision: "" for any of the card's.
         other_memory: bytes of main memory, if the device is a GPU. disk: free bytes there.
     """
-    room = int(free * ROOM)
-    ways = [precision] if precision else [p for p in BEST_FIRST if p in card.precisions] or [card.precisions[0]]
+    room = int(free * device.ROOM)
+    ways = precisions_to_try(card, precision)
     counts = [slices]
     while counts[-1] > 1:
         counts.append(counts[-1] // 2)
@@ -172,7 +170,7 @@ def choose(card: ModelCard, estimate, free: int, slices: int, precision: str = "
             found = estimate(way, count)
             if found.total <= room:
                 fewer = f" with {count} of {slices} slices" if count < slices else ""
-                says = f"{card.title} fits in {way}{fewer}: {gigabytes(found.total)} of {gigabytes(free)} free."
+                says = f"{card.title} fits in {way}{fewer}: {device.gigabytes(found.total)} of {device.gigabytes(free)} free."
                 return MemoryPlan(way, count, "device", found, free, True, says)
     if other_memory and "bf16" in card.precisions and precision in ("", "bf16"):
         found = estimate("bf16", 1)
@@ -181,107 +179,45 @@ def choose(card: ModelCard, estimate, free: int, slices: int, precision: str = "
             ("device and main memory", other_memory),
             ("device, main memory and disk", other_memory + disk),
         ):
-            if activations <= room and found.total <= room + int(more * ROOM):
+            if activations <= room and found.total <= room + int(more * device.ROOM):
                 says = (f"{card.title} fits in bf16 with its weights spread over {place}, one slice a question; expect it to "
                         "be many times slower.")  # fmt: skip
                 return MemoryPlan("bf16", 1, place, found, free, True, says)
     least = ways[-1]
     found = estimate(least, 1)
-    says = (f"{card.title} does not fit: even in {least} with one slice it takes {gigabytes(found.total)}, and "
-            f"{gigabytes(free)} are free; close other programs, choose a smaller model, or run it on a server.")  # fmt: skip
+    says = (
+        f"{card.title} does not fit: even in {least} with one slice it takes {device.gigabytes(found.total)}, and "
+        f"{device.gigabytes(free)} are free; close other programs, choose a smaller model, or run it on a server."
+    )
     return MemoryPlan(least, 1, "device", found, free, False, says)
 
 
-def free_bytes(target) -> tuple[int, int, int]:
-    """(free bytes of the device that computes, of main memory if that is another, of the disk with the cache).
+def plan_for(card: ModelCard, family: Family, slices: int, precision: str = "", free: int = 0, **more) -> MemoryPlan:
+    """Return what to choose on this machine for questions about so many slices.
 
     Args:
-        target: `torch.device`.
-    """
-    import shutil
-
-    import torch
-
-    from ...environment.hardware import free_memory
-    from ...storage import paths
-
-    place = paths.cache()
-    while not place.exists():
-        place = place.parent
-    disk = shutil.disk_usage(place).free
-    if target.type == "cuda":
-        return torch.cuda.mem_get_info(target)[0], free_memory(), disk
-    return free_memory(), 0, disk  # Apple's GPU shares main memory
-
-
-def plan_for(card: ModelCard, slices: int, precision: str = "", free: int = 0, **more) -> MemoryPlan:
-    """What to choose on this machine for questions about so many slices.
-
-    Args:
-        precision: "" for any of the card's. free: bytes to count with, 0 for what is free now. more: see `parts`.
+        card: which model.
+        family: its module, with `memory` (see `interfaces.family`).
+        slices: pictures that a question should have.
+        precision: one of the card's; "" for any of them.
+        free: bytes to count with; 0 for what is free now.
+        more: further arguments of `parts`.
 
     Raises:
-        ModelError: if the model's config is not at hand, or its family makes no plans.
+        ModelError: if the model's config is not on this machine, or its family makes no plans.
+        InputError: if the card has no such precision.
     """
-    from ...interfaces import registry
-    from . import loading
-
-    architecture = registry.architecture(card.architecture)
-    if not hasattr(architecture, "memory"):
-        raise ModelError(f"{card.title} needs little memory beside its weights; there is no plan to make.")
-    target = loading.device()
-    here, other, disk = free_bytes(target)
-    compute = str(loading.compute_dtype(target, card.parameters)).removeprefix("torch.")
+    if not hasattr(family, "memory"):
+        raise ModelError(f"{card.title} needs little memory beyond its weights; there is no plan to make.")
+    target = device.choose_device()
+    here, other, disk = device.free_bytes(target)
+    compute = str(device.compute_dtype(target, card.parameters)).removeprefix("torch.")
     names = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}
     known: dict[tuple[str, int], MemoryParts] = {}
 
     def estimate(way: str, count: int) -> MemoryParts:
         if (way, count) not in known:
-            known[way, count] = architecture.memory(card, way, count, **{"compute": names[compute], **more})
+            known[way, count] = family.memory(card, way, count, **{"compute": names[compute], **more})
         return known[way, count]
 
     return choose(card, estimate, free or here, max(1, slices), precision, other, disk)
-
-
-def placement(target, needed: int) -> dict[str, Any]:
-    """Where `from_pretrained` puts dense weights of `needed` bytes: the device if they fit, else spread by accelerate over it,
-    main memory and the cache's disk.
-
-    Args:
-        target: `torch.device`.
-    """
-    from ...storage import paths
-
-    free, other, _ = free_bytes(target)
-    room = int(free * ROOM)
-    if needed <= room or not free:
-        return {"device_map": {"": target}}
-    limits = {target.index or 0: room, "cpu": int(other * ROOM)} if target.type == "cuda" else {"cpu": room}
-    return {"device_map": "auto", "max_memory": limits, "offload_folder": str(paths.cache() / "offload")}
-
-
-def gigabytes(count: int) -> str:
-    """Bytes for people, in GB of 10⁹."""
-    return f"{count / 1e9:.1f} GB" if count >= 1e8 else f"{count / 1e6:.0f} MB"
-
-
-def give_back() -> None:
-    """Free what nobody holds any more, on the device too."""
-    import gc
-
-    import torch
-
-    from ...environment import hardware
-
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-    hardware.trim_memory()
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Did the device or the machine run out of memory?"""
-    text = str(error).lower()
-    return isinstance(error, MemoryError) or any(
-        words in text for words in ("out of memory", "can't allocate memory", "not enough memory", "bad_alloc")
-    )

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ...errors import InputError, ModelError
 from .adapters import read_config, read_tensors
-from .loading import check_folder, plain_name
+from .checkpoint import check_folder, plain_name
 
 PLAIN = {"use_dora": False, "fan_in_fan_out": False, "bias": "none", "lora_bias": False, "modules_to_save": None}
 """What a config must say, or not say, for the formula to hold."""

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from ...errors import ModelError
-from ...interfaces.model import ModelCard
 from ...storage import resources
+from ...storage.model_card import ModelCard
+from .checkpoint import stored_precision
 
 
 def config_of(card: ModelCard) -> tuple[Path, dict[str, Any]]:
@@ -92,11 +93,3 @@ def count_parameters(folder: Path) -> int:
     except (SafetensorError, OSError):
         return 0
     return total
-
-
-def stored_precision(config: dict[str, Any]) -> str:
-    """In which a folder's weights lie quantized already, "" if they don't."""
-    quantization = config.get("quantization_config") or {}
-    if quantization.get("load_in_8bit"):
-        return "int8"
-    return str(quantization.get("bnb_4bit_quant_type", "nf4")) if quantization else ""

@@ -11,7 +11,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+
+from ...errors import InputError
+from ...interfaces import registry
+from ...storage.model_card import ModelCard
+
+BY_MEMORY = ("fp32", "bf16", "fp16", "int8", "nf4")
+"""Precisions, each taking no more memory than the one before: the one order in which MedFM steps down."""
 
 LARGE_TABLE = 16_000_000
 """Embedding tables with fewer weights stay dense: there is nothing to gain."""
@@ -45,6 +53,58 @@ class ModulePrecision:
     def why(self) -> str:
         """In a few words."""
         return WHY[self.kind]
+
+
+def precisions_to_try(card: ModelCard, requested: str = "") -> tuple[str, ...]:
+    """Return the precisions that a model may be held in, in the order in which they are tried.
+
+    First the card's own choice (the first that it lists), then those of the card that take less memory. A precision that
+    the user requested is the only one.
+
+    Args:
+        card: which model.
+        requested: one of the card's precisions; "" for none in particular.
+
+    Raises:
+        InputError: if the card has no such precision.
+    """
+    if requested:
+        if requested not in card.precisions:
+            raise InputError(
+                f"{card.title} can't be held as '{requested}'; choose one of {', '.join(card.precisions)}."
+            )
+        return (requested,)
+    return (card.precisions[0], *lower_precisions(card, card.precisions[0]))
+
+
+def lower_precisions(card: ModelCard, precision: str) -> tuple[str, ...]:
+    """Return the card's precisions that take less memory than `precision`, the largest first.
+
+    Args:
+        card: which model.
+        precision: in which it is held.
+    """
+    if precision not in BY_MEMORY:
+        return ()
+    return tuple(p for p in BY_MEMORY[BY_MEMORY.index(precision) + 1 :] if p in card.precisions)
+
+
+def choose_precision(card: ModelCard, requested: str = "", fits: Callable[[str], bool] | None = None) -> str:
+    """Return the precision to hold a model in: the one rule of engine, training, batch, panel, command and plan.
+
+    Args:
+        card: which model.
+        requested: what the user asked for; "" for none in particular.
+        fits: precision → does it fit into memory? Everything does if left out.
+
+    Returns:
+        The first of `precisions_to_try` that fits; the last of them, which takes least memory, if none does.
+
+    Raises:
+        InputError: if the card has no precision of the requested name.
+    """
+    ways = precisions_to_try(card, requested)
+    return next((way for way in ways if fits is None or fits(way)), ways[-1])
 
 
 def plan(model, precision: str, keep: tuple[str, ...] = ()) -> dict[str, ModulePrecision]:
@@ -83,12 +143,12 @@ def refusal(precision: str, card, target) -> str:
     """Why this machine can't hold a model so, in one sentence with what to do; "" if it can.
 
     Args:
-        precision: of a `ModelCard`. card: with `title` and `architecture`. target: the `torch.device` to use.
+        precision: of a `ModelCard`. card: which model. target: the `torch.device` to use.
     """
     import torch
 
     if precision == "fp16":
-        if card.architecture == "gemma3" and not (target.type == "cuda" and torch.cuda.is_bf16_supported()):
+        if registry.traits(card).overflows_fp16 and not (target.type == "cuda" and torch.cuda.is_bf16_supported()):
             return (
                 f"{card.title} overflows in fp16, and this device has no bf16 to fall back on; choose nf4 or fp32."
                 if target.type == "cuda"

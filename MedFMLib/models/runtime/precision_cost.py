@@ -18,8 +18,8 @@ import numpy as np
 from ...core.geometry import Geometry
 from ...core.view import View
 from ...errors import ModelError
-from ...interfaces.model import ModelCard
 from ...storage import paths
+from ...storage.model_card import ModelCard
 
 QUESTIONS = (
     "Which plane is shown?",

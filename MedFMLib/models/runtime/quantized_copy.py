@@ -11,29 +11,30 @@ It is written beside its final name and moved in one step; a second process that
 
 from __future__ import annotations
 
-import ctypes
 import json
-import os
 import shutil
 import tempfile
-from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from ...environment import allocator
 from ...errors import ModelError, OutputError
 from ...storage import paths
+from ...storage.locks import exclusive
+from .checkpoint import guard_4bit, load_pretrained, one_line
 from .precision import PACKED, ModulePrecision, plan
 
 FORMAT = 1
 SHARD_BYTES = 250_000_000
 PIECE_BYTES = 8_000_000
 FACTS = "copy.json"
+BUSY = "Another process ({}) is quantizing this model right now; wait until it has finished, then load it again."
 
 
 def folder_for(source: Path, fingerprint: str, precision: str) -> Path:
     """Where the copy of a model in a precision lies, or would lie.
 
     Args:
-        source: folder of the dense model, for its name. fingerprint: of its weights, see `loading.fingerprint`.
+        source: folder of the dense model, for its name. fingerprint: of its weights, see `checkpoint.fingerprint`.
     """
     return paths.cache() / "quantized" / f"{source.name}-{fingerprint[:16]}-{precision}"
 
@@ -64,12 +65,12 @@ def make(
     """
     import torch
 
-    from .loading import trains_whole_model
-
-    copy.parent.mkdir(parents=True, exist_ok=True)
-    with _alone(copy):
+    locks = paths.cache() / "locks"
+    for folder in (copy.parent, locks):
+        folder.mkdir(parents=True, exist_ok=True)
+    with exclusive(locks / f"{copy.name}.lock", ModelError(BUSY)):
         # as stored: its pages come from the file when they are read
-        model = trains_whole_model(model_class, source, dtype="auto").requires_grad_(False)
+        model = load_pretrained(model_class, source, dtype="auto").requires_grad_(False)
         held = plan(model, precision, keep)
         staged = Path(tempfile.mkdtemp(prefix=f".{copy.name}.", dir=copy.parent))
         try:
@@ -118,16 +119,14 @@ def load(model_class, copy: Path, target, dtype, settle_below: int = 0):
     held = {path: ModulePrecision(path, kind, precision) for path, (kind, precision) in facts["held"].items()}
     try:
         tensors: dict[str, torch.Tensor] = {}
-        with _memory_released():
+        with allocator.returning_freed_memory():
             for name in sorted(facts["files"]):
                 tensors |= _read(copy / name, target)
             _fill(model, held, tensors, target, dtype, settle)
     except (SafetensorError, OSError, KeyError, ValueError, RuntimeError, AttributeError) as error:
         shutil.rmtree(copy, ignore_errors=True)
-        from .loading import short
-
         raise ModelError(
-            f"The quantized copy in {copy.name} was damaged and is deleted ({short(error)}); load the model again to make it "
+            f"The quantized copy in {copy.name} was damaged and is deleted ({one_line(error)}); load the model again to make it "
             "anew."
         ) from error
     if (copy / "generation_config.json").is_file():
@@ -196,76 +195,6 @@ def _packed(name: str, weight, precision: str) -> dict:
         codes, scales = pack_rows(weight)
         return {name: codes, f"{name}.scale": scales}
     return {name: weight.to(torch.bfloat16 if weight.is_floating_point() else weight.dtype).clone().contiguous()}
-
-
-@contextmanager
-def _alone(copy: Path):
-    """Nobody else makes this copy meanwhile; a lock left by a process that is gone counts for nothing.
-
-    Raises:
-        ModelError: if somebody does.
-    """
-    lock = copy.parent / f".{copy.name}.lock"
-    with suppress(OSError, ValueError):
-        if not _runs(int(lock.read_text())):
-            lock.unlink()
-    try:
-        handle = os.open(lock, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
-    except FileExistsError as error:
-        raise ModelError(
-            f"Another process is quantizing this model right now; wait until it is done (or delete {lock.name} in "
-            f"{lock.parent} if none is), then load it again."
-        ) from error
-    except OSError as error:
-        raise OutputError(f"{lock.parent} can't be written to: {error.strerror or error}; choose bf16.") from error
-    try:
-        os.write(handle, str(os.getpid()).encode())
-        os.close(handle)
-        yield
-    finally:
-        lock.unlink(missing_ok=True)
-
-
-def _runs(number: int) -> bool:
-    """Is there a process of that number?"""
-    try:
-        import psutil
-
-        return psutil.pid_exists(number)
-    except ImportError:
-        return True
-
-
-@contextmanager
-def _memory_released():
-    """What is freed meanwhile goes back to the system at once. Without it, glibc keeps up to half a model's size for later.
-
-    Only where the C library is glibc; mallopt(M_MMAP_THRESHOLD), see its manual.
-    """
-    set_option = getattr(_c_library(), "mallopt", None)
-    if set_option is None:
-        yield
-        return
-    set_option(-3, 1 << 16)
-    try:
-        yield
-    finally:
-        set_option(-3, 1 << 22)  # small blocks are quicker from the heap
-        _trim()
-
-
-def _trim() -> None:
-    """Give freed memory back to the system, where that can be asked for."""
-    trim = getattr(_c_library(), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
-
-
-def _c_library():
-    try:
-        return ctypes.CDLL(None)
-    except (OSError, TypeError):
-        return None
 
 
 # -- reading -------------------------------------------------------------------------------------
@@ -388,14 +317,12 @@ def _settle(layer, bias, target, dtype) -> None:
     """Let a layer compute once."""
     import torch
 
-    from .loading import guard_4bit
-
     guard_4bit(layer)
     if bias is not None:
         layer.bias = torch.nn.Parameter(bias.to(dtype), requires_grad=False)
     with torch.inference_mode():
         layer.eval()(torch.zeros((1, layer.in_features), dtype=dtype, device=target))
-    _trim()
+    allocator.trim()
 
 
 def _put(modules: dict, model, path: str, new) -> None:

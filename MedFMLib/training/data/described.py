@@ -22,10 +22,11 @@ def add(found: ReaderResult, model: str, progress: Progress | None = None) -> in
     from ...engine import load_model
     from ...interfaces import registry
     from ...interfaces.model import Writes
+    from ...models.runtime.precision import choose_precision
 
     progress = progress or NoProgress()
     card = registry.card(model)
-    loaded = load_model(card, "", card.precisions[0], progress)
+    loaded = load_model(card, "", choose_precision(card), progress)
     if not isinstance(loaded, Writes):
         raise InputError(f"{card.title} writes nothing; choose a model that does.")
     described = {pair.picture for pair in found.pairs if pair.category == "caption"}

@@ -15,7 +15,7 @@ import numpy as np
 from ... import NOTICE
 from ...core.findings import Segment
 from ...core.terminology import structure
-from ...reports.pictures import key_image
+from ...imaging.key_images import key_image
 from .bench_tables import BenchSection, Failure, Figure, SlicePicture, Table, cell
 
 PICTURE = 320

@@ -234,3 +234,7 @@ def other_side(structure: str) -> str | None:
     if side not in ("left", "right"):
         return None
     return f"{'right' if side == 'left' else 'left'} {rest}"
+
+
+FACT_SIZES = (3, 2, 2)
+"""Values of plane, modality and region that whole pictures have (crops are for adapters)."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from ...core.view import CT_WINDOWS, Window
+from ...core.view import CT_RANGES, Window
 from . import labels
 from .sources import Subject
 
@@ -266,7 +266,7 @@ def _as_ct(picture: np.ndarray, inside: np.ndarray, rng: np.random.Generator) ->
     picture = picture + rng.uniform(0, 25) * ndimage.gaussian_filter(
         rng.standard_normal(picture.shape, dtype=np.float32), rng.uniform(0, 0.8)
     )
-    return Window(CT_WINDOWS).apply(np.where(inside, picture, -1024)) * inside[..., None].astype(np.uint8)
+    return Window(CT_RANGES).apply(np.where(inside, picture, -1024)) * inside[..., None].astype(np.uint8)
 
 
 # -- whole pictures ------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
-from .labels import PARTS
+from .labels import FACT_SIZES, PARTS
 
 
 @dataclass(frozen=True)
@@ -73,8 +73,6 @@ def dense_head(shape: ModelShape):
 def fact_head(shape: ModelShape):
     """Linear layer: mean patch feature → scores of plane, modality and region. Used in training only."""
     from torch import nn
-
-    from .train_vision_tower import FACT_SIZES
 
     return nn.Linear(shape.vision_width, sum(FACT_SIZES))
 

@@ -16,7 +16,7 @@ import time
 from functools import partial
 from pathlib import Path
 
-from .labels import PAIRS, PARTS
+from .labels import FACT_SIZES, PAIRS, PARTS
 from .mask_losses import dice_sums, mask_loss, part_weights, without_sides
 from .optimizing import (
     Log,
@@ -32,8 +32,6 @@ from .samples import FACTS, Background, picture_batches
 from .tiny import ModelShape, cell_parts, mask_network, normalise, training_heads, vision_tower
 
 SAGITTAL = FACTS["plane"].index("sagittal")
-FACT_SIZES = (3, 2, 2)
-"""Values of plane, modality and region that whole pictures have (crops are for adapters)."""
 
 
 def eye_losses(tower, masks, heads, batch: dict, shape: ModelShape, weights, phase: tuple[int, int],

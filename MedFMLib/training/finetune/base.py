@@ -17,7 +17,9 @@ from typing import Any
 from ...errors import ModelError
 from ...interfaces import registry
 from ...interfaces.jobs import Progress
-from ...models.runtime import loading
+from ...models.runtime import checkpoint, loading
+from ...models.runtime.device import choose_device, multiplies_bfloat16
+from ...models.runtime.precision import choose_precision
 from .settings import TARGETS, TrainingSettings
 
 
@@ -30,16 +32,14 @@ def load(settings: TrainingSettings, progress: Progress):
     from ...engine import load_model
 
     card = registry.card(settings.model)
-    precision = settings.precision or card.precisions[0]
     if card.endpoint or "writes" not in card.abilities:
         raise ModelError(f"{card.title} can't be fine-tuned here; choose a model that writes and lies on this machine.")
-    if precision not in card.precisions:
-        raise ModelError(f"{card.title} can't be held as '{precision}'; choose one of {', '.join(card.precisions)}.")
+    precision = choose_precision(card, settings.precision)
     with loading.to_train():
         model = load_model(card, "", precision, progress)
     core = model.model
     elsewhere = set(map(str, getattr(core, "hf_device_map", {}).values())) & {"cpu", "disk"}
-    if elsewhere and loading.device().type == "cuda":
+    if elsewhere and choose_device().type == "cuda":
         raise ModelError(
             f"Parts of {card.title} lie on {' and '.join(sorted(elsewhere))}, from where nothing can be trained; choose nf4, or "
             "a machine with more memory."
@@ -87,7 +87,9 @@ def add_lora(core, settings: TrainingSettings):
     try:
         peft = get_peft_model(core, config)
     except ValueError as error:
-        raise ModelError(f"This model has none of the layers that are trained ({loading.short(error)}).") from error
+        raise ModelError(
+            f"This model has none of the layers that are trained ({checkpoint.one_line(error)})."
+        ) from error
     if settings.checkpointing:
         peft.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         peft.enable_input_require_grads()
@@ -107,12 +109,8 @@ def compute_in_bfloat16(settings: TrainingSettings, core) -> bool:
     """
     import torch
 
-    target = loading.device()
-    can = (
-        torch.cuda.is_bf16_supported()
-        if target.type == "cuda"
-        else target.type == "cpu" and loading.multiplies_bfloat16()
-    )
+    target = choose_device()
+    can = torch.cuda.is_bf16_supported() if target.type == "cuda" else target.type == "cpu" and multiplies_bfloat16()
     if settings.compute == "bf16" and not can:
         raise ModelError(
             "This device does not multiply bfloat16; choose fp32 (fp16 is refused, since Gemma overflows in it)."
@@ -149,7 +147,7 @@ def dry_run(peft, loss: Callable[[], Any], threads: int = 0) -> DryRun:
     import torch
 
     halves = [p for name, p in trained(peft).items() if ".lora_B." in name]
-    small = loading.device().type == "cpu" and sum(p.numel() for p in peft.parameters()) < loading.SMALL
+    small = choose_device().type == "cpu" and sum(p.numel() for p in peft.parameters()) < loading.SMALL
     ways = [threads] if threads else sorted({1, torch.get_num_threads()}) if small else [torch.get_num_threads()]
     found, norm, dead = {}, 0.0, 0
     peft.train()

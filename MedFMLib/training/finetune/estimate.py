@@ -19,7 +19,7 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ...models.runtime.memory import ROOM, gigabytes
+from ...models.runtime.device import ROOM, gigabytes
 from .settings import TARGETS, TrainingSettings
 
 HOLES = 1.6
@@ -111,9 +111,9 @@ def resident_bytes() -> int:
 
 def free_bytes() -> int:
     """Free memory of the device that trains."""
-    from ...models.runtime import loading, memory
+    from ...models.runtime.device import choose_device, free_bytes
 
-    return memory.free_bytes(loading.device())[0]
+    return free_bytes(choose_device())[0]
 
 
 def lora_weights(core, settings: TrainingSettings) -> int:
@@ -274,7 +274,8 @@ def on_paper(
     from transformers import AutoConfig, AutoModelForImageTextToText
 
     from ...interfaces import registry
-    from ...models.runtime import loading
+    from ...models.runtime import checkpoint, loading
+    from ...models.runtime.precision import choose_precision
     from ...storage import resources
 
     card = registry.card(model)
@@ -282,10 +283,10 @@ def on_paper(
     config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     if hasattr(config, "quantization_config"):
         del config.quantization_config
-    loading.quiet_bitsandbytes()
+    checkpoint.quiet_bitsandbytes()
     with torch.device("meta"):
         core = AutoModelForImageTextToText.from_config(config)
-    precision = settings.precision or card.precisions[0]
+    precision = choose_precision(card, settings.precision)
     architecture = registry.architecture(card.architecture)
     sizes, packed = architecture.stats(card, precision), precision in ("nf4", "int8")
     reading = getattr(architecture, "reads", None)

@@ -58,8 +58,8 @@ def gone(task: dict, progress) -> None:
 
 if __name__ == "__main__":
     sys.path[:1] = [sys.argv[1]]  # the library's folder, instead of this file's
-    from MedFMLib.environment.hardware import tune_allocator
+    from MedFMLib.environment.allocator import keep_freed_memory
     from MedFMLib.execution.subprocess_main import serve
 
-    tune_allocator()
+    keep_freed_memory()
     serve(work, LACKING, gone)

@@ -15,7 +15,8 @@ from ...engine import load_model, versions
 from ...errors import ModelError
 from ...interfaces import registry
 from ...interfaces.jobs import NoProgress, Progress
-from ...models.runtime.memory import give_back
+from ...models.runtime.device import release_memory
+from ...models.runtime.precision import choose_precision
 from ...storage import adapter_card
 from ..data.dataset import Dataset
 from ..data.samples import Sample
@@ -42,7 +43,7 @@ def judge(data: Path, adapter: Path, settings: TrainingSettings, progress: Progr
     dataset = Dataset.load(data)
     samples = chosen(dataset, split, settings, most)
     card = registry.card(settings.model)
-    precision = settings.precision or card.precisions[0]
+    precision = choose_precision(card, settings.precision)
     progress.stage("Loading the base")
     model = load_model(card, "", precision, progress)
     views = _safety_views(dataset, samples, settings.seed)
@@ -69,7 +70,7 @@ def judge(data: Path, adapter: Path, settings: TrainingSettings, progress: Progr
             for way in ("before", "after")
         }
     del model
-    give_back()
+    release_memory()
     others = [
         p for p in (card.precisions if precisions is None else precisions) if p != precision and p in card.precisions
     ]
@@ -106,7 +107,7 @@ def _precisions(
         found.append({"precision": precision, "score": float(np.mean([j.score for j in judged])), "same_answers": same,
                       "bytes": size, "count": len(answers)})  # fmt: skip
         del model
-        give_back()
+        release_memory()
     return found
 
 
@@ -156,7 +157,7 @@ def card_of(name: str, adapter: Path, data: Path, settings: TrainingSettings, tr
         "sha256": adapter_card.sha256(adapter),
         "base": {
             "id": shown.model, "title": base.title, "licence": base.licence, "revision": training.get("base_revision", ""),
-            "precision": settings.precision or base.precisions[0],
+            "precision": choose_precision(base, settings.precision),
         },
         "data": {**known, "sha256": dataset.digest(), "licence": dataset.card.get("licence", "")},
         "licence": licence or dataset.card.get("licence", "") or "not said",

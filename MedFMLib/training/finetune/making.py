@@ -9,7 +9,7 @@ from typing import Any
 
 from ...errors import InputError
 from ...interfaces.jobs import NoProgress, Progress
-from ...models.runtime.memory import give_back
+from ...models.runtime.device import release_memory
 from ...storage import adapter_card, installed_models
 from . import control, judging, monitor, page, run
 from .settings import MOST, TrainingSettings
@@ -45,7 +45,7 @@ def finetune(
     if name and (installed_models.adapters_root() / installed_models.folder_name(name)).exists():
         raise InputError(f"There is an adapter '{name}' on this machine already; remove it, or give another name.")
     trained = run.train(data, output, settings, progress, resume, tensorboard)
-    give_back()
+    release_memory()
     content = json.loads((output / "settings.json").read_text(encoding="utf-8"))
     settings = TrainingSettings.from_json(content["settings"])
     reported = control.state_of(output)

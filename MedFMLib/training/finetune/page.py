@@ -8,7 +8,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from ...models.runtime.memory import gigabytes
+from ...models.runtime.device import gigabytes
 from .monitor import ClipMonitor
 from .plots import _figure, plot_steps
 

@@ -8,10 +8,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ...environment import hardware
+from ...environment import allocator
 from ...errors import ModelError
 from ...interfaces.jobs import Progress
-from ...models.runtime import loading
+from ...models.runtime import checkpoint
+from ...models.runtime.device import choose_device
 from ..data.dataset import Dataset
 from ..data.samples import Sample
 from . import base, estimate, inputs
@@ -58,11 +59,11 @@ def prepare(
     import torch
     import transformers
 
-    loading.quiet_bitsandbytes()
+    checkpoint.quiet_bitsandbytes()
     transformers.utils.logging.set_verbosity_error()
     warnings.filterwarnings("ignore", module="(transformers|peft|torch|accelerate)")
     progress.stage("Loading the base")
-    before = _library_memory() if loading.device().type == "cpu" else 0
+    before = _library_memory() if choose_device().type == "cpu" else 0
     model = base.load(settings, progress)
     reader = inputs.SampleReader(model, dataset)
     reader.check(settings.kinds)
@@ -71,14 +72,14 @@ def prepare(
         raise ModelError(plan.says)
     settings = settings if fixed else plan.settings
     if settings.low_memory:
-        hardware.return_memory()
+        allocator.return_freed_memory()
     peft = base.add_lora(model.model, settings)
     bf16 = base.compute_in_bfloat16(settings, peft)
     collate = inputs.collator(model.processor.tokenizer.pad_token_id or 0)
     some = collate([reader.example(sample) for sample in learn[: settings.batch]])
 
     def loss():
-        with torch.autocast(loading.device().type, torch.bfloat16, enabled=bf16):
+        with torch.autocast(choose_device().type, torch.bfloat16, enabled=bf16):
             return inputs.answer_loss(peft, some)
 
     progress.stage("Dry run of two passes")
@@ -105,7 +106,7 @@ def _peak_bytes() -> int:
     """Most memory that was held so far where the model learns; 0 if it is not known."""
     import torch
 
-    where = loading.device().type
+    where = choose_device().type
     if where == "cuda":
         return torch.cuda.max_memory_reserved()
     return base.peak_bytes() if where == "cpu" else 0

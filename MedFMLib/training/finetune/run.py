@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ...batch.lock import locked
 from ...errors import InputError, ModelError, OutputError
 from ...interfaces.jobs import NoProgress, Progress
+from ...storage.locks import exclusive
 from ..data.dataset import Dataset
 from ..data.samples import Sample
 from . import checkpoints, control, inputs, monitor
@@ -113,7 +113,10 @@ def train(data: Path, run: Path, settings: TrainingSettings, progress: Progress 
     run.mkdir(parents=True, exist_ok=True)
     if int(os.environ.get("RANK", "0")):
         return _train(Path(data), run, settings, progress, begun, tensorboard)
-    with locked(run):
+    with exclusive(
+        run / ".lock",
+        InputError(f"Another training works in '{run}' (process {{}}); wait for it, or choose another folder."),
+    ):
         control.tell(run, control.TrainingState("starting"))
         try:
             return _train(Path(data), run, settings, progress, begun, tensorboard)

@@ -92,12 +92,15 @@ def test_a_volume_that_the_system_does_not_let_go_makes_no_trouble(held, monkeyp
     assert held.hold(DIGEST, len(WHOLE)).read_bytes() == WHOLE
 
 
-def test_what_a_killed_server_with_this_process_number_left_is_swept(tmp_path):
-    """In a container every server has the same number."""
-    left = tmp_path / f"medfm-server-{os.getpid()}-abc"
-    left.mkdir()
+def test_what_a_killed_server_left_is_swept_whoever_has_its_process_number_now(tmp_path):
+    """A process number says nothing: in a container every server has the same, and the system gives numbers out again."""
+    left, foreign = tmp_path / "medfm-server-abc", tmp_path / "medfm-server-without-a-lock"
+    for folder in (left, foreign):
+        folder.mkdir()
+    (tmp_path / ".medfm-server-abc.lock").touch()
+    (tmp_path / ".medfm-server-abc.lock.pid").write_text(str(os.getpid()))
     first = Volumes(10, 10, tmp_path)
-    assert not left.exists()
+    assert not left.exists() and foreign.exists()
     Volumes(10, 10, tmp_path).close()
     assert first.folder.exists()
     first.close()

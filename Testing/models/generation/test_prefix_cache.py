@@ -154,7 +154,7 @@ def test_an_answer_says_how_much_was_used_again_and_a_person_can_drop_it(folder)
     assert (ask(QUESTIONS[0]).reused, ask(QUESTIONS[0]).reuse == "") == (0, False)
     again = ask(QUESTIONS[1])
     assert again.reused > 0
-    assert again.reuse.endswith(" MB that were kept of the pictures from before were used again.")
+    assert again.reuse.endswith(" MB of cached image data from an earlier question were reused.")
     held = engine.cache_bytes()
     assert held >= again.reused
     assert engine.clear_cache() == held

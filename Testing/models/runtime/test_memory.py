@@ -10,8 +10,9 @@ pytest.importorskip("transformers")
 
 from MedFMLib.errors import ModelError  # noqa: E402
 from MedFMLib.interfaces import registry  # noqa: E402
-from MedFMLib.models.runtime import memory  # noqa: E402
-from MedFMLib.models.runtime.memory import MemoryParts, choose, is_out_of_memory  # noqa: E402
+from MedFMLib.models.runtime import device, memory  # noqa: E402
+from MedFMLib.models.runtime.device import ROOM, is_out_of_memory, placement  # noqa: E402
+from MedFMLib.models.runtime.memory import MemoryParts, choose  # noqa: E402
 
 GB = 10**9
 MEDGEMMA = "google/medgemma-1.5-4b-it"
@@ -24,7 +25,7 @@ def estimate(precision, slices):
 
 @pytest.fixture(scope="module")
 def card():
-    return replace(registry.card(MEDGEMMA), precisions=("nf4", "int8", "bf16"))
+    return replace(registry.card(MEDGEMMA), precisions=("bf16", "int8", "nf4"))
 
 
 @pytest.mark.parametrize(
@@ -122,8 +123,8 @@ def test_running_out_of_memory_is_recognized(error, is_one):
 
 
 def test_a_plan_for_this_machine_counts_what_is_free(monkeypatch):
-    monkeypatch.setattr(memory, "free_bytes", lambda _: (11 * GB, 0, 100 * GB))
-    made = memory.plan_for(registry.card(MEDGEMMA), 85)
+    monkeypatch.setattr(device, "free_bytes", lambda _: (11 * GB, 0, 100 * GB))
+    made = memory.plan_for(registry.card(MEDGEMMA), registry.architecture("gemma3"), 85)
     assert made.free == 11 * GB
     assert made.fits
 
@@ -219,7 +220,7 @@ def test_what_cannot_be_held_in_less_is_said():
 
 
 @pytest.mark.parametrize(
-    ("device", "free", "needed", "where"),
+    ("kind", "free", "needed", "where"),
     [
         ("cpu", 10 * GB, 5 * GB, {"": "cpu"}),
         ("cpu", 4 * GB, 5 * GB, "auto"),
@@ -227,13 +228,13 @@ def test_what_cannot_be_held_in_less_is_said():
         ("cuda", 4 * GB, 5 * GB, "auto"),
     ],
 )
-def test_weights_are_spread_only_where_they_do_not_fit(monkeypatch, device, free, needed, where):
-    monkeypatch.setattr(memory, "free_bytes", lambda _: (free, 8 * GB if device == "cuda" else 0, 100 * GB))
-    placed = memory.placement(torch.device(device), needed)
+def test_weights_are_spread_only_where_they_do_not_fit(monkeypatch, kind, free, needed, where):
+    monkeypatch.setattr(device, "free_bytes", lambda _: (free, 8 * GB if kind == "cuda" else 0, 100 * GB))
+    placed = placement(torch.device(kind), needed)
     if where == "auto":
         assert placed["device_map"] == "auto"
-        first = 0 if device == "cuda" else "cpu"
-        assert placed["max_memory"][first] == int(free * memory.ROOM)
+        first = 0 if kind == "cuda" else "cpu"
+        assert placed["max_memory"][first] == int(free * ROOM)
         assert placed.get("max_memory").get("cpu", 0) <= 8 * GB
     else:
         assert {k: str(v) for k, v in placed["device_map"].items()} == where
@@ -246,14 +247,14 @@ def test_a_model_partly_on_disk_answers_the_same(monkeypatch, tmp_path, one_thre
     from MedFMLib.core.view import make_view
     from MedFMLib.engine import load_model
     from MedFMLib.interfaces.jobs import NoProgress
-    from MedFMLib.models.runtime import loading
+    from MedFMLib.models.runtime import checkpoint
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     card = registry.card(str(random_families.gemma3(tmp_path / "gemma3")))
     views = [make_view(ct_phantom(), "axial", 12)]
     whole = load_model(card, "", "bf16", NoProgress())
-    needed = 2 * loading.weights_count(loading.check_folder(tmp_path / "gemma3"))
-    monkeypatch.setattr(memory, "free_bytes", lambda _: (int(0.6 * needed), 0, 100 * GB))
+    needed = 2 * checkpoint.weights_count(checkpoint.check_folder(tmp_path / "gemma3"))
+    monkeypatch.setattr(device, "free_bytes", lambda _: (int(0.6 * needed), 0, 100 * GB))
     spread = load_model(card, "", "bf16", NoProgress())
     assert spread.facts.precision == "bf16, partly on disk"
     assert spread.write(views, "what?", max_tokens=8) == whole.write(views, "what?", max_tokens=8)

@@ -17,7 +17,7 @@ from MedFMLib.engine import load_model  # noqa: E402
 from MedFMLib.errors import Cancelled, ModelError, OutputError  # noqa: E402
 from MedFMLib.interfaces import registry  # noqa: E402
 from MedFMLib.interfaces.jobs import NoProgress  # noqa: E402
-from MedFMLib.models.runtime import int8_rows, loading, precision, quantized_copy  # noqa: E402
+from MedFMLib.models.runtime import checkpoint, int8_rows, precision, quantized_copy  # noqa: E402
 from MedFMLib.storage import paths  # noqa: E402
 
 KEEP = {"gemma3": ("model.vision_tower",), "qwen2_5_vl": ("model.visual",), "llava": ("model.vision_tower",)}
@@ -50,7 +50,7 @@ def loaded(family, how, tmp_path):
     copy = tmp_path / how
     quantized_copy.make(model_class, folder, copy, how, KEEP[kind])
     model = quantized_copy.load(model_class, copy, torch.device("cpu"), torch.float32)
-    loading.guard_4bit(model)
+    checkpoint.guard_4bit(model)
     return model, copy
 
 
@@ -74,7 +74,7 @@ def test_a_copy_computes_with_exactly_the_rounded_weights(family, tmp_path):
 
     _, model_class, folder, _ = family
     model, copy = loaded(family, "nf4", tmp_path)
-    loading.train_guard_4bit(model)  # the fused 4-bit kernel computes in bfloat16
+    checkpoint.train_guard_4bit(model)  # the fused 4-bit kernel computes in bfloat16
     stored = load_file(copy / "model-00001.safetensors")
     rounded = unpack(stored)
     for name in [n.removesuffix(".scale") for n in stored if n.endswith(".weight.scale")]:
@@ -173,16 +173,23 @@ def test_a_cancel_leaves_nothing_behind(family, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_two_processes_at_once_are_told_apart_from_one_that_died(family, tmp_path):
+def test_two_processes_at_once_are_distinguished_from_one_that_died(family, tmp_path, monkeypatch):
     copy = tmp_path / "copy"
-    other = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    (tmp_path / ".copy.lock").write_text(str(other.pid))
-    with pytest.raises(ModelError, match="Another process is quantizing this model right now; wait"):
-        quantized_copy.make(family[1], family[2], copy, "nf4", ())
-    other.communicate(b"\n")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    lock = paths.cache() / "locks" / "copy.lock"
+    lock.parent.mkdir(parents=True)
+    hold = (
+        f"import filelock; lock = filelock.FileLock({str(lock)!r}); lock.acquire(); print('held', flush=True); input()"
+    )
+    with subprocess.Popen([sys.executable, "-c", hold], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout.readline() == b"held\n"
+        with pytest.raises(ModelError, match="Another process .* is quantizing this model right now; wait"):
+            quantized_copy.make(family[1], family[2], copy, "nf4", ())
+        other.kill()  # it had no time to clean up
+    lock.with_name("copy.lock.pid").write_text(str(os.getpid()))  # a process that runs has the number of one that died
     quantized_copy.make(family[1], family[2], copy, "nf4", KEEP[family[0]])
     assert quantized_copy.is_complete(copy, family[1])
-    assert [p.name for p in tmp_path.iterdir()] == ["copy"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["cache", "copy"]
 
 
 @pytest.mark.parametrize(
@@ -214,8 +221,8 @@ def test_trap_no_network_at_import():
         "import socket, sys\n"
         "def no(*_, **__): sys.exit('asked the network')\n"
         "socket.socket.connect = no; socket.getaddrinfo = no\n"
-        "from MedFMLib.models.runtime import loading\n"
-        "loading.need_bitsandbytes('nf4')\n"
+        "from MedFMLib.models.runtime import checkpoint\n"
+        "checkpoint.need_bitsandbytes('nf4')\n"
         "import os; assert os.environ['HF_HUB_OFFLINE'] == '1'\n"
     )
     environment = {k: v for k, v in os.environ.items() if k != "HF_HUB_OFFLINE"}
@@ -231,7 +238,7 @@ def test_trap_widths_of_vision_towers_run(width):
     layer = bnb.nn.Linear4bit(64, width, compute_dtype=torch.float32, quant_type="nf4").to("cpu")
     back = bnb.nn.Linear4bit(width, 64, compute_dtype=torch.float32, quant_type="nf4").to("cpu")
     model = torch.nn.Sequential(layer, back).eval()
-    loading.guard_4bit(model)
+    checkpoint.guard_4bit(model)
     with torch.inference_mode():
         assert model(torch.randn(2, 64)).shape == (2, 64)
 
@@ -242,7 +249,7 @@ def test_trap_training_after_inference_has_the_gradients_of_training_first(famil
     def gradients(look_first):
         torch.manual_seed(3)
         model, _ = loaded(family, "nf4", tmp_path / str(look_first))
-        loading.train_guard_4bit(model)
+        checkpoint.train_guard_4bit(model)
         made = get_peft_model(model, LoraConfig(r=2, target_modules=["q_proj", "v_proj"], init_lora_weights=False))
         numbers = torch.tensor([[21, 22, 23, 24, 25]])
         if look_first:

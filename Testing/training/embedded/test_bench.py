@@ -8,7 +8,7 @@ import pytest
 
 from MedFMLib.core.geometry import Geometry
 from MedFMLib.core.image import Image
-from MedFMLib.interfaces.model import SeenObject
+from MedFMLib.core.view import SeenObject
 from MedFMLib.training.embedded import (
     bench_answers,
     bench_masks,

@@ -88,7 +88,7 @@ class Draws:
 def test_masks_of_tokens_are_judged_where_the_labels_are(tmp_path):
     from PIL import Image
 
-    from MedFMLib.interfaces.model import SeenObject
+    from MedFMLib.core.view import SeenObject
     from MedFMLib.training.data.dataset import lines_digest
 
     labels = np.zeros((40, 20), np.uint8)
@@ -207,7 +207,7 @@ def test_an_adapter_is_trained_judged_and_used_at_once(quick, tmp_path, dense_fo
     model.use_adapter("squares")
     core = model.model.get_base_model()
     assert core is base and model.facts.adapter == "squares", "the base was not loaded again"
-    with pytest.raises(InputError, match="There is an adapter 'squares' on this machine already"):
+    with pytest.raises(InputError, match="An adapter 'squares' is already installed"):
         making.finetune(data, tmp_path / "again", quick, name="squares")
 
 

@@ -10,10 +10,10 @@ import pytest
 MEASURE = """
 import json, resource, sys
 import numpy as np
-from MedFMLib import machine
-kept = machine.keep_memory() if sys.argv[1] != "usual" else False
+from MedFMLib.environment import allocator
+kept = allocator.keep_freed_memory() if sys.argv[1] != "usual" else False
 if sys.argv[1] == "return":
-    kept = machine.return_memory()
+    kept = allocator.return_freed_memory()
 def held():
     return int(open("/proc/self/statm").read().split()[1])
 for _ in range(2):
@@ -23,7 +23,7 @@ for _ in range(4):
     array = np.empty(64 << 20, np.uint8); array.fill(1); del array
 faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 full = held()
-machine.trim_memory()
+allocator.trim()
 print(json.dumps([kept, faults, full - held()]))
 """
 

@@ -1,4 +1,4 @@
-"""Key images: slices with outlines, side letters and a scale bar, as PNG bytes."""
+"""Render key images: slices with outlines, side letters and a scale bar, as PNG bytes."""
 
 from __future__ import annotations
 
@@ -10,18 +10,24 @@ import numpy as np
 from ..core.findings import KeyImage, Segment, Segmentation
 from ..core.image import Image
 from ..core.view import EDGE_LETTERS, Window, make_view, window_for
-from ..imaging.slices import display_mask
-from ..interfaces.task import reference
+from ..core.windows import hu_range
+from .slices import display_mask, slice_reference
 
-DISPLAY_CT = Window(((-160.0, 240.0),))
-LUNG_CT = Window(((-1250.0, 250.0),))
-"""Soft-tissue and lung windows, level/width 40/400 and −500/1500 HU, as in common reading presets."""
+DISPLAY_CT, LUNG_CT = Window((hu_range("soft tissue"),)), Window((hu_range("lung"),))
 
 
 def choose_slices_to_show(segmentation: Segmentation, plane: str, count: int = 3) -> list[tuple[int, tuple[str, ...]]]:
-    """[(slice number, labels on it)]: slices that together show every segment well, in anatomical order.
+    """Return the slices that together show every segment well, in anatomical order.
 
-    Greedy: each next slice is the one that adds most to Σ over segments of (best area shown ÷ largest area).
+    Greedy: each next slice is the one that increases most the sum over segments of (best area shown ÷ largest area).
+
+    Args:
+        segmentation: the segments.
+        plane: sagittal, coronal or axial.
+        count: largest number of slices.
+
+    Returns:
+        [(slice number, labels on it)]
     """
     axis = segmentation.geometry.index_axis(plane)
     others = tuple(a for a in range(3) if a != axis)
@@ -43,9 +49,13 @@ def choose_slices_to_show(segmentation: Segmentation, plane: str, count: int = 3
 
 
 def key_image(image: Image, plane: str, number: int, segments: Sequence[Segment] = (), size: int = 448) -> KeyImage:
-    """One slice as two PNGs, plain and with outlined segments.
+    """Return one slice as two PNGs, plain and with outlined segments.
 
     Args:
+        image: scalar volume.
+        plane: sagittal, coronal or axial.
+        number: slice number along the plane's index axis.
+        segments: segments to outline.
         size: pixels along the longer side.
     """
     window = window_for(image) if image.modality != "CT" else _ct_window(segments, number, image, plane)
@@ -60,7 +70,7 @@ def key_image(image: Image, plane: str, number: int, segments: Sequence[Segment]
             color = np.array(segment.color) * 255
             overlay[mask] = 0.78 * overlay[mask] + 0.22 * color
             overlay[mask & ~_eroded(mask)] = color
-    where = reference(view)
+    where = slice_reference(view)
     mm_per_pixel = view.side / size
     names = ", ".join(s.label for s in segments)
     caption = f"{plane.capitalize()} slice {number}" + (f": {names}" if names else "")
@@ -73,10 +83,14 @@ def key_image(image: Image, plane: str, number: int, segments: Sequence[Segment]
 
 
 def painted(image: Image, plane: str, number: int, colors: np.ndarray, cover: np.ndarray, size: int = 448) -> bytes:
-    """One slice as PNG with colours over it.
+    """Return one slice as PNG with a colour overlay.
 
     Args:
-        colors: (H, W, 3) uint8, as the slice is displayed. cover: (H, W) 0…1, how much of the slice they hide.
+        image: scalar volume.
+        plane: sagittal, coronal or axial.
+        number: slice number along the plane's index axis.
+        colors: (H, W, 3) uint8, in the orientation of the displayed slice.
+        cover: (H, W) opacity of the colours, 0…1.
         size: pixels along the longer side.
     """
     window = DISPLAY_CT if image.modality == "CT" else window_for(image)
@@ -98,7 +112,12 @@ def _ct_window(segments: Sequence[Segment], number: int, image: Image, plane: st
 
 
 def display_window(image: Image, segmentation: Segmentation) -> Window:
-    """For scrolling through a volume: one window for all slices, that of the lungs where they are most of what was found."""
+    """Return one window for all slices of a volume: the lung window if most segmented voxels of a CT are lung.
+
+    Args:
+        image: scalar volume.
+        segmentation: on the image's grid.
+    """
     if image.modality != "CT":
         return window_for(image)
     voxels = {s.label: int(s.boxed.inside.sum()) for s in segmentation.segments}
@@ -107,7 +126,13 @@ def display_window(image: Image, segmentation: Segmentation) -> Window:
 
 
 def resize(pixels: np.ndarray, rows: int, columns: int) -> np.ndarray:
-    """(H, W, 3) uint8 at another sampling."""
+    """Return a picture at another sampling, (rows, columns, 3) uint8, interpolated bicubically.
+
+    Args:
+        pixels: (H, W, 3) uint8.
+        rows: new height.
+        columns: new width.
+    """
     from PIL import Image as Picture
 
     return np.asarray(
@@ -130,7 +155,7 @@ def _eroded(mask: np.ndarray) -> np.ndarray:
 
 
 def _annotate(pixels: np.ndarray, plane: str, mm_per_pixel: float) -> bytes:
-    """PNG with edge letters and a scale bar of 1, 2, 5 or 10 cm."""
+    """Return a PNG with edge letters and a scale bar of 1, 2, 5 or 10 cm."""
     from PIL import Image as Picture
     from PIL import ImageDraw, ImageFont
 

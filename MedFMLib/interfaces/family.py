@@ -1,0 +1,62 @@
+"""Describe what a model family's module provides, and the facts of the family that others ask for. Imports no torch.
+
+A family is one file in MedFMLib/models: a module with `MODEL_TYPES`, `TRAITS`, `load` and `card_for_folder`, and, where it
+applies, `stats`, `memory` and `random_checkpoint`. Nothing outside that file names the family.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from ..storage.model_card import ModelCard
+
+
+@dataclass(frozen=True)
+class FamilyTraits:
+    """Facts of a model family that loading, planning and servers need before any weights are read.
+
+    Args:
+        tied_head: the output head shares the table of word embeddings unless the config says otherwise.
+        quantizes_vision: the vision tower is quantized with the rest.
+        overflows_fp16: activations overflow in fp16, so that it is refused where the device has no bf16.
+        converses: reads earlier turns; a family without reads one question at a time.
+        max_views: most slices in one question.
+    """
+
+    tied_head: bool = False
+    quantizes_vision: bool = False
+    overflows_fp16: bool = False
+    converses: bool = True
+    max_views: int = 1
+
+
+class Family(Protocol):
+    """A module in MedFMLib/models."""
+
+    MODEL_TYPES: tuple[str, ...]
+    """Values of `model_type` in a config.json that the module loads."""
+
+    TRAITS: FamilyTraits
+
+    def load(self, card: ModelCard, adapter: str, precision: str, progress) -> Any:
+        """Load a model; returns an object with the abilities of its card (`interfaces.model`).
+
+        Args:
+            card: which model.
+            adapter: name or folder; "" for none.
+            precision: one of the card's.
+            progress: a `Progress`.
+
+        Raises:
+            ModelError: if something is missing or does not fit.
+        """
+
+    def card_for_folder(self, folder: Path, config: dict[str, Any]) -> ModelCard:
+        """Return a card for a folder with weights of this family.
+
+        Args:
+            folder: the folder.
+            config: content of its config.json.
+        """
