@@ -1,7 +1,7 @@
-"""The Slicer module MedFM: its name, its panel's wiring, its test inside of Slicer.
+"""Define the Slicer module MedFM: its name, the connections of its panel, and its self-test inside Slicer.
 
-Knows widgets and who to call. What is computed lies in MedFMLib, what the panel remembers in MedFMPanel. The GUI
-thread never waits: a timer looks every 50 ms for what the running job has to say.
+Connects widgets to functions. MedFMLib does the computation, MedFMPanel manages the panel's state. The GUI
+thread never waits: a timer polls the running job for events every 50 ms.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from slicer.util import VTKObservationMixin
 
 
 def _add_library_path() -> None:
-    """Make MedFMLib importable: it lies beside this file when installed and one folder up in the source tree."""
+    """Make MedFMLib importable: it is next to this file when installed and one folder up in the source tree."""
     here = Path(__file__).resolve().parent
     for folder in (here, here.parent):
         if (folder / "MedFMLib" / "__init__.py").is_file():
@@ -62,7 +62,7 @@ TIMER_MS = 50
 
 
 class MedFM(ScriptedLoadableModule):
-    """What Slicer shows of the module before it is opened."""
+    """Metadata of the module, shown before it is opened."""
 
     def __init__(self, parent):
         ScriptedLoadableModule.__init__(self, parent)
@@ -77,7 +77,7 @@ class MedFM(ScriptedLoadableModule):
 
 
 class MedFMWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
-    """The panel: reads the parameters, calls, shows."""
+    """The panel: reads the parameter node, calls functions, shows results."""
 
     def __init__(self, parent=None, runner=None):
         ScriptedLoadableModuleWidget.__init__(self, parent)
@@ -86,7 +86,7 @@ class MedFMWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.parameters = None
         self.modality = ""
 
-    # -- life ------------------------------------------------------------------------------------
+    # -- lifecycle ------------------------------------------------------------------------------------
 
     def setup(self):
         ScriptedLoadableModuleWidget.setup(self)
@@ -137,7 +137,7 @@ class MedFMWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.initialize()
 
     def exit(self):
-        qt.QTimer.singleShot(0, self.patient.come_back)  # no other module for a patient
+        qt.QTimer.singleShot(0, self.patient.come_back)  # a patient must not leave this module
 
     def cleanup(self):
         self.timer.stop()
@@ -152,7 +152,7 @@ class MedFMWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.bindings.parameters = None
 
     def onReload(self):
-        """For developers: take the library and the panel's package fresh as well."""
+        """Reload the library and the panel's package, too, for developers."""
         for name in [n for n in sys.modules if n.partition(".")[0] in ("MedFMLib", "MedFMPanel")]:
             del sys.modules[name]
         ScriptedLoadableModuleWidget.onReload(self)
@@ -161,9 +161,9 @@ class MedFMWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     @shown
     def initialize(self):
-        """Take the scene's parameter node, or a new one, and show it."""
+        """Use the scene's parameter node, or a new one, and show it."""
         self.setParameterNode(MedFMLogic().getParameterNode())
-        if not self.patient.on:  # a volume that comes while a patient is there may be another patient's
+        if not self.patient.on:  # a volume loaded in patient mode may belong to another patient
             self.parameters.volume = self.parameters.volume or self.ui.volumeSelector.currentNode()
         self.packages.show()
         self.showModels()
@@ -177,6 +177,12 @@ class MedFMWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.addObserver(node, vtk.vtkCommand.ModifiedEvent, self.onParameterNodeModified)
 
     def onParameterNodeModified(self, caller, event):
+        """Show the parameters in the widgets.
+
+        Args:
+            caller: the parameter node.
+            event: VTK event.
+        """
         self.bindings.show()
 
     def showParameters(self):
@@ -196,7 +202,7 @@ class MedFMWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         with self.bindings.paused():
             self.models.show(self.parameters.model)
         self.bindings.show()
-        self.bindings.save()  # what is shown is what counts, e.g. when an adapter is no longer there
+        self.bindings.save()  # the widgets determine the parameters, e.g. when an adapter was removed
         self.showStructures()
 
     def showVolume(self):
@@ -208,7 +214,13 @@ class MedFMWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.showResults()
 
     def onImageModified(self, caller, event):
-        if not self.modality:  # a node is often chosen before it gets its voxels
+        """Show the structures when the volume gets its voxels.
+
+        Args:
+            caller: the volume node.
+            event: VTK event.
+        """
+        if not self.modality:  # a node is often selected before it gets its voxels
             self.showStructures()
 
     def showStructures(self):
@@ -305,6 +317,12 @@ class MedFMWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.endJob(_("Cancelled; nothing was written."), failed=True)
 
     def endJob(self, message, failed=False):
+        """Show the end of a job.
+
+        Args:
+            message: sentence for the status line.
+            failed: whether the job failed or was cancelled.
+        """
         self.timer.stop()
         if failed:
             self.results.conversation.fail(self.status.fit(message, problem=True))
@@ -320,15 +338,34 @@ class MedFMWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     # -- scene -------------------------------------------------------------------------------------
 
     def onSceneStartClose(self, caller, event):
+        """Cancel the job and clear the conversation.
+
+        Args:
+            caller: the scene.
+            event: VTK event.
+        """
         self.abandonJob(_("The scene was closed"))
         self.results.conversation.clear()
-        self.bindings.parameters = None  # no widget may write while nodes go
+        self.bindings.parameters = None  # no widget may write while nodes are removed
 
     def onSceneChanged(self, caller, event):
+        """Use the new scene's parameter node.
+
+        Args:
+            caller: the scene.
+            event: VTK event.
+        """
         self.initialize()
 
     @vtk.calldata_type(vtk.VTK_OBJECT)
     def onNodeRemoved(self, caller, event, node):
+        """Cancel the job if its volume was deleted, or show the remaining results.
+
+        Args:
+            caller: the scene.
+            event: VTK event.
+            node: the removed node.
+        """
         if node is self.session.volume:
             self.abandonJob(f"'{node.GetName()}' was deleted")
         elif not slicer.mrmlScene.IsClosing() and node.IsA("vtkMRMLSegmentationNode"):
@@ -372,15 +409,15 @@ class MedFMWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
 
 END_METHODS = {Done: MedFMWidget.onDone, Failed: MedFMWidget.onFailed, Stopped: MedFMWidget.onStopped}
-"""What the panel does at a job's end."""
+"""Methods for the events that end a job."""
 
 
 class MedFMLogic(ScriptedLoadableModuleLogic):
-    """Keeps the parameter node; everything else is in MedFMLib, which also works without Slicer."""
+    """Holds the parameter node; everything else is in MedFMLib, which also works without Slicer."""
 
 
 class MedFMTest(ScriptedLoadableModuleTest):
-    """What can be tested inside of a real Slicer; the full suite lies in Testing and needs no Slicer."""
+    """Self-test inside Slicer; the full test suite is in Testing and needs no Slicer."""
 
     def setUp(self):
         slicer.mrmlScene.Clear(0)

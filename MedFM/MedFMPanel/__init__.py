@@ -1,1 +1,1 @@
-"""What the panel does apart from its widgets: parameters, the running job, the conversation, missing packages."""
+"""Implement the panel apart from its widgets: parameters, the running job, the conversation, missing packages."""

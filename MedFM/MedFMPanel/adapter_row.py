@@ -1,6 +1,6 @@
-"""The row of the models' window that is about adapters: take one's own, and merge one into a model. Knows no Slicer.
+"""Manage adapters in the models window: import the user's own, and merge one into a model. Knows no Slicer.
 
-Both happen in a process of their own, in the Python that computes, so that the panel needs no torch and stays awake.
+Both run in a subprocess, with the Python for computation, so that the panel needs no torch and stays responsive.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ from MedFMLib.model_store import adapters_in_subprocess
 from .error_display import shown
 
 BUTTONS = (
-    ("merge", "Merge into the model…", "Write the chosen model with this adapter merged in, as a model of its own."),
-    ("zip", "Import adapter zip…", "Take an adapter from a zip that MedFM exported."),
-    ("folder", "Import adapter folder…", "Take a LoRA adapter from an exported folder, or from one that PEFT saved."),
+    ("merge", "Merge into the model…", "Write the chosen model with this adapter merged in, as a separate model."),
+    ("zip", "Import adapter zip…", "Install an adapter from a zip exported by MedFM."),
+    ("folder", "Import adapter folder…", "Install a LoRA adapter from an exported folder, or from one saved by PEFT."),
 )
 
 
 class AdapterRow:
-    """Widgets and what they do.
+    """Widgets for adapters, with their actions.
 
     Args:
         layout: of the window; a row is added to it.
-        window: a `ModelsWindow`, which runs errands and speaks.
-        offered: called with a model's id, → names of adapters that can be merged into it.
+        window: a `ModelsWindow`, which runs background tasks and shows messages.
+        offered: called with a model's id; returns the names of adapters that can be merged into it.
     """
 
     def __init__(self, layout, window, offered):
@@ -47,10 +47,12 @@ class AdapterRow:
         layout.addLayout(row)
 
     def show(self, model: str, usable: bool, busy: bool) -> None:
-        """Offer what can be done with a model.
+        """Enable the actions that are possible for a model.
 
         Args:
-            model: its id, "" if none is chosen. usable: is it on this machine, and of a kind that MedFM loads?
+            model: its id, "" if none is selected.
+            usable: whether it is installed and of an architecture that MedFM loads.
+            busy: whether a background task is running.
         """
         names = self._offered(model) if usable else []
         if names != [self.selector.itemText(n) for n in range(self.selector.count)]:
@@ -80,7 +82,7 @@ class AdapterRow:
 
     def _imported(self, name, _) -> None:
         self._window.came(
-            name, f"The adapter {name} is on this computer; choose it beside a model that it was made for."
+            name, f"The adapter {name} is installed; select it together with a model that it was trained for."
         )
 
     @shown
@@ -94,4 +96,4 @@ class AdapterRow:
             )
 
     def _merged(self, path, _) -> None:
-        self._window.say(f"Wrote {path}. “Import folder…” takes it into this list.")
+        self._window.say(f"Wrote {path}. “Import folder…” adds it to this list.")

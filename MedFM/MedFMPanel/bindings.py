@@ -1,4 +1,4 @@
-"""Keeps widgets and parameters equal, both ways. Knows widgets by their properties; nothing of what they mean."""
+"""Keep widgets and parameters equal, in both directions. Accesses widgets by their properties only."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 
 class WidgetKind:
-    """How one kind of widget is read, written and listened to."""
+    """How to read, write and observe one kind of widget."""
 
     def __init__(self, signal: str, read, write):
         self.signal, self.read, self.write = signal, read, write
@@ -17,7 +17,7 @@ def _choose_data(combo, value) -> None:
 
 
 def _set_text(edit, value) -> None:
-    if edit.text != value:  # setting equal text would move the cursor
+    if edit.text != value:  # setting the same text would move the cursor
         edit.text = value
 
 
@@ -56,17 +56,17 @@ BOUND = {
     "refine": ("refineCheck", FLAG),
     "reliability": ("reliabilitySelector", CHOICE),
 }
-"""Parameter → its widget's name and kind. The task and the ticked structures are handled where they are shown."""
+"""Parameter → its widget's name and kind. The task and the checked structures are handled by their own classes."""
 
 
 class Bindings:
-    """Parameters and widgets that belong together.
+    """Connections of parameters and widgets.
 
     Args:
         ui: the panel's widgets by name.
-        changed: called with the parameter's name after a person changed a widget and the parameter was set.
+        changed: called with the parameter's name after the user changed a widget and the parameter was set.
         bound: parameter → (widget name, kind).
-        takes: asked whether a widget's value may become the parameter's; always, by default.
+        takes: returns whether a widget's value may be written to the parameter; always by default.
     """
 
     def __init__(self, ui, changed, bound=BOUND, takes=lambda name: True):
@@ -80,7 +80,7 @@ class Bindings:
 
     @contextmanager
     def paused(self):
-        """Within the block, changes of widgets are not taken over, e.g. while a list is refilled."""
+        """Ignore changes of widgets within the block, e.g. while a list is refilled."""
         busy, self._busy = self._busy, True
         try:
             yield
@@ -88,7 +88,7 @@ class Bindings:
             self._busy = busy
 
     def show(self) -> None:
-        """Parameters → widgets."""
+        """Write the parameters to the widgets."""
         if self.parameters is None or self._busy:
             return
         with self.paused():
@@ -96,7 +96,7 @@ class Bindings:
                 kind.write(widget, getattr(self.parameters, name))
 
     def save(self) -> None:
-        """Widgets → parameters, all of them, e.g. after a list was refilled."""
+        """Write all widgets to the parameters, e.g. after a list was refilled."""
         if self.parameters is None:
             return
         with self.paused():

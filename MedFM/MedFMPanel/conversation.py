@@ -1,4 +1,4 @@
-"""Questions and answers of one conversation, and their picture as HTML. Knows no Qt and no scene."""
+"""Store the questions and answers of one conversation, and render them as HTML. Knows no Qt and no scene."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ EMPTY = "Ask about the whole volume, or about an ROI or point list chosen under 
 
 @dataclass
 class Turn:
-    """A question, what was written so far, and the answer or what went wrong in its place."""
+    """A question with the text so far, and its answer or error."""
 
     question: str
     partial: str = ""
@@ -26,7 +26,7 @@ class Turn:
 
     @property
     def open(self) -> bool:
-        """Is it still waiting for its answer?"""
+        """Whether it still waits for its answer."""
         return self.answer is None and not self.problem
 
 
@@ -37,28 +37,36 @@ class Conversation:
         self.turns: list[Turn] = []
 
     def ask(self, question: str) -> None:
-        """A question was sent."""
+        """Add a question that was sent."""
         self.turns.append(Turn(question))
 
     def write(self, text: str) -> None:
-        """More of the answer came."""
+        """Add streamed text of the answer."""
         if self.turns:
             self.turns[-1].partial += text
 
     def take(self, answers: Sequence[Answer], who: str = "MedFM") -> bool:
-        """Take the answer of `who` to the last question; False if none was open (a report brings answers nobody asked for)."""
+        """Store the answer to the last question.
+
+        Args:
+            answers: of the response; the first is used.
+            who: title of the model.
+
+        Returns:
+            False if no question was open (a report has answers without a question in the panel).
+        """
         if not (answers and self.turns and self.turns[-1].open):
             return False
         self.turns[-1].answer, self.turns[-1].who = answers[0], who
         return True
 
     def fail(self, problem: str) -> None:
-        """There will be no answer."""
+        """Store an error in place of the answer."""
         if self.turns and self.turns[-1].open:
             self.turns[-1].problem = problem
 
     def clear(self) -> None:
-        """Start over."""
+        """Remove all turns."""
         self.turns.clear()
 
     @property
@@ -67,7 +75,7 @@ class Conversation:
         return tuple((turn.question, turn.answer.text) for turn in self.turns if turn.answer is not None)
 
     def html(self) -> str:
-        """The whole conversation for a text browser."""
+        """Return the whole conversation for a text browser."""
         if not self.turns:
             return f'<p style="color: gray">{EMPTY}</p>'
         return "".join(_turn_html(turn) for turn in self.turns)
@@ -90,7 +98,7 @@ def _turn_html(turn: Turn) -> str:
 
 
 def _links(references: tuple[SliceReference, ...]) -> str:
-    """ "axial slices 20, 40", each number a link to its slice."""
+    """Return "axial slices 20, 40", each number a link to its slice."""
     by_plane: dict[str, list[str]] = {}
     for reference in references:
         position = ",".join(f"{value:.2f}" for value in reference.center)
@@ -101,7 +109,7 @@ def _links(references: tuple[SliceReference, ...]) -> str:
 
 
 def link_position(address: str) -> tuple[float, float, float] | None:
-    """RAS mm that a link leads to, or None for any other link."""
+    """Return the RAS position in mm of a link, or None for any other link."""
     if not address.startswith(LINK):
         return None
     numbers = address.removeprefix(LINK).split(",")

@@ -1,4 +1,4 @@
-"""Where jobs run, and the engine's state. Knows places and its own widgets; asks on a thread, never waits."""
+"""Select where jobs run, and show the engine's state. Queries run on a thread; the GUI never waits."""
 
 from __future__ import annotations
 
@@ -13,22 +13,25 @@ from MedFMLib.model_store import listing
 from MedFMPanel.background_task import BackgroundTask
 
 TITLES = {
-    "process": "This computer, a process of its own",
-    "server": "This computer, a server of its own",
+    "process": "This computer, a separate process",
+    "server": "This computer, a separate server",
     "here": "This computer, inside Slicer",
-    "remote": "A MedFM server elsewhere",
+    "remote": "A remote MedFM server",
 }
 LOOK_MS = 2000
-"""How often the engine is looked at while its part of the panel is open."""
+"""Interval of querying the engine while its part of the panel is open, in ms."""
 
 
 class EngineControls:
     """The part of the panel about where jobs run.
 
     Args:
-        ui: the panel's widgets by name. status: its status line.
-        use: called with a new runner. current: → the runner in use.
-        interpreter: → the Python that computes, "" for Slicer's own; that of the separate environment, if there is one.
+        ui: the panel's widgets by name.
+        status: its status line.
+        use: called with a new runner.
+        current: returns the runner in use.
+        interpreter: returns the Python for computation, "" for Slicer's own; by default that of the separate
+            environment, if there is one.
     """
 
     def __init__(self, ui, status, use, current, interpreter=lambda: environment.interpreter()):
@@ -54,15 +57,15 @@ class EngineControls:
         self._show_fields()
 
     def make_runner(self):
-        """A runner for the place that is remembered; where that can't be used, a process of its own, and why."""
+        """Return a runner for the stored backend; if that is unusable, one in a separate process, with a message."""
         try:
             return backends.make_runner(self._place, self._interpreter(), local_runner)
         except MedFMError as error:
-            self._status.say(f"{error} Until then, jobs run on this computer.", problem=True)
+            self._status.say(f"{error} Until this is resolved, jobs run on this computer.", problem=True)
             return backends.make_runner(Backend(), self._interpreter(), local_runner)
 
     def close(self) -> None:
-        """Stop looking."""
+        """Stop querying."""
         self._timer.stop()
         self._waiting.stop()
 
@@ -70,14 +73,16 @@ class EngineControls:
 
     def _chosen(self, *_) -> None:
         self._show_fields()
-        if self._ui.placeSelector.currentData != "remote":  # that needs an address first: Test takes it
+        if (
+            self._ui.placeSelector.currentData != "remote"
+        ):  # a remote server needs an address first; the Test button applies it
             self._apply()
 
     def _opened(self, collapsed: bool) -> None:
         if collapsed:
             self._timer.stop()
         else:
-            self._show_fields()  # opening showed them all
+            self._show_fields()  # opening the section shows all fields
             self._look()
             self._timer.start()
 
@@ -95,10 +100,10 @@ class EngineControls:
         qt.QApplication.clipboard().setText(self._ui.logView.plainText)
         self._status.say("The log was copied.")
 
-    # -- inside --------------------------------------------------------------------------------------
+    # -- implementation ------------------------------------------------------------------------------
 
     def _apply(self) -> bool:
-        """Use what is chosen; → is it in use now?"""
+        """Use the selected backend; return whether it is in use now."""
         place = Backend(
             self._ui.placeSelector.currentData, self._ui.serverEdit.text.strip(), self._ui.authorityEdit.text.strip()
         )
@@ -122,14 +127,14 @@ class EngineControls:
         return True
 
     def _allow(self, url: str, key: str) -> None:
-        """Keep the key, and ask once whether volumes may go there."""
+        """Store the key, and ask once for consent to sending volumes there."""
         from MedFMLib.execution.remote.client import ServerClient
 
-        ServerClient(url, key)  # refuses addresses that leak
+        ServerClient(url, key)  # rejects insecure addresses
         if key:
             backends.store_key(url, key)
         if backends.needed(url) and slicer.util.confirmOkCancelDisplay(
-            backends.says(url), windowTitle="Send volumes elsewhere?"
+            backends.says(url), windowTitle="Send volumes to a remote server?"
         ):
             backends.allow(url)
 

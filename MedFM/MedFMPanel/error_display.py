@@ -1,4 +1,4 @@
-"""Slots that show their errors: PythonQt prints what a slot raises and goes on, so nobody would see it."""
+"""Wrap slots so that their errors are shown: PythonQt only prints what a slot raises, so the user would not see it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from MedFMLib.errors import MedFMError
 
 
 def shown(method):
-    """A method as a slot: the signal's arguments are dropped, and errors go to `self.showError` as one sentence."""
+    """Return a method as a slot.
+
+    The signal's arguments are dropped, and errors are passed to `self.showError` as one sentence.
+    """
 
     @functools.wraps(method)
     def slot(self, *_arguments):
@@ -19,6 +22,6 @@ def shown(method):
             self.showError(str(error))
         except Exception as error:
             logging.exception("MedFM: %s failed", method.__name__)
-            self.showError(f"Something unexpected went wrong ({type(error).__name__}: {error}); see Slicer's log.")
+            self.showError(f"An unexpected error occurred ({type(error).__name__}: {error}); see Slicer's log.")
 
     return slot

@@ -1,7 +1,9 @@
-"""The fine-tuning window: data → plan → train → card. Knows its own widgets and the library's process; no torch, no model.
+"""Implement the fine-tuning window: data, plan, training, card.
 
-What takes time runs in a process of its own, through an `BackgroundTask`; while it trains, a timer reads the small files that it
-writes (`training.finetune.control`). The GUI thread never waits.
+Knows its widgets and the library's subprocess; no torch.
+
+Long operations run in a subprocess, through a `BackgroundTask`; during training, a timer reads the small files that the
+subprocess writes (`training.finetune.control`). The GUI thread never waits.
 """
 
 from __future__ import annotations
@@ -23,15 +25,18 @@ from .finetune_form import FineTuneForm
 from .error_display import shown
 
 TIMER_MS = 250
-WAITING = "Choose or build a data set; it stays on this computer, and so does everything that is made of it."
+WAITING = "Choose or build a data set; it stays on this computer, and so does everything derived from it."
 
 
 class FineTuneWindow:
-    """One window, beside Slicer's and never in its way.
+    """A non-modal window for fine-tuning.
 
     Args:
-        parent: Slicer's main window. model: → id of the model that is chosen in the panel. case: → (volume node, segmentation
-            node or None) to collect. use: called with an adapter's name. changed: called when an adapter came.
+        parent: Slicer's main window.
+        model: returns the id of the model selected in the panel.
+        case: returns (volume node, segmentation node or None) to collect.
+        use: called with an adapter's name.
+        changed: called when an adapter was added.
     """
 
     def __init__(self, parent, model, case, use, changed):
@@ -52,12 +57,12 @@ class FineTuneWindow:
 
     @property
     def busy(self) -> bool:
-        """Is something on its way?"""
+        """Whether a background task is running."""
         return self._task is not None
 
     @property
     def training(self) -> bool:
-        """Is a training on its way?"""
+        """Whether a training is running."""
         return self.busy and self._run is not None
 
     def show(self) -> None:
@@ -66,7 +71,7 @@ class FineTuneWindow:
         self.dialog.raise_()
 
     def close(self) -> None:
-        """A training stops after its step and keeps what it learned."""
+        """Close the window; a training stops after its step and keeps its result."""
         if self.training:
             self.on_stop()
         elif self._task is not None:
@@ -82,7 +87,7 @@ class FineTuneWindow:
         self.form.status.text = text
 
     def refresh(self) -> None:
-        """Which buttons make sense now."""
+        """Enable the buttons that are possible now."""
         state = control.state_of(self._run) if self.training else None
         paused = state is not None and state.state == "paused"
         idle = {"folder", "build", "collect", "estimate", "train", "resume"}
@@ -90,13 +95,18 @@ class FineTuneWindow:
             button.enabled = (
                 not self.busy if name in idle else self.training if name in ("pause", "stop") else bool(self.adapter)
             )
-        self.form.buttons["pause"].text = "Go on" if paused else "Pause"
+        self.form.buttons["pause"].text = "Continue" if paused else "Pause"
         self.form.bar.visible = self.busy
 
-    # -- what takes time ---------------------------------------------------------------------------
+    # -- background tasks ---------------------------------------------------------------------------
 
     def start(self, work, then) -> None:
-        """Do `work` on a thread, then `then(result)` here."""
+        """Run a task on a thread, then a function on the GUI thread.
+
+        Args:
+            work: called with a `Progress`.
+            then: called with the result.
+        """
         self._task, self._then = BackgroundTask(work), then
         self.form.bar.value = 0
         self._timer.start()
@@ -122,7 +132,7 @@ class FineTuneWindow:
         self._run = None
         if task.error:
             again = (
-                " “Resume” goes on from the last checkpoint."
+                " “Resume” continues from the last checkpoint."
                 if run is not None and (run / "settings.json").is_file()
                 else ""
             )
@@ -130,7 +140,7 @@ class FineTuneWindow:
         self._then(task.result)
 
     def _follow(self) -> None:
-        """What a training says of itself, and its plot."""
+        """Show the training's state and its plot."""
         state = control.state_of(self._run)
         if state is None:
             return
@@ -154,14 +164,14 @@ class FineTuneWindow:
             self._drawn = when
             self.form.plot.setPixmap(qt.QPixmap(str(path)))
 
-    # -- what a person asks for --------------------------------------------------------------------
+    # -- actions of the user -----------------------------------------------------------------------
 
     @shown
     def on_folder(self):
         path = qt.QFileDialog.getExistingDirectory(self.dialog, "Folder of a data set")
         if path:
             self.form.data.text = path
-            self.say(f"{path} will be trained with.")
+            self.say(f"{path} will be used for training.")
 
     @shown
     def on_build(self):
@@ -182,7 +192,7 @@ class FineTuneWindow:
     def _built(self, card, output) -> None:
         self.form.data.text = str(output)
         splits = ", ".join(f"{name} {counts['patients']}" for name, counts in card["splits"].items())
-        left = "".join(f" Left out: {count} × {name}." for name, count in card["problems"].items())
+        left = "".join(f" Skipped: {count} × {name}." for name, count in card["problems"].items())
         self.say(
             f"{card['pairs']} pairs about {card['images']} pictures of {card['patients']} patients ({splits}).{left}"
         )
@@ -198,21 +208,21 @@ class FineTuneWindow:
         self.start(lambda progress: held.write(folder, patient), lambda name: self._collected(name, folder))
 
     def _collected(self, name, folder) -> None:
-        self.say(f"{name} lies in {folder}; “Build from a folder…” makes a data set of all that were collected there.")
+        self.say(f"{name} is in {folder}; “Build from a folder…” makes a data set of all cases collected there.")
 
     def settings(self) -> TrainingSettings:
-        """What the form says.
+        """Return the settings in the form.
 
         Raises:
-            InputError: if a value can't be.
+            InputError: if a value is invalid.
         """
         return self.form.settings(self._model())
 
     def data(self) -> Path:
-        """The data set.
+        """Return the folder of the data set.
 
         Raises:
-            InputError: if none is chosen.
+            InputError: if none is selected.
         """
         if not self.form.data.text.strip():
             raise InputError("No data set is chosen; choose one, or build it from a folder with cases.")
@@ -227,7 +237,7 @@ class FineTuneWindow:
         )
 
     def _estimated(self, found) -> None:
-        took = f"A dry run says {_minutes(60 * found['minutes'])} for {found['steps']} steps."
+        took = f"A dry run estimates {_minutes(60 * found['minutes'])} for {found['steps']} steps."
         self.say(" ".join(filter(None, (found["says"], found["verified"], took))))
 
     @shown
@@ -274,8 +284,8 @@ class FineTuneWindow:
         try:
             control.order(self._run, "stop")
         except InputError:
-            self._task.cancel()  # it has not begun
-        self.say("Stopping after this step; what was learned is kept and judged.")
+            self._task.cancel()  # the training has not started
+        self.say("Stopping after this step; the trained adapter is kept and evaluated.")
 
     @shown
     def on_card(self):
@@ -287,7 +297,7 @@ class FineTuneWindow:
         folder = installed_models.adapter_folder(self.adapter)
         reasons = adapter_card.refusal(folder)
         if reasons:
-            question = f"{self.adapter} is not offered for use:\n\n{reasons}\n\nUse it all the same?"
+            question = f"{self.adapter} is not offered for use:\n\n{reasons}\n\nUse it nevertheless?"
             if not slicer.util.confirmOkCancelDisplay(question, windowTitle="An adapter that is worse or less safe"):
                 return self.say(f"{self.adapter} was not chosen.")
             adapter_card.accept(folder)

@@ -1,4 +1,4 @@
-"""The widgets of the fine-tuning window, and the settings that they stand for. Knows Qt; starts nothing."""
+"""Build the widgets of the fine-tuning window, and read the settings from them. Knows Qt; starts nothing."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from MedFMLib.training.finetune.settings import TrainingSettings
 
 WIDTH, HEIGHT = 760, 760
 BUTTONS = (
-    ("folder", "Choose…", "A data set that was built before."),
-    ("build", "Build from a folder…", "Make a data set of a site's files: counted, split by patient, checked."),
+    ("folder", "Choose…", "An existing data set."),
+    ("build", "Build from a folder…", "Make a data set from a site's files: counted, split by patient, checked."),
     ("collect", "Collect this case", "Add the chosen volume with its corrected segments and answers to the folder."),
     ("estimate", "Estimate", "Memory and time on this computer, with a dry run of two passes; nothing is written."),
-    ("train", "Train", "Train, judge on held-out patients, and put the adapter into the list."),
+    ("train", "Train", "Train, evaluate on held-out patients, and add the adapter to the list."),
     ("pause", "Pause", "After this step; everything is saved first."),
-    ("stop", "Stop and keep", "After this step; what was learned so far is judged and kept."),
-    ("resume", "Resume", "Go on with the training of this name, also after a crash."),
-    ("card", "Open its card", "Before and after, safety, calibration: as a page."),
+    ("stop", "Stop and keep", "After this step; the adapter trained so far is evaluated and kept."),
+    ("resume", "Resume", "Continue the training of this name, also after a crash."),
+    ("card", "Open its card", "Before and after, safety, calibration: as an HTML page."),
     ("use", "Use it", "Choose it in the panel, without loading the model again."),
 )
 
 
 class FineTuneForm:
-    """The window and what is in it.
+    """The window and its widgets.
 
     Args:
         parent: Slicer's main window.
@@ -69,7 +69,7 @@ class FineTuneForm:
         self.data.placeholderText = "Folder of a data set"
         self.patient.placeholderText = "Patient, by a number of your own"
         self.cases.placeholderText = "Folder of collected cases"
-        self.skip = qt.QCheckBox("Leave out what can't be used")
+        self.skip = qt.QCheckBox("Skip unusable items")
         return [self._row(self.data, "folder", "build", self.skip), self._row(self.patient, self.cases, "collect")]
 
     def _plan_rows(self):
@@ -79,9 +79,9 @@ class FineTuneForm:
         self.targets = qt.QComboBox()
         self.targets.addItem("language", "text")
         self.targets.addItem("language and vision", "all")
-        self.targets.toolTip = "Vision too, for pictures unlike those that the base knows."
-        self.steps.toolTip = "At most so many steps; 0 for as many as the epochs need."
-        self.clip.toolTip = "Largest norm of the gradient; the plot shows how much of it is cut."
+        self.targets.toolTip = "Vision too, for pictures unlike the base's training data."
+        self.steps.toolTip = "Largest number of steps; 0 for as many as the epochs need."
+        self.clip.toolTip = "Largest norm of the gradient; the plot shows how much of it is clipped."
         return [
             self._row(
                 "Rank", self.rank, "Batch", self.batch, "Accumulation", self.accumulation, "Trains", self.targets
@@ -102,10 +102,10 @@ class FineTuneForm:
         return spin
 
     def settings(self, model: str) -> TrainingSettings:
-        """What the widgets say, for a model.
+        """Return the settings in the widgets, for a model.
 
         Raises:
-            InputError: if a value can't be.
+            InputError: if a value is invalid.
         """
         numbers = {}
         for name in ("rate", "clip", "epochs"):
@@ -113,7 +113,7 @@ class FineTuneForm:
             try:
                 numbers[name] = float(text)
             except ValueError:
-                raise InputError(f"'{text}' is no number; correct the {name}.") from None
+                raise InputError(f"'{text}' is not a number; correct the {name}.") from None
         return TrainingSettings(model=model, rank=self.rank.value, alpha=4 * self.rank.value, batch=self.batch.value,
                         accumulation=self.accumulation.value, steps=self.steps.value,
                         targets=self.targets.itemData(self.targets.currentIndex), **numbers)  # fmt: skip

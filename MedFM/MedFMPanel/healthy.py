@@ -1,6 +1,8 @@
-"""Comparing with a healthy case, and adding one: a part of the panel. Knows its widgets, slice views and the library's door.
+"""Compare with a healthy case, and add one: a part of the panel.
 
-Cases are read and added on a thread of their own; a timer looks for what came of it.
+Knows its widgets, slice views and the healthy library.
+
+Cases are read and added on a separate thread; a timer polls for the result.
 """
 
 from __future__ import annotations
@@ -18,18 +20,20 @@ from MedFMLib.scene.writing import find
 from MedFMPanel.background_task import BackgroundTask
 from MedFMPanel.error_display import shown
 
-BEST = "the one that fits best"
+BEST = "the most suitable one"
 LOOK_MS = 50
 VIEWS = ("Red", "Yellow")
 """Left and right in Slicer's layout “side by side”."""
 
 
 class HealthyControls:
-    """The part of the panel.
+    """The part of the panel about healthy cases.
 
     Args:
-        ui: the panel's widgets by name. status: its status line.
-        start: starts a job, with a function that changes its request. volume: → the chosen volume node or None.
+        ui: the panel's widgets by name.
+        status: its status line.
+        start: starts a job, with a function that changes its request.
+        volume: returns the selected volume node or None.
         labels: image → structures that the model knows.
     """
 
@@ -45,16 +49,16 @@ class HealthyControls:
         ui.addCaseButton.connect("clicked(bool)", self.add)
 
     def close(self) -> None:
-        """Stop looking."""
+        """Stop polling."""
         self._timer.stop()
 
     @shown
     def compare(self) -> None:
-        """Compare the volume with the chosen case."""
+        """Compare the volume with the selected case."""
         self._find(self._compare)
 
     def report(self) -> None:
-        """Draft a report that compares with the chosen case.
+        """Draft a report that compares with the selected case.
 
         Raises:
             InputError: if there is no volume, or a case is still being read.
@@ -74,9 +78,7 @@ class HealthyControls:
         image = self._image(volume)
         node = find(slicer.mrmlScene, volume, "segmentation")
         if node is None:
-            raise InputError(
-                "Nothing is segmented in this volume, so that nothing could be compared; segment it first."
-            )
+            raise InputError("Nothing is segmented in this volume, so nothing could be compared; segment it first.")
         held, title = copy_segmentation(node), self._ui.caseTitleEdit.text
         consent = healthy.Consent(bool(self._ui.textCheck.checked), bool(self._ui.faceCheck.checked))
         self._status.say("Adding the healthy case…")
@@ -84,13 +86,18 @@ class HealthyControls:
         self._begin(lambda progress: library.add(image, held.on(image.geometry), title, consent=consent), self._added)
 
     def take(self, volume, written) -> None:
-        """A job has ended: if it compared, show both volumes side by side, linked, at the same level."""
-        if written.response.comparison is not None:  # after what was written is shown: each takes its time
+        """Show both volumes of a finished comparison side by side, linked, at the same level.
+
+        Args:
+            volume: node of the job.
+            written: the nodes of its response.
+        """
+        if written.response.comparison is not None:  # deferred until the other results are shown, since both take time
             qt.QTimer.singleShot(0, lambda: self._show_next_to(volume, written))
 
     def _show_next_to(self, volume, written) -> None:
         comparison = written.response.comparison
-        if written.reference.GetScene() is None or volume.GetScene() is None:  # closed meanwhile
+        if written.reference.GetScene() is None or volume.GetScene() is None:  # the scene was closed meanwhile
             return
         manager = slicer.app.layoutManager()
         manager.setLayout(slicer.vtkMRMLLayoutNode.SlicerLayoutSideBySideView)
@@ -103,7 +110,7 @@ class HealthyControls:
             view.SetOrientation(pair.slice.plane.capitalize())
             widget.sliceLogic().FitSliceToBackground()
             view.JumpSliceByOffsetting(*pair.slice.center)
-        for name in VIEWS:  # from here on, one follows the other
+        for name in VIEWS:  # from now on the views are linked
             manager.sliceWidget(name).mrmlSliceCompositeNode().SetLinkedControl(True)
 
     def showError(self, text: str) -> None:
@@ -111,17 +118,17 @@ class HealthyControls:
         self._status.say(text, problem=True)
 
     def show(self, running: bool) -> None:
-        """What can be pressed now."""
+        """Enable the buttons that are possible now."""
         free = not running and self._volume() is not None and self._task is None
         self._ui.compareButton.enabled = self._ui.addCaseButton.enabled = free
 
-    # -- inside ----------------------------------------------------------------------------------------
+    # -- implementation ---------------------------------------------------------------------------------
 
     def _image(self, volume):
         if volume is None:
             raise InputError("There is no volume; load a CT or MR volume, then choose it above.")
         if self._task is not None:
-            raise InputError("A healthy case is still being read; wait for its end.")
+            raise InputError("A healthy case is still being read; wait until it is finished.")
         return read_image(volume)
 
     def _opened(self, collapsed: bool) -> None:
@@ -134,7 +141,7 @@ class HealthyControls:
         selector.clear()
         selector.addItem(BEST, "")
         for _, entry in healthy.every():
-            selector.addItem(f"{entry.title} ({entry.modality}{', computed' if entry.generated else ''})", entry.id)
+            selector.addItem(f"{entry.title} ({entry.modality}{', synthetic' if entry.generated else ''})", entry.id)
         selector.setCurrentIndex(max(0, selector.findData(chosen)))
 
     def _begin(self, work, then) -> None:

@@ -1,4 +1,4 @@
-"""What a person sees of a job on its way: its stage, its queue, how far it is and how long it will take, its words."""
+"""Show the progress of a running job: its stage, queue position, fraction, remaining time and streamed text."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ import time
 from MedFMLib.interfaces.jobs import Fraction, Note, PartialText, Stage, Waiting
 
 SHORTEST = 3.0
-"""Seconds before the time left is worth telling."""
+"""Smallest duration in seconds before the remaining time is shown."""
 
 
 RESTING = ("volumeSelector", "modelSelector", "adapterSelector", "precisionSelector", "folderButton", "installButton",
            "labelList", "labelFilter", "clearLabelsButton", "freeLabelsEdit", "questionBox", "newConversationButton",
            "advancedButton", "marksSelector", "placeSelector", "testButton", "stopButton")  # fmt: skip
-"""Widgets that rest while a job runs."""
+"""Widgets that are disabled while a job runs."""
 
 
 class TimeLeft:
-    """How long a job will still take, from how fast its fraction grew since its stage began.
+    """Estimate of a job's remaining time, from the growth of its fraction since the stage began.
 
     Args:
-        clock: seconds that only grow.
+        clock: monotonic, in seconds.
     """
 
     def __init__(self, clock=time.monotonic):
@@ -28,11 +28,11 @@ class TimeLeft:
         self._start: tuple[float, float] | None = None
 
     def begin(self) -> None:
-        """A stage begins; what was measured before says nothing of it."""
+        """Start a stage; measurements of the previous one are discarded."""
         self._start = None
 
     def at(self, value: float) -> str:
-        """In words at a fraction 0…1; "" while it can't be told."""
+        """Return the remaining time in words at a fraction 0…1; "" while it is unknown."""
         now = self._clock()
         if self._start is None or value < self._start[1]:
             self._start = (now, value)
@@ -43,36 +43,43 @@ class TimeLeft:
 
 
 def in_words(seconds: float) -> str:
-    """A rough duration: 5 s, 40 s, 3 min, 2 h."""
+    """Return a rough duration in words: 5 s, 40 s, 3 min, 2 h."""
     if seconds < 60:
         return f"{max(5, 5 * round(seconds / 5))} s"
     return f"{round(seconds / 60)} min" if seconds < 5400 else f"{round(seconds / 3600)} h"
 
 
 class JobProgress:
-    """The part of the panel that follows a job.
+    """The part of the panel about the running job.
 
     Args:
-        ui: the panel's widgets by name. status: its status line. results: gets words of an answer.
+        ui: the panel's widgets by name.
+        status: its status line.
+        results: receives streamed text of an answer.
     """
 
     def __init__(self, ui, status, results):
         self._ui, self._status, self._results, self._left = ui, status, results, TimeLeft()
 
     def begin(self) -> None:
-        """A job was started."""
+        """Reset at the start of a job."""
         self._left.begin()
         self._ui.progressBar.setValue(0)
         self._ui.progressBar.setFormat("%p%")
 
     def rest(self, running: bool) -> None:
-        """Let widgets rest while a job runs, and wake them after it."""
+        """Disable widgets while a job runs, and enable them after it."""
         self._ui.progressBar.visible = running
         for name in RESTING:
             getattr(self._ui, name).enabled = not running
 
     def show(self, event, task: str) -> None:
-        """One event that is not the job's end."""
+        """Show one event other than the job's end.
+
+        Args:
+            event: of the job.
+            task: its task.
+        """
         if isinstance(event, Stage):
             self._left.begin()
             self._status.say(f"{event.name}…", log=True)

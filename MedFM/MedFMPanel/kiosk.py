@@ -1,7 +1,8 @@
-"""Slicer's window with its doors closed: no menus, tool bars, other panels, shortcuts, context menus, drops or closing.
+"""Restrict Slicer's window to one panel: no menus, tool bars, other panels, shortcuts, context menus, drops or closing.
 
-Knows Slicer's main window and views; nothing of patients. Every change is undone by `open_doors`, also by another object of this
-class, since what was changed is marked on the widget itself.
+Knows Slicer's main window and views; nothing of patients. Every change is undone by `open_doors`, also by another
+instance of this
+class, since changes are recorded as properties of the widgets.
 """
 
 from __future__ import annotations
@@ -12,35 +13,35 @@ from MedFMLib.scene.nodes import KIND, VOLUME_ROLE
 
 SHUT = "MedFMShut"
 OWN_LAYOUTS = 100
-"""Number from which layouts are of modules, such as that with the browser of all patients (vtkMRMLLayoutNode)."""
+"""First number of layouts defined by modules, such as the one with the patient browser (vtkMRMLLayoutNode)."""
 
 TITLE = "MedFM"
 
 
 def _number(flag) -> int:
-    """A Qt flag as an int, which it is in PythonQt."""
+    """Return a Qt flag as an int, which it already is in PythonQt."""
     return int(getattr(flag, "value", flag))
 
 
 PLAIN_KEYS = sum(map(_number, (qt.Qt.ShiftModifier, qt.Qt.KeypadModifier, qt.Qt.GroupSwitchModifier)))
-"""Modifiers with which letters are typed; others are shortcuts."""
+"""Modifiers for typing text; others are used for shortcuts."""
 
 
 class Kiosk:
-    """Closes and opens the doors.
+    """Restricts the window and restores it.
 
     Args:
-        panel: the one that stays in sight.
+        panel: the panel that stays visible.
     """
 
     def __init__(self, panel):
         self._panel, self._filter = panel, None
 
     def close_doors(self, volume=None) -> None:
-        """Leave the panel and the views alone in the window, and in the views only one volume.
+        """Show only the panel and the views, and in the views only one volume.
 
         Args:
-            volume: its node; None leaves the views with what they show.
+            volume: its node; None leaves the views unchanged.
         """
         window = slicer.util.mainWindow()
         if window is not None:
@@ -55,7 +56,7 @@ class Kiosk:
             slicer.app.installEventFilter(self._filter)
 
     def open_doors(self) -> None:
-        """Give everything back."""
+        """Undo all restrictions."""
         self.stop()
         window = slicer.util.mainWindow()
         if window is not None:
@@ -74,7 +75,7 @@ class Kiosk:
                 node.SetVisibility(True)
 
     def stop(self) -> None:
-        """Look at no more events."""
+        """Stop filtering events."""
         if self._filter is not None:
             slicer.app.removeEventFilter(self._filter)
             self._filter = None
@@ -82,17 +83,17 @@ class Kiosk:
     def _close_window(self, window) -> None:
         if not window.property(SHUT):
             window.setProperty(SHUT, window.windowTitle)
-        window.setWindowTitle(TITLE)  # Slicer's own names the scene's file
+        window.setWindowTitle(TITLE)  # Slicer's own title has the name of the scene's file
         doors = [window.menuBar(), window.statusBar(), *window.findChildren("QToolBar")]
         doors += [dock for dock in window.findChildren("QDockWidget") if not dock.isAncestorOf(self._panel)]
-        doors += _beside(self._panel)
+        doors += _surroundings(self._panel)
         for door in doors:
             _shut(door, not door.isHidden(), door.hide)
         for action in window.findChildren("QAction"):
             _shut(action, action.isEnabled(), lambda action=action: action.setEnabled(False))
 
     def _quiet_views(self, volume) -> None:
-        """One volume in the slice views, and no names: neither in the controllers above them nor in their corners."""
+        """Show one volume in the slice views, and no names in their controllers and corners."""
         if volume is not None:
             slicer.util.setSliceViewerLayers(background=volume, foreground=None, label=None)
         layout = slicer.app.layoutManager()
@@ -106,7 +107,7 @@ class Kiosk:
             _annotate_slices(False)
 
     def _hide_others(self, volume) -> None:
-        """What somebody drew, marked or wrote into the views, and what belongs to other volumes; not what MedFM drew of this."""
+        """Hide segmentations, markups and annotations of other origin or of other volumes; not MedFM's of this volume."""
         if volume is None:
             return
         for node in slicer.util.getNodesByClass("vtkMRMLDisplayNode"):
@@ -120,10 +121,15 @@ class Kiosk:
 
 
 class KioskEventFilter(qt.QObject):
-    """Swallows what would open a door: shortcuts, context menus, drops, closing the window."""
+    """Blocks shortcuts, context menus, drops, and closing the window."""
 
     def eventFilter(self, watched, event):
-        """True: nobody else gets the event."""
+        """Return True for a blocked event.
+
+        Args:
+            watched: receiver of the event.
+            event: Qt event.
+        """
         kind = event.type()
         if kind in (qt.QEvent.ContextMenu, qt.QEvent.Drop, qt.QEvent.DragEnter, qt.QEvent.Shortcut):
             return True
@@ -139,7 +145,7 @@ class KioskEventFilter(qt.QObject):
 
 
 def _shut(thing, is_open: bool, close) -> None:
-    """Close a door that is open, and mark it."""
+    """Close an open element, and record that on it."""
     if is_open:
         thing.setProperty(SHUT, True)
         close()
@@ -155,7 +161,7 @@ def _open(thing) -> None:
 
 
 def _controllers() -> list:
-    """The bars above the views."""
+    """Return the control bars above the views."""
     layout = slicer.app.layoutManager()
     if layout is None:
         return []
@@ -164,24 +170,27 @@ def _controllers() -> list:
 
 
 def _is_window_of_its_own(other) -> bool:
-    """Dialogs, and windows such as the error log; not what opens and goes by itself, nor docks, which are hidden."""
+    """Return whether it is a dialog or a window such as the error log; not a popup, nor a dock, which is hidden."""
     passing = (qt.Qt.Popup, qt.Qt.ToolTip, qt.Qt.SplashScreen)
     staying = other.inherits("QMainWindow") or other.inherits("QDockWidget")
     return not staying and _number(other.windowType()) not in map(_number, passing)
 
 
-def _beside(panel) -> list:
-    """Widgets around the panel in its dock: help with links, developers' buttons, the data probe with names of volumes."""
+def _surroundings(panel) -> list:
+    """Return the widgets around the panel in its dock.
+
+    Help with links, developers' buttons, the data probe with names of volumes.
+    """
     found, inner = [], panel
     while (outer := inner.parentWidget()) is not None and not inner.inherits("QDockWidget"):
-        if not outer.inherits("QMainWindow") and not outer.inherits("QAbstractScrollArea"):  # scroll bars stay
+        if not outer.inherits("QMainWindow") and not outer.inherits("QAbstractScrollArea"):  # scroll bars stay visible
             found += [w for w in outer.children() if w.isWidgetType() and w is not panel and not w.isAncestorOf(panel)]
         inner = outer
     return found
 
 
 def _annotations():
-    """What writes the patient's name and dates into the corners of slices, or None; the module DataProbe does it."""
+    """Return the object of the module DataProbe that writes the patient's name and dates into slice corners, or None."""
     probe = getattr(slicer.modules, "DataProbeInstance", None)
     return getattr(getattr(probe, "infoWidget", None), "sliceAnnotations", None)
 

@@ -1,4 +1,4 @@
-"""A window with a model's whole card: what it is, what it can and cannot do, and numbers. Knows Qt and text; no models."""
+"""Show a model's whole card in a window: purpose, abilities, limits and numbers. Knows Qt and text; no models."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ WIDTH, HEIGHT = 820, 760
 
 
 class CardWindow:
-    """One window, beside Slicer's and never in its way; shows one card at a time."""
+    """A non-modal window that shows one card at a time."""
 
     def __init__(self, parent):
         self.dialog = qt.QDialog(parent)
@@ -23,7 +23,8 @@ class CardWindow:
         """Show a card.
 
         Args:
-            title: of the model. markdown: the card.
+            title: of the model.
+            markdown: the card.
         """
         self.dialog.setWindowTitle(f"Model card: {title}")
         self.browser.setMarkdown(markdown)

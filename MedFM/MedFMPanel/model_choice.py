@@ -1,4 +1,4 @@
-"""The choice of model, adapter and precision, and what follows from it. Knows cards and its own widgets."""
+"""Select model, adapter and precision, and show their consequences. Knows cards and its own widgets."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class ModelChoice:
 
     Args:
         ui: the panel's widgets by name.
-        changed: called after models came or went.
-        find_cards: → model cards by id.
+        changed: called after models were added or removed.
+        find_cards: returns model cards by id.
     """
 
     def __init__(self, ui, changed=lambda: None, find_cards=registry.cards):
@@ -43,13 +43,13 @@ class ModelChoice:
         self.tune: FineTuneWindow | None = None
         ui.modelSummaryLabel.connect("linkActivated(QString)", self._open)
         ui.precisionSelector.connect("currentIndexChanged(int)", self._show_memory)
-        ui.questionBox.setCompleter(None)  # it would finish a person's question with an example
+        ui.questionBox.setCompleter(None)  # it would complete the user's question with an example
 
     def load(self, chosen: str = "") -> None:
-        """List the models there are, those from folders last.
+        """List the models, those from folders last.
 
         Args:
-            chosen: the model that a saved scene names; if it is a folder that is still there, it is listed, too.
+            chosen: the model named in a saved scene; an existing folder is added to the list.
 
         Raises:
             ModelError: if a card is damaged.
@@ -61,25 +61,25 @@ class ModelChoice:
         fill(self._ui.modelSelector, [(card.title, card.id) for card in self.cards.values()])
 
     def add_folder(self, folder: str) -> str:
-        """Take a model from a folder; returns its id. The list shows it after the next `load`.
+        """Add a model from a folder and return its id. The list shows it after the next `load`.
 
         Raises:
-            ModelError: if the folder holds no model that MedFM knows.
+            ModelError: if the folder has no model of a known architecture.
         """
         card = registry.card(folder)
         self._from_folders[card.id] = card
         return card.id
 
     def knows(self, model: str) -> bool:
-        """Is the model there?"""
+        """Return whether the model is listed."""
         return model in self.cards
 
     def default(self) -> str:
-        """The embedded model, or the first one there is, or ""."""
+        """Return the embedded model, or else the first one, or ""."""
         return DEFAULT_MODEL if DEFAULT_MODEL in self.cards else next(iter(self.cards), "")
 
     def show(self, model: str) -> None:
-        """Adapters, precisions, example questions and the summary of one model."""
+        """Show adapters, precisions, example questions and the summary of one model."""
         ui, card = self._ui, self.cards.get(model)
         self._shown = model
         names = dict.fromkeys((card.default_adapter, *card.adapters, *self._own(card))) if card is not None else {}
@@ -96,14 +96,14 @@ class ModelChoice:
         ui.modelSummaryLabel.toolTip = f"Licence: {card.licence}. {card.not_for}" if card is not None else ""
 
     def _show_memory(self, *_) -> None:
-        """What the weights take of the free memory, in the precision that is chosen."""
+        """Show the memory of the weights in the selected precision, and the free memory."""
         bar, card = self._ui.memoryBar, self.cards.get(self._shown)
         taken = self._weights(card)
         free = hardware.free_memory()
         if card is not None and card.endpoint:
-            text = f"none here: runs at {Endpoint.of(card).host}"
+            text = f"none here: runs on {Endpoint.of(card).host}"
         elif not taken:
-            text = "not known before the model is here"
+            text = "unknown until the model is installed"
         elif not free:
             text = f"{listing.size(taken)}"
         else:
@@ -119,7 +119,7 @@ class ModelChoice:
         return estimates.weight_bytes(card, choose_precision(card, self._ui.precisionSelector.currentData or ""))
 
     def _own(self, card: ModelCard) -> list[str]:
-        """The person's own adapters, without those that say they were made for another model that is listed."""
+        """Return the user's adapters, except those made for another listed model."""
         found = installed_models.adapters() if "writes" in card.abilities else {}
         bases = {name: config.get("base_model_name_or_path") for name, config in found.items()}
         return [
@@ -130,7 +130,7 @@ class ModelChoice:
         ]
 
     def _mergeable(self, model: str) -> list[str]:
-        """Adapters that can be merged into a model."""
+        """Return the adapters that can be merged into a model."""
         card = self.cards.get(model)
         return [*dict.fromkeys((*card.adapters, *self._own(card)))] if card is not None else []
 
@@ -143,12 +143,12 @@ class ModelChoice:
             self.open_card()
 
     def open_all(self) -> None:
-        """Show the window with all models, where they are got, carried and deleted."""
+        """Show the window with all models, for downloads, imports, exports and removal."""
         self.all = self.all or ModelsWindow(slicer.util.mainWindow(), self._use, self._changed, self._mergeable)
         self.all.show()
 
     def open_tune(self) -> None:
-        """Show the window in which an adapter of one's own is made."""
+        """Show the fine-tuning window."""
         self.tune = self.tune or FineTuneWindow(
             slicer.util.mainWindow(), lambda: self._shown, self._case, self._use_adapter, self._changed
         )
@@ -162,44 +162,53 @@ class ModelChoice:
         self._ui.adapterSelector.setCurrentIndex(self._ui.adapterSelector.findData(name))
 
     def _use(self, model: str) -> None:
-        if self._ui.modelSelector.enabled:  # it rests while a job runs
+        if self._ui.modelSelector.enabled:  # it is disabled while a job runs
             self._ui.modelSelector.setCurrentIndex(self._ui.modelSelector.findData(model))
 
     def close(self) -> None:
-        """Stop what is on its way."""
+        """Stop running tasks."""
         for window in (self.all, self.tune):
             if window is not None:
                 window.close()
 
     def open_card(self) -> None:
-        """Show the whole card of the model that is chosen, in a window of its own."""
+        """Show the card of the selected model in a window."""
         card = self.cards.get(self._shown)
         if card is not None:
             self.window = self.window or CardWindow(slicer.util.mainWindow())
             self.window.show(card.title, registry.page(card))
 
     def allow(self, model: str, may_ask: bool = True) -> None:
-        """Ask once whether pictures may go to a model that runs elsewhere; shows what is sent.
+        """Ask once for consent to sending pictures to a model on a server; shows what is sent.
 
         Args:
-            may_ask: False where nobody is there who could say yes.
+            model: its id.
+            may_ask: False if no user is present who could consent.
 
         Raises:
-            ModelError: they may not.
+            ModelError: without consent.
         """
         card = self.cards.get(model)
         if card is None or not egress.needed(card):
             return
-        if may_ask and slicer.util.confirmOkCancelDisplay(egress.says(card), windowTitle="Send pictures elsewhere?"):
+        if may_ask and slicer.util.confirmOkCancelDisplay(egress.says(card), windowTitle="Send pictures to a server?"):
             egress.allow(card)
         egress.check(card)
 
     def outlines(self, model: str) -> bool:
-        """Does the model draw what is marked in the scene?"""
+        """Return whether the model segments from points and boxes."""
         return model in self.cards and "outlines" in self.cards[model].abilities
 
     def labels(self, model: str, modality: str) -> tuple[str, ...]:
-        """Structures that the model lists for a modality, or for any if the modality is ""; empty if it lists none."""
+        """Return the structures that the model lists.
+
+        Args:
+            model: its id.
+            modality: e.g. "CT"; "" for all.
+
+        Returns:
+            Labels; empty if it lists none.
+        """
         card = self.cards.get(model)
         if card is None or not card.labels:
             return ()
@@ -217,7 +226,12 @@ def _precisions(card: ModelCard | None) -> list[tuple[str, str]]:
 
 
 def fill(combo, items) -> None:
-    """Replace the rows of a combo box by (text, data) pairs."""
+    """Replace the rows of a combo box.
+
+    Args:
+        combo: the combo box.
+        items: (text, data) pairs.
+    """
     combo.clear()
     for text, data in items:
         combo.addItem(text, data)

@@ -1,7 +1,10 @@
-"""The window with all models: find, get, import, export, delete. Knows its own widgets and the store; no scene.
+"""Implement the window with all models: search, download, import, export, delete.
 
-Everything that takes time runs on an `BackgroundTask`; downloads in a process besides. Nothing is fetched or deleted before a
-question was answered with OK.
+Knows its widgets and the model store.
+
+Long operations run on a `BackgroundTask`; downloads additionally in a subprocess. Nothing is downloaded or deleted
+before
+the user has confirmed it.
 """
 
 from __future__ import annotations
@@ -29,18 +32,20 @@ BUTTONS = (
     ("get", "Get…", "Download this model, after showing its size, terms and host."),
     ("export", "Export…", "Write this model to a zip, for a machine without internet."),
     ("delete", "Delete…", "Delete this model from this computer."),
-    ("zip", "Import zip…", "Take a model from a zip that MedFM exported."),
-    ("folder", "Import folder…", "Take a model from an exported folder, or from a Hugging Face model's folder."),
+    ("zip", "Import zip…", "Install a model from a zip exported by MedFM."),
+    ("folder", "Import folder…", "Install a model from an exported folder, or from a Hugging Face model's folder."),
 )
-GET_HINT = "Choose a model. What is fetched lies in your own data folder; fetching a model sends no image."
+GET_HINT = "Choose a model. Downloads are stored in your own data folder; a download sends no image."
 
 
 class ModelsWindow:
-    """One window, beside Slicer's and never in its way.
+    """A non-modal window with all models.
 
     Args:
-        parent: Slicer's main window. use: called with a model's id. changed: called after models or adapters came or went.
-        adapters: called with a model's id, → names of adapters that can be merged into it.
+        parent: Slicer's main window.
+        use: called with a model's id.
+        changed: called after models or adapters were added or removed.
+        adapters: called with a model's id; returns the names of adapters that can be merged into it.
     """
 
     def __init__(self, parent, use, changed, adapters=lambda model: []):
@@ -80,7 +85,7 @@ class ModelsWindow:
         self.bar = qt.QProgressBar()
         self.bar.visible = False
         self.cancel = qt.QPushButton("Cancel")
-        self.cancel.toolTip = "Stop; what was downloaded is kept, so that it can go on."
+        self.cancel.toolTip = "Stop; the downloaded part is kept, so that it can continue."
         self.cancel.visible = False
         self.cancel.connect("clicked(bool)", self.on_cancel)
         row, buttons = qt.QHBoxLayout(), qt.QHBoxLayout()
@@ -107,7 +112,7 @@ class ModelsWindow:
     # -- showing -----------------------------------------------------------------------------------
 
     def show(self) -> None:
-        """Open the window, and look through the models anew."""
+        """Open the window and list the models again."""
         self.dialog.show()
         self.dialog.raise_()
         if not self.busy:
@@ -115,7 +120,7 @@ class ModelsWindow:
 
     @property
     def busy(self) -> bool:
-        """Is something on its way?"""
+        """Whether a background task is running."""
         return self._task is not None
 
     def close(self) -> None:
@@ -127,7 +132,7 @@ class ModelsWindow:
         self.dialog.hide()
 
     def refresh(self, said: str = GET_HINT) -> None:
-        """Look through the models again, then say a sentence."""
+        """List the models again, then show a sentence."""
         self.start(lambda progress: [listing.facts(card) for card in registry.cards().values()], self._fill, said)
 
     def _fill(self, rows, said) -> None:
@@ -136,7 +141,7 @@ class ModelsWindow:
         table, model = (
             self.table,
             self.table.model(),
-        )  # the model makes the items in C++, so that Python doesn't own them
+        )  # the model creates the items in C++, so that Python doesn't own them
         table.clearSelection()
         table.setRowCount(len(rows))
         for number, row in enumerate(rows):
@@ -194,10 +199,16 @@ class ModelsWindow:
         """Show a sentence."""
         self.status.text = text
 
-    # -- what takes time ---------------------------------------------------------------------------
+    # -- background tasks ----------------------------------------------------------------------------
 
     def start(self, work, then, said="") -> None:
-        """Do `work` on a thread, then `then(result, said)` here."""
+        """Run a task on a thread, then a function on the GUI thread.
+
+        Args:
+            work: called with a `Progress`.
+            then: called with the result and `said`.
+            said: sentence to show afterwards.
+        """
         self._task, self._then = BackgroundTask(work), lambda result: then(result, said)
         self.bar.value = 0
         self._timer.start()
@@ -232,7 +243,7 @@ class ModelsWindow:
             self.cancel.enabled = False
             self.say("Stopping…")
 
-    # -- what a person asks for --------------------------------------------------------------------
+    # -- actions of the user -------------------------------------------------------------------------
 
     @shown
     def on_use(self):
@@ -250,14 +261,14 @@ class ModelsWindow:
         self.start(lambda progress: model_store.look(card, progress), lambda offer, _: self._offer(card, offer))
 
     def _offer(self, card, offer) -> None:
-        left = f" ({gigabytes(offer.here)} are here from an earlier try)" if offer.here else ""
+        left = f" ({gigabytes(offer.here)} are already downloaded)" if offer.here else ""
         question = (
             f"Download {card.title}?\n\n{gigabytes(offer.total)}{left}\nfrom {offer.host}\nLicence: {card.licence}\n\n"
             f"to {offer.folder}"
         )
         if not _confirm(question, "Get a model"):
             return self.say("Nothing was downloaded.")
-        said = f"{card.title} is here, checked against the hub's checksums."
+        said = f"{card.title} is installed and checked against the hub's checksums."
         self.start(lambda progress: model_store.get(card, progress, offer), self.came, said)
 
     @shown
@@ -274,7 +285,7 @@ class ModelsWindow:
             self.start(lambda progress: model_store.import_model(path, "", progress), self._imported)
 
     def _imported(self, card, _) -> None:
-        self.came(card, f"{card.title} is on this computer.")
+        self.came(card, f"{card.title} is installed.")
 
     @shown
     def on_export(self):
@@ -301,7 +312,12 @@ class ModelsWindow:
         self.start(lambda progress: model_store.remove(model), self.came, f"{title} was deleted.")
 
     def came(self, _, said) -> None:
-        """Models came or went."""
+        """Update after models were added or removed.
+
+        Args:
+            _: result of the task, unused.
+            said: sentence to show.
+        """
         self._changed()
         self.refresh(said)
 
@@ -311,7 +327,7 @@ def _confirm(question, title) -> bool:
 
 
 def _details(row) -> str:
-    """A model in a few lines of rich text."""
+    """Return a description of a model in a few lines of rich text."""
     url = row["licence_url"]
     licence = f'<a href="{escape(url)}">{escape(row["licence"])}</a>' if url else escape(row["licence"])
     lines = [f"<b>{escape(row['title'])}</b> ({escape(row['id'])})", escape(row["summary"]), f"Licence: {licence}"]

@@ -1,7 +1,9 @@
-"""Python packages that a model needs and Slicer doesn't ship: which are missing, and their installation.
+"""Find and install Python packages that a model needs and Slicer doesn't ship.
 
-Nothing is ever installed but from `install`, which the panel calls at a click. Where Slicer's own Python fits, Slicer installs
-them, after its own question; elsewhere they go into a separate environment (`MedFMLib.environment`), after ours.
+Packages are only installed by `install`, which the panel calls at a click. If Slicer's own Python is suitable, Slicer
+installs
+them after its own question; otherwise they go into a separate environment (`MedFMLib.environment`), after a question of
+MedFM.
 """
 
 from __future__ import annotations
@@ -17,21 +19,21 @@ from MedFMPanel.background_task import BackgroundTask
 
 
 def requirements(path: Path) -> list[str]:
-    """The lines of a requirements file, without comments."""
+    """Return the lines of a requirements file, without comments."""
     lines = (line.partition("#")[0].strip() for line in Path(path).read_text(encoding="utf-8").splitlines())
     return [line for line in lines if line]
 
 
 def name_of(requirement: str) -> str:
-    """Package name of a requirement: "torch>=2.6" → "torch"."""
+    """Return the package name of a requirement: "torch" for "torch>=2.6"."""
     return re.match(r"[A-Za-z0-9._-]+", requirement).group()
 
 
 def missing(path: Path) -> list[str]:
-    """The requirements whose package is not there; looks without importing, since torch takes seconds."""
+    """Return the requirements whose package is missing; searches without importing, since torch takes seconds."""
     try:
         from packaging.requirements import Requirement
-    except ImportError:  # before Slicer 5.12 only pip has it
+    except ImportError:  # before Slicer 5.12, only pip includes it
         from pip._vendor.packaging.requirements import Requirement
 
     wanted = [Requirement(line) for line in requirements(path)]
@@ -41,12 +43,13 @@ def missing(path: Path) -> list[str]:
 
 
 class PackageNotice:
-    """The part of the panel that is there only while packages are missing.
+    """The part of the panel that is visible only while packages are missing.
 
     Args:
         ui: the panel's widgets by name.
         path: the requirements file.
-        say: shows a sentence. ready: called when a separate environment can be used.
+        say: shows a sentence.
+        ready: called when a separate environment can be used.
     """
 
     def __init__(self, ui, path, say=lambda text, **_: None, ready=lambda: None):
@@ -58,14 +61,16 @@ class PackageNotice:
         self._timer.connect("timeout()", self._look)
 
     def show(self) -> None:
-        """Name what is missing, or hide."""
+        """List the missing packages, or hide."""
         lacking = [] if environment.interpreter() else missing(self._path)
         names = ", ".join(name_of(line) for line in lacking)
         self._ui.packagesFrame.visible = bool(names)
         self._ui.packagesLabel.text = f"Models need Python packages that this Slicer lacks: {names}."
 
     def install(self) -> None:
-        """Install what is missing; a second click stops an installation that runs apart, and it goes on the next time.
+        """Install the missing packages.
+
+        A second click stops an installation into a separate environment, which continues the next time.
 
         Raises:
             MedFMError: if nothing was installed, with the reason.
@@ -74,7 +79,7 @@ class PackageNotice:
             self._task.cancel()
             return
         if not environment.fits_slicer(environment.look(quick=True)):
-            self._ui.packagesLabel.text = "Looking at this computer…"
+            self._ui.packagesLabel.text = "Checking this computer…"
             self._send(lambda progress: environment.plan(environment.look()), self._planned)
             return
         try:
@@ -85,19 +90,21 @@ class PackageNotice:
             self.show()
 
     def close(self) -> None:
-        """Stop what is on its way."""
+        """Stop running tasks."""
         self._timer.stop()
         if self._task is not None:
             self._task.cancel()
 
     def _planned(self, plan) -> None:
-        """Ask whether a separate environment may be made."""
+        """Ask whether a separate environment may be created."""
         import slicer
 
         self.show()
         if plan.where != "separate":
             self._say(plan.text(), problem=True)
-        elif slicer.util.confirmOkCancelDisplay(plan.text(), windowTitle="Install packages apart from Slicer's"):
+        elif slicer.util.confirmOkCancelDisplay(
+            plan.text(), windowTitle="Install packages into a separate environment"
+        ):
             self._ui.installButton.text = "Stop"
             self._send(lambda progress: environment.apply(plan, progress), self._made)
         else:
@@ -106,7 +113,7 @@ class PackageNotice:
     def _made(self, python) -> None:
         self.show()
         self._ready()
-        self._say("The packages are installed apart from Slicer's; jobs run there from now on.", log=True)
+        self._say("The packages are installed in a separate environment; jobs run there from now on.", log=True)
 
     def _send(self, work, then) -> None:
         self._then, self._task = then, BackgroundTask(work)
@@ -137,7 +144,7 @@ def install(lines: list[str]) -> None:
         lines: requirements.
 
     Raises:
-        RuntimeError: if the person declines or the installation fails.
+        RuntimeError: if the user declines or the installation fails.
     """
     import slicer
 
@@ -151,7 +158,7 @@ def install(lines: list[str]) -> None:
 
 
 def _install_torch(lines: list[str]) -> list[str]:
-    """Let the PyTorch extension choose the build that fits the computer; → what is left to install."""
+    """Let the PyTorch extension install the build that suits the computer, and return the remaining requirements."""
     torch = [line for line in lines if name_of(line) == "torch"]
     if not torch or importlib.util.find_spec("PyTorchUtils") is None:
         return lines
@@ -170,5 +177,5 @@ def _install_with_util(slicer, lines: list[str]) -> None:
 
 
 def name_and_bound(requirement: str) -> str:
-    """A requirement without its marker, which older installers split at spaces."""
+    """Return a requirement without its marker, which older installers split at spaces."""
     return requirement.partition(";")[0].replace(" ", "")

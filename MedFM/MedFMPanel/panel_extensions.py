@@ -1,4 +1,4 @@
-"""What stands beside segmenting, asking and reporting: looking into answers, and comparing with healthy. Knows its two parts."""
+"""Combine the panel's additional parts: reliability assessment, and comparison with healthy cases."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from MedFMPanel.reliability import ReliabilityControls
 
 
 class PanelExtensions:
-    """Both parts, as the panel's widget sees them.
+    """Both parts, as used by the panel's widget.
 
     Args:
         widget: the panel, with `ui`, `status`, `results`, `models`, `parameters` and `start`.
@@ -17,17 +17,17 @@ class PanelExtensions:
 
     def __init__(self, widget):
         self._widget, self._measured = widget, (None, ())
-        self._trust = ReliabilityControls(widget.ui, widget.status, widget.start, widget.results.conversation)
+        self._reliability = ReliabilityControls(widget.ui, widget.status, widget.start, widget.results.conversation)
         self._healthy = HealthyControls(
             widget.ui, widget.status, widget.start, lambda: widget.parameters.volume,
             lambda image: widget.models.labels(widget.parameters.model, image.modality),
         )  # fmt: skip
 
     def begin(self) -> None:
-        """Start what the panel's button says; a report that compares needs its healthy case first.
+        """Start the job of the panel's button; a report with a comparison needs its healthy case first.
 
         Raises:
-            MedFMError: in one sentence with the next step.
+            MedFMError: with the cause and the next step.
         """
         chosen = self._widget.parameters
         if chosen.task == "report" and chosen.with_healthy:
@@ -36,24 +36,29 @@ class PanelExtensions:
             self._widget.start()
 
     def apply(self, request):
-        """A request as these parts want it: an answer is held against what was measured of the same volume."""
+        """Add these parts' options to a request: an answer is checked against measurements of the same volume."""
         volume, measurements = self._measured
         if request.task == "ask" and volume is self._widget.parameters.volume:
             request = replace(request, measurements=measurements)
-        return self._trust.apply(request)
+        return self._reliability.apply(request)
 
     def take(self, volume, written) -> None:
-        """A job about a volume node has ended."""
+        """Process the end of a job.
+
+        Args:
+            volume: node of the job.
+            written: the nodes of its response.
+        """
         if written.response.measurements:
             self._measured = (volume, tuple(written.response.measurements))
-        self._trust.take(written)
+        self._reliability.take(written)
         self._healthy.take(volume, written)
 
     def show(self, running: bool) -> None:
-        """What can be pressed now."""
-        self._trust.show(running)
+        """Enable the buttons that are possible now."""
+        self._reliability.show(running)
         self._healthy.show(running)
 
     def close(self) -> None:
-        """Stop looking."""
+        """Stop polling."""
         self._healthy.close()

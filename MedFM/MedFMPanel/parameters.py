@@ -1,4 +1,4 @@
-"""The panel's choices, kept in a parameter node so that they are saved with the scene. Knows MRML's text parameters.
+"""Store the panel's settings in a parameter node, so that they are saved with the scene. Uses MRML's text parameters.
 
 Typed access to a plain `vtkMRMLScriptedModuleNode`, which stores text and node references only.
 """
@@ -10,10 +10,10 @@ from MedFMLib.core.request import CLINICIAN, Request, SliceChoice
 
 
 class TextParameter:
-    """A text parameter; numbers and lists build on it.
+    """A text parameter; base of numbers and lists.
 
     Args:
-        default: the value while the node holds none.
+        default: the value while the node has none.
     """
 
     def __init__(self, default=""):
@@ -30,7 +30,9 @@ class TextParameter:
 
     def __set__(self, parameters, value) -> None:
         text = self.format(value)
-        if parameters.node.GetParameter(self.name) != text:  # a needless Modified event would come back to the widgets
+        if (
+            parameters.node.GetParameter(self.name) != text
+        ):  # an unnecessary Modified event would update the widgets again
             parameters.node.SetParameter(self.name, text)
 
     def parse(self, text: str):
@@ -41,7 +43,7 @@ class TextParameter:
 
 
 class NumberParameter(TextParameter):
-    """A whole number; what is no number reads as the default."""
+    """An integer; any other text reads as the default."""
 
     def parse(self, text: str) -> int:
         try:
@@ -51,7 +53,7 @@ class NumberParameter(TextParameter):
 
 
 class FlagParameter(TextParameter):
-    """Yes or no."""
+    """A boolean."""
 
     def parse(self, text: str) -> bool:
         return text == "true"
@@ -61,7 +63,7 @@ class FlagParameter(TextParameter):
 
 
 class NamesParameter(TextParameter):
-    """Some names, in order."""
+    """A list of names, in order."""
 
     def parse(self, text: str) -> tuple[str, ...]:
         return tuple(name for name in text.split("\n") if name)
@@ -86,7 +88,7 @@ class NodeParameter(TextParameter):
 
 
 class Parameters:
-    """What is chosen in the panel.
+    """The settings of the panel.
 
     Args:
         node: the module's parameter node.
@@ -119,38 +121,38 @@ class Parameters:
         self.node = node
 
     def choose_model(self, model: str) -> None:
-        """Another model starts with its own default adapter and precision."""
+        """Select a model, with its own default adapter and precision."""
         self.model, self.adapter, self.precision = model, "", ""
 
     def pointed(self, outlines: bool) -> tuple[str, list]:
-        """(task, nodes that say where): what is marked for a model that outlines, the region of a question.
+        """Return (task, nodes with a position): prompts for a model with point prompts, else the region of a question.
 
         Args:
-            outlines: whether the model draws what is marked.
+            outlines: whether the model segments from points and boxes.
         """
         task = "outline" if outlines and self.task == "segment" else self.task
         node = {"outline": self.marks, "ask": self.region}.get(task)
         return task, [node] if node is not None else []
 
     def request(self, task: str, image: Image, labels, history, prompts, audience: str = CLINICIAN) -> Request:
-        """What these choices ask of an image.
+        """Return the request of these settings for an image.
 
         Args:
             task: see `pointed`.
             image: the volume.
             labels: structures to segment, empty for all.
             history: (question, answer) pairs so far.
-            prompts: what was pointed at.
-            audience: for whom; see `Request`.
+            prompts: points, boxes and regions.
+            audience: see `Request`.
 
         Raises:
-            InputError: if the choices don't go together.
+            InputError: if the settings contradict each other.
         """
         return Request(
             task=task,
             image=image,
             labels=labels,
-            question="" if task == "report" else self.question,  # what stands in the box belongs to another tab
+            question="" if task == "report" else self.question,  # the question box belongs to another tab
             history=history,
             prompts=prompts,
             slices=SliceChoice(self.plane, self.firstSlice, self.lastSlice, self.sliceStep),

@@ -1,7 +1,10 @@
-"""Patient mode in the panel: what is hidden while it is on, and the way out. Knows widgets and the lock; judges no words.
+"""Show patient mode in the panel: what is hidden while it is on, and how to leave it.
 
-Whether the mode is on stands in the lock's file, not here: a reload, a closed or loaded scene, another module or a restart bring
-the same state back. Hidden widgets carry a property, so that whoever leaves the mode, an hour or a reload later, shows just them.
+Knows widgets and the lock; judges no text.
+
+The state is in the lock's file, not here: a reload, a closed or loaded scene, another module or a restart restore
+the same state. Hidden widgets have a property, so that leaving the mode later, even after a reload, shows exactly
+these.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ KEPT = (
     "noticeLabel", "conversationView", "questionBox", "newConversationButton", "applyButton", "progressBar", "statusLabel",
     "patientBar",
 )  # fmt: skip
-"""Widgets that a patient sees; what they lie in stays, everything else goes."""
+"""Widgets that a patient sees, with their parents; all others are hidden."""
 
 QUESTIONS = (
     "What am I looking at?",
@@ -28,24 +31,24 @@ QUESTIONS = (
     "Where is my liver?",
     "What should I ask my doctor?",
 )
-"""What is offered in place of the clinicians' questions."""
+"""Examples in place of the clinicians' questions."""
 
 WELCOME = "Ask what you see in your pictures. What they mean for you, your radiologist will tell you."
 
 
 def come_up_locked() -> None:
-    """After Slicer has started: a patient who found a way to restart it finds the same window again, without any volume."""
+    """Restore patient mode after Slicer has started, without any volume, so that a restart does not leave it."""
     if PatientLock().on and slicer.util.mainWindow() is not None:
         slicer.util.selectModule("MedFM")
 
 
 class PatientMode:
-    """The mode as the panel shows it.
+    """Patient mode in the panel.
 
     Args:
-        widget: the module's widget: its `uiWidget`, `ui`, `status`, `session`, `parameters`, and what shows models and
-            parameters.
-        lock: whether it is on.
+        widget: the module's widget: its `uiWidget`, `ui`, `status`, `session`, `parameters`, and its methods that show
+            models and parameters.
+        lock: whether the mode is on.
     """
 
     def __init__(self, widget, lock: PatientLock | None = None):
@@ -62,20 +65,20 @@ class PatientMode:
 
     @property
     def on(self) -> bool:
-        """Is a patient at the screen?"""
+        """Whether patient mode is on."""
         return self.lock.on
 
     @shown
     def choose_pin(self) -> None:
-        """Keep a new PIN."""
+        """Store a new PIN."""
         self.lock.choose_pin(self._ui.newPinEdit.text, self._ui.oldPinEdit.text)
         self._clear_pins()
         self.show()
-        self._status.say("The PIN was chosen.")
+        self._status.say("The PIN was set.")
 
     @shown
     def enter(self) -> None:
-        """Hand over: nothing of other volumes stays on the screen."""
+        """Turn patient mode on; other volumes are removed from the screen."""
         volume = self._widget.parameters.volume
         if volume is None:
             raise InputError("Choose the patient's volume first.")
@@ -89,20 +92,20 @@ class PatientMode:
 
     @shown
     def leave(self) -> None:
-        """End the mode with the PIN that was typed."""
+        """Turn patient mode off with the entered PIN."""
         pin = self._ui.pinEdit.text
         self._clear_pins()
         try:
             self.lock.leave(pin)
         except MedFMError as error:
-            known = isinstance(error, InputError)  # others may name the computer's folders
+            known = isinstance(error, InputError)  # other errors may contain folder names
             return self._status.say(str(error), problem=True, public=known)
         self.show()
         self._begin_anew()
         self._status.say("Patient mode ended.")
 
     def show(self, volume=None) -> None:
-        """Make the window as the mode wants it; may be called as often as one likes."""
+        """Update the window to the mode; may be called repeatedly."""
         self._status.quiet = self.on
         if self.on:
             self._offer()
@@ -122,26 +125,29 @@ class PatientMode:
         self._ui.enterPatientButton.enabled = self.lock.has_pin
 
     def takes(self, name: str) -> bool:
-        """May a widget change a parameter? Not the volume: one that comes while a patient is there may be another patient's."""
+        """Return whether a widget may change a parameter.
+
+        Not the volume, since a new one may belong to another patient.
+        """
         return not (name == "volume" and self.on)
 
     def come_back(self) -> None:
-        """Show our module again, as long as it is loaded and the mode is on."""
+        """Show this module again, if it is loaded and the mode is on."""
         if self.on and slicer.app.moduleManager().module("MedFM") is not None:
             slicer.util.selectModule("MedFM")
 
     def keep(self) -> None:
-        """Hide again what others have shown meanwhile."""
+        """Hide again what other code has shown meanwhile."""
         if self.on:
             for widget in self._others(self._panel):
                 _hide(widget)
 
     def close(self) -> None:
-        """The panel goes; the state stays."""
+        """Release the widgets; the state is kept."""
         self._kiosk.stop()
 
     def _begin_anew(self) -> None:
-        """Nothing that was asked before stays, and it is a question that comes next."""
+        """Clear the conversation and switch to the Ask tab."""
         widget = self._widget
         widget.results.conversation.clear()
         widget.parameters.task, widget.parameters.question, widget.parameters.region = "ask", "", None
@@ -149,7 +155,7 @@ class PatientMode:
         widget.showParameters()
 
     def _offer(self) -> None:
-        """Questions for patients in place of those that the model's card lists."""
+        """Show questions for patients in place of those in the model's card."""
         box, typed = self._ui.questionBox, self._ui.questionBox.currentText
         box.clear()
         for question in QUESTIONS:
@@ -161,7 +167,7 @@ class PatientMode:
             edit.text = ""
 
     def _others(self, widget) -> list:
-        """Widgets below one that are no part of what is kept, nor hold such a part."""
+        """Return the widgets below one that are neither kept nor contain a kept one."""
         found = []
         for child in widget.children():
             if not child.isWidgetType() or child.objectName in KEPT:

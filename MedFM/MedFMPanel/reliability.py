@@ -1,4 +1,4 @@
-"""How far an answer is looked into, and which pixels it rests on: a part of the Ask tab. Knows its widgets and slice views."""
+"""Control the reliability assessment of answers and their saliency maps: a part of the Ask tab."""
 
 from __future__ import annotations
 
@@ -10,20 +10,22 @@ from MedFMLib.errors import InputError
 from MedFMLib.core.request import Request, ReliabilityChoice
 from MedFMPanel.error_display import shown
 
-WAYS = {"demand": "Look into an answer on demand", "always": "Look into every answer", "off": "Don't look into answers"}
+WAYS = {"demand": "Assess an answer on demand", "always": "Assess every answer", "off": "Don't assess answers"}
 METHODS = {"attention": "by attention (quick)", "occlusion": "by hiding parts (slow)"}
 CHOICE = ReliabilityChoice(samples=10, blind=True)
-"""Ten samples, as the embedded model was calibrated with."""
+"""Ten samples, as in the embedded model's calibration."""
 
 OPACITY = 0.6
 
 
 class ReliabilityControls:
-    """The row.
+    """The widgets for reliability.
 
     Args:
-        ui: the panel's widgets by name. status: its status line.
-        start: starts a job, with a function that changes its request. conversation: the questions and answers so far.
+        ui: the panel's widgets by name.
+        status: its status line.
+        start: starts a job, with a function that changes its request.
+        conversation: the questions and answers so far.
     """
 
     def __init__(self, ui, status, start, conversation):
@@ -39,13 +41,13 @@ class ReliabilityControls:
         self.show(False)
 
     def apply(self, request: Request) -> Request:
-        """A request that looks into its answer if every answer is looked into."""
+        """Return a request with an assessment if every answer is to be assessed."""
         wanted = request.task == "ask" and self._ui.reliabilitySelector.currentData == "always"
         return replace(request, reliability=CHOICE) if wanted else request
 
     @shown
     def assess_answer(self) -> None:
-        """Ask the last question again, and look into its answer."""
+        """Ask the last question again, and assess its answer."""
         question, history = self._last()
         self._start(
             lambda request: replace(request, task="ask", question=question, history=history, reliability=CHOICE)
@@ -53,13 +55,13 @@ class ReliabilityControls:
 
     @shown
     def explain(self) -> None:
-        """Show which pixels the last answer rests on."""
+        """Show which pixels the last answer depends on."""
         question, history = self._last()
         method = self._ui.methodSelector.currentData
         self._start(lambda request: replace(request, task="explain", question=question, history=history, method=method))
 
     def take(self, written) -> None:
-        """A job has ended: how long an answer takes, and its saliency over the slices."""
+        """Process the end of a job: the duration of an answer, and its saliency map over the slices."""
         response = written.response
         if response.provenance.task == "ask" and response.answers:
             looked = response.answers[0].reliability
@@ -74,7 +76,7 @@ class ReliabilityControls:
         self._status.say(text, problem=True)
 
     def show(self, running: bool) -> None:
-        """What can be pressed now, and what it takes."""
+        """Enable the buttons that are possible now, and show the cost."""
         self._running = running
         ui, way = self._ui, self._ui.reliabilitySelector.currentData
         answered = bool(self._conversation.history) and not running
@@ -82,7 +84,7 @@ class ReliabilityControls:
         ui.checkButton.enabled = ui.explainButton.enabled = answered
         ui.reliabilitySelector.enabled = ui.methodSelector.enabled = not running
         cost = reliability.words(CHOICE, self._seconds)
-        ui.reliabilityCostLabel.text = "" if way == "off" else f"Looking into an answer takes {cost}."
+        ui.reliabilityCostLabel.text = "" if way == "off" else f"Assessing an answer takes {cost}."
 
     def _chosen(self, *_) -> None:
         self.show(self._running)
@@ -90,5 +92,5 @@ class ReliabilityControls:
     def _last(self) -> tuple[str, tuple]:
         history = self._conversation.history
         if not history:
-            raise InputError("Nothing was answered yet; ask a question first.")
+            raise InputError("There is no answer yet; ask a question first.")
         return history[-1][0], history[:-1]

@@ -1,4 +1,4 @@
-"""The panel's report: its words with links into the views, its page, and the window to change, sign and export it."""
+"""Show the report: its text with links into the views, its page, and the window to edit, sign and export it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NO_REPORT = "No report has been drafted for this volume."
 
 
 class ReportTools:
-    """What belongs to the Report tab.
+    """The widgets of the Report tab.
 
     Args:
         widget: the module's widget: its `ui`, `status`, `parameters`, `bindings`.
@@ -39,7 +39,7 @@ class ReportTools:
         ui.reportView.connect("anchorClicked(QUrl)", self.go_to)
 
     def show(self) -> None:
-        """Show the newest report of the chosen volume."""
+        """Show the newest report of the selected volume."""
         scene, volume = slicer.mrmlScene, self._widget.parameters.volume
         kinds = ("report", "report-view", "report-html", "report-data")
         text, view, self._page, data = (find(scene, volume, kind) if volume is not None else None for kind in kinds)
@@ -51,14 +51,14 @@ class ReportTools:
         self._ui.editReportButton.enabled = data is not None and bool(data.GetText())
 
     def go_to(self, url) -> None:
-        """Move the views to where a sentence was measured."""
+        """Move the views to the position of a sentence's measurement."""
         position = link_position(url.toString())
         if position is not None:
             slicer.vtkMRMLSliceNode.JumpAllSlices(slicer.mrmlScene, *position)
 
     @shown
     def open_page(self) -> None:
-        """Write the page to a file of its own and open it in the browser."""
+        """Write the page to a new file and open it in the browser."""
         path = Path(slicer.app.temporaryPath) / f"MedFM-report-{time.strftime('%Y%m%d-%H%M%S')}.html"
         self._pages.append(path)
         path.write_text(self._page.GetText(), encoding="utf-8")
@@ -67,7 +67,7 @@ class ReportTools:
 
     @shown
     def edit(self) -> None:
-        """Open the window that changes, signs and exports."""
+        """Open the window to edit, sign and export."""
         self.window = self.window or ReportWindow(slicer.util.mainWindow(), self._changed)
         self.window.open(slicer.mrmlScene, self._widget.parameters.volume)
 
@@ -76,7 +76,7 @@ class ReportTools:
         self._widget.status.say(text, log=True)
 
     def close(self) -> None:
-        """Stop what is on its way, and leave no patient's page behind among the temporary files."""
+        """Stop running tasks, and delete patients' pages from the temporary files."""
         for path in self._pages:
             path.unlink(missing_ok=True)
         self._pages.clear()

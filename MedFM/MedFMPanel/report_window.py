@@ -1,6 +1,7 @@
-"""The window in which a clinician changes a drafted report, signs it and exports it. Knows its own widgets and the desk.
+"""Implement the window to edit, sign and export a drafted report. Knows its widgets and report finalization.
 
-Writing files and pages happens in a process of its own, on an `BackgroundTask`; the scene gets the changed report when that has ended.
+Files and pages are written in a subprocess, on a `BackgroundTask`; the scene gets the changed report after that has
+ended.
 """
 
 from __future__ import annotations
@@ -24,28 +25,29 @@ WIDTH, HEIGHT, TIMER_MS = 720, 640, 100
 FORMS = (
     ("page", "HTML page", "One file that opens in any browser, offline."),
     ("pdf", "PDF", "Pages to print and to file."),
-    ("text", "Text", "The words alone."),
+    ("text", "Text", "Plain text only."),
     ("patient", "Patient's page", "Plain words, pictures with names, questions for the doctor; checked against the report."),
-    ("dicom", "DICOM", "SEG, SR (TID 1500), key images, encapsulated PDF and FHIR of the volume's own study."),
+    ("dicom", "DICOM", "SEG, SR (TID 1500), key images, encapsulated PDF and FHIR of the volume's study."),
 )  # fmt: skip
 NAME = "MedFM-report"
-"""How files are called: never after a patient or a volume."""
+"""Prefix of the files: never the name of a patient or a volume."""
 
 
 class ReportWindow:
-    """One window, beside Slicer's and never in its way.
+    """A non-modal window for a report.
 
     Args:
-        parent: Slicer's main window. changed: called with a sentence after the scene's report changed or files were written.
+        parent: Slicer's main window.
+        changed: called with a sentence after the scene's report changed or files were written.
     """
 
     def __init__(self, parent, changed):
-        self._told, self._task, self._then = changed, None, None
+        self._on_changed, self._task, self._then = changed, None, None
         self._scene = self._volume = self._report = None
         self._words: dict[str, str] = {}
         self._study: tuple[Path, str] | None = None
         self.dialog = qt.QDialog(parent)
-        self.dialog.setWindowTitle("Report: change, sign, export")
+        self.dialog.setWindowTitle("Report: edit, sign, export")
         self.dialog.resize(WIDTH, HEIGHT)
         self._build(qt.QVBoxLayout(self.dialog))
         self._timer = qt.QTimer()
@@ -54,17 +56,15 @@ class ReportWindow:
 
     def _build(self, layout) -> None:
         self.section = qt.QComboBox()
-        self.section.toolTip = "Which part of the report to change."
+        self.section.toolTip = "The section to edit."
         self.text = qt.QPlainTextEdit()
-        self.text.toolTip = (
-            "One paragraph a line; sentences that stay as they are keep their link to what was measured."
-        )
+        self.text.toolTip = "One paragraph per line; unchanged sentences keep their link to the measurement."
         self.hint = qt.QLabel()
         self.hint.wordWrap = True
         row = qt.QHBoxLayout()
         self.name = qt.QLineEdit()
-        self.name.placeholderText = "Name of the person who read the images"
-        self.sign = _button("Save and sign", "Save the changes and put the name under the report.", self.on_sign)
+        self.name.placeholderText = "Name of the reader of the images"
+        self.sign = _button("Save and sign", "Save the changes and sign the report with this name.", self.on_sign)
         self.save = _button("Save as a draft", "Save the changes; the report stays unsigned.", self.on_save)
         for widget in (self.name, self.sign, self.save):
             row.addWidget(widget)
@@ -75,9 +75,7 @@ class ReportWindow:
             box.toolTip = tip
             box.setChecked(name in ("page", "pdf"))
             exports.addWidget(box)
-        self.export = _button(
-            "Export…", "Write the report as it is saved, in the chosen forms, into a folder.", self.on_export
-        )
+        self.export = _button("Export…", "Write the saved report to a folder, in the chosen formats.", self.on_export)
         exports.addStretch(1)
         exports.addWidget(self.export)
         self.status = qt.QLabel()
@@ -94,6 +92,10 @@ class ReportWindow:
 
     def open(self, scene, volume) -> None:
         """Show the newest report of a volume.
+
+        Args:
+            scene: the MRML scene.
+            volume: its node.
 
         Raises:
             InputError: if there is none.
@@ -119,11 +121,11 @@ class ReportWindow:
         self.say(
             state
             if self._study
-            else f"{state} The volume was not loaded from DICOM, so that no DICOM objects can be made."
+            else f"{state} The volume was not loaded from DICOM, so DICOM objects can't be written."
         )
 
     def say(self, text: str) -> None:
-        """The line at the bottom."""
+        """Show a sentence in the line at the bottom."""
         self.status.text = text
 
     def showError(self, text: str) -> None:
@@ -131,7 +133,7 @@ class ReportWindow:
 
     @property
     def changes(self) -> dict[str, str]:
-        """Section → its words, of those that differ from the report."""
+        """Section → its text, for sections that differ from the report."""
         return {
             title: text
             for title, text in self._words.items()
@@ -139,28 +141,28 @@ class ReportWindow:
         }
 
     def on_section(self, *_) -> None:
-        """Another section is shown."""
+        """Show another section."""
         self._shown = ""
         self.text.setPlainText(self._words.get(self.section.currentText, ""))
         self._shown = self.section.currentText
         self._show_hint()
 
     def on_text(self) -> None:
-        """A person types."""
+        """Update after the user typed."""
         if self._shown:
             self._words[self._shown] = self.text.toPlainText()
             self._show_hint()
 
     def _show_hint(self) -> None:
         names = ", ".join(self.changes)
-        self.hint.text = f"Changed, not saved: {names}." if names else f"{', '.join(FIXED)} can't be changed."
+        self.hint.text = f"Changed, not saved: {names}." if names else f"{', '.join(FIXED)} can't be edited."
 
     def _show_busy(self) -> None:
         busy = self._task is not None
         for widget in (self.sign, self.save, self.export, self.section, self.text, self.name):
             widget.enabled = not busy
 
-    # -- doing -------------------------------------------------------------------------------------
+    # -- actions -----------------------------------------------------------------------------------
 
     @shown
     def on_save(self) -> None:
@@ -169,7 +171,7 @@ class ReportWindow:
     @shown
     def on_sign(self) -> None:
         if not self.name.text.strip():
-            return self.showError("A report is signed with a name; write yours.")
+            return self.showError("A signature needs a name; enter yours.")
         self._issue(by=self.name.text)
 
     def _issue(self, by: str) -> None:
@@ -189,7 +191,7 @@ class ReportWindow:
         self._kept, report = result
         replace_report(self._scene, self._volume, report, self._kept)
         self._fill(report)
-        self._told(
+        self._on_changed(
             f"The report was signed: {report.signed}." if report.signed else "The report was changed; it is a draft."
         )
 
@@ -215,7 +217,7 @@ class ReportWindow:
 
     def _exported(self, files) -> None:
         self.say(f"Wrote {len(files)} files to {files[0].parent}.")
-        self._told(f"{len(files)} files of the report were written to {files[0].parent}.")
+        self._on_changed(f"{len(files)} files of the report were written to {files[0].parent}.")
 
     def _start(self, work, then, words: str) -> None:
         self._task, self._then = BackgroundTask(work), then
@@ -225,7 +227,7 @@ class ReportWindow:
 
     @shown
     def on_timer(self) -> None:
-        """Look whether the errand has ended."""
+        """Check whether the background task has ended."""
         if self._task is None or not self._task.ended:
             return
         task, self._task = self._task, None

@@ -1,4 +1,4 @@
-"""What the scene holds for the chosen volume: segments, measurements, report, conversation. Knows its own widgets."""
+"""Show the results in the scene for the selected volume: segments, measurements, report, conversation."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from MedFMLib.scene.writing import KIND, VOLUME_ROLE, find
 from .conversation import Conversation
 
 SOURCE_TAG = "MedFM.Source"
-"""Tag of every segment that MedFM wrote."""
+"""Tag of every segment written by MedFM."""
 
 
 class Results:
-    """The result's part of the panel.
+    """The part of the panel about results.
 
     Args:
         ui: the panel's widgets by name.
@@ -24,7 +24,12 @@ class Results:
         self.conversation = Conversation()
 
     def show(self, scene, volume) -> None:
-        """Show the newest results that belong to a volume node, which may be None."""
+        """Show the newest results of a volume.
+
+        Args:
+            scene: the MRML scene.
+            volume: its node, or None.
+        """
         segmentation, measurements = (
             find(scene, volume, kind) if volume is not None else None for kind in ("segmentation", "measurements")
         )
@@ -39,7 +44,7 @@ class Results:
         table.setColumnCount(len(columns))
         table.setHorizontalHeaderLabels([node.GetColumnName(column) for column in columns])
         table.setRowCount(node.GetNumberOfRows() if node is not None else 0)
-        model = table.model()  # makes the items in C++, so that Python doesn't own and delete them
+        model = table.model()  # creates the items in C++, so that Python doesn't own and delete them
         for row in range(table.rowCount):
             for column in columns:
                 model.setData(model.index(row, column), node.GetCellText(row, column))
@@ -47,20 +52,25 @@ class Results:
         table.resizeColumnsToContents()
 
     def new_conversation(self) -> None:
-        """Start over."""
+        """Clear the conversation."""
         self.conversation.clear()
         self.show_conversation()
 
     def show_conversation(self) -> None:
-        """Show the questions and answers, the newest in sight."""
+        """Show the questions and answers, scrolled to the newest."""
         self._ui.conversationView.setHtml(self.conversation.html())
         self._ui.conversationView.moveCursor(qt.QTextCursor.End)
 
     def hide_older(self, scene, volume, newest) -> None:
-        """Hide earlier segmentations of the same volume that hold nothing but MedFM's own segments.
+        """Hide earlier segmentations of the same volume that have only MedFM's own segments.
 
-        Two results drawn over each other can't be told apart. Nothing is deleted: the eye in the Data module
+        Two overlapping results can't be distinguished. Nothing is deleted: the eye icon in the Data module
         shows them again.
+
+        Args:
+            scene: the MRML scene.
+            volume: its node.
+            newest: the segmentation node that stays visible, or None.
         """
         for n in range(scene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode") if newest is not None else 0):
             node = scene.GetNthNodeByClass(n, "vtkMRMLSegmentationNode")
@@ -70,7 +80,7 @@ class Results:
 
 
 def summary(response) -> str:
-    """One or two sentences about a response: what came of it, how long it took, and its notes."""
+    """Return one or two sentences about a response: its result, its duration, and its notes."""
     found = []
     if response.segmentation is not None:
         count = len(response.segmentation.segments)

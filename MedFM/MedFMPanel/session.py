@@ -1,7 +1,7 @@
-"""One job at a time: from a volume node to a runner, and from its result into the scene. Knows no widgets.
+"""Manage one job at a time: from a volume node to a runner, and from its result into the scene. Knows no widgets.
 
-Everything here runs on the GUI thread; the runner works elsewhere. What can happen meanwhile: the volume is
-deleted, the scene is closed, the person cancels. In each case nothing is written.
+Everything here runs on the GUI thread; the runner works elsewhere. Meanwhile, the volume may be
+deleted, the scene closed, or the job cancelled. In each case nothing is written.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from MedFMLib.interfaces.jobs import Event, Job, Runner
 
 
 class JobSession:
-    """The job that the panel follows.
+    """The job that the panel shows.
 
     Args:
-        runner: where jobs run; may come later, by `use`.
+        runner: where jobs run; may be set later with `use`.
         read_image: volume node → Image.
-        write_response: (scene, volume node, response) → what was written.
+        write_response: (scene, volume node, response) → written nodes.
     """
 
     def __init__(
@@ -33,61 +33,69 @@ class JobSession:
 
     @property
     def running(self) -> bool:
-        """Is there a job whose end has not been seen?"""
+        """Whether there is a job whose end has not been processed."""
         return self._job is not None
 
     @property
     def request(self) -> Request | None:
-        """What the running job was asked, or None."""
+        """Request of the running job, or None."""
         return self._job.request if self._job is not None else None
 
     def use(self, runner: Runner) -> None:
-        """Run further jobs elsewhere; the former runner is closed.
+        """Use another runner for further jobs; the former one is closed.
 
         Raises:
             MedFMError: while a job runs.
         """
         if self.running:
-            raise MedFMError("A job is running; wait for its end, or cancel it first.")
+            raise MedFMError("A job is running; wait until it is finished, or cancel it first.")
         former, self.runner = self.runner, runner
         if former is not None and former is not runner:
             former.close()
 
     def start(self, volume, make_request: Callable[[Image], Request]) -> None:
-        """Read the volume and submit what is asked about it.
+        """Read the volume and submit a request.
+
+        Args:
+            volume: its node.
+            make_request: called with the image.
 
         Raises:
-            MedFMError: if the volume or the request can't be used; nothing was started.
+            MedFMError: if the volume or the request is invalid; nothing was started.
         """
         request = make_request(self._read_image(volume))
         self._job, self.volume = self.runner.submit(request), volume
 
     def events(self) -> list[Event]:
-        """What is new; never waits."""
+        """Return the new events; never waits."""
         return self._job.events() if self._job is not None else []
 
     def cancel(self) -> None:
-        """Ask the job to stop; its end comes as an event."""
+        """Ask the job to stop; its end is reported as an event."""
         if self._job is not None:
             self._job.cancel()
 
     def abandon(self) -> None:
-        """Stop the job and forget it at once: there is nothing left that its result could be written to."""
+        """Stop the job and discard it at once, because its volume no longer exists."""
         self.cancel()
         self._forget()
 
     def write(self, scene, **options):
-        """Take the finished job's result into the scene, all or nothing.
+        """Write the finished job's result into the scene, atomically.
+
+        Args:
+            scene: the MRML scene.
+            **options: of `scene.write_response`.
 
         Raises:
-            MedFMError: if the volume has gone or something can't be written; the scene is as it was.
+            MedFMError: if the volume was removed or something can't be written; the scene is unchanged.
         """
         job, volume = self._job, self.volume
         self._forget()
         return self._write_response(scene, volume, job.result(0), **options)
 
     def end(self) -> None:
-        """The job ended without a result."""
+        """Discard a job that ended without a result."""
         self._forget()
 
     def close(self) -> None:
@@ -101,7 +109,7 @@ class JobSession:
 
 
 def modality_of(volume) -> str:
-    """Modality of a volume node, "" if it can't be told (yet)."""
+    """Return the modality of a volume node, "" if it is not (yet) known."""
     try:
         return medfm_scene.read_image(volume).modality
     except MedFMError:

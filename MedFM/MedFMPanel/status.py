@@ -1,4 +1,4 @@
-"""The line that says what is going on, and the log. Knows its own widgets only."""
+"""Show the status line and the log. Knows its own widgets only."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import time
 
 
 TROUBLE = "Something did not work. Please tell the staff."
-"""What a patient is told of any problem."""
+"""Message to a patient for any problem."""
 
 
 class Status:
-    """What a person is told.
+    """The status line and the log.
 
     Args:
         ui: the panel's widgets by name.
@@ -19,13 +19,16 @@ class Status:
     def __init__(self, ui):
         self._ui = ui
         self._is_problem = self._is_hint = False
-        self.quiet = False  # a patient is at the screen: no names, no technical words, no log
+        self.quiet = False  # in patient mode: no names, no technical words, no log
 
     def say(self, text: str, *, problem: bool = False, log: bool = False, public: bool = False) -> None:
         """Show a sentence in place of the last one; problems are marked and always logged.
 
         Args:
-            public: it may be shown while the line is quiet.
+            text: the sentence.
+            problem: whether it is a problem.
+            log: whether to log it.
+            public: whether it may be shown in patient mode.
         """
         text = text if public else self.fit(text, problem)
         self._is_problem, self._is_hint = problem, False
@@ -34,13 +37,21 @@ class Status:
             self.log(text)
 
     def fit(self, text: str, problem: bool = False) -> str:
-        """What of a text may be shown: all, or while the line is quiet nothing that could name anybody."""
+        """Return what may be shown of a text: all of it, or in patient mode nothing that could identify a person.
+
+        Args:
+            text: the sentence.
+            problem: whether it is a problem.
+        """
         if not self.quiet:
             return text
         return TROUBLE if problem else text if text.endswith("…") else ""
 
     def hint(self, text: str) -> None:
-        """Show what to do next, unless a problem is shown, which a person should be able to read first; "" ends it."""
+        """Show the next step, unless a problem is shown, which the user should be able to read first.
+
+        "" removes the hint.
+        """
         if text and not self._is_problem:
             self.say(text)
             self._is_hint = True
@@ -48,7 +59,7 @@ class Status:
             self.say("")
 
     def log(self, text: str) -> None:
-        """Add a line to the log, with the time; nothing while the line is quiet."""
+        """Add a line with the time to the log; nothing in patient mode."""
         if self.quiet:
             return
         self._ui.logView.appendPlainText(f"{time.strftime('%H:%M:%S')}  {text}")

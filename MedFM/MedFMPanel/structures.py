@@ -1,4 +1,4 @@
-"""What to segment: tick, find, type for a model without a list, or point at markups. Knows its own widgets only."""
+"""Select structures to segment: check, search, type names for a model without a list, or use markups."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ import qt
 
 FREE_NAMES = "Structures, separated by commas: liver, left kidney"
 FREE_TIP = "This model takes any name: type the structures, separated by commas."
-MARKED_NAME = "Its name, if you like: liver"
-MARKED_TIP = "The new segment is called so, or else after the markup."
+MARKED_NAME = "Its name (optional): liver"
+MARKED_TIP = "Name of the new segment; by default that of the markup."
 UNMARKED = (
-    "This model draws what you mark: place a point in the structure, or draw a box around it, and choose it above."
+    "This model segments from prompts: place a point in the structure, or draw a box around it, and choose it above."
 )
 
 
 class StructureList:
-    """The tab Segment.
+    """The Segment tab.
 
     Args:
         ui: the panel's widgets by name.
-        changed: called after a person ticked or unticked something.
+        changed: called after the user checked or unchecked a structure.
     """
 
     def __init__(self, ui, changed):
@@ -34,10 +34,13 @@ class StructureList:
         self._marks.connect("currentNodeChanged(vtkMRMLNode*)", self.show_hint)
 
     def show(self, known, ticked, outlines=False) -> None:
-        """List what a model knows, in its order; without a list, show the line for free names.
+        """List a model's structures in its order; for a model without a list, show the line for free names.
 
         Args:
-            outlines: whether the model draws what is marked; it is then chosen here, and a name is free to give.
+            known: the model's structures.
+            ticked: those that are checked.
+            outlines: whether the model segments from points and boxes; the markup is then selected here, and a name is
+                optional.
         """
         self._outlines, self._filling = outlines, True
         self._marks.visible = self._marks_label.visible = outlines
@@ -46,7 +49,7 @@ class StructureList:
         self._list.clear()
         for row, label in enumerate(known):
             self._list.addItem(label)
-            item = self._list.item(row)  # made in C++, so that Python doesn't own and delete it
+            item = self._list.item(row)  # created in C++, so that Python doesn't own and delete it
             item.setFlags(qt.Qt.ItemIsEnabled | qt.Qt.ItemIsUserCheckable)
             item.setCheckState(qt.Qt.Checked if label in ticked else qt.Qt.Unchecked)
         self._filling = False
@@ -58,7 +61,7 @@ class StructureList:
 
     @property
     def ticked(self) -> tuple[str, ...]:
-        """Ticked names, in the order of the list."""
+        """Checked names, in the order of the list."""
         return tuple(item.text() for item in self._items() if item.checkState() == qt.Qt.Checked)
 
     @property
@@ -67,14 +70,14 @@ class StructureList:
         return tuple(name.strip() for name in self._free.text.split(",") if name.strip())
 
     def show_hint(self) -> None:
-        """Say what a click on Segment will look for."""
+        """Show what the Segment button will segment."""
         count = self._list.count
         if self._outlines:
             marks = self._marks.currentNode()
-            name = ", ".join(self.typed) or "what is marked"
+            name = ", ".join(self.typed) or "the marked structure"
             self._hint.text = f"To segment: {name}, by '{marks.GetName()}'." if marks is not None else UNMARKED
         elif count:
-            every = f"all {count} structures; tick to choose some"
+            every = f"all {count} structures; check boxes to select some"
             self._hint.text = f"To segment: {', '.join(self.ticked) or every}."
         else:
             typed = ", ".join(self.typed)

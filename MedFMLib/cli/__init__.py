@@ -1,1 +1,1 @@
-"""The `medfm` command, a module for each group of commands; `running` is what they share."""
+"""Provide the `medfm` command, with one module per group of commands; `running` has what they share."""

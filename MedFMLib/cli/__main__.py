@@ -1,4 +1,4 @@
-"""`python -m MedFMLib.cli`: the `medfm` command."""
+"""Run the `medfm` command with `python -m MedFMLib.cli`."""
 
 from .app import main
 

@@ -1,4 +1,4 @@
-"""`medfm adapters …`: LoRA adapters of one's own, from the hub, from a folder or a stick. Knows options and printing."""
+"""Provide `medfm adapters …`: the user's LoRA adapters, from the hub, a folder or an export. Parses options and prints."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def list_adapters(
     ] = "",
     as_json: Json = False,
 ) -> None:
-    """Adapters that come with models, and those that were got or imported."""
+    """List adapters that come with models, and those that were downloaded or imported."""
     rows = _rows(model)
     if as_json:
         print(json.dumps(rows, indent=2))
@@ -67,7 +67,7 @@ def list_adapters(
 
 @app.command("show")
 def show_adapter(name: AdapterName, as_json: Json = False) -> None:
-    """Base, rank, layers, size and checksum of an adapter, after checking that it is whole and its numbers are finite."""
+    """Show base, rank, layers, size and checksum of an adapter, after checking that it is complete and its numbers are finite."""
     facts = adapters.facts(name)
     if as_json:
         print(json.dumps(facts, indent=2))
@@ -83,11 +83,14 @@ def show_adapter(name: AdapterName, as_json: Json = False) -> None:
 
 @app.command("accept")
 def accept_adapter(name: AdapterName, yes: Yes = False, as_json: Json = False) -> None:
-    """Use an adapter although its card says that it is worse or less safe than its base; the yes is kept beside it."""
+    """Permit an adapter although its card says that it is worse or less safe than its base.
+
+    The confirmation is stored with it.
+    """
     folder = adapters.folder_of(name)
     reasons = adapter_card.refusal(folder)
     if reasons:
-        confirm(f"{name}: {reasons}. Use it all the same?", yes, as_json)
+        confirm(f"{name}: {reasons}. Use it nevertheless?", yes, as_json)
     reasons = adapter_card.accept(folder)
     _done({"adapter": name, "in_spite_of": reasons}, f"{name} may be used, although {reasons}.", as_json)
 
@@ -109,7 +112,7 @@ def get_adapter(name: AdapterName, yes: Yes = False, as_json: Json = False) -> N
 
 @app.command("import")
 def import_adapter(path: Source, name: Name = "", as_json: Json = False) -> None:
-    """Take an adapter from an export or a PEFT folder; it is checked, and pickles stay out."""
+    """Import an adapter from an export or a PEFT folder; it is checked, and pickles are refused."""
     with progress(as_json) as bar:
         made = adapters.import_adapter(path, name, bar)
     _done({"adapter": made}, f"Use it as --adapter {made}", as_json)
@@ -130,7 +133,7 @@ def merge_adapter(
     output: Annotated[Path, typer.Option("--output", "-o", help="The new folder, or one to put it into.")],
     as_json: Json = False,
 ) -> None:
-    """Write a model with an adapter merged in; the folder is a model of its own and needs no adapter."""
+    """Write a model with a merged adapter; the folder is a separate model and needs no adapter."""
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     card = registry.card(model)
     with progress(as_json) as bar:
@@ -140,10 +143,10 @@ def merge_adapter(
 
 @app.command("remove")
 def remove_adapter(name: AdapterName, yes: Yes = False, as_json: Json = False) -> None:
-    """Delete an adapter that was got or imported."""
+    """Delete an adapter that was downloaded or imported."""
     comes_with = [card.title for card in registry.cards().values() if name in card.adapters]
     if comes_with and installed_models.adapter_folder(name) is None:
-        raise InputError(f"'{name}' comes with {comes_with[0]}; it can't be removed alone.")
+        raise InputError(f"'{name}' comes with {comes_with[0]}; it can't be removed separately.")
     freed = adapters.remove_adapter(name, dry=True)
     confirm(f"Delete the adapter {name} and free {gigabytes(freed)}?", yes, as_json)
     adapters.remove_adapter(name)

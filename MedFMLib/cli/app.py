@@ -1,4 +1,4 @@
-"""The `medfm` command: the console's functions on files. Knows options and printing; nothing else."""
+"""Assemble the `medfm` command: the library's functions on files. Parses options and prints; nothing else."""
 
 from __future__ import annotations
 
@@ -48,17 +48,17 @@ for command in (
 ):
     app.command()(command)
 app.command("eval")(finetune.evaluate)
-for name, room in {
+for name, group in {
     "models": plan, "adapters": adapters, "data": data, "endpoints": endpoints, "server": serve, "healthy": healthy,
     "reliability": reliability, "guard": guard, "environment": environment,
 }.items():  # fmt: skip
-    app.add_typer(room.app, name=name)
+    app.add_typer(group.app, name=name)
 
 
 @app.command()
 def demo(
     output: Output = Path("out/demo"),
-    image: Annotated[Path | None, typer.Option("--image", help="Another volume than the shipped one.")] = None,
+    image: Annotated[Path | None, typer.Option("--image", help="A volume in place of the shipped one.")] = None,
     as_json: Json = False,
 ) -> None:
     """Segment, ask and report on a real head scan that the package nilearn ships; writes scene, report, views."""
@@ -85,17 +85,17 @@ def bench_tiny(
     quick: Annotated[bool, typer.Option(help="Fewer images and questions, for a smoke test.")] = False,
     model: Annotated[Path | None, typer.Option(help="Another model folder in place of the shipped one.")] = None,
     pretrained: Annotated[
-        Path | None, typer.Option(help="Folder with the rival's weights; 'pretrained' beside --data if left out.")
+        Path | None, typer.Option(help="Folder with the baseline's weights; by default 'pretrained' next to --data.")
     ] = None,
     unquantized: Annotated[
         Path | None, typer.Option(help="Folder with the unquantized base, to compare precisions with.")
     ] = None,
     only: Annotated[
-        str, typer.Option(help="Only the part whose heading begins so, such as 'brain' or 'answers'.")
+        str, typer.Option(help="Only the part whose heading starts with this text, such as 'brain' or 'answers'.")
     ] = "",
     as_json: Json = False,
 ) -> None:
-    """Measure the embedded model on images outside its training, beside baselines and a published rival."""
+    """Measure the embedded model on images outside its training, next to baselines and a published model."""
     from ..training.embedded.bench_tiny import format_tables, run
 
     if not data.is_dir():
@@ -110,7 +110,7 @@ def bench_tiny(
 
 @app.command()
 def version() -> None:
-    """Versions of MedFM and what it computes with."""
+    """Print the versions of MedFM and its numerical libraries."""
     from ..engine import versions
 
     for name, number in versions().items():
@@ -119,9 +119,9 @@ def version() -> None:
 
 
 def main() -> None:
-    """Run the command; a problem that a person can act on is one sentence on stderr and an exit code."""
+    """Run the command; an error that the user can act on is printed as one sentence on stderr, with an exit code."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    # what libraries tell their developers is nothing that a user of the command can act on
+    # users of the command can't act on warnings meant for developers of libraries
     warnings.filterwarnings("ignore", module="(transformers|peft|bitsandbytes|torch)")
     keep_freed_memory()
     try:

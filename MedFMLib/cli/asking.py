@@ -1,4 +1,7 @@
-"""`medfm segment`, `ask`, `explain` and `compare`: the console's functions on a file. Knows options and printing."""
+"""Provide `medfm segment`, `ask`, `explain` and `compare`: the library's functions on a file.
+
+Parses options and prints.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +49,7 @@ def segment(
     points: slice_prompts.PointTexts = None, boxes: slice_prompts.BoxTexts = None,
     modality: Modality = "", frame: Frame = -1, series: Series = "", server: serve.Url = "", as_json: Json = False,
 ) -> None:  # fmt: skip
-    """Segment structures by name, or what is marked; writes NAME.seg.nrrd and NAME.measurements.json."""
+    """Segment structures by name, or those marked by points and boxes; writes NAME.seg.nrrd and NAME.measurements.json."""
     from ..files import output_name, write_segmentation, write_text
 
     folder, volume = folder_at(output), read(image, modality, frame, series)
@@ -115,7 +118,7 @@ def explain(
     plane: Plane = "", first: First = -1, last: Last = -1,
     modality: Modality = "", frame: Frame = -1, series: Series = "", server: serve.Url = "", as_json: Json = False,
 ) -> None:  # fmt: skip
-    """Ask a question, and show which pixels the answer rests on."""
+    """Ask a question, and show which pixels the answer depends on."""
     reliability.check_file(output)
     request = Request(
         "explain", read(image, modality, frame, series), question=question, model=model, adapter=adapter,

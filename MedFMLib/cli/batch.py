@@ -1,4 +1,4 @@
-"""`medfm batch`: many volumes, several tasks each, resumable. Knows options and printing."""
+"""Provide `medfm batch`: many volumes, several tasks each, resumable. Parses options and prints."""
 
 from __future__ import annotations
 
@@ -37,12 +37,14 @@ def batch(
         "out/batch"
     ),
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with the batch in --output; CASES and --task may be left out then.")
+        bool, typer.Option("--resume", help="Continue the batch in --output; CASES and --task may then be omitted.")
     ] = False,
     again: Annotated[
-        bool, typer.Option("--again", help="Start over: forget the batch in --output and delete its results.")
+        bool, typer.Option("--again", help="Start over: delete the batch in --output and its results.")
     ] = False,
-    workers: Annotated[int, typer.Option("--workers", "-w", help="Cases at the same time; each holds a model.")] = 1,
+    workers: Annotated[
+        int, typer.Option("--workers", "-w", help="Number of cases at the same time; each loads a model.")
+    ] = 1,
     engine: Annotated[str, typer.Option(help="local (processes of this machine) or ray.")] = "local",
     ray_address: Annotated[
         str, typer.Option(help="Address of a Ray cluster, or auto; starts Ray here if left out.")
@@ -54,8 +56,10 @@ def batch(
     certificates: Annotated[
         str, typer.Option(envvar="MEDFM_SERVER_CA", help="PEM file of your site's authority.")
     ] = "",
-    time_limit: Annotated[float, typer.Option(help="Most seconds for one task of a case; then it is ended.")] = 3600.0,
-    retries: Annotated[int, typer.Option(help="How often a task is tried again after its worker crashed.")] = 1,
+    time_limit: Annotated[
+        float, typer.Option(help="Time limit for one task of a case, in seconds; then it is stopped.")
+    ] = 3600.0,
+    retries: Annotated[int, typer.Option(help="Number of further attempts after a task's worker crashed.")] = 1,
     labels: Annotated[list[str] | None, typer.Option("--label", "-l", help="Structure; repeat for several.")] = None,
     model: Annotated[
         str, typer.Option("--model", "-m", help="Model id or folder; see `medfm models list`.")
@@ -63,9 +67,9 @@ def batch(
     adapter: Annotated[str, typer.Option(help="Adapter name or folder; 'none' for none.")] = "",
     precision: Annotated[str, typer.Option(help="nf4, int8, bf16 or fp32; the model's default if left out.")] = "",
     refine: Annotated[bool, typer.Option(help="Fit borders to the image in plane.")] = False,
-    max_tokens: Annotated[int, typer.Option(help="Longest answer.")] = 64,
+    max_tokens: Annotated[int, typer.Option(help="Maximal length of an answer, in tokens.")] = 64,
     plane: Annotated[str, typer.Option(help="axial, coronal or sagittal; the plane of acquisition if left out.")] = "",
-    step: Annotated[int, typer.Option(help="Look at every how many slices; 0 chooses.")] = 0,
+    step: Annotated[int, typer.Option(help="Distance between slices; 0 chooses it automatically.")] = 0,
     series: Annotated[
         str, typer.Option(help="Of DICOM studies: largest, all, a UID, or words of the series description.")
     ] = "largest",
@@ -76,11 +80,13 @@ def batch(
     compute: Annotated[str, typer.Option(hidden=True, help="MODULE:FACTORY in place of the engine.")] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object for scripts, nothing else.")] = False,
 ) -> None:
-    """Run tasks over many volumes; what was done stays done.
+    """Run tasks over many volumes; finished results are kept.
 
-    Stop it when you like, by Ctrl-C or by pulling the plug: the same command goes on with what is missing and tries again what
-    failed. OUTPUT then has a folder for each case, index.html, summary.csv and the manifest batch.sqlite. A case that can't be
-    read, crashes its worker or takes too long is one line with the reason; the others go on.
+    It can be interrupted at any time, by Ctrl-C or a power failure: the same command continues with the missing tasks
+    and repeats
+    failed ones. OUTPUT then has a folder for each case, index.html, summary.csv and the manifest batch.sqlite. A case
+    that can't be
+    read, crashes its worker or takes too long is one line with the reason; the others continue.
 
     medfm batch studies --task segment --task "ask:Is there a pleural effusion?" --output results --workers 2
     """
@@ -93,11 +99,13 @@ def batch(
             f"Cases can't run on '{engine}'{' and a server' if server else ''}; choose --engine local, ray or --server."
         )
     if cases is None and not resume:
-        raise InputError("Which volumes? Give a folder, a CSV of cases or a scene; or --resume to go on with --output.")
+        raise InputError(
+            "No volumes are given; add a folder, a CSV of cases or a scene, or --resume to continue --output."
+        )
     limits = running.RunLimits(workers, time_limit, retries)
     output, steps = Path(os.path.abspath(output.expanduser())), tuple(dict.fromkeys(map(step_from, tasks or ())))
     if resume and not (output / "batch.sqlite").is_file():
-        raise InputError(f"There is no batch in '{output}' to go on with; leave out --resume to start one.")
+        raise InputError(f"There is no batch in '{output}' to continue; omit --resume to start one.")
     options = CaseOptions(model, adapter, precision, tuple(labels or ()), refine, max_tokens, plane, step=step)
 
     def tell(text: str) -> None:
@@ -116,7 +124,7 @@ def batch(
         manifest.close()
         scenes = {case.source for case in planned if case.node}
         if scenes:
-            raise InputError("The volumes of a scene are read again from it; give its file beside --resume.")
+            raise InputError("The volumes of a scene are read again from it; give its file together with --resume.")
     if not server and not compute:
         engines.check(planned)
     if not server and (said := engines.memory(planned, workers)) and workers > 1:
@@ -132,7 +140,7 @@ def batch(
 
 
 def _find(path: Path, steps, options, pick, tell):
-    """(cases, how they are read or None)."""
+    """Return (cases, function that reads them, or None for the default)."""
     from ..batch import cases as finding
 
     picked = finding.SeriesChoice(*pick)
@@ -156,7 +164,7 @@ def _engine(engine, server, certificates, ray_address, gpus, workers, compute):
 
 @contextmanager
 def _bar(quiet: bool):
-    """A `running.Watch` on the terminal, with the time that is left."""
+    """Return a `running.Watch` that prints to the terminal, with the estimated remaining time."""
     columns = (
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"),
         TimeRemainingColumn(),
@@ -176,7 +184,7 @@ def _bar(quiet: bool):
 
 @contextmanager
 def _ended():
-    """SIGTERM ends a batch as Ctrl-C does."""
+    """Let SIGTERM stop a batch as Ctrl-C does."""
 
     def stop(*_):
         raise KeyboardInterrupt

@@ -1,4 +1,4 @@
-"""`medfm data check|build`: a site's cases as a data set for fine-tuning. Knows options and printing."""
+"""Provide `medfm data check|build`: a site's cases as a data set for fine-tuning. Parses options and prints."""
 
 from __future__ import annotations
 
@@ -19,15 +19,17 @@ app = typer.Typer(no_args_is_help=True, help="A site's own cases as a data set: 
 
 Source = Annotated[Path, typer.Argument(metavar="PATH", help="MedPix 2.0 folder, VQA-RAD or SLAKE JSON, CSV or JSONL, "
                                         "folder of volumes with labelmaps, collected cases, or a built data set.")]  # fmt: skip
-Images = Annotated[Path | None, typer.Option(help="Folder of the pictures, where they don't lie beside the file.")]
+Images = Annotated[Path | None, typer.Option(help="Folder of the pictures, if they are not next to the file.")]
 Labels = Annotated[list[str] | None, typer.Option("--label", "-l", help="VALUE=NAME of a labelmap; repeat.")]
 Slices = Annotated[int, typer.Option(help="Of each volume and plane.", min=1)]
 Seed = Annotated[int, typer.Option(help="Of the split.")]
 Shares = Annotated[str, typer.Option(help="Of patients in train, validation and test.")]
-OwnSplit = Annotated[bool, typer.Option("--own-split", help="Split by MedFM, though the source has a split.")]
+OwnSplit = Annotated[
+    bool, typer.Option("--own-split", help="Let MedFM split the data, although the source has a split.")
+]
 Kinds = Annotated[list[str] | None, typer.Option("--category", help="Only this kind of question; repeat.")]
-Modality = Annotated[str, typer.Option(help="CT, MR, …: of all volumes, where the files don't say.")]
-Organ = Annotated[str, typer.Option(help="Of all pictures, where the files don't say.")]
+Modality = Annotated[str, typer.Option(help="CT, MR, …: of all volumes, where the files don't state it.")]
+Organ = Annotated[str, typer.Option(help="Of all pictures, where the files don't state it.")]
 
 
 def _checked(path, images, labels, slices, seed, shares, own_split, categories, modality, organ, quiet, describe=""):
@@ -53,7 +55,7 @@ def check(
     shares: Shares = "0.7,0.15,0.15", own_split: OwnSplit = False, categories: Kinds = None, modality: Modality = "",
     organ: Organ = "", as_json: Json = False,
 ) -> None:  # fmt: skip
-    """Count what is there, list what can't be used, and make sure that no patient would stand on both sides."""
+    """Count the data, list unusable items, and check that no patient would be in two splits."""
     from ..training.data.dataset import CARD, Dataset
 
     if (Path(path) / CARD).is_file():
@@ -71,12 +73,12 @@ def build(
     output: Annotated[Path, typer.Option("--output", "-o", help="A new folder for the data set.")],
     images: Images = None, labels: Labels = None, slices: Slices = 6, seed: Seed = 0, shares: Shares = "0.7,0.15,0.15",
     own_split: OwnSplit = False, categories: Kinds = None, modality: Modality = "", organ: Organ = "",
-    skip: Annotated[list[str] | None, typer.Option(help='Leave out a problem, such as "missing picture"; or all.')] = None,
+    skip: Annotated[list[str] | None, typer.Option(help='Skip items with a problem, such as "missing picture"; or all.')] = None,
     licence: Annotated[str, typer.Option(help="Of pictures and texts; goes into the cards.")] = "",
-    describe_with: Annotated[str, typer.Option(help="A model that describes pictures that nobody did; marked as such.")] = "",
+    describe_with: Annotated[str, typer.Option(help="A model that describes pictures without a description; marked.")] = "",
     as_json: Json = False,
 ) -> None:  # fmt: skip
-    """Write a data set: pairs a line, pictures by their hashes, patients split, and a card that counts all of it."""
+    """Write a data set: one pair per line, pictures named by their hashes, patients split, and a card with all counts."""
     from ..training.data import building
 
     checked = _checked(path, images, labels, slices, seed, shares, own_split, categories, modality, organ, as_json,
@@ -102,9 +104,9 @@ def _print(report: dict[str, Any], as_json: bool) -> None:
         f"{report['source']}: {report['descriptions']} entries; {report['patients_in_two_splits']} patients in two splits."
     )
     if report["patients_sharing_pictures"]:
-        say(f"Patients that share a picture, kept together: {report['patients_sharing_pictures'][:3]}")
+        say(f"Patients that share a picture, kept in one split: {report['patients_sharing_pictures'][:3]}")
     for name, count in report["problems"].items():
-        say(f"Left out: {count} × {name}")
+        say(f"Skipped: {count} × {name}")
     for key in ("categories", "modalities", "planes"):
         say(f"{key}: " + ", ".join(f"{name} {count}" for name, count in report[key].items()))
     if "folder" in report:

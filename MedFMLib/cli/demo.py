@@ -1,4 +1,4 @@
-"""`medfm demo`: the whole path on one real scan, offline, into a folder that a person can open."""
+"""Provide `medfm demo`: the whole workflow on one real scan, offline, with the results in one folder."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ..interfaces import registry
 from ..interfaces.jobs import Progress
 
 KINDS = ("modality", "plane", "body part", "visible structures")
-"""Kinds of question that the demo asks, in the card's wording."""
+"""Kinds of question that the demo asks, as named in the card."""
 
 SCAN = "datasets/data/mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz"
 """The ICBM 2009a average T1 of 152 heads, which the package nilearn ships (BSD; data: McGill, free with notice)."""
@@ -30,7 +30,7 @@ SCAN = "datasets/data/mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz"
 
 @dataclass
 class Demo:
-    """What the demo found and wrote."""
+    """Findings and files of the demo."""
 
     response: Response
     answers: list[Answer]
@@ -39,18 +39,18 @@ class Demo:
 
 
 def questions() -> list[str]:
-    """What the demo asks, as the embedded model's card words it."""
+    """Return the demo's questions, as worded in the embedded model's card."""
     known = registry.card(DEFAULT_MODEL).questions
     return [known[kind] for kind in KINDS if kind in known]
 
 
 def find_scan() -> Path:
-    """The shipped scan.
+    """Return the path of the shipped scan.
 
     Raises:
         InputError: if nilearn is not installed.
     """
-    package = find_spec("nilearn")  # found, not imported: its own dependencies are not needed
+    package = find_spec("nilearn")  # located, not imported: its dependencies are not needed
     folders = [Path(sys.prefix) / "samples" / "nilearn"]  # where `make demo` puts it
     if package is not None and package.origin:
         folders.insert(0, Path(package.origin).parent)
@@ -65,8 +65,13 @@ def find_scan() -> Path:
 def run_demo(folder: Path, scan: Path | None, progress: Progress) -> Demo:
     """Segment, ask and report; write scene.mrb, segmentation.seg.nrrd, report.html, report.txt, views.png.
 
+    Args:
+        folder: destination.
+        scan: a volume in place of the shipped one, or None.
+        progress: callbacks for stages, fraction and streamed text.
+
     Raises:
-        MedFMError: in one sentence.
+        MedFMError: with the cause and the next step.
     """
     from ..scene import write_response
     from ..scene.session import SceneSession, surface_picture
@@ -104,7 +109,13 @@ def run_demo(folder: Path, scan: Path | None, progress: Progress) -> Demo:
 
 
 def four_views(image: Image, response: Response, surface: np.ndarray) -> bytes:
-    """PNG: axial, coronal and sagittal slices with outlines, and the surfaces, two by two."""
+    """Return a PNG with axial, coronal and sagittal slices with outlines, and the surfaces, two by two.
+
+    Args:
+        image: the volume.
+        response: with its segmentation.
+        surface: (H, W, 3) uint8, picture of the surfaces.
+    """
     from PIL import Image as Picture
 
     cell = surface.shape[0]

@@ -1,6 +1,8 @@
-"""`medfm endpoints …`: models that run elsewhere: adding, testing, allowing, their keys. Knows options and printing.
+"""Provide `medfm endpoints …`: add and test models on servers, permit them, store their keys.
 
-Nothing of a patient is sent before a yes; `test` sends a red square.
+Parses options and prints.
+
+No patient data is sent before consent; `test` sends a red square.
 """
 
 from __future__ import annotations
@@ -30,41 +32,43 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of an endpoint; 
 
 @app.command("add")
 def add_endpoint(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="What to call it here; then use it as --model NAME.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Its name in MedFM, for --model NAME.")],
     url: Annotated[str, typer.Argument(metavar="URL", help="Its address, such as http://localhost:11434/v1.")],
     model: Annotated[str, typer.Option("--model", "-m", help="Name of the model there.")],
     adapter: Annotated[
         list[str] | None, typer.Option(help="Name of an adapter there (vLLM); repeat for several.")
     ] = None,
-    max_pictures: Annotated[int, typer.Option(help="Most pictures in one question.")] = 8,
+    max_pictures: Annotated[int, typer.Option(help="Largest number of pictures in one question.")] = 8,
     picture_side: Annotated[
-        int, typer.Option(help="Pixels along a picture alone; among others it is half.")
+        int, typer.Option(help="Side length of a single picture in pixels; half of it for several.")
     ] = book.PICTURE_SIDE,
     form: Annotated[str, typer.Option("--format", help="png or jpeg.")] = "png",
     mask_text: Annotated[
         bool | None,
-        typer.Option("--mask-text/--no-mask-text", help="Blacken burned-in text; on for other machines if left out."),
+        typer.Option("--mask-text/--no-mask-text", help="Black out burned-in text; by default on for other machines."),
     ] = None,
     stop: Annotated[list[str] | None, typer.Option(help="Text at which an answer ends; repeat, at most 4.")] = None,
     ca: Annotated[str, typer.Option("--ca", help="File with certificates to trust.")] = "",
     openai_key: Annotated[bool, typer.Option("--openai-key", help="The key is in OPENAI_API_KEY.")] = False,
     insecure: Annotated[bool, typer.Option("--insecure", help="Allow http, unencrypted, to another machine.")] = False,
-    seconds: Annotated[float, typer.Option(help="Longest wait for a whole answer.")] = 900.0,
+    seconds: Annotated[float, typer.Option(help="Time limit for a whole answer.")] = 900.0,
     again: Annotated[bool, typer.Option("--again", help="Replace one of that name.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Keep an endpoint as a model; nothing is sent yet."""
+    """Store an endpoint as a model; nothing is sent yet."""
     made = Endpoint(url, model, max_pictures=max_pictures, format=form, insecure=insecure, ca=ca, openai_key=openai_key,
                     stop=tuple(stop or ()), total_seconds=seconds)  # fmt: skip
     changed = made.as_json() | {"mask_text": made.leaves if mask_text is None else mask_text}
     card = book.add(name, Endpoint(**changed), tuple(adapter or ()), picture_side, again)
-    step = f"; before images go there, allow it with `medfm endpoints allow {name}`" if egress.needed(card) else ""
+    step = (
+        f"; before images are sent there, permit it with `medfm endpoints allow {name}`" if egress.needed(card) else ""
+    )
     _done(_row(card), f"{name} was added. Try it with `medfm endpoints test {name}`{step}.", as_json)
 
 
 @app.command("list")
 def list_endpoints(as_json: Json = False) -> None:
-    """Every endpoint, where it is, and whether images may go there."""
+    """List every endpoint, its address, and whether images may be sent there."""
     rows = [_row(card) for card in book.cards().values()]
     if as_json:
         print(json.dumps(rows, indent=2))
@@ -85,7 +89,7 @@ def list_endpoints(as_json: Json = False) -> None:
 
 @app.command("show")
 def show_endpoint(name: Name, as_json: Json = False) -> None:
-    """All settings of an endpoint, what its last test found, and what is sent there. Never its key."""
+    """Show all settings of an endpoint, the result of its last test, and what is sent there. Never its key."""
     card = book.card(name)
     row = _row(card)
     if as_json:
@@ -105,7 +109,7 @@ def show_endpoint(name: Name, as_json: Json = False) -> None:
 
 @app.command("test")
 def ask_endpoint(name: Name, as_json: Json = False) -> None:
-    """Ask it for its models and about a red square; what is found is kept. No image of yours is sent."""
+    """Query its models and ask about a red square; the result is stored. None of your images is sent."""
     card = book.card(name)
     with progress(as_json) as bar:
         bar.stage(f"Asking {Endpoint.of(card).host}")
@@ -114,16 +118,16 @@ def ask_endpoint(name: Name, as_json: Json = False) -> None:
     if as_json:
         print(json.dumps({"id": name} | found, indent=2))
         return
-    words = {None: "not told", True: "yes", False: "no"}
+    words = {None: "unknown", True: "yes", False: "no"}
     _grid({
-        "models there": ", ".join(found["models"][:20]) or "not told",
+        "models there": ", ".join(found["models"][:20]) or "unknown",
         f"has {Endpoint.of(card).model}": words[found["offered"]],
         "adapters missing": ", ".join(found["missing"]),
         "takes pictures": words[found["pictures"]],
         "of a red square it says": found["said"] or "nothing",
         "streams": words[found["streams"]],
-        "calls itself": found["reported"] or "not told",
-        "reads at most": f"{found['context']} tokens" if found["context"] else "not told",
+        "calls itself": found["reported"] or "unknown",
+        "reads at most": f"{found['context']} tokens" if found["context"] else "unknown",
     })  # fmt: skip
     if found["problem"]:
         say(found["problem"])
@@ -133,16 +137,16 @@ def ask_endpoint(name: Name, as_json: Json = False) -> None:
 def allow_endpoint(
     name: Name,
     yes: Yes = False,
-    forget: Annotated[bool, typer.Option("--forget", help="Take the permission back.")] = False,
+    forget: Annotated[bool, typer.Option("--forget", help="Revoke the permission.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Read what is sent to an endpoint, and say yes to it; without that MedFM sends it nothing."""
+    """Show what is sent to an endpoint, and consent to it; without consent MedFM sends it nothing."""
     card = book.card(name)
     if forget:
         egress.revoke(card)
     elif egress.needed(card):
         if as_json and not yes:
-            raise InputError("With --json nothing can be asked; add --yes if what is sent was read and is meant.")
+            raise InputError("With --json nothing can be asked; add --yes to consent to what is sent.")
         if not as_json:
             say(egress.says(card))
         if not yes and not typer.confirm("May MedFM send this there, now and later?"):
@@ -160,7 +164,7 @@ def store_key(
     forget: Annotated[bool, typer.Option("--forget", help="Delete the stored key.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Store an endpoint's key in the system's keyring; it is typed without being shown."""
+    """Store an endpoint's key in the system's keyring; it is not shown while you type it."""
     card = book.card(name)
     if forget:
         keys.delete(card)
@@ -182,25 +186,23 @@ def store_key(
 @app.command("load-adapter")
 def load_adapter(
     name: Name,
-    adapter: Annotated[
-        str, typer.Argument(metavar="ADAPTER", help="What to call it; then use it as --adapter ADAPTER.")
-    ],
+    adapter: Annotated[str, typer.Argument(metavar="ADAPTER", help="Its name, for --adapter ADAPTER.")],
     path: Annotated[str, typer.Argument(metavar="PATH", help="Folder of a PEFT adapter on the server's disk.")] = "",
-    unload: Annotated[bool, typer.Option("--unload", help="Take it off the server again.")] = False,
+    unload: Annotated[bool, typer.Option("--unload", help="Unload it from the server.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Put a LoRA adapter onto a running vLLM server, without restarting it; no weights and no images are sent."""
+    """Load a LoRA adapter into a running vLLM server, without restarting it; no weights and no images are sent."""
     card = book.card(name)
     card = hot_load.unload(card, adapter) if unload else hot_load.load(card, adapter, path)
-    words = f"{adapter} was {'taken off' if unload else 'loaded at'} {Endpoint.of(card).host}."
+    words = f"{adapter} was {'unloaded at' if unload else 'loaded at'} {Endpoint.of(card).host}."
     _done(_row(card), words, as_json)
 
 
 @app.command("remove")
 def remove_endpoint(name: Name, yes: Yes = False, as_json: Json = False) -> None:
-    """Delete an endpoint, its stored key and the permission to send; nothing is deleted there."""
+    """Delete an endpoint, its stored key and its permission; nothing is deleted on the server."""
     book.card(name)
-    confirm(f"Forget {name}, its stored key and its permission?", yes, as_json)
+    confirm(f"Delete {name}, its stored key and its permission?", yes, as_json)
     book.remove(name)
     _done({"id": name}, f"{name} was removed.", as_json)
 

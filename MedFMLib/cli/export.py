@@ -1,4 +1,4 @@
-"""`medfm measure` and `medfm export`: what a person corrected, measured and written for other systems."""
+"""Provide `medfm measure` and `medfm export`: measure a corrected segmentation and write it for other systems."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SegmentsPath = Annotated[
     Path, typer.Argument(metavar="SEGMENTATION", help=".seg.nrrd of Slicer or MedFM, or a labelmap.")
 ]
 Series = Annotated[str, typer.Option(help="Series of a DICOM folder: its number in the list, or its UID.")]
-Modality = Annotated[str, typer.Option(help="CT, MR, …: overrides what the file says or what is guessed.")]
+Modality = Annotated[str, typer.Option(help="CT, MR, …: overrides the file's modality or the guess.")]
 
 
 def _measured(image: Path, segmentation: Path, series: str, modality: str):
@@ -41,7 +41,7 @@ def measure(
     modality: Modality = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, nothing else.")] = False,
 ) -> None:
-    """Measure the segments of a file on an image: volume, size, intensity, side; numbers from geometry alone."""
+    """Measure the segments of a file on an image: volume, size, intensity, side; from geometry only."""
     from ..files import write_text
     from ..measure import EVERYDAY, as_table
 

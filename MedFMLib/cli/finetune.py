@@ -1,4 +1,4 @@
-"""`medfm finetune` and `medfm eval`: a site's own adapter, and what it is worth. Knows options and printing."""
+"""Provide `medfm finetune` and `medfm eval`: train a site's own adapter, and evaluate it. Parses options and prints."""
 
 from __future__ import annotations
 
@@ -23,45 +23,45 @@ Kinds = Annotated[list[str] | None, typer.Option("--kind", help="text, boxes or 
 Categories = Annotated[list[str] | None, typer.Option("--category", help="Only this kind of question; repeat.")]
 ModelOption = Annotated[str, typer.Option("--model", "-m", help="The base: id or folder.")]
 Precision = Annotated[str, typer.Option(help="Of the frozen base; nf4 or int8 is QLoRA.")]
-Most = Annotated[int, typer.Option(help="Held-out pairs that are asked.", min=1)]
+Most = Annotated[int, typer.Option(help="Number of held-out pairs to evaluate.", min=1)]
 Seed = Annotated[int, typer.Option(help="Of everything.")]
 
 
 def finetune(
     data: Data, output: Run, model: ModelOption = DEFAULT_MODEL, precision: Precision = "",
-    name: Annotated[str, typer.Option(help="Puts it on the shelf under this name, where the panel finds it.")] = "",
+    name: Annotated[str, typer.Option(help="Installs it under this name, where the panel finds it.")] = "",
     targets: Annotated[str, typer.Option(help="text: the language model; all: the vision tower, too.")] = "text",
     rank: Annotated[int, typer.Option(help="Of the LoRA.")] = 8, alpha: Annotated[int, typer.Option(help="Of the LoRA.")] = 32,
     batch: Annotated[int, typer.Option(help="Pictures in one pass.")] = 4,
     accumulation: Annotated[int, typer.Option(help="Passes in one step.")] = 4,
     rate: Annotated[float, typer.Option(help="Highest learning rate.")] = 2e-4,
     clip: Annotated[float, typer.Option(help="Largest norm of the gradient; 0 for none.")] = 1.0,
-    epochs: Annotated[float, typer.Option(help="Times over the data.")] = 2.0,
-    steps: Annotated[int, typer.Option(help="At most so many; 0 for as many as epochs need.")] = 0,
+    epochs: Annotated[float, typer.Option(help="Number of passes over the data.")] = 2.0,
+    steps: Annotated[int, typer.Option(help="Largest number of steps; 0 for as many as epochs need.")] = 0,
     schedule: Annotated[str, typer.Option(help="cosine or constant.")] = "cosine",
     compute: Annotated[str, typer.Option(help="auto, bf16 or fp32.")] = "auto",
-    checkpointing: Annotated[bool, typer.Option(help="Compute activations twice, hold fewer.")] = False,
-    low_memory: Annotated[bool, typer.Option("--low-memory", help="Return freed memory at once on a CPU: a lower peak, less speed.")] = False,
+    checkpointing: Annotated[bool, typer.Option(help="Recompute activations to store fewer of them.")] = False,
+    low_memory: Annotated[bool, typer.Option("--low-memory", help="On a CPU: lower peak memory, slower.")] = False,
     patience: Annotated[int, typer.Option(help="Evaluations without progress before it ends; 0: never.")] = 4,
     every: Annotated[int, typer.Option(help="Steps between evaluations, and between checkpoints.")] = 50,
     kinds: Kinds = None, categories: Categories = None, seed: Seed = 0, most: Most = 300,
     licence: Annotated[str, typer.Option(help="Of the adapter; that of the data if left out.")] = "",
-    resume: Annotated[bool, typer.Option("--resume", help="Go on where it was killed or stopped.")] = False,
-    order: Annotated[str, typer.Option("--tell", help="Tell a running training: pause, resume or stop.")] = "",
-    estimate: Annotated[bool, typer.Option("--estimate", help="Say what it would take, and end.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue where it was killed or stopped.")] = False,
+    order: Annotated[str, typer.Option("--tell", help="Send a running training an order: pause, resume or stop.")] = "",
+    estimate: Annotated[bool, typer.Option("--estimate", help="Print the required memory and time, and exit.")] = False,
     on_paper: Annotated[bool, typer.Option("--on-paper", help="The same from the model's config; no weights needed.")] = False,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Logs for it, too; needs the package.")] = False,
-    judge: Annotated[bool, typer.Option("--judge/--no-judge", help="Ask held-out patients afterwards.")] = True,
+    judge: Annotated[bool, typer.Option("--judge/--no-judge", help="Evaluate on held-out patients afterwards.")] = True,
     as_json: Json = False,
 ) -> None:  # fmt: skip
-    """Train a LoRA adapter on a site's data set; resumable, watched, and judged on held-out patients."""
+    """Train a LoRA adapter on a site's data set; resumable, monitored, and evaluated on held-out patients."""
     from ..training.finetune import control
     from ..training.finetune.settings import TrainingSettings
 
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     if order:
         control.order(output, order)
-        return say(f"Told: {order}; it is heard after the step that runs.")
+        return say(f"Sent: {order}; it takes effect after the current step.")
     settings = TrainingSettings(
         model=model, precision=precision, targets=targets, rank=rank, alpha=alpha, batch=batch, accumulation=accumulation,
         rate=rate, clip=clip, epochs=epochs, steps=steps, schedule=schedule, compute=compute, checkpointing=checkpointing,
@@ -84,7 +84,7 @@ def finetune(
                 "steps": trained.steps,
                 "training": trained.watched,
             }
-        elif int(os.environ.get("RANK", "0")):  # of several processes the first one judges
+        elif int(os.environ.get("RANK", "0")):  # of several processes, the first one evaluates
             run.train(data, output, settings, bar, resume, tensorboard)
             return None
         else:
@@ -114,7 +114,7 @@ def _on_paper(settings, as_json: bool) -> None:
         return
     for name, size in asdict(parts).items():
         say(f"{name:12} {gigabytes(size):>9}  {size:>14,} bytes")
-    learn = f"{weights:,} weights learn (LoRA rank {settings.rank})"
+    learn = f"{weights:,} weights are trained (LoRA rank {settings.rank})"
     say(f"{'total':12} {gigabytes(parts.total):>9}  {parts.total:>14,} bytes; {learn}.")
 
 
@@ -136,13 +136,13 @@ def _estimate(data: Path, settings, as_json: bool) -> None:
 
 def evaluate(
     data: Data,
-    adapter: Annotated[str, typer.Option("--adapter", help="Name on the shelf, or folder.")],
+    adapter: Annotated[str, typer.Option("--adapter", help="Name of an installed adapter, or folder.")],
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder for adapter-eval.json and .html.")] = None,
     model: ModelOption = DEFAULT_MODEL, precision: Precision = "", kinds: Kinds = None, categories: Categories = None,
     split: Annotated[str, typer.Option(help="Whose patients: test, validation or train.")] = "test",
     seed: Seed = 0, most: Most = 300, as_json: Json = False,
 ) -> None:  # fmt: skip
-    """Ask held-out patients' questions of a base and its adapter: scores, safety, calibration, and whether it looks."""
+    """Evaluate a base and its adapter on held-out patients: scores, safety, calibration, and dependence on the image."""
     from ..interfaces import registry
     from ..models.runtime.adapters import adapter_folder
     from ..storage import adapter_card
@@ -199,4 +199,4 @@ def _show(result: dict[str, Any]) -> None:
     for cost in result["precisions"]:
         if "score" in cost:
             same = f"{cost['same_answers']:.0%} of {cost['count']} answers the same"
-            say(f"Base held in {cost['precision']}: {cost['score']:.3f}, {same}.")
+            say(f"Base in {cost['precision']}: {cost['score']:.3f}, {same}.")

@@ -1,4 +1,4 @@
-"""`medfm guard check`: what patient mode would do with a question or an answer. Knows options and printing."""
+"""Provide `medfm guard …`: test the policy of patient mode on a question or an answer. Parses options and prints."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import typer
 from ..errors import InputError
 from ..guard import Guard, Verdict, classifier
 
-app = typer.Typer(no_args_is_help=True, help="Patient mode's policy, tried on texts.")
+app = typer.Typer(no_args_is_help=True, help="Test patient mode's policy on texts.")
 
 
 @app.callback()
 def guard() -> None:
-    """Patient mode's policy, tried on texts."""
+    """Test patient mode's policy on texts."""
 
 
 @app.command()
@@ -32,9 +32,9 @@ def check(
         ),
     ] = "",
     language: Annotated[str, typer.Option(help="Of the rules.")] = "en",
-    with_classifier: Annotated[bool, typer.Option("--classifier", help="Ask the chosen classifier, too.")] = False,
+    with_classifier: Annotated[bool, typer.Option("--classifier", help="Also use the chosen classifier.")] = False,
 ) -> None:
-    """Allow, rephrase, withhold or escalate, and what the patient would be told."""
+    """Print the verdict (allow, rephrase, withhold or escalate), and what the patient would be shown."""
     judge = _guard(language, with_classifier)
     if lines:
         text = sys.stdin.read() if lines == "-" else Path(lines).read_text(encoding="utf-8")
@@ -54,7 +54,7 @@ def check(
 
 @app.command()
 def classifiers() -> None:
-    """Models that can judge beside the rules; they can only make a verdict stricter."""
+    """List models that can judge in addition to the rules; they can only make a verdict stricter."""
     now = classifier.chosen()
     for name, card in classifier.classifiers().items():
         mark = "  (chosen)" if now is not None and now.id == name else ""
@@ -64,9 +64,9 @@ def classifiers() -> None:
 @app.command()
 def use(
     name: Annotated[str, typer.Argument(help="Of a classifier, or 'none' for the rules alone.")],
-    model: Annotated[str, typer.Option(help="Folder with the model, if it does not lie in the hub's cache.")] = "",
+    model: Annotated[str, typer.Option(help="Folder with the model, if it is not in the hub's cache.")] = "",
 ) -> None:
-    """Choose what judges patients' texts on this computer beside the rules."""
+    """Choose the classifier of patients' texts on this computer, in addition to the rules."""
     classifier.choose("" if name == "none" else name, str(Path(model).resolve()) if model else "")
     print("The rules alone judge." if name == "none" else f"The rules and {name} judge; the stricter verdict counts.")
 

@@ -1,4 +1,7 @@
-"""`medfm healthy …` and `medfm compare`: a clinic's healthy cases, and an image beside one. Knows options and printing."""
+"""Provide `medfm healthy …`, and what `medfm compare` shares with it: a clinic's healthy cases.
+
+Parses options and prints.
+"""
 
 from __future__ import annotations
 
@@ -18,23 +21,34 @@ app = typer.Typer(
 )
 out = Console()
 
-Case = Annotated[str, typer.Option("--reference", help="A healthy case by its id; the one that fits best if left out.")]
-Sequence = Annotated[str, typer.Option(help="Of an MR image: T1, T2, FLAIR, …; read from its name if left out.")]
+Case = Annotated[str, typer.Option("--reference", help="Id of a healthy case; by default the most suitable one.")]
+Sequence = Annotated[str, typer.Option(help="Of an MR image: T1, T2, FLAIR, …; by default read from its name.")]
 
 Beside = Annotated[
-    bool, typer.Option("--compare", help="Compare with the healthy case that fits best (or --reference).")
+    bool, typer.Option("--compare", help="Compare with the most suitable healthy case (or --reference).")
 ]
 
 
 def open_library(folder: Path | None):
-    """The library in a folder, or the person's own."""
+    """Return the library in a folder, or the user's own."""
     from ..healthy.library import HealthyLibrary, own
 
     return own() if folder is None else HealthyLibrary(folder)
 
 
 def find(image, labels, sequence: str, reference: str, folder: Path | None):
-    """The references for a request; see `healthy.matching.references`."""
+    """Return the references for a request; see `healthy.matching.references`.
+
+    Args:
+        image: the image to compare.
+        labels: structures to compare.
+        sequence: MR sequence; "" to read it from the image's name.
+        reference: id of a case; "" for the most suitable one.
+        folder: of the library; None for all libraries.
+
+    Raises:
+        InputError: if no case suits.
+    """
     from ..healthy import references
 
     cases = None
@@ -45,7 +59,16 @@ def find(image, labels, sequence: str, reference: str, folder: Path | None):
 
 
 def write(folder: Path, name: str, comparison) -> list[Path]:
-    """Pictures and the table of a comparison. Raises `OutputError`."""
+    """Write the pictures and the table of a comparison, and return the files.
+
+    Args:
+        folder: destination.
+        name: prefix of the file names.
+        comparison: the comparison.
+
+    Raises:
+        OutputError: if they can't be written.
+    """
     from ..files import write_bytes, write_text
     from ..healthy.section import section
 
@@ -70,7 +93,7 @@ def show(comparison) -> None:
     made = section(comparison)
     out.print(made.paragraphs[0], highlight=False)
     if made.rows:
-        table = Table(caption="sizes from geometry; n is how many references")
+        table = Table(caption="sizes from geometry; n is the number of references")
         for column in made.columns:
             table.add_column(column)
         for row in made.rows:
@@ -78,7 +101,7 @@ def show(comparison) -> None:
         out.print(table)
 
 
-Folder = Annotated[Path | None, typer.Option("--library", help="Folder of the library; your own if left out.")]
+Folder = Annotated[Path | None, typer.Option("--library", help="Folder of the library; by default your own.")]
 
 
 @app.command("list")
@@ -93,7 +116,7 @@ def list_cases(
         print(json.dumps([asdict(entry) for entry in entries], indent=2))
         return
     for e in entries:
-        kind = "computed" if e.generated else "average" if e.average else "person"
+        kind = "synthetic" if e.generated else "average" if e.average else "person"
         taken = " ".join(filter(None, (e.modality, e.sequence)))
         words = f"{e.id}: {e.title} ({taken}, {e.plane}, {kind}; {len(e.labels)} structures)"
         out.print(words, highlight=False, soft_wrap=True)
@@ -104,22 +127,24 @@ def list_cases(
 @app.command()
 def add(
     image: Annotated[Path, typer.Argument(help="The case: NIfTI, NRRD, MHA, DICOM file or folder.")],
-    title: Annotated[str, typer.Option(help="What it is, without names or dates, e.g. “adult torso”.")],
+    title: Annotated[str, typer.Option(help="Description without names or dates, e.g. “adult torso”.")],
     segmentation: Annotated[
-        Path | None, typer.Option(help=".seg.nrrd or labelmap; what the embedded model draws if left out.")
+        Path | None, typer.Option(help=".seg.nrrd or labelmap; by default segmented by the embedded model.")
     ] = None,
     sequence: Sequence = "",
-    about: Annotated[str, typer.Option(help="Where it comes from.")] = "",
-    licence: Annotated[str, typer.Option(help="Under which terms.")] = "",
-    generated: Annotated[bool, typer.Option(help="It was computed; every picture of it will say so.")] = False,
+    about: Annotated[str, typer.Option(help="Its origin.")] = "",
+    licence: Annotated[str, typer.Option(help="Its terms of use.")] = "",
+    generated: Annotated[bool, typer.Option(help="It is synthetic; every picture of it will say so.")] = False,
     average: Annotated[bool, typer.Option(help="It is an average of many people.")] = False,
-    text_checked: Annotated[bool, typer.Option(help="I looked: no text in the pictures names anybody.")] = False,
+    text_checked: Annotated[
+        bool, typer.Option(help="I have checked that no text in the pictures identifies a person.")
+    ] = False,
     keep_face: Annotated[bool, typer.Option(help="The face of a head may stay.")] = False,
-    modality: Annotated[str, typer.Option(help="CT, MR, …: overrides what the file says.")] = "",
+    modality: Annotated[str, typer.Option(help="CT, MR, …: overrides the file's modality.")] = "",
     series: Annotated[str, typer.Option(help="Series of a DICOM folder: its number in the list, or its UID.")] = "",
     folder: Folder = None,
 ) -> None:
-    """Add a healthy case: cleaned of names, dates, text and face, and measured."""
+    """Add a healthy case: without names, dates, text and face, and measured."""
     from ..files import read_image
     from ..files.segmentations import read_segmentation
     from ..healthy import Consent
@@ -138,7 +163,7 @@ def add(
 
 
 def _drawn(volume):
-    """What the embedded model draws, the brain as a whole included."""
+    """Return the embedded model's segmentation, including the brain as a whole."""
     from ..core.findings import Segmentation
     from ..core.request import Request
     from ..engine import Engine
@@ -157,7 +182,7 @@ def remove(
     yes: Annotated[bool, typer.Option("--yes", help="Don't ask.")] = False,
     folder: Folder = None,
 ) -> None:
-    """Take a case out of the library."""
+    """Remove a case from the library."""
     if not yes and not typer.confirm(f"Delete the healthy case {name}?"):
         raise InputError("Nothing was deleted.")
     open_library(folder).remove(name)

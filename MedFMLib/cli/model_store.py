@@ -1,6 +1,6 @@
-"""`medfm models get|import|export|remove|disk`: models onto this machine, onto a stick, and away. Knows options and printing.
+"""Provide `medfm models get|import|export|remove|disk`: install, export and delete models. Parses options and prints.
 
-Nothing is downloaded or deleted before a yes.
+Nothing is downloaded or deleted without confirmation.
 """
 
 from __future__ import annotations
@@ -25,36 +25,42 @@ from .running import progress
 
 out = Console()
 Yes = Annotated[bool, typer.Option("--yes", help="Don't ask.")]
-Name = Annotated[str, typer.Option(help="Name to give it here; that of the export or folder if left out.")]
+Name = Annotated[str, typer.Option(help="Its name on this machine; by default that of the export or folder.")]
 Target = Annotated[Path, typer.Argument(metavar="TARGET", help="A new .zip or folder, or a folder to put it into.")]
 Source = Annotated[Path, typer.Argument(metavar="PATH", help="A zip or folder that was exported, or a plain folder.")]
 
 
 def confirm(question: str, yes: bool, as_json: bool) -> None:
-    """Ask, unless it was said already.
+    """Ask for confirmation, unless it was given.
+
+    Args:
+        question: the question.
+        yes: confirmation by an option.
+        as_json: whether output is for scripts, so that no question is possible.
 
     Raises:
-        InputError: if nothing can be asked. Cancelled: if the answer is no.
+        InputError: if no question is possible.
+        Cancelled: if the answer is no.
     """
     if yes:
         return
     if as_json:
-        raise InputError("With --json nothing can be asked; add --yes if this is meant.")
+        raise InputError("With --json nothing can be asked; add --yes to confirm.")
     if not typer.confirm(question):
         raise Cancelled("Nothing was changed.")
 
 
 def say(text: str) -> None:
-    """Print a sentence as it is."""
+    """Print a sentence without formatting."""
     out.print(text, highlight=False, soft_wrap=True, markup=False)
 
 
 def show_offer(offer: model_store.DownloadOffer) -> None:
-    """What would be downloaded, from where, under what terms, and to where."""
+    """Print what would be downloaded, from where, under what terms, and to where."""
     grid = Table.grid(padding=(0, 2, 0, 0))
     grid.add_column(style="bold", no_wrap=True)
     grid.add_column(overflow="fold")
-    left = f", {gigabytes(offer.here)} of them here from an earlier try" if offer.here else ""
+    left = f", {gigabytes(offer.here)} of them from an earlier attempt" if offer.here else ""
     rows = {
         "download": f"{offer.title}: {gigabytes(offer.total)} in {len(offer.files)} files{left}",
         "from": f"{offer.host}/{offer.id}, revision {offer.commit[:12]}",
@@ -70,7 +76,7 @@ def show_offer(offer: model_store.DownloadOffer) -> None:
 
 @app.command("get")
 def get_model(model: ModelId, yes: Yes = False, as_json: Json = False) -> None:
-    """Download a model, after showing its size, terms and host; a stopped download goes on where it was."""
+    """Download a model, after showing its size, terms and host; an interrupted download continues."""
     card = registry.card(model)
     if not licence_acceptance.accepted(card):
         if yes or as_json:
@@ -89,18 +95,18 @@ def get_model(model: ModelId, yes: Yes = False, as_json: Json = False) -> None:
     if as_json:
         print(json.dumps(offer.as_dict() | {"model": card.id, "folder": str(folder)}, indent=2))
     else:
-        say(f"{card.title} is on this machine, checked against the hub's checksums: {folder}")
+        say(f"{card.title} is installed and checked against the hub's checksums: {folder}")
 
 
 @app.command("import")
 def import_model(path: Source, name: Name = "", as_json: Json = False) -> None:
-    """Take a model from a zip or folder, checked against its checksums; pickles and code stay out."""
+    """Import a model from a zip or folder, checked against its checksums; pickles and code are refused."""
     with progress(as_json) as bar:
         card = model_store.import_model(path, name, bar)
     if as_json:
         print(json.dumps({"model": card.id, "title": card.title}, indent=2))
     else:
-        say(f"{card.title} is on this machine; use it as --model {card.id}")
+        say(f"{card.title} is installed; use it as --model {card.id}")
 
 
 @app.command("export")
@@ -117,7 +123,7 @@ def export_model(model: ModelId, target: Target, as_json: Json = False) -> None:
 
 @app.command("remove")
 def remove_model(model: ModelId, yes: Yes = False, as_json: Json = False) -> None:
-    """Delete a downloaded or imported model with its quantized copies; what MedFM didn't put there is never touched."""
+    """Delete a downloaded or imported model with its quantized copies; other files are never deleted."""
     freed = model_store.remove(model, dry=True)
     confirm(f"Delete {model} from this machine and free {gigabytes(freed)}?", yes, as_json)
     freed = model_store.remove(model)
@@ -129,7 +135,7 @@ def remove_model(model: ModelId, yes: Yes = False, as_json: Json = False) -> Non
 
 @app.command("disk")
 def disk_use(as_json: Json = False) -> None:
-    """What models, quantized copies and adapters take on disk, the largest first."""
+    """Show the disk use of models, quantized copies and adapters, the largest first."""
     uses = model_store.disk_use()
     if as_json:
         print(json.dumps([use.as_dict() for use in uses], indent=2))

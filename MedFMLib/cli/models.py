@@ -1,6 +1,6 @@
-"""`medfm models …`: what models there are, what they are, whether they fit here, and the terms of gated ones.
+"""Provide `medfm models …`: list models, their cards, whether they fit here, and the terms of gated ones.
 
-Knows options and printing; nothing else.
+Parses options and prints; nothing else.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ out = Console()
 
 
 class SortOrder(StrEnum):
-    """What a list is sorted by."""
+    """Sort order of a list."""
 
     FITS = "fits"
     SIZE = "size"
@@ -40,14 +40,16 @@ class SortOrder(StrEnum):
 
 @app.command("list")
 def list_models(
-    search: Annotated[str, typer.Option(help="Only models whose id, title, summary or licence has these words.")] = "",
+    search: Annotated[
+        str, typer.Option(help="Only models whose id, title, summary or licence contains these words.")
+    ] = "",
     modality: Annotated[str, typer.Option(help="Only models for this modality, such as MR; general ones count.")] = "",
     sort: Annotated[
         SortOrder, typer.Option(help="The largest that fits here first, the smallest, or by name.")
     ] = SortOrder.SIZE,
     as_json: Json = False,
 ) -> None:
-    """Every model of the zoo, and the precision in which its weights fit into this machine's free memory."""
+    """List every model, and the precision in which its weights fit into this machine's free memory."""
     if modality and modality.upper() not in MODALITIES:
         raise InputError(f"There is no modality '{modality}'; choose one of {', '.join(MODALITIES)}.")
     rows = [facts(card) for card in registry.cards().values() if matches(card, search, modality.upper())]
@@ -59,7 +61,7 @@ def list_models(
         print(json.dumps(rows, indent=2))
         return
     if not rows:
-        out.print("No model of the zoo is like that; look at all with `medfm models list`.")
+        out.print("No model matches; list all with `medfm models list`.")
         return
     caption = f"fits: weights alone, of {size(hardware.free_memory())} free; pictures and text need more"
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), caption=caption)
@@ -75,7 +77,7 @@ def list_models(
 
 @app.command("show")
 def show_model(model: ModelId, as_json: Json = False) -> None:
-    """All that is known of one model: its card, what it needs here, and its published scores."""
+    """Show one model: its card, its requirements here, and its published scores."""
     card = registry.card(model)
     row = facts(card)
     if as_json:
@@ -89,11 +91,11 @@ def show_model(model: ModelId, as_json: Json = False) -> None:
         "licence": " ".join((card.licence, card.licence_url)).strip(),
         "gate": card.gate,
         "not for": card.not_for,
-        "shown to it": card.recipe,
+        "input": card.recipe,
         "can": ", ".join(card.abilities),
         "modalities": ", ".join(card.modalities) or "any",
         "languages": ", ".join(card.languages),
-        "parameters": f"{card.parameters:,}" if card.parameters else "not known",
+        "parameters": f"{card.parameters:,}" if card.parameters else "unknown",
         "picture": f"{card.image_size}×{card.image_size} pixels",
         "weights": "" if card.endpoint else f"about {'; '.join(memory)}",
         "fits here": fits(row),
@@ -129,10 +131,10 @@ def show_model(model: ModelId, as_json: Json = False) -> None:
 def accept_terms(
     model: ModelId,
     yes: Annotated[bool, typer.Option("--yes", help="Don't ask: the terms were read and accepted.")] = False,
-    forget: Annotated[bool, typer.Option("--forget", help="Take the acceptance back.")] = False,
+    forget: Annotated[bool, typer.Option("--forget", help="Revoke the acceptance.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Say that the terms of a gated model were read and accepted; MedFM loads it only then."""
+    """Confirm that the terms of a gated model were read and accepted; MedFM loads it only then."""
     card = registry.card(model)
     if forget:
         licence_acceptance.revoke(card)
@@ -153,7 +155,7 @@ def accept_terms(
     elif not card.gate:
         out.print(f"{card.title} has no gate; it can be loaded without accepting anything.", highlight=False)
     elif forget:
-        out.print(f"The acceptance of {card.title}'s terms is forgotten; MedFM asks again.", highlight=False)
+        out.print(f"The acceptance of {card.title}'s terms was revoked; MedFM will ask again.", highlight=False)
     else:
         out.print(f"The terms of {card.title} are accepted on this machine.", highlight=False)
 
@@ -164,7 +166,7 @@ def model_stats(
     precision: Annotated[str, typer.Option(help="nf4 or int8.")] = "nf4",
     as_json: Json = False,
 ) -> None:
-    """Sizes per layer and in all, dense (bf16) and quantized, from the config alone."""
+    """Show sizes per layer and in total, dense (bf16) and quantized, computed from the config only."""
     if precision not in ("nf4", "int8"):
         raise InputError(f"Sizes are known for nf4 and int8, not for '{precision}'.")
     os.environ.setdefault("HF_HUB_OFFLINE", "1")

@@ -1,4 +1,4 @@
-"""Options and checks that several groups of commands share."""
+"""Define options and checks shared by several groups of commands."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ ModelId = Annotated[str, typer.Argument(metavar="ID", help="Model id or folder; 
 
 
 def refuse_elsewhere(card: ModelCard) -> None:
-    """Refuse a model that runs at an endpoint, where its sizes are not known.
+    """Refuse a model at an endpoint, whose sizes are unknown.
 
     Raises:
-        InputError: if it does.
+        InputError: if the model is at an endpoint.
     """
     if card.endpoint:
         raise InputError(
-            f"{card.title} runs elsewhere, so MedFM doesn't know its size; see `medfm endpoints show {card.id}`."
+            f"{card.title} runs on a server, so MedFM doesn't know its size; see `medfm endpoints show {card.id}`."
         )
 
 
 def cost_table(costs) -> Table:
-    """Rows of `precision_cost.Cost`, for the terminal."""
-    caption = "fixed pictures and questions that are computed; nothing about whether answers are right"
+    """Return a table of `precision_cost.Cost` rows for the terminal."""
+    caption = "computed on fixed pictures and questions; says nothing about the correctness of answers"
     table = Table(title="What precision costs", caption=caption, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for title in ("precision", "divergence", "same words", "same answers", "GB", "s to load", "s an answer"):
         table.add_column(title, justify="left" if title == "precision" else "right")

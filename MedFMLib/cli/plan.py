@@ -1,6 +1,6 @@
-"""`medfm models plan|bench`: how much memory a model will take here, and what holding it less exactly costs.
+"""Provide `medfm models plan|bench`: the memory that a model needs here, and the cost of lower precision.
 
-Knows options and printing; nothing else.
+Parses options and prints; nothing else.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ out = Console()
 WHAT = {
     "weights": "weights, every constant counted",
     "cache": "keys and values of the conversation",
-    "activations": "what is computed on the way",
+    "activations": "intermediate results",
     "adapter": "an adapter",
     "optimizer": "gradients and moments",
 }
@@ -37,16 +37,14 @@ WHAT = {
 def plan_model(
     model: ModelId = DEFAULT_MODEL,
     slices: Annotated[int, typer.Option(help="Slices shown with a question.")] = 1,
-    answer: Annotated[int, typer.Option(help="Longest answer, in tokens.")] = 256,
-    precision: Annotated[
-        str, typer.Option(help="One of the model's precisions; what a job would take if left out.")
-    ] = "",
+    answer: Annotated[int, typer.Option(help="Maximal length of an answer, in tokens.")] = 256,
+    precision: Annotated[str, typer.Option(help="One of the model's precisions; by default that of a job.")] = "",
     adapter_rank: Annotated[int, typer.Option(help="Rank of a LoRA adapter on all layers of the text model.")] = 0,
     training: Annotated[bool, typer.Option("--training", help="Training that adapter, not answering with it.")] = False,
-    memory: Annotated[float, typer.Option(help="GB to count with instead of what is free now.")] = 0.0,
+    memory: Annotated[float, typer.Option(help="Available GB, in place of the memory that is free now.")] = 0.0,
     as_json: Json = False,
 ) -> None:
-    """Memory before any download: weights, cache, activations, adapter, optimizer; and what fits."""
+    """Show the required memory before any download: weights, cache, activations, adapter, optimizer; and what fits."""
     card = registry.card(model)
     refuse_elsewhere(card)
     choose_precision(card, precision)
@@ -96,7 +94,10 @@ def bench_model(
     precision: Annotated[list[str] | None, typer.Option(help="Only this one; repeat for several.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Answers and next words of each precision beside bf16, with memory and time; kept for `medfm models show`."""
+    """Compare answers and next tokens of each precision with bf16, with memory and time.
+
+    Stored for `medfm models show`.
+    """
     from ..engine import load_model
     from ..interfaces.jobs import NoProgress
     from ..models.runtime import precision_cost

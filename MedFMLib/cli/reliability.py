@@ -1,4 +1,4 @@
-"""`medfm reliability …`, and the options of `medfm ask` and `explain` that look into an answer. Knows options and printing."""
+"""Provide `medfm reliability …`, and the reliability options of `medfm ask` and `explain`. Parses options and prints."""
 
 from __future__ import annotations
 
@@ -13,66 +13,82 @@ from ..core.image import Image
 from ..core.request import DEFAULT_MODEL, ReliabilityChoice, Response
 from ..errors import InputError
 
-app = typer.Typer(
-    no_args_is_help=True, help="How far answers can be relied on: calibrate a model, and see what is known."
-)
+app = typer.Typer(no_args_is_help=True, help="Reliability of answers: calibrate a model, and show its calibration.")
 out, err = Console(), Console(stderr=True)
 
 Samples = Annotated[
     int,
-    typer.Option("--agreement", metavar="N", help="Draw N further answers; an answer they don't bear out is withheld."),
+    typer.Option(
+        "--agreement", metavar="N", help="Sample N further answers; an answer with too little agreement is withheld."
+    ),
 ]
 Threshold = Annotated[
-    float, typer.Option(help="Withhold answers below this confidence, 0 to 1; -1 for what was calibrated.")
+    float, typer.Option(help="Withhold answers below this confidence, 0 to 1; -1 for the calibrated value.")
 ]
 Blind = Annotated[
-    bool, typer.Option("--blind-control", help="Ask again without the image; say so if the answer stands.")
+    bool, typer.Option("--blind-control", help="Ask again without the image; report if the answer stays the same.")
 ]
 Other = Annotated[Path | None, typer.Option(help="With --blind-control: an image to show instead of shuffled pieces.")]
 SaliencyFile = Annotated[
     Path | None,
-    typer.Option("--saliency", metavar="FILE", help="Which pixels the answer rests on: .nii.gz, .nrrd or .png."),
+    typer.Option(
+        "--saliency", metavar="FILE", help="Map of the pixels that the answer depends on: .nii.gz, .nrrd or .png."
+    ),
 ]
 Method = Annotated[
-    str, typer.Option(help="attention (one look), or occlusion (about 64 looks a slice: hides part after part).")
+    str, typer.Option(help="attention (one model call), or occlusion (about 64 per slice, hiding one part each).")
 ]
 Explained = Annotated[
-    str, typer.Option("--question", help="Answer it in the report, with what the answer rests on among the key images.")
+    str, typer.Option("--question", help="Answer it in the report, with its saliency map among the key images.")
 ]
 VOLUMES, PICTURE = (".nii", ".nii.gz", ".nrrd", ".mha"), ".png"
 
 
 def choice(samples: int, threshold: float, blind: bool, other: Image | None) -> ReliabilityChoice:
-    """What is asked for.
+    """Return the options of the reliability assessment.
+
+    Args:
+        samples: number of further answers, 0 for none.
+        threshold: confidence below which an answer is withheld, 0…1; −1 for the calibrated value.
+        blind: whether to run the no-image control.
+        other: image for the control, or None.
 
     Raises:
-        InputError: if the options don't go together.
+        InputError: if the options contradict each other.
     """
     if other is not None and not blind:
-        raise InputError("--other is shown by the blind control; add --blind-control.")
+        raise InputError("--other is used by the blind control only; add --blind-control.")
     return ReliabilityChoice(samples, threshold=threshold, blind=blind, other=other)
 
 
 def print_cost(reliability: ReliabilityChoice) -> None:
-    """Say what it takes before it starts."""
+    """Print the cost of the assessment before it starts."""
     from ..reliability import words
 
     if cost := words(reliability):
-        err.print(f"Looking into the answer takes {cost}.", style="dim", highlight=False)
+        err.print(f"Assessing the answer takes {cost}.", style="dim", highlight=False)
 
 
 def check_file(path: Path | None) -> None:
-    """Refuse a file that can't be written, before anything is computed.
+    """Check the type of the output file before anything is computed.
 
     Raises:
-        InputError: for another kind of file.
+        InputError: for another type of file.
     """
     if path is not None and not path.name.lower().endswith((*VOLUMES, PICTURE)):
         raise InputError(f"A saliency is written as .nii.gz, .nrrd, .mha or .png, not '{path.name}'.")
 
 
 def write(path: Path, image: Image, response: Response) -> Path:
-    """The saliency of a response as a volume (0 … 1), or as pictures of its slices side by side.
+    """Write the saliency map of a response as a volume (0 … 1), or as pictures of its slices side by side.
+
+    Args:
+        path: the file; its suffix selects the format.
+        image: the explained image.
+        response: with one saliency map.
+
+    Returns:
+        `path`
 
     Raises:
         OutputError: if it can't be written.
@@ -87,7 +103,12 @@ def write(path: Path, image: Image, response: Response) -> Path:
 
 
 def side_by_side(image: Image, saliency) -> bytes:
-    """PNG of every slice that was looked at, with the saliency over it."""
+    """Return a PNG of every slice that the model received, with the saliency overlay.
+
+    Args:
+        image: the explained image.
+        saliency: its map.
+    """
     from PIL import Image as Picture
 
     from ..reports.saliency import saliency_images
@@ -109,17 +130,17 @@ def calibrate(
         "../shared/data"
     ),
     kept: Annotated[
-        Path | None, typer.Option("--from", help="Answers that Testing/bench/reliability.py kept, instead.")
+        Path | None, typer.Option("--from", help="Use answers stored by Testing/bench/reliability.py instead.")
     ] = None,
     per_kind: Annotated[int, typer.Option(help="Questions of each kind.")] = 14,
     samples: Annotated[int, typer.Option(help="Further answers to each.")] = 10,
-    temperature: Annotated[float, typer.Option(help="How freely they are drawn.")] = 1.0,
+    temperature: Annotated[float, typer.Option(help="Sampling temperature.")] = 1.0,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="File to write; a person's own calibration if left out.")
+        Path | None, typer.Option("--output", "-o", help="File to write; by default the user's own calibration.")
     ] = None,
     plot: Annotated[Path | None, typer.Option(help="Write the reliability plot as .svg.")] = None,
 ) -> None:
-    """Ask the embedded model questions with known answers, and fit what the agreement of its answers is worth."""
+    """Ask the embedded model questions with known answers, and fit the confidence to the agreement of its answers."""
     from ..reliability.calibration import own_file
     from ..reliability.diagram import reliability
     from ..training.embedded import bench_reliability
@@ -154,7 +175,7 @@ def _asked(data: Path, per_kind: int, samples: int, temperature: float):
     from ..training.embedded.cases import Images
 
     if not 2 <= samples <= 64:
-        raise InputError(f"Agreement needs 2 to 64 samples, not {samples}.")
+        raise InputError(f"An agreement needs 2 to 64 samples, not {samples}.")
     asked = bench_reliability.questions(Images(data).for_questions()[0], per_kind)
     with err.status("Asking") as status:
 
@@ -166,12 +187,12 @@ def _asked(data: Path, per_kind: int, samples: int, temperature: float):
 
 @app.command()
 def show(model: Annotated[str, typer.Argument(help="Model id.")] = DEFAULT_MODEL) -> None:
-    """What is known of a model's agreement: its calibration and where it comes from."""
+    """Show the calibration of a model's agreement and its data."""
     from ..reliability import known
 
     found = known(model)
     if found is None:
-        out.print(f"Nobody calibrated {model}; agreement is shown as it is, and answers below one half are withheld.")
+        out.print(f"{model} is not calibrated; the agreement itself is shown, and answers below one half are withheld.")
         return
     out.print(
         f"{found.model}: {found.samples} samples at temperature {found.temperature:g}, {found.data}, {found.date}."

@@ -1,4 +1,7 @@
-"""`medfm report`, `sign`, `patient` and `templates`: a report from its draft to what is sent. Knows options and printing."""
+"""Provide `medfm report`, `sign`, `patient` and `templates`: draft, sign and export a report.
+
+Parses options and prints.
+"""
 
 from __future__ import annotations
 
@@ -33,9 +36,9 @@ from .running import (  # fmt: skip
     run,
 )
 
-Kept = Annotated[Path, typer.Argument(metavar="REPORT", help="NAME.medfm-report, which `medfm report` wrote.")]
+Kept = Annotated[Path, typer.Argument(metavar="REPORT", help="NAME.medfm-report, written by `medfm report`.")]
 Folder = Annotated[
-    Path | None, typer.Option("--output", "-o", help="Folder for the files; beside the report if left out.")
+    Path | None, typer.Option("--output", "-o", help="Folder for the files; by default the report's folder.")
 ]
 
 
@@ -47,14 +50,14 @@ def report(
     model: Model = DEFAULT_MODEL, adapter: Adapter = "", precision: Precision = "",
     plane: Plane = "", first: First = -1, last: Last = -1, step: Step = 0,
     modality: Modality = "", frame: Frame = -1, series: Series = "", server: serve.Url = "", as_json: Json = False,
-    dicom: Annotated[bool, typer.Option("--dicom", help="Of a DICOM series: SEG, SR, key images, PDF, FHIR, too.")] = False,
-    template: Annotated[str, typer.Option(help="Layout, see `medfm templates`; chosen by what is found if left out.")] = "",
-    indication: Annotated[str, typer.Option(help="Why the image was made; what a DICOM header says of it if left out.")] = "",
+    dicom: Annotated[bool, typer.Option("--dicom", help="For a DICOM series: also SEG, SR, key images, PDF, FHIR.")] = False,
+    template: Annotated[str, typer.Option(help="Layout, see `medfm templates`; by default chosen by the structures found.")] = "",
+    indication: Annotated[str, typer.Option(help="Reason for the examination; by default that of the DICOM header.")] = "",
     comparison: Annotated[str, typer.Option(help="Earlier images, in words.")] = "",
     for_patient: Annotated[bool, typer.Option("--patient", help="Also NAME.patient.html, in plain words.")] = False,
     compared: healthy.Beside = False, reference: healthy.Case = "", question: reliability.Explained = "",
 ) -> None:  # fmt: skip
-    """Draft a report: NAME.report.html and .txt, NAME.seg.nrrd, and NAME.medfm-report to change and sign (`medfm sign`)."""
+    """Draft a report: NAME.report.html and .txt, NAME.seg.nrrd, and NAME.medfm-report to edit and sign (`medfm sign`)."""
     from ..files import output_name, write_segmentation, write_text
     from ..reports.revising import SUFFIX, keep
 
@@ -94,7 +97,7 @@ def report(
 def sign(
     report: Kept,
     by: Annotated[
-        str, typer.Option("--by", help="Who read the images and signs; left out, the report stays a draft.")
+        str, typer.Option("--by", help="Name of the reader who signs; without it the report stays a draft.")
     ] = "",
     changes: Annotated[
         list[str] | None,
@@ -102,12 +105,12 @@ def sign(
     ] = None,
     series: Annotated[
         Path | None,
-        typer.Option("--dicom", help="The DICOM series: writes SEG, SR, key images, PDF and FHIR of its study, too."),
+        typer.Option("--dicom", help="The DICOM series: also writes SEG, SR, key images, PDF and FHIR of its study."),
     ] = None,
     output: Folder = None,
     as_json: Json = False,
 ) -> None:
-    """Change sections of a drafted report, sign it, and write its page, text, PDF and, if asked, DICOM objects."""
+    """Edit sections of a drafted report, sign it, and write its page, text, PDF and, on request, DICOM objects."""
     from ..reports.finalize import FinalizeRequest, finalize
     from ..reports.revising import SUFFIX
 
@@ -120,10 +123,10 @@ def sign(
 
 
 def _change(text: str) -> tuple[str, str]:
-    """ "Section=text" → both."""
+    """Split "Section=text" into both."""
     title, equals, words = text.partition("=")
     if not equals:
-        raise InputError(f"'{text}' is no change; write SECTION=TEXT, for example --set 'Impression=Normal.'.")
+        raise InputError(f"'{text}' is not a change; use SECTION=TEXT, for example --set 'Impression=Normal.'.")
     if words.startswith("@"):
         try:
             words = Path(words[1:]).read_text(encoding="utf-8")
@@ -136,13 +139,13 @@ def patient(
     report: Kept,
     text: Annotated[
         Path | None,
-        typer.Option(help="The clinician's own plain sentences, one a line, in place of those that are made."),
+        typer.Option(help="The clinician's own plain sentences, one per line, in place of generated ones."),
     ] = None,
     language: Annotated[str, typer.Option(help="Of the words.")] = "en",
     output: Folder = None,
     as_json: Json = False,
 ) -> None:
-    """Write the version for the patient; refused if it is hard to read, or says more, less or else than the report."""
+    """Write the version for the patient; refused if it is hard to read, or adds, omits or changes facts of the report."""
     from ..files.writing import make_folder
     from ..reports.revising import SUFFIX, read_editable_report
 
@@ -154,7 +157,14 @@ def patient(
 
 
 def write_leaflet(path: Path, response, language: str = "en", own: str = "") -> Path:
-    """The patient's page as a file."""
+    """Write the patient's page to a file and return the path.
+
+    Args:
+        path: the file.
+        response: with a report.
+        language: of the page.
+        own: the clinician's own sentences, one per line; "" for generated ones.
+    """
     from ..files import write_text
     from ..patient import make_leaflet
 
@@ -162,7 +172,7 @@ def write_leaflet(path: Path, response, language: str = "en", own: str = "") -> 
 
 
 def templates(as_json: Json = False) -> None:
-    """The layouts that a report can have; a clinic's own lie in its settings' folder `report-templates`."""
+    """List the layouts of a report; a clinic's own are in the settings folder `report-templates`."""
     from ..reports.templates import templates as all_templates
 
     known = all_templates()
@@ -174,7 +184,12 @@ def templates(as_json: Json = False) -> None:
 
 
 def reason(image: Path, series: str) -> str:
-    """What a DICOM header says of why the image was made; "" for other files."""
+    """Return the reason for the examination in a DICOM header; "" for other files.
+
+    Args:
+        image: the file or folder.
+        series: number or UID of the series.
+    """
     from ..files.dicom import reason_for_study
 
     try:

@@ -1,4 +1,4 @@
-"""What all commands about a volume share: their options, a bar, the engine, and what is printed at the end."""
+"""Share what all commands about a volume need: options, a progress bar, the engine, and the final output."""
 
 from __future__ import annotations
 
@@ -21,13 +21,15 @@ from rich.table import Table
 from .. import NOTICE
 from ..core.request import Request, Response
 from ..errors import Cancelled
+from ..interfaces.jobs import Event, Fraction, Note, PartialText, ProgressBase, Stage
 from . import serve
 
 out, err = Console(), Console(stderr=True)
 
 InputPath = Annotated[Path, typer.Argument(metavar="IMAGE", help="NIfTI, NRRD or MHA file, DICOM file or folder.")]
 Labels = Annotated[
-    list[str] | None, typer.Option("--label", "-l", help="Structure; repeat for several; all known if left out.")
+    list[str] | None,
+    typer.Option("--label", "-l", help="Structure; repeat for several; by default all that are known."),
 ]
 Output = Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")]
 Model = Annotated[str, typer.Option("--model", "-m", help="Model id or folder; see `medfm models list`.")]
@@ -37,58 +39,69 @@ Plane = Annotated[str, typer.Option(help="axial, coronal or sagittal; the plane 
 First = Annotated[int, typer.Option(help="First slice; -1 for the volume's first.")]
 Last = Annotated[int, typer.Option(help="Last slice; -1 for the volume's last.")]
 Step = Annotated[
-    int, typer.Option(help="Look at every how many slices; 0 chooses. Between them, shapes are interpolated.")
+    int, typer.Option(help="Distance between slices; 0 chooses it automatically. Shapes in between are interpolated.")
 ]
-Modality = Annotated[str, typer.Option(help="CT, MR, …: overrides what the file says or what is guessed.")]
+Modality = Annotated[str, typer.Option(help="CT, MR, …: overrides the file's modality or the guess.")]
 Frame = Annotated[int, typer.Option(help="Frame of a 4D image, from 0.")]
 Series = Annotated[str, typer.Option(help="Series of a DICOM folder: its number in the list, or its UID.")]
 
 
-class ProgressBar:
-    """A `Progress` on the terminal."""
+class ProgressBar(ProgressBase):
+    """A `Progress` that prints to the terminal; Ctrl-C raises KeyboardInterrupt by itself.
+
+    Args:
+        bar: rich's progress display.
+        stream: print an answer's text as it arrives.
+    """
 
     def __init__(self, bar: Progress, stream: bool):
         self._bar, self._task, self._stream, self.streamed = bar, bar.add_task("Starting", total=1.0), stream, False
 
-    def stage(self, name: str) -> None:
-        """See `runner.Progress`."""
-        self._bar.update(self._task, description=name)
-
-    def fraction(self, value: float) -> None:
-        """See `runner.Progress`."""
-        self._bar.update(self._task, completed=value)
-
-    def partial(self, text: str) -> None:
-        """See `runner.Progress`."""
-        if self._stream:
-            self._bar.stop()
-            sys.stdout.write(text)
-            sys.stdout.flush()
-            self.streamed = True
-
-    def note(self, text: str) -> None:
-        """See `runner.Progress`."""
-        self._bar.console.print(f"Note: {text}", style="yellow", highlight=False, soft_wrap=True)
-
-    def cancelled(self) -> bool:
-        """Ctrl-C raises by itself."""
-        return False
+    def report(self, event: Event) -> None:
+        """Show one event."""
+        match event:
+            case Stage(name):
+                self._bar.update(self._task, description=name)
+            case Fraction(value):
+                self._bar.update(self._task, completed=value)
+            case Note(text):
+                self._bar.console.print(f"Note: {text}", style="yellow", highlight=False, soft_wrap=True)
+            case PartialText(text) if self._stream:
+                self._bar.stop()
+                sys.stdout.write(text)
+                sys.stdout.flush()
+                self.streamed = True
 
 
 @contextmanager
 def progress(quiet: bool, stream: bool = False) -> Iterator[ProgressBar]:
-    """A bar on stderr while something runs; Ctrl-C raises `Cancelled`. With `stream`, answers are printed as they are written."""
+    """Show a progress bar on stderr; Ctrl-C raises `Cancelled`.
+
+    Args:
+        quiet: show nothing.
+        stream: print answers as they are generated.
+    """
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     console = Console(stderr=True, quiet=quiet)
     with Progress(*columns, console=console, transient=True) as bar:
         try:
             yield ProgressBar(bar, stream and not quiet)
-        except KeyboardInterrupt:  # typer would say “Aborted” and exit with 1
+        except KeyboardInterrupt:  # typer would print “Aborted” and exit with 1
             raise Cancelled("Cancelled; nothing was written.") from None
 
 
 def read(path: Path, modality: str, frame: int, series: str):
-    """The volume in a file or folder."""
+    """Read the volume in a file or folder.
+
+    Args:
+        path: the file or folder.
+        modality: overrides that of the file, in any case; "" for none.
+        frame: of a 4D image, from 0; -1 for none.
+        series: number or UID of a DICOM series.
+
+    Raises:
+        InputError: as for `files.read_image`.
+    """
     from ..files import read_image
 
     return read_image(path, modality=modality.upper(), frame=None if frame < 0 else frame, series=series)
@@ -96,14 +109,24 @@ def read(path: Path, modality: str, frame: int, series: str):
 
 @functools.cache
 def _engine():
-    """One for all that a command asks, so that the model is loaded once."""
+    """Return one engine for all requests of a command, so that the model is loaded once."""
     from ..engine import Engine
 
     return Engine()
 
 
 def run(request: Request, quiet: bool, stream: bool = False, server: str = "") -> tuple[Response, bool]:
-    """Answer a request here, or on a server; → (response, was its answer printed already?)."""
+    """Run a request here or on a server.
+
+    Args:
+        request: the job.
+        quiet: show no progress.
+        stream: print the answer as it is generated.
+        server: URL of a MedFM server; "" to run here.
+
+    Returns:
+        (response, whether its answer was already printed)
+    """
     if server:
         run = serve.client_with_consent(server, os.environ.get("MEDFM_SERVER_CA", "")).run
     else:
@@ -114,14 +137,14 @@ def run(request: Request, quiet: bool, stream: bool = False, server: str = "") -
 
 
 def folder_at(output: Path) -> Path:
-    """The folder for results, made if it is new."""
+    """Return the folder for results, created if needed."""
     from ..files.writing import make_folder
 
     return make_folder(output.expanduser())
 
 
 def print_measurements(response: Response) -> None:
-    """A table of what was measured."""
+    """Print a table of the measurements."""
     from ..measure import as_table
 
     titles, rows = as_table(response.measurements)
@@ -143,7 +166,12 @@ def print_measurements(response: Response) -> None:
 
 
 def summary(response: Response, files: list[Path]) -> dict:
-    """A response for scripts."""
+    """Return a response as JSON for scripts.
+
+    Args:
+        response: the response.
+        files: that were written.
+    """
     return {
         "files": [str(path) for path in files],
         "segments": [s.label for s in response.segmentation.segments] if response.segmentation else [],
@@ -163,7 +191,13 @@ def summary(response: Response, files: list[Path]) -> dict:
 
 
 def finish(response: Response, files: list[Path], as_json: bool) -> None:
-    """Say what was written and by what, or print the summary."""
+    """Print the written files and the provenance, or the summary.
+
+    Args:
+        response: the response.
+        files: that were written.
+        as_json: print the summary.
+    """
     if as_json:
         print(json.dumps(summary(response, files), indent=2))
         return

@@ -1,4 +1,4 @@
-"""`medfm serve` and `medfm server …`: run a server, and look at one. Knows options and printing."""
+"""Provide `medfm serve` and `medfm server …`: run a server, and query one. Parses options and prints."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..errors import InputError
 from ..execution import backends
 from .options import Json
 
-app = typer.Typer(no_args_is_help=True, help="Look at a MedFM server: its state, its models, its memory.")
+app = typer.Typer(no_args_is_help=True, help="Query a MedFM server: its state, its models, its memory.")
 out = Console()
 
 Url = Annotated[
@@ -28,10 +28,10 @@ Certificates = Annotated[
 
 def serve(
     host: Annotated[
-        str, typer.Option(help="Address to listen on; others than this machine's need TLS and keys.")
+        str, typer.Option(help="Address to listen on; addresses other than this machine's need TLS and keys.")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="0 for any that is free.")] = 8765,
-    keys: Annotated[Path | None, typer.Option(help="File with a line 'name key' for each who may connect.")] = None,
+    keys: Annotated[Path | None, typer.Option(help="File with a line 'name key' for each client.")] = None,
     certificate: Annotated[Path | None, typer.Option(help="PEM file.")] = None,
     private_key: Annotated[Path | None, typer.Option(help="PEM file.")] = None,
     interpreter: Annotated[str, typer.Option(help="Python that computes, if not this one.")] = "",
@@ -41,7 +41,7 @@ def serve(
     ] = None,
     verbose: Annotated[bool, typer.Option(help="Log each request's route and status.")] = False,
 ) -> None:
-    """Serve this machine's models to MedFM in Slicer and to any OpenAI client; for this machine alone unless told otherwise."""
+    """Serve this machine's models to MedFM in Slicer and to any OpenAI client; by default to this machine only."""
     from ..execution.server.__main__ import main
 
     arguments = ["--host", host, "--port", str(port), "--interpreter", interpreter]
@@ -56,10 +56,14 @@ def serve(
 
 
 def client(url: str, certificates: str):
-    """A client of the server at that address.
+    """Return a client of a server.
+
+    Args:
+        url: of the server.
+        certificates: PEM file of trusted certificates; "" for the usual ones.
 
     Raises:
-        InputError: there is no address or no key.
+        InputError: if there is no address or no key.
     """
     from ..execution.remote.client import ServerClient
 
@@ -67,10 +71,14 @@ def client(url: str, certificates: str):
 
 
 def client_with_consent(url: str, certificates: str):
-    """The same for sending images, which needs a person's yes.
+    """Return a client for sending images, which requires the user's consent.
+
+    Args:
+        url: of the server.
+        certificates: PEM file of trusted certificates; "" for the usual ones.
 
     Raises:
-        ModelError: it was not given.
+        ModelError: if consent is missing.
     """
     backends.check(_given(url))
     return client(url, certificates)
@@ -78,13 +86,13 @@ def client_with_consent(url: str, certificates: str):
 
 def _given(url: str) -> str:
     if not url:
-        raise InputError("Which server? Give --server, such as https://server.hospital:8765, or set MEDFM_SERVER.")
+        raise InputError("No server is given; add --server, such as https://server.hospital:8765, or set MEDFM_SERVER.")
     return url
 
 
 @app.command()
 def state(url: Url = "", certificates: Certificates = "", as_json: Json = False) -> None:
-    """What it does: jobs that run and wait, worker processes, memory."""
+    """Show its activity: running and waiting jobs, worker processes, memory."""
     from ..execution.remote.runner import state_from
 
     content = client(url, certificates).state()
@@ -100,7 +108,7 @@ def state(url: Url = "", certificates: Certificates = "", as_json: Json = False)
 
 @app.command()
 def models(url: Url = "", certificates: Certificates = "", as_json: Json = False) -> None:
-    """What can be asked for there."""
+    """List its models."""
     found = client(url, certificates).models()
     if as_json:
         print(json.dumps(found, indent=2))
@@ -113,10 +121,10 @@ def models(url: Url = "", certificates: Certificates = "", as_json: Json = False
 @app.command()
 def allow(
     url: Url = "",
-    yes: Annotated[bool, typer.Option("--yes", help="You read before what is sent, and allow it.")] = False,
-    forget: Annotated[bool, typer.Option("--forget", help="Take an earlier yes back.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Consent to what is sent without asking.")] = False,
+    forget: Annotated[bool, typer.Option("--forget", help="Revoke an earlier consent.")] = False,
 ) -> None:
-    """Say yes, once, to sending volumes to a server elsewhere; shows what is sent."""
+    """Consent, once, to sending volumes to a remote server; shows what is sent."""
     if forget:
         backends.revoke(_given(url))
         print(f"Nothing is sent to {backends.host(url)} any more.")
@@ -129,7 +137,7 @@ def allow(
 
 @app.command("key")
 def key_command(url: Url = "") -> None:
-    """Keep the server's key in the system's keyring; it is typed without being shown."""
+    """Store the server's key in the system's keyring; it is not shown while you type it."""
     backends.store_key(_given(url), typer.prompt("Key", hide_input=True))
     if backends.KEY in os.environ:
         raise InputError(f"This machine has no keyring for Python; run `pip install keyring`, or set {backends.KEY}.")
@@ -138,6 +146,6 @@ def key_command(url: Url = "") -> None:
 
 @app.command()
 def unload(url: Url = "", certificates: Certificates = "") -> None:
-    """Let it give the memory of an idle model back."""
+    """Free the memory of its idle models."""
     client(url, certificates).unload()
     print("Idle models were unloaded; the next job loads its own again.")

@@ -1,4 +1,4 @@
-"""The command's `--point` and `--box`: text → prompts. Knows their form; nothing of slices or models."""
+"""Parse the options `--point` and `--box` to prompts. Knows their format; no slices or models."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PointTexts = Annotated[
     list[str] | None,
     typer.Option(
         "--point", metavar="R,A,S[,+|-][,NAME]",
-        help="Point in (+) or outside (-) of a structure, RAS mm, for a model that outlines; repeat for several.",
+        help="Point in (+) or outside (-) of a structure, RAS mm, for a model with point prompts; repeat for several.",
     ),
 ]  # fmt: skip
 BoxTexts = Annotated[
@@ -28,10 +28,15 @@ BoxTexts = Annotated[
 
 
 def read_prompts_from_options(points: Sequence[str], boxes: Sequence[str], geometry: Geometry) -> tuple[Prompt, ...]:
-    """Prompts, the points of each name together.
+    """Return the prompts, with the points of each name combined.
+
+    Args:
+        points: texts of --point.
+        boxes: texts of --box.
+        geometry: the image's grid.
 
     Raises:
-        InputError: if a text is not of the form that the option's help shows.
+        InputError: if a text has not the format in the option's help.
     """
     signed: dict[str, tuple[list, list]] = {}
     for text in points:

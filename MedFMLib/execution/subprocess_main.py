@@ -18,48 +18,44 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from ..errors import Cancelled, MedFMError
+from ..errors import MedFMError
+from ..interfaces.jobs import Event, Fraction, Note, ProgressBase, Stage
 
 
-class SubprocessProgress:
-    """A `Progress` that tells the parent; each step ends the work with `Cancelled` after the parent has gone."""
+class SubprocessProgress(ProgressBase):
+    """A `Progress` that writes JSON lines for the parent; a step ends the work with `Cancelled` once the parent has gone.
+
+    Args:
+        stream: text stream to the parent.
+    """
 
     def __init__(self, stream):
         self._stream, self._lock, self._stop = stream, threading.Lock(), threading.Event()
 
-    def tell(self, **content) -> None:
-        """One line."""
+    def write(self, **content) -> None:
+        """Write one line."""
         with self._lock:
             self._stream.write(json.dumps(content) + "\n")
             self._stream.flush()
 
     def stop(self) -> None:
-        """The parent has gone."""
+        """Record that the parent has gone."""
         self._stop.set()
 
-    def stage(self, name: str) -> None:
-        """See `Progress`."""
-        self._step(stage=name)
-
-    def fraction(self, value: float) -> None:
-        """See `Progress`."""
-        self._step(fraction=value)
-
-    def note(self, text: str) -> None:
-        """See `Progress`."""
-        self._step(note=text)
-
-    def partial(self, text: str) -> None:
-        """See `Progress`."""
-
     def cancelled(self) -> bool:
-        """See `Progress`."""
+        """Implement `Progress.cancelled`."""
         return self._stop.is_set()
 
-    def _step(self, **content) -> None:
-        if self.cancelled():
-            raise Cancelled
-        self.tell(**content)
+    def report(self, event: Event) -> None:
+        """Write a stage, fraction or note; text of an answer is not sent."""
+        match event:
+            case Stage(name):
+                self.write(stage=name)
+            case Fraction(value):
+                self.write(fraction=value)
+            case Note(text):
+                self._stop_if_cancelled()
+                self.write(note=text)
 
 
 def serve(
@@ -78,12 +74,12 @@ def serve(
     progress, task = SubprocessProgress(stdout), json.loads(sys.stdin.readline())
     threading.Thread(target=lambda: (sys.stdin.read(), gone(task, progress)), daemon=True).start()
     try:
-        progress.tell(result=work(task, progress))
+        progress.write(result=work(task, progress))
     except MedFMError as error:
-        progress.tell(error=str(error))
+        progress.write(error=str(error))
     except ImportError as error:
-        progress.tell(error=lacking.format((error.name or str(error)).partition(".")[0]))
+        progress.write(error=lacking.format((error.name or str(error)).partition(".")[0]))
     except Exception as error:
-        progress.tell(error=f"It could not be done ({type(error).__name__}: {' '.join(str(error).split())[:300]}).")
+        progress.write(error=f"It could not be done ({type(error).__name__}: {' '.join(str(error).split())[:300]}).")
     finally:
         os._exit(0)  # without waiting for the thread that reads

@@ -102,27 +102,47 @@ class Progress(Protocol):
         """Was the job cancelled? For inner loops that must end themselves."""
 
 
-class NoProgress:
-    """A `Progress` that nobody watches."""
+class ProgressBase:
+    """Base class of everything that is a `Progress`: each call becomes one event for `report`.
 
-    def stage(self, name: str) -> None:
-        """Ignore."""
+    A subclass overrides `report`, and `cancelled` where its work can be stopped.
+    """
 
-    def fraction(self, value: float) -> None:
-        """Ignore."""
-
-    def partial(self, text: str) -> None:
-        """Ignore."""
-
-    def note(self, text: str) -> None:
-        """Ignore."""
+    def report(self, event: Event) -> None:
+        """Take one event: a `Stage`, `Fraction`, `PartialText` or `Note`; ignored unless overridden."""
 
     def cancelled(self) -> bool:
-        """Never."""
+        """Return whether the job was cancelled; never, unless overridden."""
         return False
 
+    def stage(self, name: str) -> None:
+        """Implement `Progress.stage`."""
+        self._stop_if_cancelled()
+        self.report(Stage(name))
 
-class Job:
+    def fraction(self, value: float) -> None:
+        """Implement `Progress.fraction`."""
+        self._stop_if_cancelled()
+        self.report(Fraction(min(max(float(value), 0.0), 1.0)))
+
+    def partial(self, text: str) -> None:
+        """Implement `Progress.partial`."""
+        self.report(PartialText(text))
+
+    def note(self, text: str) -> None:
+        """Implement `Progress.note`."""
+        self.report(Note(text))
+
+    def _stop_if_cancelled(self) -> None:
+        if self.cancelled():
+            raise Cancelled()
+
+
+class NoProgress(ProgressBase):
+    """A `Progress` that nobody watches."""
+
+
+class Job(ProgressBase):
     """One request on its way. Safe to use from the owner's thread while a worker feeds it.
 
     A cancelled job ends at once for its owner, whatever the worker is deep in; what that still says is dropped.
@@ -189,27 +209,15 @@ class Job:
 
     # -- the worker's side (`Progress`) ------------------------------------------------------------
 
-    def stage(self, name: str) -> None:
-        """See `Progress`."""
-        self._raise_if_cancelled()
-        self._tell(Stage(name))
-
-    def fraction(self, value: float) -> None:
-        """See `Progress`."""
-        self._raise_if_cancelled()
-        self._tell(Fraction(min(max(float(value), 0.0), 1.0)))
-
-    def partial(self, text: str) -> None:
-        """See `Progress`."""
-        self._tell(PartialText(text))
-
-    def note(self, text: str) -> None:
-        """See `Progress`."""
-        self._tell(Note(text))
+    def report(self, event: Event) -> None:
+        """Queue an event for the owner; nothing comes after the job's end."""
+        with self._ending:
+            if not self._ended.is_set():
+                self._put(event)
 
     def waiting(self, ahead: int) -> None:
         """A runner that has a queue says how many jobs come first."""
-        self._tell(Waiting(ahead))
+        self.report(Waiting(ahead))
 
     def cancelled(self) -> bool:
         """See `Progress`."""
@@ -223,11 +231,6 @@ class Job:
         """The worker gives up, or a person does."""
         self._end(Stopped() if isinstance(error, Cancelled) else Failed(str(error)), error=error)
 
-    def _tell(self, event: Event) -> None:
-        with self._ending:
-            if not self._ended.is_set():
-                self._put(event)
-
     def _put(self, event: Event) -> None:
         self._queue.put(event)
 
@@ -237,10 +240,6 @@ class Job:
                 self._response, self._error = response, error
                 self._ended.set()
                 self._put(event)
-
-    def _raise_if_cancelled(self) -> None:
-        if self._cancel.is_set():
-            raise Cancelled()
 
 
 Compute = Callable[[Request, Progress], Response]

@@ -20,7 +20,7 @@ from ..errors import InputError
 from ..guard import Guard, Verdict, VerdictLog
 from ..healthy import references
 from ..interfaces import registry
-from ..interfaces.jobs import Progress
+from ..interfaces.jobs import Event, Fraction, Progress, ProgressBase, Stage
 from .glossary import Glossary, glossary
 
 TASKS = ("ask", "segment", "compare")
@@ -165,28 +165,22 @@ def _said(question: str, verdict: Verdict) -> Answer:
     return Answer(question, verdict.text, verdict=verdict.verdict)
 
 
-class _GuardedProgress:
-    """A progress that withholds the model's text and notes until they were checked."""
+class _GuardedProgress(ProgressBase):
+    """A progress that withholds the model's text and notes until they were checked; notes are for clinicians."""
 
     def __init__(self, progress: Progress):
         self._progress = progress
 
-    def stage(self, name: str) -> None:
-        """See `Progress`."""
-        self._progress.stage(name)
-
-    def fraction(self, value: float) -> None:
-        """See `Progress`."""
-        self._progress.fraction(value)
-
-    def partial(self, text: str) -> None:
-        """Discard the text; it is shown after the check."""
-
-    def note(self, text: str) -> None:
-        """Discard the note; notes are for clinicians."""
+    def report(self, event: Event) -> None:
+        """Pass on stages and fractions, and nothing else."""
+        match event:
+            case Stage(name):
+                self._progress.stage(name)
+            case Fraction(value):
+                self._progress.fraction(value)
 
     def cancelled(self) -> bool:
-        """See `Progress`."""
+        """Implement `Progress.cancelled`."""
         return self._progress.cancelled()
 
 

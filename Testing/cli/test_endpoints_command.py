@@ -47,7 +47,7 @@ def test_an_endpoint_is_added_tested_asked_and_removed(medfm, fake, tmp_path):
     assert "up to 2 pictures" in medfm("endpoints", "show", "ours").stdout
     assert "That address is this machine." in medfm("endpoints", "show", "ours").stdout
     for what in ("stats", "plan"):
-        assert "runs elsewhere" in sentence(medfm("models", what, "ours"), 2)
+        assert "runs on a server" in sentence(medfm("models", what, "ours"), 2)
     assert "ours was removed" in medfm("endpoints", "remove", "ours", "--yes").stdout
     assert "There is no endpoint 'ours'" in sentence(medfm("endpoints", "show", "ours"), 3)
 

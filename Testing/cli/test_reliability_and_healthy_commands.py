@@ -80,7 +80,7 @@ def test_what_can_not_be_done_is_one_sentence(files, arguments, message):
 
 def test_what_is_known_of_the_embedded_model_is_shown():
     assert "are withheld" in run("reliability", "show").stdout
-    assert "Nobody calibrated somebody/else" in " ".join(run("reliability", "show", "somebody/else").stdout.split())
+    assert "somebody/else is not calibrated" in " ".join(run("reliability", "show", "somebody/else").stdout.split())
 
 
 def test_a_case_is_added_listed_compared_with_and_removed(files, tmp_path):
@@ -103,7 +103,7 @@ def test_a_case_is_added_listed_compared_with_and_removed(files, tmp_path):
 
 def test_those_that_ship_are_listed_for_what_they_are():
     listed = run("healthy", "list").stdout
-    assert "MR T1, axial, average" in listed and "CT, axial, computed" in listed
+    assert "MR T1, axial, average" in listed and "CT, axial, synthetic" in listed
 
 
 def test_a_phantom_is_compared_with_the_computed_torso_and_the_pictures_say_so(files, tmp_path):

@@ -207,14 +207,17 @@ def planned(wheels, tmp_path):
     return replace(plan(facts, wheels, separate=True), folder=tmp_path / "env")
 
 
-class Told(NoProgress):
-    """Remembers stages; can be told to stop at one."""
+class Recorded(NoProgress):
+    """Records stages and notes; asks the work to stop at one stage, in a step that asks by itself."""
 
     def __init__(self, stop_at=""):
         self.stages, self.notes, self._stop_at = [], [], stop_at
 
     def stage(self, name):
         self.stages.append(name)
+
+    def fraction(self, value):
+        pass
 
     def note(self, text):
         self.notes.append(text)
@@ -225,7 +228,7 @@ class Told(NoProgress):
 
 def test_an_environment_is_made_without_internet_used_and_undone(planned, tmp_path, monkeypatch):
     monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/never")
-    reported = Told()
+    reported = Recorded()
     python = environment.apply(planned, reported)
     assert python == environment.interpreter(planned.folder)
     assert reported.stages == list(separate.TITLES.values())
@@ -233,7 +236,7 @@ def test_an_environment_is_made_without_internet_used_and_undone(planned, tmp_pa
         [python, "-c", "import torch; print(torch.__version__, torch.__file__)"], capture_output=True, text=True
     )
     assert done.stdout.startswith("99.0") and str(planned.folder) in done.stdout
-    reported = Told()
+    reported = Recorded()
     environment.apply(planned, reported)  # again: nothing is left to do
     assert not reported.notes
     assert environment.undo(planned.folder) > 0
@@ -243,12 +246,12 @@ def test_an_environment_is_made_without_internet_used_and_undone(planned, tmp_pa
 
 def test_a_stopped_installation_goes_on_where_it_was(planned):
     with pytest.raises(Cancelled, match="continues from here"):
-        environment.apply(planned, Told(stop_at="Installing PyTorch"))
+        environment.apply(planned, Recorded(stop_at="Installing PyTorch"))
     assert environment.interpreter(planned.folder) == ""
     state = json.loads((planned.folder / "state.json").read_text())
     assert state["done"] == ["environment"]
     made = (planned.folder / "venv" / "pyvenv.cfg").stat().st_mtime_ns
-    assert environment.apply(planned, Told())
+    assert environment.apply(planned, Recorded())
     assert (planned.folder / "venv" / "pyvenv.cfg").stat().st_mtime_ns == made
 
 
@@ -257,7 +260,7 @@ def test_a_killed_installation_goes_on_and_is_never_taken_for_a_whole_one(planne
 import sys; sys.path[:0] = sys.argv[1:3]
 import pickle
 from environment.test_environment import *
-environment.apply(pickle.loads(bytes.fromhex(sys.argv[3])), Told())
+environment.apply(pickle.loads(bytes.fromhex(sys.argv[3])), Recorded())
 """
     import pickle
 
@@ -272,13 +275,13 @@ environment.apply(pickle.loads(bytes.fromhex(sys.argv[3])), Told())
         state = planned.folder / "state.json"
         if state.exists() and not json.loads(state.read_text())["ready"]:
             assert environment.interpreter(planned.folder) == ""
-    assert environment.apply(planned, Told())
+    assert environment.apply(planned, Recorded())
 
 
 def test_another_plan_begins_anew(planned, wheels):
-    environment.apply(planned, Told())
+    environment.apply(planned, Recorded())
     other = replace(planned, packages=planned.packages[:1])
-    reported = Told()
+    reported = Recorded()
     environment.apply(other, reported)
     python = environment.interpreter(planned.folder)
     assert subprocess.run([python, "-c", "import peft"], capture_output=True).returncode == 1
@@ -299,7 +302,7 @@ def test_another_plan_begins_anew(planned, wheels):
 def test_a_wheelhouse_that_did_not_arrive_whole_is_refused(planned, wheels, harm, sentence):
     harm(wheels)
     with pytest.raises(InputError, match=sentence):
-        environment.apply(planned, Told())
+        environment.apply(planned, Recorded())
     assert environment.interpreter(planned.folder) == ""
 
 
@@ -307,14 +310,14 @@ def test_a_missing_wheel_is_one_sentence_with_the_log(planned, wheels):
     (wheels / "peft-99.0-py3-none-any.whl").unlink()
     wheelhouse.write_manifest(wheels)
     with pytest.raises(ModelError, match=r"there is no build of peft>=0\.17 for this computer\. The log is .*log\.txt"):
-        environment.apply(planned, Told())
+        environment.apply(planned, Recorded())
 
 
 def test_a_package_that_can_not_be_imported_is_found_by_the_check(planned, wheels):
     make_wheel(wheels, "peft", body="raise ImportError('libfoo.so is missing')")
     wheelhouse.write_manifest(wheels)
     with pytest.raises(ModelError, match=r"libfoo\.so is missing"):
-        environment.apply(planned, Told())
+        environment.apply(planned, Recorded())
     assert environment.interpreter(planned.folder) == ""
 
 
@@ -354,7 +357,7 @@ def test_a_worker_runs_in_the_separate_environment(tmp_path):
 
 def test_only_a_plan_for_a_separate_environment_is_applied():
     with pytest.raises(InputError, match="into 'slicer'"):
-        environment.apply(InstallPlan("slicer", ""), Told())
+        environment.apply(InstallPlan("slicer", ""), Recorded())
 
 
 def test_undoing_nothing_frees_nothing(tmp_path):

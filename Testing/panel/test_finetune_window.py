@@ -127,7 +127,7 @@ def test_training_is_followed_paused_and_its_adapter_used_at_once(host, panel, r
         host.run_loop_until(lambda: "Step" in window.form.status.text, 120, "the first step")
         window.form.buttons["pause"].click()
         host.run_loop_until(lambda: "Paused at step" in window.form.status.text, 60, "the pause")
-        assert window.form.buttons["pause"].text == "Go on"
+        assert window.form.buttons["pause"].text == "Continue"
         window.form.buttons["pause"].click()
         host.run_loop_until(lambda: not window.busy, 180, "the end of the training")
     with capsys.disabled():
@@ -193,4 +193,4 @@ def test_a_data_set_is_built_from_a_folder_and_counted(host, window, tmp_path):
     assert Path(window.form.data.text) == tmp_path / "source-data"
     window.form.buttons["estimate"].click()
     host.wait_until(lambda: not window.busy, 90, "the estimate")
-    assert "Training takes" in window.form.status.text and "A dry run says" in window.form.status.text
+    assert "Training takes" in window.form.status.text and "A dry run estimates" in window.form.status.text

@@ -28,7 +28,7 @@ def window(host, zoo, panel):  # noqa: F811
 @pytest.fixture
 def settle(host, window):
     """Run the event loop until nothing is on its way."""
-    return lambda seconds=30: host.wait_until(lambda: not window.busy, seconds, "the end of the errand")
+    return lambda seconds=30: host.wait_until(lambda: not window.busy, seconds, "the end of the task")
 
 
 @pytest.fixture
@@ -153,7 +153,7 @@ def test_a_model_is_imported_and_exported_by_dialogs(host, panel, window, settle
     window.buttons["zip"].click()
     settle()
     settle()
-    assert "Random tiny is on this computer." in window.status.text
+    assert "Random tiny is installed." in window.status.text
     assert "Random tiny" in listed(window)
     assert panel.ui.modelSelector.findData("random-tiny") >= 0
     window.choose("random-tiny")
@@ -224,7 +224,7 @@ def test_an_adapter_is_imported_offered_and_merged(host, panel, window, settle, 
         host.run_loop_until(lambda: not window.busy, 60, "the import")
     settle()
     print(heart)
-    assert window.status.text.startswith("The adapter lungs is on this computer")
+    assert window.status.text.startswith("The adapter lungs is installed")
     assert not (installed_models.adapter_folder("lungs") / "adapter_model.bin").exists()
     assert offered(window) == ["default", "lungs"]
     zipped = adapters.export_adapter("lungs", tmp_path / "more.zip")

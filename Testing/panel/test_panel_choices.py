@@ -357,7 +357,7 @@ def test_packages_go_into_an_environment_apart_after_the_plan_was_shown(host, pa
     assert panel.ui.installButton.text == "Stop"
     apart["made"] = 1
     host.wait_until(lambda: not panel.ui.packagesFrame.isVisible(), 5, "its end")
-    assert "apart from Slicer's" in panel.ui.statusLabel.text
+    assert "in a separate environment" in panel.ui.statusLabel.text
     assert panel.session.runner is not former
     assert panel.session.runner.worker._interpreter == "/env/bin/python"
     assert host.installer.requested == []

@@ -291,14 +291,14 @@ def test_a_model_that_draws_what_is_marked_gets_the_chosen_markup(host, panel, v
     outlining_model(panel)
     assert panel.ui.marksSelector.visible and panel.ui.marksLabel.visible
     assert not panel.ui.labelList.visible
-    assert panel.ui.labelHint.text.startswith("This model draws what you mark: place a point")
+    assert panel.ui.labelHint.text.startswith("This model segments from prompts: place a point")
     points = host.scene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode", "spots")
     points.AddControlPoint(18, 20, 20)
     points.AddControlPoint(10, 20, 20)
     points.SetNthControlPointLabel(1, "-")
     panel.ui.marksSelector.setCurrentNode(points)
     assert panel.parameters.marks is points
-    assert panel.ui.labelHint.text == "To segment: what is marked, by 'spots'."
+    assert panel.ui.labelHint.text == "To segment: the marked structure, by 'spots'."
     panel.ui.freeLabelsEdit.text = "liver"
     assert panel.ui.labelHint.text == "To segment: liver, by 'spots'."
     panel.ui.applyButton.click()

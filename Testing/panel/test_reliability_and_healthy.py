@@ -96,7 +96,7 @@ def last(runner):
 
 def test_an_answer_is_looked_into_on_demand_and_its_cost_is_said_before(panel, runner, ask, finish):
     assert not panel.ui.checkButton.enabled and not panel.ui.explainButton.enabled
-    assert panel.ui.reliabilityCostLabel.text == "Looking into an answer takes at most 14 × the time of an answer."
+    assert panel.ui.reliabilityCostLabel.text == "Assessing an answer takes at most 14 × the time of an answer."
     ask()
     assert not last(runner).reliability.wanted
     assert panel.ui.reliabilityCostLabel.text.endswith("here 28 s.")
@@ -166,7 +166,7 @@ def test_a_volume_is_compared_side_by_side_and_linked(host, panel, runner, volum
     own().add(*torso(), "adult torso")
     panel.ui.healthyButton.collapsed = False
     names = [panel.ui.referenceSelector.itemText(n) for n in range(panel.ui.referenceSelector.count)]
-    assert names[:2] == ["the one that fits best", "adult torso (CT)"] and "Computed torso (CT, computed)" in names
+    assert names[:2] == ["the most suitable one", "adult torso (CT)"] and "Computed torso (CT, synthetic)" in names
     panel.ui.referenceSelector.setCurrentIndex(1)
     blocks = []
     while (

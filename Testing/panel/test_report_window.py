@@ -47,7 +47,7 @@ def choose(window, title) -> None:
 
 
 def wait(host, window) -> None:
-    host.wait_until(lambda: window._task is None, 60, "the end of the errand")
+    host.wait_until(lambda: window._task is None, 60, "the end of the task")
 
 
 def test_a_sentence_of_the_report_moves_the_views(window, panel, drafted):

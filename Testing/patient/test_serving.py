@@ -124,7 +124,7 @@ def test_reports_are_not_for_patients():
 
 
 def test_only_two_audiences_exist():
-    with pytest.raises(InputError, match="not for 'everybody'"):
+    with pytest.raises(InputError, match="not 'everybody'"):
         Request("ask", ct_phantom(), question="What?", audience="everybody")
 
 

@@ -1,18 +1,23 @@
-"""A `Progress` that remembers what it was told."""
+"""A `Progress` that records what was reported."""
+
+from MedFMLib.interfaces.jobs import Fraction, Note, ProgressBase, Stage
 
 
-class Recorder:
+class Recorder(ProgressBase):
     def __init__(self, cancelled=bool):
-        self.stages, self.fractions, self.notes, self.cancelled = [], [], [], cancelled
+        self.stages, self.fractions, self.notes, self._cancelled = [], [], [], cancelled
 
-    def stage(self, name):
-        self.stages.append(name)
+    def report(self, event):
+        match event:
+            case Stage(name):
+                self.stages.append(name)
+            case Fraction(value):
+                self.fractions.append(value)
+            case Note(text):
+                self.notes.append(text)
 
-    def fraction(self, value):
-        self.fractions.append(value)
+    def cancelled(self):
+        return self._cancelled()
 
-    def note(self, text):
-        self.notes.append(text)
-
-    def partial(self, text):
-        pass
+    def _stop_if_cancelled(self):
+        """Leave it to the code under test to ask."""

@@ -23,44 +23,6 @@ IDLE_SECONDS = 1.0
 """Without a job for so long, memory is given back."""
 
 
-class WorkerProgress:
-    """The `Progress` of a job: tells the parent."""
-
-    def __init__(self, writer, cancel: threading.Event):
-        from MedFMLib.interfaces import jobs
-
-        self._writer, self._cancel, self._events = writer, cancel, jobs
-
-    def stage(self, name: str) -> None:
-        """See `Progress`."""
-        self._tell(self._events.Stage(name))
-
-    def fraction(self, value: float) -> None:
-        """See `Progress`."""
-        self._tell(self._events.Fraction(float(value)))
-
-    def partial(self, text: str) -> None:
-        """See `Progress`."""
-        self._tell(self._events.PartialText(text))
-
-    def note(self, text: str) -> None:
-        """See `Progress`."""
-        self._tell(self._events.Note(text))
-
-    def cancelled(self) -> bool:
-        """See `Progress`."""
-        return self._cancel.is_set()
-
-    def _tell(self, event) -> None:
-        from MedFMLib.errors import Cancelled
-        from MedFMLib.execution.messages import event_as_json
-        from MedFMLib.execution.worker import frames
-
-        if self._cancel.is_set():
-            raise Cancelled()
-        self._writer.write_json(frames.EVENT, event_as_json(event))
-
-
 def listen(stream, work: queue.SimpleQueue, cancel: threading.Event, clear: Path | None) -> None:
     """Take frames from the parent as they come; when it goes, end this process whatever it does."""
     from MedFMLib.execution.payload import Payload
@@ -99,6 +61,7 @@ def serve(stdin, stdout, make_compute, clear: Path | None = None) -> None:
     from MedFMLib.execution import payload, serialization
     from MedFMLib.execution.messages import error_as_json
     from MedFMLib.execution.worker import frames
+    from MedFMLib.execution.worker.progress import WorkerProgress
 
     writer, work, cancel = frames.FrameWriter(stdout), queue.SimpleQueue(), threading.Event()
     threading.Thread(target=listen, args=(stdin, work, cancel, clear), daemon=True).start()

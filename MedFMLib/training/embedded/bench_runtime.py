@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from ...interfaces.jobs import NoProgress
 from ...storage import resources
 
 BARE = ""
@@ -70,7 +71,7 @@ def open_model(folder: Path, precision: str = "nf4") -> LoadedModel:
         precision = "fp32"
     card = paligemma.card_for_folder(folder, config)
     start = time.time()
-    runtime = paligemma.load(card, BARE, precision, _Quiet())
+    runtime = paligemma.load(card, BARE, precision, NoProgress())
     return LoadedModel(runtime, card.adapters, time.time() - start)
 
 
@@ -84,14 +85,6 @@ def with_other_base(folder: Path, base: Path):
                 (Path(made) / path.name).symlink_to(path.resolve())
         (Path(made) / "base").symlink_to(base.resolve())
         yield Path(made)
-
-
-class _Quiet:
-    """Progress that nobody watches."""
-
-    def stage(self, *_, **__) -> None: ...
-
-    def fraction(self, *_, **__) -> None: ...
 
 
 def switch_milliseconds(model: LoadedModel) -> dict[str, float]:

@@ -47,7 +47,7 @@ def test_a_question_is_asked_there(medfm, tmp_path):
 @pytest.mark.parametrize(
     ("environment", "sentence"),
     [({"MEDFM_SERVER_KEY": ""}, "key of 127.0.0.1 is not known"), ({"MEDFM_SERVER_KEY": "x" * 30}, "key is missing or wrong"),
-     ({"MEDFM_SERVER": ""}, "Which server?"), ({"MEDFM_SERVER": "http://10.0.0.1:1"}, "use https")],
+     ({"MEDFM_SERVER": ""}, "No server is given"), ({"MEDFM_SERVER": "http://10.0.0.1:1"}, "use https")],
 )  # fmt: skip
 def test_what_is_wrong_is_one_sentence(medfm, environment, sentence):
     done = medfm("server", "state", **environment)
