@@ -1,7 +1,7 @@
-"""Describe what a model family's module provides, and the facts of the family that others ask for. Imports no torch.
+"""Define what the module of a model family provides, and the facts of a family that other packages use.
 
-A family is one file in MedFMLib/models: a module with `MODEL_TYPES`, `TRAITS`, `load` and `card_for_folder`, and, where it
-applies, `stats`, `memory` and `random_checkpoint`. Nothing outside that file names the family.
+A family is one file in MedFMLib/models: a module with `MODEL_TYPES`, `TRAITS`, `load` and `card_for_folder`, and, where
+they apply, `stats`, `memory` and `random_checkpoint`. Nothing outside that file names the family. Imports no torch.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from ..storage.model_card import ModelCard
 
 @dataclass(frozen=True)
 class FamilyTraits:
-    """Facts of a model family that loading, planning and servers need before any weights are read.
+    """Facts of a model family that loading, memory planning and servers need before any weights are read.
 
     Args:
         tied_head: the output head shares the table of word embeddings unless the config says otherwise.
         quantizes_vision: the vision tower is quantized with the rest.
-        overflows_fp16: activations overflow in fp16, so that it is refused where the device has no bf16.
-        converses: reads earlier turns; a family without reads one question at a time.
-        max_views: most slices in one question.
+        overflows_fp16: activations overflow in fp16, so the model is refused on devices without bf16.
+        converses: the model reads earlier turns of the conversation; otherwise each question stands alone.
+        max_views: largest number of slices in one question.
     """
 
     tied_head: bool = False
@@ -41,22 +41,22 @@ class Family(Protocol):
     TRAITS: FamilyTraits
 
     def load(self, card: ModelCard, adapter: str, precision: str, progress) -> Any:
-        """Load a model; returns an object with the abilities of its card (`interfaces.model`).
+        """Load a model and return an object with the abilities of its card (`interfaces.model`).
 
         Args:
-            card: which model.
-            adapter: name or folder; "" for none.
-            precision: one of the card's.
+            card: card of the model.
+            adapter: name or folder of an adapter; "" for none.
+            precision: one of the card's precisions.
             progress: a `Progress`.
 
         Raises:
-            ModelError: if something is missing or does not fit.
+            ModelError: if files are missing or incompatible.
         """
 
     def card_for_folder(self, folder: Path, config: dict[str, Any]) -> ModelCard:
         """Return a card for a folder with weights of this family.
 
         Args:
-            folder: the folder.
+            folder: folder with the weights.
             config: content of its config.json.
         """

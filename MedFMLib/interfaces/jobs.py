@@ -1,12 +1,12 @@
-"""Jobs that run elsewhere: `Job`, its events, `Runner` and `LocalRunner` (a worker thread).
+"""Define jobs that run in the background: `Job`, its events, `Runner` and `LocalRunner` (a worker thread).
 
-A runner takes a `Request` and gives a `Job` at once. The job's owner drains `events()` when it likes (a
-panel: from a timer on the GUI thread), may `cancel()`, and takes `result()`. Nothing of Qt, MRML or torch is
-known here: what computes is handed in as a function `(request, progress) -> Response`.
+A runner takes a `Request` and returns a `Job` at once. The owner of the job reads `events()` whenever it likes (the
+panel: from a timer on the GUI thread), may `cancel()` the job, and takes `result()`. This module knows no Qt, MRML or
+torch: the computation is passed in as a function `(request, progress) -> Response`.
 
-Concurrency: one worker thread per `LocalRunner` runs its jobs one after the other (one loaded model, one
-user of it). Events travel through a `queue.SimpleQueue`; the only other shared state is the job's cancel flag
-and its outcome, which is written once before the last event is put.
+Concurrency: one worker thread per `LocalRunner` runs its jobs one after the other (one loaded model, one user of it).
+Events travel through a `queue.SimpleQueue`; the only other shared state is the job's cancel flag and its outcome, which
+is written once before the last event is put.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Stage:
-    """A new stage began, e.g. "Loading the model"."""
+    """The start of a new stage, e.g. "Loading the model"."""
 
     name: str
 
 
 @dataclass(frozen=True)
 class Fraction:
-    """How far the job is, 0…1."""
+    """The progress of the job, 0…1."""
 
     value: float
 
@@ -48,33 +48,33 @@ class PartialText:
 
 @dataclass(frozen=True)
 class Note:
-    """Something that a person should know, e.g. that it will take long."""
+    """A message for the user, e.g. that the job will take long."""
 
     text: str
 
 
 @dataclass(frozen=True)
 class Waiting:
-    """The job waits for `ahead` others, those that run included."""
+    """The position in a queue: `ahead` other jobs, including the running ones, come first."""
 
     ahead: int
 
 
 @dataclass(frozen=True)
 class Done:
-    """The job ended well; `Job.result()` has the response."""
+    """The successful end of the job; `Job.result()` has the response."""
 
 
 @dataclass(frozen=True)
 class Failed:
-    """The job ended with an error, in one sentence."""
+    """The end of the job with an error, in one sentence."""
 
     message: str
 
 
 @dataclass(frozen=True)
 class Stopped:
-    """The job was cancelled; there is no result."""
+    """The end of a cancelled job; there is no result."""
 
 
 Event = Stage | Fraction | PartialText | Note | Waiting | Done | Failed | Stopped
@@ -84,35 +84,35 @@ END = (Done, Failed, Stopped)
 
 @runtime_checkable
 class Progress(Protocol):
-    """What running code tells its job; `Job` is one, `NoProgress` another."""
+    """Receiver of progress reports from running code; `Job` and `NoProgress` implement it."""
 
     def stage(self, name: str) -> None:
-        """A stage begins. Raises `Cancelled` if the job was cancelled."""
+        """Report that a stage begins. Raises `Cancelled` if the job was cancelled."""
 
     def fraction(self, value: float) -> None:
-        """The job is `value` (0…1) done. Raises `Cancelled` if the job was cancelled."""
+        """Report that the job is `value` (0…1) done. Raises `Cancelled` if the job was cancelled."""
 
     def partial(self, text: str) -> None:
-        """More text of the answer."""
+        """Report more text of the answer."""
 
     def note(self, text: str) -> None:
-        """A person should know this."""
+        """Report a message for the user."""
 
     def cancelled(self) -> bool:
-        """Was the job cancelled? For inner loops that must end themselves."""
+        """Return whether the job was cancelled, for inner loops that must end themselves."""
 
 
 class ProgressBase:
-    """Base class of everything that is a `Progress`: each call becomes one event for `report`.
+    """Base class of every `Progress`: each call becomes one event for `report`.
 
-    A subclass overrides `report`, and `cancelled` where its work can be stopped.
+    A subclass overrides `report`, and also `cancelled` where its work can be stopped.
     """
 
     def report(self, event: Event) -> None:
-        """Take one event: a `Stage`, `Fraction`, `PartialText` or `Note`; ignored unless overridden."""
+        """Receive one event: a `Stage`, `Fraction`, `PartialText` or `Note`; ignored unless overridden."""
 
     def cancelled(self) -> bool:
-        """Return whether the job was cancelled; never, unless overridden."""
+        """Return whether the job was cancelled; always False unless overridden."""
         return False
 
     def stage(self, name: str) -> None:
@@ -139,13 +139,13 @@ class ProgressBase:
 
 
 class NoProgress(ProgressBase):
-    """A `Progress` that nobody watches."""
+    """A `Progress` that ignores all reports."""
 
 
 class Job(ProgressBase):
-    """One request on its way. Safe to use from the owner's thread while a worker feeds it.
+    """One submitted request. Safe to use from the owner's thread while a worker reports to it.
 
-    A cancelled job ends at once for its owner, whatever the worker is deep in; what that still says is dropped.
+    A cancelled job ends at once for its owner, whatever the worker is doing; later reports of the worker are dropped.
     """
 
     def __init__(self, request: Request):
@@ -153,14 +153,14 @@ class Job(ProgressBase):
         self._queue: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self._cancel = threading.Event()
         self._ended = threading.Event()
-        self._ending = threading.Lock()  # an end is the last event, and there is one
+        self._ending = threading.Lock()  # ensures that exactly one end event is queued, as the last event
         self._response: Response | None = None
         self._error: MedFMError | None = None
 
     # -- the owner's side ------------------------------------------------------------------------
 
     def events(self) -> list[Event]:
-        """Everything new, oldest first; never waits."""
+        """Return all new events, oldest first, without waiting."""
         events = []
         while True:
             try:
@@ -169,35 +169,41 @@ class Job(ProgressBase):
                 return events
 
     def stream(self, timeout: float | None = None) -> Iterator[Event]:
-        """Events as they come, up to and including the last.
+        """Yield events as they arrive, up to and including the last.
+
+        Args:
+            timeout: seconds to wait for the next event; forever if None.
 
         Raises:
-            TimeoutError: if the job says nothing for `timeout` seconds.
+            TimeoutError: if no event arrives for `timeout` seconds.
         """
         while True:
             try:
                 event = self._queue.get(timeout=timeout)
             except queue.Empty:
-                raise TimeoutError(f"The job said nothing for {timeout} s.") from None
+                raise TimeoutError(f"The job reported nothing for {timeout} s.") from None
             yield event
             if isinstance(event, END):
                 return
 
     def cancel(self) -> None:
-        """Stop the job; it ends with `Stopped` at once, unless it was already done."""
+        """Cancel the job; it ends with `Stopped` at once, unless it has ended already."""
         self._cancel.set()
         self.fail(Cancelled())
 
     @property
     def ended(self) -> bool:
-        """Has it come to its end, one way or another?"""
+        """Whether the job has ended, successfully or not."""
         return self._ended.is_set()
 
     def result(self, timeout: float | None = None) -> Response:
-        """Wait for the response.
+        """Wait for the response and return it.
+
+        Args:
+            timeout: seconds to wait; forever if None.
 
         Raises:
-            MedFMError: what went wrong; `Cancelled` if it was cancelled.
+            MedFMError: the error of the job; `Cancelled` if it was cancelled.
             TimeoutError: if it is still running after `timeout` seconds.
         """
         if not self._ended.wait(timeout):
@@ -210,25 +216,25 @@ class Job(ProgressBase):
     # -- the worker's side (`Progress`) ------------------------------------------------------------
 
     def report(self, event: Event) -> None:
-        """Queue an event for the owner; nothing comes after the job's end."""
+        """Queue an event for the owner; events after the job's end are dropped."""
         with self._ending:
             if not self._ended.is_set():
                 self._put(event)
 
     def waiting(self, ahead: int) -> None:
-        """A runner that has a queue says how many jobs come first."""
+        """Report how many jobs come first, for runners with a queue."""
         self.report(Waiting(ahead))
 
     def cancelled(self) -> bool:
-        """See `Progress`."""
+        """Implement `Progress.cancelled`."""
         return self._cancel.is_set()
 
     def finish(self, response: Response) -> None:
-        """The worker is done."""
+        """End the job successfully with its response."""
         self._end(Done(), response=response)
 
     def fail(self, error: MedFMError) -> None:
-        """The worker gives up, or a person does."""
+        """End the job with an error; `Cancelled` if the user cancelled it."""
         self._end(Stopped() if isinstance(error, Cancelled) else Failed(str(error)), error=error)
 
     def _put(self, event: Event) -> None:
@@ -247,14 +253,14 @@ Compute = Callable[[Request, Progress], Response]
 
 @dataclass(frozen=True)
 class EngineState:
-    """What an engine is doing, for people.
+    """State of an engine, for display.
 
     Args:
         doing: "stopped", "idle" or "working".
-        memory: bytes of main memory that it holds; 0 if unknown.
-        waiting: jobs that wait, of all clients.
+        memory: main memory in use, bytes; 0 if unknown.
+        waiting: number of waiting jobs, of all clients.
         model: id of the model that answered last; "" if none.
-        note: anything else worth knowing, e.g. that it crashed twice.
+        note: further information, e.g. that the engine crashed twice.
     """
 
     doing: str
@@ -265,34 +271,39 @@ class EngineState:
 
 
 class Runner(Protocol):
-    """Where jobs run."""
+    """Backend that runs jobs."""
 
     def submit(self, request: Request) -> Job:
-        """Start (or queue) the request; returns at once."""
+        """Start (or queue) the request and return its job at once."""
 
     def state(self) -> EngineState:
-        """What the engine does now. May take as long as its line does, so not for a GUI thread.
+        """Return the current state of the engine. Not for a GUI thread: a remote engine is asked over the network.
 
         Raises:
-            MedFMError: it can't be reached.
+            MedFMError: if the engine can't be reached.
         """
 
     def start(self) -> None:
-        """Get ready for the first job, where that takes time.
+        """Prepare for the first job, where that takes time.
 
         Raises:
-            MedFMError: the engine can't be started or reached.
+            MedFMError: if the engine can't be started or reached.
         """
 
     def stop(self) -> None:
-        """Give the engine's memory back; the next job starts it again."""
+        """Free the engine's memory; the next job starts it again."""
 
     def close(self) -> None:
-        """Cancel what runs and free the resources."""
+        """Cancel running jobs and free the resources."""
 
 
 def run_job(job: Job, compute: Compute) -> None:
-    """Run `job` to its end in this thread; every outcome becomes an event, nothing is raised."""
+    """Run a job to its end in this thread; every outcome becomes an event, no exception is raised.
+
+    Args:
+        job: the job to run.
+        compute: computes the response from the job's request and its progress.
+    """
     try:
         response = compute(job.request, job)
         for segment in response.segmentation.segments if response.segmentation else ():
@@ -305,7 +316,7 @@ def run_job(job: Job, compute: Compute) -> None:
             MedFMError("The computer ran out of memory; choose a lower precision, fewer slices or a smaller model.")
         )
     except Exception as error:
-        # The traceback goes to the log for whoever maintains this; the user gets one sentence.
+        # The traceback goes to the log for maintainers; the user gets one sentence.
         log.exception("A %s job failed", job.request.task)
         job.fail(
             MedFMError(
@@ -316,12 +327,12 @@ def run_job(job: Job, compute: Compute) -> None:
 
 
 def memory_of(pid: int) -> int:
-    """Bytes that a process holds in main memory; 0 if unknown."""
+    """Return the main memory of a process in bytes; 0 if unknown."""
     try:
         import psutil
 
         return int(psutil.Process(pid).memory_info().rss)
-    except Exception:  # psutil is missing, or the process has gone
+    except Exception:  # psutil is missing, or the process has ended
         return 0
 
 
@@ -330,12 +341,12 @@ def _first_line(error: Exception) -> str:
 
 
 class LocalRunner:
-    """A runner with one worker thread of this process; jobs run in the order they were submitted.
+    """A runner with one worker thread of this process; jobs run in the order in which they were submitted.
 
     Args:
-        compute: what runs a job.
-        make: makes it, in place of `compute`, on the worker thread when the first job starts; what it made is dropped by
-            `stop`.
+        compute: runs a job.
+        make: creates `compute` on the worker thread when the first job starts; exclusive with `compute`. `stop` drops
+            what it created.
     """
 
     def __init__(self, compute: Compute | None = None, *, make: Callable[[], Compute] | None = None):
@@ -349,7 +360,7 @@ class LocalRunner:
         self._closed = False
 
     def submit(self, request: Request) -> Job:
-        """Queue the request; returns at once.
+        """Queue the request and return its job at once.
 
         Raises:
             MedFMError: if the runner was closed.
@@ -366,21 +377,21 @@ class LocalRunner:
         return job
 
     def state(self) -> EngineState:
-        """See `Runner`; the memory is that of this process."""
+        """Implement `Runner.state`; the memory is that of this process."""
         with self._lock:
             open_jobs = sum(not job.ended for job in self._open)
         return EngineState("working" if open_jobs else "idle", memory_of(os.getpid()), max(open_jobs - 1, 0))
 
     def start(self) -> None:
-        """See `Runner`; there is nothing to start."""
+        """Implement `Runner.start`; there is nothing to start."""
 
     def stop(self) -> None:
-        """See `Runner.stop`: what `make` made is dropped, with its model."""
+        """Implement `Runner.stop`: drop what `make` created, with its model, unless a job is running."""
         if self._make is not None and self.state().doing != "working":
             self._compute = None
 
     def close(self) -> None:
-        """Cancel all jobs and let the thread end after the current step."""
+        """Cancel all jobs; the thread ends after the current step."""
         with self._lock:
             self._closed = True
             for job in self._open:

@@ -1,15 +1,15 @@
-"""What a model is, without any torch: protocols of abilities.
+"""Define the abilities of a model as protocols, without torch.
 
-A model object is whatever an architecture's `load` returns; tasks ask it only for abilities:
+A model object is the result of an architecture's `load`; tasks use only its abilities:
 
 * `Writes`: text about pictures;
 * `Segments`: masks of named structures in pictures;
 * `Locates`: boxes of named structures in pictures;
-* `Outlines`: masks of what a person marked, followed through the volume;
-* `Explains`: how likely a given answer is, and where in the pictures the network looked for it.
+* `Outlines`: masks of structures that the user prompted in some slices, propagated through the volume;
+* `Explains`: how likely a given answer is, and which parts of the pictures the network attended to.
 
-They work on `View`s (one slice each) or an `Image`, never on files, nodes or tensors, so that a task does not know
-which architecture answers it.
+They work on `View`s (one slice each) or an `Image`, never on files, nodes or tensors, so that a task does not depend on
+the architecture of its model.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ from ..core.view import SeenObject, View
 
 
 def _nothing(*_) -> None:
-    """Nobody listens."""
+    """Ignore all arguments; the default of callbacks."""
 
 
 @dataclass(frozen=True)
 class Callbacks:
-    """Whom an ability tells what it does.
+    """Callbacks of an ability for progress, streamed text and cancellation.
 
     Args:
-        on_prompt: gets every prompt, word for word, before it is used.
-        on_text: gets pieces of text as they are written.
-        on_fraction: gets 0…1.
-        on_note: gets what a person should know of the result; it becomes part of the provenance.
-        on_tokens: gets how many tokens were read and written, after each answer.
-        cancelled: asked at least once a token; true ends the work with `Cancelled`.
+        on_prompt: receives every prompt, verbatim, before it is used.
+        on_text: receives pieces of text as they are generated.
+        on_fraction: receives the progress, 0…1.
+        on_note: receives messages about the result for the user; they become part of the provenance.
+        on_tokens: receives the numbers of tokens read and written, after each answer.
+        cancelled: called at least once per token; if it returns true, the work ends with `Cancelled`.
     """
 
     on_prompt: Callable[[str], None] = _nothing
@@ -57,29 +57,29 @@ KINDS = ("answer", "caption", "describe")
 
 @runtime_checkable
 class CachesImages(Protocol):
-    """Keeps what it made of pictures for the next question about them, within bounds."""
+    """A model that caches encoded images for further questions about them, within memory limits."""
 
     image_cache: CacheUse
 
 
 class CacheUse(Protocol):
-    """What a model keeps: how many `bytes` now, how many of such bytes were `reused` so far, and `drop()` to forget it."""
+    """Use of a model's image cache: size in `bytes`, `reused` (bytes reused so far), and `drop()` to clear it."""
 
     reused: int
 
     @property
     def bytes(self) -> int:
-        """Held now."""
+        """Current size of the cache, bytes."""
 
     def drop(self) -> None:
-        """Forget everything."""
+        """Clear the cache."""
 
 
 @runtime_checkable
 class Writes(Protocol):
-    """Can write text about pictures. `max_views` is how many it can look at in one question.
+    """Writes text about pictures. `max_views` is the largest number of pictures in one question.
 
-    One that reads earlier turns though it looks at a single picture has `remembers = True`.
+    A model that reads earlier turns although it takes a single picture has `remembers = True`.
     """
 
     max_views: int
@@ -94,30 +94,44 @@ class Writes(Protocol):
         max_tokens: int = 64,
         callbacks: Callbacks = Callbacks(),
     ) -> str:
-        """Answer the question `text` about 1…`max_views` views, or caption or describe them.
+        """Answer the question `text` about the views, or write a caption or description of them.
+
+        Args:
+            views: 1…`max_views` slices.
+            text: the question; "" for captions and descriptions.
+            kind: one of `KINDS`.
+            history: earlier (question, answer) pairs, oldest first.
+            max_tokens: largest number of generated tokens.
+            callbacks: for progress and cancellation.
 
         Raises:
-            Cancelled: within one token after `watch.cancelled()` turns true.
+            Cancelled: within one token after `callbacks.cancelled()` returns true.
         """
 
 
 @runtime_checkable
 class WritesMany(Protocol):
-    """Answers several questions in one pass, each about a picture of its own; the same answers as one by one, sooner."""
+    """Answers several questions in one batch, each about its own picture; same answers as one by one, but faster."""
 
     def write_many(
         self, views: Sequence[View], texts: Sequence[str], *, max_tokens: int = 64, callbacks: Callbacks = Callbacks()
     ) -> list[str]:
-        """One answer for each (view, question).
+        """Return one answer for each (view, question).
+
+        Args:
+            views: one slice per question.
+            texts: the questions, as many as views.
+            max_tokens: largest number of generated tokens per answer.
+            callbacks: for progress and cancellation.
 
         Raises:
-            Cancelled: within one token after `watch.cancelled()` turns true.
+            Cancelled: within one token after `callbacks.cancelled()` returns true.
         """
 
 
 @runtime_checkable
 class Samples(Protocol):
-    """Answers the same question several times, at random by how likely each word is: where it is unsure, answers differ."""
+    """Samples several answers to one question by the model's probabilities; they differ where the model is uncertain."""
 
     def sample(
         self,
@@ -130,16 +144,25 @@ class Samples(Protocol):
         max_tokens: int = 64,
         callbacks: Callbacks = Callbacks(),
     ) -> list[str]:
-        """`count` answers about 1…`max_views` views; the same ones each time, where the model runs here.
+        """Return `count` sampled answers; with a fixed seed, so that a local model returns the same ones each time.
+
+        Args:
+            views: 1…`max_views` slices.
+            text: the question.
+            count: number of answers.
+            temperature: divides the logits before sampling; 1 leaves the model's probabilities unchanged.
+            history: earlier (question, answer) pairs, oldest first.
+            max_tokens: largest number of generated tokens per answer.
+            callbacks: for progress and cancellation.
 
         Raises:
-            Cancelled: within one token after `watch.cancelled()` turns true.
+            Cancelled: within one token after `callbacks.cancelled()` returns true.
         """
 
 
 @runtime_checkable
 class Explains(Protocol):
-    """Tells what an answer rests on."""
+    """Attributes an answer to parts of the input."""
 
     def score(
         self,
@@ -150,13 +173,19 @@ class Explains(Protocol):
         history: Sequence[tuple[str, str]] = (),
         callbacks: Callbacks = Callbacks(),
     ) -> list[float]:
-        """For each way of showing the pictures: mean log-probability of a token of `answer` (its end included), in nats.
+        """Return the mean log-probability per token of `answer` for each variant of the pictures.
+
+        In nats; the end token is included.
 
         Args:
-            shown: lists of views, each of as many.
+            shown: variants of the pictures; each is a list with the same number of views.
+            text: the question.
+            answer: the answer whose probability is computed.
+            history: earlier (question, answer) pairs, oldest first.
+            callbacks: for progress and cancellation.
 
         Raises:
-            Cancelled: at the next way of showing them after `watch.cancelled()` turns true.
+            Cancelled: before the next variant after `callbacks.cancelled()` returns true.
         """
 
     def attention(
@@ -168,77 +197,107 @@ class Explains(Protocol):
         history: Sequence[tuple[str, str]] = (),
         callbacks: Callbacks = Callbacks(),
     ) -> list[np.ndarray]:
-        """For each view (h, w) float32 ≥ 0 over its square, rows down: how much attention `answer` paid, rolled out."""
+        """Return the attention rollout of `answer` for each view: (h, w) float32 ≥ 0 over the view's square, rows down.
+
+        Args:
+            views: 1…`max_views` slices.
+            text: the question.
+            answer: the answer whose attention is computed.
+            history: earlier (question, answer) pairs, oldest first.
+            callbacks: for progress and cancellation.
+        """
 
 
 @runtime_checkable
 class ChoosesSlices(Protocol):
-    """Sees many pictures at once, and has a recipe for which slices of a volume they are."""
+    """Takes many pictures at once and has a recipe for selecting the slices of a volume."""
 
     def choose_slices(self, count: int) -> list[int]:
-        """Which of `count` slices to show, ascending, 0…count − 1, at most `max_views`."""
+        """Return the slices to show out of `count`, ascending, each 0…count − 1, at most `max_views`."""
 
 
 @runtime_checkable
 class Segments(Protocol):
-    """Can draw named structures."""
+    """Segments named structures in pictures."""
 
     def segment(
         self, views: Sequence[View], labels: Sequence[str], *, callbacks: Callbacks = Callbacks()
     ) -> list[list[SeenObject]]:
-        """For each view the structures seen in it, with masks; labels that are not there are left out."""
+        """Return the structures found in each view, with masks; absent labels are left out.
+
+        Args:
+            views: slices, one result each.
+            labels: names of the structures.
+            callbacks: for progress and cancellation.
+        """
 
 
 @runtime_checkable
 class SegmentsVolumes(Protocol):
-    """Can draw named structures in a whole volume at once, better than slice by slice, if `draws_volumes` is true."""
+    """Segments named structures in a whole volume at once, better than slice by slice, if `draws_volumes` is true."""
 
     draws_volumes: bool
 
     def segment_volume(
         self, image: Image, labels: Sequence[str], *, callbacks: Callbacks = Callbacks()
     ) -> dict[str, BoxedMask]:
-        """label → mask on the image's grid; labels that are not there are left out.
+        """Return label → mask on the image's grid; absent labels are left out.
+
+        Args:
+            image: scalar volume.
+            labels: names of the structures.
+            callbacks: for progress and cancellation.
 
         Raises:
-            Cancelled: soon after `watch.cancelled()` turns true.
+            Cancelled: soon after `callbacks.cancelled()` returns true.
         """
 
 
 @runtime_checkable
 class Locates(Protocol):
-    """Can box named structures."""
+    """Finds bounding boxes of named structures."""
 
     def locate(
         self, views: Sequence[View], labels: Sequence[str], *, callbacks: Callbacks = Callbacks()
     ) -> list[list[SeenObject]]:
-        """For each view the structures seen in it, without masks."""
+        """Return the structures found in each view, without masks.
+
+        Args:
+            views: slices, one result each.
+            labels: names of the structures.
+            callbacks: for progress and cancellation.
+        """
 
 
 @runtime_checkable
 class Outlines(Protocol):
-    """Can draw what a person marked in some slices, and follow it to the others."""
+    """Segments structures that the user prompted in some slices, and propagates them to the other slices."""
 
     def outline(
         self, image: Image, marks: SlicePrompts, *, callbacks: Callbacks = Callbacks()
     ) -> dict[str, np.ndarray]:
-        """label → (I, J, K) bool on the image's grid, nothing outside of the marks' range of slices.
+        """Return label → (I, J, K) bool on the image's grid, False outside the prompts' range of slices.
+
+        Args:
+            image: scalar volume.
+            marks: prompts (points, boxes, outlines) in some slices.
+            callbacks: for progress and cancellation.
 
         Raises:
-            Cancelled: at the next slice after `watch.cancelled()` turns true.
+            Cancelled: at the next slice after `callbacks.cancelled()` returns true.
         """
 
 
 @dataclass(frozen=True)
 class LoadedFacts:
-    """What a loaded model says of itself, for provenance.
+    """Facts of a loaded model, for provenance.
 
     Args:
-        revision: SHA-256 over the weight files, or the hub's revision.
-        precision: how its weights are held.
+        revision: SHA-256 over the weight files, or the revision on the hub.
+        precision: precision of the weights in memory.
         adapter: name of the active adapter, "" if none.
         adapter_hash: SHA-256 of the adapter's weights, "" if none.
-        notes: what a person should know of it, such as that the adapter was made for another base.
+        notes: messages for the user, e.g. that the adapter was made for another base model.
     """
 
     revision: str = ""

@@ -1,6 +1,6 @@
-"""What is there: tasks, architectures and model cards, found by looking into their folders.
+"""Find the available tasks, architectures and model cards by listing their folders.
 
-A new task or architecture is one file, new weights are one JSON file; nothing is listed twice.
+A new task or architecture is one file, new weights are one JSON file; there is no second list to edit.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ EXTENSIONS = "MEDFM_EXTENSIONS"
 
 @lru_cache(maxsize=1)
 def tasks() -> dict[str, Task]:
-    """Every task by name."""
+    """Return every task by name."""
     modules = _modules("tasks").values()
     return {module.TASK.name: module.TASK for module in modules if hasattr(module, "TASK")}
 
 
 def task(name: str) -> Task:
-    """The task of that name.
+    """Return the task of that name.
 
     Raises:
         InputError: if there is none.
@@ -45,12 +45,12 @@ def task(name: str) -> Task:
 
 @lru_cache(maxsize=1)
 def architectures() -> dict[str, ModuleType]:
-    """Every architecture's module by name; importing them loads no torch (what needs it lies in their subpackages)."""
+    """Return every architecture's module by name. Importing them loads no torch; code that needs it is in subpackages."""
     return {name: module for name, module in _modules("models").items() if hasattr(module, "MODEL_TYPES")}
 
 
 def architecture(name: str) -> ModuleType:
-    """The module of MedFMLib/models that loads an architecture.
+    """Return the module of MedFMLib/models that loads an architecture.
 
     Raises:
         ModelError: if there is none of that name.
@@ -70,7 +70,7 @@ def traits(card: ModelCard) -> FamilyTraits:
 
 
 def cards() -> dict[str, ModelCard]:
-    """Every model card of the zoo and of the person's own models by id, the embedded default first."""
+    """Return every model card by id, shipped and installed by the user, the embedded default first."""
     zoos = (resources.path("zoo"), *(folder / "zoo" for folder in extension_folders()))
     found = [ModelCard.from_json(path) for zoo in zoos for path in sorted(zoo.glob("*.json"))]
     found.sort(key=lambda card: (card.id != DEFAULT_MODEL, card.parameters))
@@ -79,7 +79,7 @@ def cards() -> dict[str, ModelCard]:
 
 
 def card(model: str) -> ModelCard:
-    """The card of a model id, or one made for a folder with weights.
+    """Return the card of a model id, or a generated card for a folder with weights.
 
     Raises:
         ModelError: if it is neither, or the folder's architecture is unknown.
@@ -96,7 +96,7 @@ def card(model: str) -> ModelCard:
 
 
 def page(card: ModelCard) -> str:
-    """The model's whole card in Markdown: its README.md, or else what the short card says."""
+    """Return the full model card in Markdown: its README.md, or else a page generated from the short card."""
     folder = installed_models.model_folder(card.id) or Path(card.id).expanduser()
     folder = resources.path(*card.weights.split("/")) if card.weights else folder
     if (folder / "README.md").is_file():
@@ -110,13 +110,12 @@ def page(card: ModelCard) -> str:
 def _card_for_folder(folder: Path) -> ModelCard:
     own = folder / "medfm-card.json"
     if own.is_file():
-        return replace(
-            ModelCard.from_json(own), id=str(folder), weights=""
-        )  # what lies here, not what it was exported from
+        # the weights of this folder, not those that it was exported from
+        return replace(ModelCard.from_json(own), id=str(folder), weights="")
     config = folder / "config.json"
     if not config.is_file():
         raise ModelError(
-            f"The folder '{folder.name}' has no config.json, so it holds no model; choose the folder that does."
+            f"The folder '{folder.name}' has no config.json, so it contains no model; choose the folder that has one."
         )
     try:
         content = json.loads(config.read_text(encoding="utf-8"))
@@ -126,14 +125,17 @@ def _card_for_folder(folder: Path) -> ModelCard:
     for module in architectures().values():
         if kind in module.MODEL_TYPES:
             return module.card_for_folder(folder, content)
-    raise ModelError(f"The folder '{folder.name}' holds a model of type '{kind}', which MedFM does not know.")
+    raise ModelError(
+        f"The folder '{folder.name}' contains a model of type '{kind}', which MedFM does not know; "
+        "choose a model of another family."
+    )
 
 
 def _modules(package: str) -> dict[str, ModuleType]:
     """Import every module in a package of MedFMLib, extension folders included; returns name → module.
 
     They are found and imported by name, so that this package depends on none of them. A file in an extension folder
-    becomes a module of the same package, with the same relative imports as one that ships.
+    becomes a module of the same package, with the same relative imports as a module that ships with MedFM.
     """
     parent = importlib.import_module(f"{__package__.rpartition('.')[0]}.{package}")
     for folder in extension_folders():

@@ -1,4 +1,4 @@
-"""What a task is: `Task`, and what it is given to work with. Knows abilities, never an architecture."""
+"""Define `Task`, one thing that MedFM can do, and `TaskContext`, what it works with. Knows abilities, no architecture."""
 
 from __future__ import annotations
 
@@ -20,16 +20,18 @@ from .model import Callbacks
 
 @dataclass
 class TaskContext:
-    """What a task gets besides its request, and where it notes what belongs into the provenance.
+    """Inputs of a task besides its request, and a collector of its provenance.
 
     Args:
         model: an object with the abilities that the task needs.
         card: the model's card.
-        progress: whom to tell.
-        run_task: run another task on the same model and progress, e.g. segment within report.
-        provenance: how the results so far came about, for tasks that write it into a document.
-        prompts, slices, notes: collected for the provenance, in order and each once.
-        tokens: read and written so far.
+        progress: receives progress reports.
+        run_task: runs another task on the same model and progress, e.g. segment within report.
+        provenance: returns the provenance of the results so far, for tasks that write it into a document.
+        prompts: prompts used, collected for the provenance, in order and without duplicates.
+        slices: descriptions of the slices used, collected likewise.
+        notes: messages for the user, collected likewise.
+        tokens: (read, written) numbers of tokens so far.
     """
 
     model: Any
@@ -43,9 +45,15 @@ class TaskContext:
     tokens: tuple[int, int] = (0, 0)
 
     def callbacks(self, start: float = 0.0, end: float = 1.0, stream: bool = False) -> Callbacks:
-        """What to hand to an ability: its 0…1 becomes the job's start…end; text is streamed if wanted."""
+        """Return callbacks to pass to an ability.
+
+        Args:
+            start: 0…1, progress of the job when the ability starts.
+            end: 0…1, progress of the job when the ability ends.
+            stream: forward generated text to the progress.
+        """
         return Callbacks(
-            on_prompt=self._tell,
+            on_prompt=self._record_prompt,
             on_text=self.progress.partial if stream else Callbacks.on_text,
             on_fraction=lambda value: self.progress.fraction(start + (end - start) * value),
             on_note=self.note,
@@ -56,7 +64,7 @@ class TaskContext:
     def _count(self, read: int, written: int) -> None:
         self.tokens = (self.tokens[0] + read, self.tokens[1] + written)
 
-    def _tell(self, prompt: str) -> None:
+    def _record_prompt(self, prompt: str) -> None:
         if prompt not in self.prompts:
             self.prompts.append(prompt)
 
@@ -67,7 +75,13 @@ class TaskContext:
         return references
 
     def looked_through(self, geometry: Geometry, plane: str, numbers: Sequence[int]) -> tuple[SliceReference, ...]:
-        """Record a range of slices that were looked at together, and return references to its first, middle and last."""
+        """Record a range of slices that were examined together; return references to its first, middle and last slice.
+
+        Args:
+            geometry: grid of the volume.
+            plane: sagittal, coronal or axial.
+            numbers: slice numbers along the plane's index axis, at least one, ascending.
+        """
         axis = geometry.index_axis(plane)
         chosen = sorted({numbers[0], numbers[len(numbers) // 2], numbers[-1]})
         references = []
@@ -80,7 +94,7 @@ class TaskContext:
         return tuple(references)
 
     def note(self, text: str) -> None:
-        """Tell a person now, and keep it in the provenance."""
+        """Report a message to the user and record it in the provenance."""
         if text not in self.notes:
             self.notes.append(text)
             self.progress.note(text)
@@ -93,15 +107,23 @@ class Task(Protocol):
     needs: tuple[str, ...]
 
     def check(self, request: Request, card: ModelCard) -> None:
-        """Refuse what can't be done, before a model is loaded.
+        """Check a request before a model is loaded.
+
+        Args:
+            request: the request.
+            card: card of its model.
 
         Raises:
-            InputError: what was asked for can't be done with this image or model.
+            InputError: if the request can't be done with this image or model.
         """
 
     def run(self, request: Request, context: TaskContext) -> tuple[Finding, ...]:
-        """Do it.
+        """Run the request and return its findings.
+
+        Args:
+            request: the request.
+            context: model, progress and provenance.
 
         Raises:
-            Cancelled: the job was stopped.
+            Cancelled: if the job was cancelled.
         """
