@@ -244,8 +244,8 @@ def check_model(folder: Path, card: ModelCard) -> None:
     kinds = registry.architecture(card.architecture).MODEL_TYPES
     if config.get("model_type") not in kinds:
         raise ModelError(
-            f"The config.json is of a model of type '{config.get('model_type')}', but its card has the architecture {card.architecture} "
-            f"({', '.join(kinds)}); export the model again."
+            f"The config.json is of a model of type '{config.get('model_type')}', but its card has the "
+            f"architecture {card.architecture} ({', '.join(kinds)}); export the model again."
         )
     for path in weights if not config.get("quantization_config") else ():
         with safe_open(path, framework="np") as file:

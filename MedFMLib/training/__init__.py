@@ -1,5 +1,6 @@
-"""Training and measuring the embedded model; nothing here is needed to use it.
+"""Train and evaluate models; nothing here is needed to use them.
 
-`labels` and `sources` know the data, `synthesis` makes pictures, `questions` makes text, `samples` joins them into an
-endless seeded stream; `train_codec`, `train_tiny` and `bench_tiny` are the commands.
+`data` builds data sets from a site's files, `finetune` trains and evaluates adapters, `embedded` trains and measures
+the
+embedded model.
 """

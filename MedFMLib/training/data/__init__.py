@@ -1,9 +1,11 @@
-"""A site's own cases, from its files to a data set that a model can be trained and judged with.
+"""Build data sets for training and evaluation from a site's own cases.
 
-    samples    what a picture, a pair and a problem are; one type for text, boxes and masks
-    medpix, vqa, tables, volumes    readers, one for each kind of files; `reading` chooses
-    splitting  by patient, and the check that nobody stands on both sides
-    building   check, build and the data set's card; `dataset` reads what was built
+```
+samples    types of pictures, pairs and problems; one type for text, boxes and masks
+medpix, vqa, tables, volumes    readers, one per file format; `reading` chooses
+splitting  split by patient, and check that no patient is in two splits
+building   check, build and describe a data set; `dataset` reads it again
+```
 
-Nothing here knows a model, but the optional descriptions in `described`.
+Only the optional descriptions in `described` use a model.
 """

@@ -1,7 +1,9 @@
-"""From what a reader found to a data set on disk, and what may be said of it. Knows files and splits; no readers' formats.
+"""Build a data set on disk from the result of a reader, with a card that describes it.
 
-Nothing is left out in silence: missing pictures, broken entries and pictures that can't be read are counted and listed, and
-end the building unless somebody says that they shall be skipped.
+Knows files and splits; no formats.
+
+Nothing is skipped silently: missing pictures, broken entries and unreadable pictures are counted and listed, and
+stop the building unless the user chooses to skip them.
 """
 
 from __future__ import annotations
@@ -27,11 +29,16 @@ PROBLEMS_SHOWN = 5
 
 @dataclass(frozen=True, eq=False)
 class DatasetCheck:
-    """What was found, after looking at every picture.
+    """Result of checking every picture.
 
     Args:
-        found: by the reader. kept: key → (picture, pixels' digest, likeness, size, spacing). problems: all of them.
-        splits: patient → split. shared: patients that share a picture.
+        found: by the reader.
+        kept: key → (picture, digest of its pixels, difference hash, size, spacing).
+        problems: all of them.
+        splits: patient → split.
+        shared: patients that share a picture.
+        repeated: number of pairs with the same question about the same pixels.
+        options: of the split, for the card.
     """
 
     found: ReaderResult
@@ -44,7 +51,7 @@ class DatasetCheck:
 
     @property
     def samples(self) -> dict[str, tuple[Sample, ...]]:
-        """Split → samples; the same question about the same pixels once."""
+        """Split → samples; the same question about the same pixels occurs once."""
         made: dict[str, list[Sample]] = defaultdict(list)
         asked: set[tuple[str, str, str]] = set()
         for pair in self.found.pairs:
@@ -61,7 +68,7 @@ class DatasetCheck:
         return {name: tuple(made[name]) for name in SPLITS}
 
     def report(self) -> dict[str, Any]:
-        """The data set's card, in numbers."""
+        """Return the data set's card as JSON."""
         samples, found = self.samples, self.found
         everyone = [s for some in samples.values() for s in some]
         kinds = Counter(problem.kind for problem in self.problems)
@@ -94,16 +101,20 @@ class DatasetCheck:
 
 def check(found: ReaderResult, seed: int = 0, shares=splitting.SHARES, own_split: bool = False,
           progress: Progress | None = None) -> DatasetCheck:  # fmt: skip
-    """Look at every picture and split the patients.
+    """Check every picture and split the patients.
 
     Args:
-        own_split: leave the source's split aside.
+        found: by the reader.
+        seed: of the split.
+        shares: of patients in train, validation and test; their sum is 1.
+        own_split: ignore the source's split.
+        progress: callbacks for stages, fraction and cancellation.
 
     Raises:
         InputError: if the source's split leaks, or there is nothing to split.
     """
     progress = progress or NoProgress()
-    progress.stage("Looking at pictures")
+    progress.stage("Checking pictures")
     kept, problems, seen = {}, list(found.problems), []
     for number, picture in enumerate(found.pictures):
         progress.fraction(number / max(1, len(found.pictures)))
@@ -120,7 +131,7 @@ def check(found: ReaderResult, seed: int = 0, shares=splitting.SHARES, own_split
         seen.append(splitting.SplitItem(picture.patient, sha, kept[picture.key][2], "" if own_split else picture.split))
     if not kept:
         first = f" The first problem: {problems[0].kind}, {problems[0].where}." if problems else ""
-        raise InputError(f"There is no picture that can be used, and {len(problems)} problems.{first}")
+        raise InputError(f"There is no usable picture; there are {len(problems)} problems.{first}")
     splits = splitting.split(seen, seed, shares)
     repeated = len(seen) - len({picture.digest for picture in seen})
     options = {
@@ -132,9 +143,11 @@ def check(found: ReaderResult, seed: int = 0, shares=splitting.SHARES, own_split
 
 
 def refuse_problems(checked: DatasetCheck, skip: Iterable[str]) -> None:
-    """
+    """Refuse a data set with problems that the user has not chosen to skip.
+
     Args:
-        skip: kinds of problems to leave out; "all" for every kind.
+        checked: the result of `check`.
+        skip: kinds of problems to skip; "all" for every kind.
 
     Raises:
         InputError: if there are others.
@@ -145,22 +158,25 @@ def refuse_problems(checked: DatasetCheck, skip: Iterable[str]) -> None:
         first = next(p for p in checked.problems if p.kind in left)
         counts = ", ".join(f"{count} × {kind}" for kind, count in sorted(left.items()))
         kinds = " ".join(f'--skip "{kind}"' for kind in sorted(left))
-        raise InputError(f"The files have problems: {counts}; the first is {first.where}. Correct them, or leave them out with "
+        raise InputError(f"The files have problems: {counts}; the first is {first.where}. Correct them, or skip them with "
                          f"{kinds}.")  # fmt: skip
 
 
 def build(checked: DatasetCheck, folder: Path, licence: str = "", progress: Progress | None = None) -> dict[str, Any]:
-    """Write the data set to a new folder, all or nothing; → its card.
+    """Write the data set to a new folder, atomically, and return its card.
 
     Args:
-        licence: of the pictures and texts, in a person's words.
+        checked: the result of `check`.
+        folder: destination, new or empty.
+        licence: of the pictures and texts, in plain words.
+        progress: callbacks for stages, fraction and cancellation.
 
     Raises:
         OutputError: if the folder exists and is not empty, or can't be written.
     """
     folder, progress = Path(folder).expanduser(), progress or NoProgress()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise OutputError(f"'{folder}' is there already; choose a new folder.")
+        raise OutputError(f"'{folder}' already exists; choose a new folder.")
     samples, report = checked.samples, checked.report()
     part = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)

@@ -1,8 +1,8 @@
-"""A data set as it was built: read, checked again, shown as views. Knows its own folder; no readers, no models.
+"""Read a built data set, verify it, and return its pictures as views. Knows its folder; no readers, no models.
 
-dataset.json                          the data set's card, see `building`
-train.jsonl validation.jsonl test.jsonl   a `Sample` a line
-pictures/SHA.png  labels/SHA.png      pixels, and labels where there are any; names are hashes, so no name of a patient
+dataset.json                              the data set's card, see `building`
+train.jsonl validation.jsonl test.jsonl   one `Sample` per line
+pictures/SHA.png  labels/SHA.png          pixels, and labels if there are any; names are hashes, so no patient is named
 """
 
 from __future__ import annotations
@@ -31,7 +31,9 @@ class Dataset:
     """A built data set.
 
     Args:
-        folder: where it lies. card: content of `dataset.json`. samples: split → samples, in their order.
+        folder: its path.
+        card: content of `dataset.json`.
+        samples: split → samples, in order.
     """
 
     folder: Path
@@ -40,9 +42,10 @@ class Dataset:
 
     @classmethod
     def load(cls, folder: Path) -> Dataset:
-        """
+        """Load a data set.
+
         Raises:
-            InputError: if it is none, something is missing, or a line can't be read.
+            InputError: if the folder has none, something is missing, or a line can't be read.
         """
         folder = Path(folder).expanduser()
         try:
@@ -51,12 +54,12 @@ class Dataset:
             samples = {name: tuple(Sample.from_json(json.loads(line)) for line in some) for name, some in lines.items()}
         except (OSError, ValueError) as error:
             raise InputError(
-                f"'{folder}' holds no whole data set ({error}); make one with `medfm data build PATH --output DIR`."
+                f"'{folder}' has no complete data set ({error}); make one with `medfm data build PATH --output DIR`."
             ) from error
         return cls(folder, card, samples)
 
     def shown(self, sample: Sample) -> PicturePixels:
-        """A sample's pixels and labels.
+        """Return a sample's pixels and labels.
 
         Raises:
             InputError: if a file is missing or damaged.
@@ -65,34 +68,34 @@ class Dataset:
         return PicturePixels(_array(self.folder / "pictures" / f"{sample.picture}.png"), sample.spacing, labels)
 
     def view(self, sample: Sample) -> View:
-        """A sample's picture as models are shown it."""
+        """Return a sample's picture as a view for models."""
         return view_of(_array(self.folder / "pictures" / f"{sample.picture}.png"), sample.spacing)
 
     def digest(self) -> str:
-        """SHA-256 (hex) over all lines; they name the pictures by their hashes."""
+        """Return the SHA-256 (hex) of all lines, which contain the hashes of the pictures."""
         return lines_digest(self.samples)
 
     def seen(self) -> Iterator[splitting.SplitItem]:
-        """Every picture with its patient, split and hashes, which are computed anew from the pixels."""
+        """Yield every picture with its patient, split and hashes, which are computed again from the pixels."""
         for name, some in self.samples.items():
             for patient, picture, spacing in dict.fromkeys((s.patient, s.picture, s.spacing) for s in some):
                 shown = PicturePixels(_array(self.folder / "pictures" / f"{picture}.png"), spacing)
                 yield splitting.SplitItem(patient, digest(shown), likeness(shown), name)
 
     def check(self) -> None:
-        """Make sure that nobody stands on both sides, that pictures are those that were built, and that nothing was edited.
+        """Check that no patient is in two splits, that the pictures are unchanged, and that nothing was edited.
 
         Raises:
-            InputError: if not, with the first thing that is wrong.
+            InputError: if not, with the first problem.
         """
         seen = list(self.seen())
         splitting.check(seen)
         named = {sample.picture for some in self.samples.values() for sample in some}
         if changed := sorted(named - {picture.digest for picture in seen}):
-            raise InputError(f"{len(changed)} pictures changed since the data set was built, such as {changed[0][:12]}; "
+            raise InputError(f"{len(changed)} pictures changed after the data set was built, such as {changed[0][:12]}; "
                              "build it again.")  # fmt: skip
         if self.digest() != self.card.get("sha256"):
-            raise InputError("The data set's lines changed since it was built; build it again.")
+            raise InputError("The data set's lines changed after it was built; build it again.")
 
 
 @lru_cache(maxsize=512)
@@ -108,7 +111,7 @@ def _array(path: Path) -> np.ndarray:
 
 
 def lines_digest(samples: dict[str, tuple[Sample, ...]]) -> str:
-    """SHA-256 (hex) of all samples in their order."""
+    """Return the SHA-256 (hex) of all samples in order."""
     sha = hashlib.sha256()
     for name in SPLITS:
         for sample in samples[name]:

@@ -1,4 +1,7 @@
-"""Descriptions written by a model, for pictures without words of people; marked as such. Knows an ability, no family."""
+"""Add descriptions written by a model to pictures without a human one; they are marked.
+
+Uses an ability, no model family.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +14,16 @@ QUESTION = "what does this image show?"
 
 
 def add(found: ReaderResult, model: str, progress: Progress | None = None) -> int:
-    """Ask a model to describe every picture that nobody described; → how many it did.
+    """Let a model describe every picture without a description, and return the number of these pictures.
 
     Args:
-        model: id or folder, of one that writes. Its name stands in each pair's `origin`.
+        found: by the reader; pairs are added to it.
+        model: id or folder, of one that writes text. It is recorded in each pair's `origin`.
+        progress: callbacks for stages, fraction and cancellation.
 
     Raises:
-        InputError: if it writes nothing. ModelError: if it can't be loaded.
+        InputError: if the model writes no text.
+        ModelError: if it can't be loaded.
     """
     from ...engine import load_model
     from ...interfaces import registry
@@ -28,7 +34,7 @@ def add(found: ReaderResult, model: str, progress: Progress | None = None) -> in
     card = registry.card(model)
     loaded = load_model(card, "", choose_precision(card), progress)
     if not isinstance(loaded, Writes):
-        raise InputError(f"{card.title} writes nothing; choose a model that does.")
+        raise InputError(f"{card.title} writes no text; choose a model that does.")
     described = {pair.picture for pair in found.pairs if pair.category == "caption"}
     progress.stage("Describing pictures")
     rest = [picture for picture in found.pictures if picture.key not in described]

@@ -1,11 +1,14 @@
-"""MedPix 2.0: descriptions of images and texts of cases, made into pairs by rules. Knows its JSON; no other data set.
+"""Read MedPix 2.0: descriptions of images and texts of cases, converted to pairs by rules.
 
-Layout (Siragusa et al., MedPix 2.0, arXiv 2407.02994; github.com/CHILab1/MedPix-2.0): a folder with `Descriptions.json` and
-`Case_topic.json`, lists of objects joined by `U_id`, or `splitted_dataset/descriptions_*.jsonl` and `data_*.jsonl` whose
-names say the split; PNG in `images/`. A patient is a `U_id`. The README writes `location`, the files `Location`.
+Layout (Siragusa et al., MedPix 2.0, arXiv 2407.02994; github.com/CHILab1/MedPix-2.0): a folder with `Descriptions.json`
+and
+`Case_topic.json`, lists of objects joined by `U_id`, or `splitted_dataset/descriptions_*.jsonl` and `data_*.jsonl`,
+whose
+names state the split; PNG in `images/`. A patient is a `U_id`. The README writes `location`, the files `Location`.
 
-What a picture can't show (age, sex, history) is not asked. Texts of the case are about the patient rather than one picture;
-they are asked of every picture of the case, under categories of their own, so that they can be left out.
+Facts that a picture can't show (age, sex, history) are not asked. Texts of the case are about the patient rather than
+one picture;
+they are asked of every picture of the case, in separate categories, so that they can be excluded.
 """
 
 from __future__ import annotations
@@ -34,11 +37,11 @@ QUESTIONS = {
     "case diagnosis": "what is the diagnosis in this case?",
     "case topic": "which disease is this case about?",
 }
-"""Category → question. The answers are the source's own words, but modality and plane."""
+"""Category → question. The answers are the source's words, except modality and plane."""
 
 
 def is_medpix(folder: Path) -> bool:
-    """Does a folder look like it?"""
+    """Return whether a folder has the layout of MedPix 2.0."""
     return any((folder / name).is_file() for name in DESCRIPTIONS) or any(_split_files(folder, "descriptions"))
 
 
@@ -47,9 +50,10 @@ def _split_files(folder: Path, kind: str) -> list[Path]:
 
 
 def read(folder: Path, categories: tuple[str, ...] = ()) -> ReaderResult:
-    """Pictures and pairs.
+    """Return the pictures and pairs.
 
     Args:
+        folder: see the module's docstring.
         categories: keys of `QUESTIONS` to ask; all if empty.
 
     Raises:
@@ -100,7 +104,10 @@ def read(folder: Path, categories: tuple[str, ...] = ()) -> ReaderResult:
 
 
 def _read(folder: Path, found: ReaderResult, names, kind: str) -> tuple[list[dict[str, Any]], dict[str, str]]:
-    """(entries, patient → split); the published splits win over the joined file, since they hold the same."""
+    """Return (entries, patient → split).
+
+    The published splits replace the joined file, since they have the same entries.
+    """
     files, everything, splits = _split_files(folder, kind), [], {}
     for file in files:
         split = SPLIT_NAMES.get(file.stem.split("_")[1], "")
@@ -114,7 +121,7 @@ def _read(folder: Path, found: ReaderResult, names, kind: str) -> tuple[list[dic
 
 
 def _facts(entry: dict[str, Any], inner: dict[str, Any]) -> dict[str, str]:
-    """Category → answer, "" where nothing is certain."""
+    """Return category → answer, "" where it is not certain."""
     category = entry.get("Location Category", entry.get("location category"))
     return {
         "modality": {"CT": "CT", "MR": "MR"}.get(clean(entry.get("Type")), ""),

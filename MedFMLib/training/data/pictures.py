@@ -1,6 +1,6 @@
-"""Pictures from files: PNG and JPEG, slices of volumes with their labels; their hashes. Knows files and views.
+"""Load pictures from files: PNG and JPEG, slices of volumes with their labels; compute their hashes.
 
-Slices are drawn by `view`, as whatever asks a model draws them, so that training sees what is asked about later.
+Slices are rendered by `view`, as for inference, so that training and inference see the same pictures.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from ...errors import InputError
 from .samples import PicturePixels
 
 LARGEST_SIDE = 1024
-"""Pixels; larger pictures are stored smaller, since no model here sees more."""
+"""Pixels; larger pictures are stored smaller, since no model here uses more."""
 
 
 def read_picture(path: Path) -> PicturePixels:
-    """A PNG, JPEG or other picture file, colours as they are, transparent parts black.
+    """Read a PNG, JPEG or other picture file with unchanged colours, transparent parts black.
 
     Raises:
         InputError: if it can't be read.
@@ -35,7 +35,7 @@ def read_picture(path: Path) -> PicturePixels:
         with Picture.open(path) as picture:
             rgba = picture.convert("RGBA")
     except (OSError, UnidentifiedImageError, ValueError, SyntaxError, Picture.DecompressionBombError) as error:
-        raise InputError(f"The picture '{path.name}' can't be read ({error}); replace it, or leave it out.") from error
+        raise InputError(f"The picture '{path.name}' can't be read ({error}); replace it, or skip it.") from error
     black = Picture.new("RGBA", rgba.size, (0, 0, 0, 255))
     made = Picture.alpha_composite(black, rgba).convert("RGB")
     if max(made.size) > LARGEST_SIDE:
@@ -46,11 +46,13 @@ def read_picture(path: Path) -> PicturePixels:
 def slice_loader(
     image: Callable[[], Image], plane: str, number: int, labels: Callable[[], np.ndarray] | None = None
 ) -> Callable[[], PicturePixels]:
-    """A function that draws a slice of a volume.
+    """Return a function that renders a slice of a volume.
 
     Args:
-        image: reads the volume; called late, so that a thousand volumes don't lie in memory.
-        labels: reads (I, J, K) numbers on the image's grid.
+        image: reads the volume; called late, so that a thousand volumes are not in memory at once.
+        plane: sagittal, coronal or axial.
+        number: slice number along the plane's index axis.
+        labels: reads (I, J, K) numbers on the image's grid; None for no labels.
     """
 
     def load() -> PicturePixels:
@@ -68,7 +70,11 @@ def slice_loader(
 
 @lru_cache(maxsize=2)
 def read_volume(path: Path, modality: str) -> Image:
-    """A volume; the last ones stay in memory, since slices come in order.
+    """Read a volume; the last ones are cached, since slices are read in order.
+
+    Args:
+        path: the file.
+        modality: overrides that of the file; "" for none.
 
     Raises:
         InputError: if it can't be read.
@@ -79,13 +85,23 @@ def read_volume(path: Path, modality: str) -> Image:
 
 
 def view_of(pixels: np.ndarray, spacing: tuple[float, float]) -> View:
-    """(H, W, 3) uint8 in display orientation → a `View` that shows it, its millimetres as given."""
+    """Return a `View` of a picture.
+
+    Args:
+        pixels: (H, W, 3) uint8 in display orientation.
+        spacing: mm between rows and between columns.
+    """
     height, width = pixels.shape[:2]
     return View(pixels, Geometry((width, height, 1), np.diag([-spacing[1], -spacing[0], 1.0, 1.0])), "axial", 0)
 
 
 def squared(mask: np.ndarray, spacing: tuple[float, float]) -> tuple[float, float, float, float]:
-    """Box (y0, x0, y1, x1), 0…1 in the square of the picture, of an (H, W) mask that is not empty."""
+    """Return the bounding box of a mask in the picture's square, (y0, x0, y1, x1), each 0…1.
+
+    Args:
+        mask: (H, W) bool, not empty.
+        spacing: mm between rows and between columns.
+    """
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     height, width = mask.shape[0] * spacing[0], mask.shape[1] * spacing[1]
     side = max(height, width)
@@ -102,16 +118,16 @@ def squared(mask: np.ndarray, spacing: tuple[float, float]) -> tuple[float, floa
 
 
 def digest(shown: PicturePixels) -> str:
-    """SHA-256 (hex) of the pixels; the same for PNG and BMP of one picture."""
+    """Return the SHA-256 (hex) of the pixels; the same for PNG and BMP of one picture."""
     sha = hashlib.sha256(repr(shown.pixels.shape).encode())
     sha.update(np.ascontiguousarray(shown.pixels))
     return sha.hexdigest()
 
 
 def likeness(shown: PicturePixels) -> str:
-    """A hash that survives another size or JPEG: which of neighbouring pixels is brighter, in 17 × 16; "" without contrast.
+    """Return a difference hash, which is robust to resizing and JPEG compression; "" without contrast.
 
-    The difference hash of Krawetz (hackerfactor.com, 2013), 256 bits.
+    It has 256 bits, which of two neighbouring pixels is brighter, in 17 × 16 pixels (Krawetz, hackerfactor.com, 2013).
     """
     from PIL import Image as Picture
 

@@ -1,4 +1,4 @@
-"""Which reader a path is for. Knows the readers; no formats."""
+"""Choose the reader for a path. Knows the readers; no formats."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ from .samples import ReaderResult
 
 @dataclass(frozen=True)
 class ReaderChoices:
-    """What a person says about the files.
+    """The user's options for the files.
 
     Args:
-        images: folder of the pictures, where they don't lie beside the file.
-        labels: value → name, of labelmaps. slices: of each volume and plane.
-        modality, organ: of all pictures, where files don't say.
+        images: folder of the pictures, if they are not next to the file.
+        labels: value → name, for labelmaps.
+        slices: number per volume and plane.
+        modality: of all pictures, where files don't state it.
+        organ: of all pictures, where files don't state it.
         categories: kinds of question to ask; all if empty.
     """
 
@@ -30,14 +32,18 @@ class ReaderChoices:
 
 
 def read(path: Path, choices: ReaderChoices = ReaderChoices()) -> ReaderResult:
-    """Everything that a path holds.
+    """Return all pictures and pairs of a path.
+
+    Args:
+        path: file or folder.
+        choices: the user's options.
 
     Raises:
-        InputError: if nothing is there, or of no kind that is known.
+        InputError: if nothing is there, or its format is unknown.
     """
     path = Path(path).expanduser()
     if not path.exists():
-        raise InputError(f"There is nothing at '{path}'; check the path.")
+        raise InputError(f"There is no file or folder '{path}'; check the path.")
     if path.is_dir():
         found = _folder(path, choices)
     elif path.suffix.lower() == ".csv":
@@ -45,11 +51,13 @@ def read(path: Path, choices: ReaderChoices = ReaderChoices()) -> ReaderResult:
     elif path.suffix.lower() in (".json", ".jsonl"):
         found = vqa.read(path, choices.images) if vqa.kind_of(path) else tables.read(path)
     else:
-        raise InputError(f"'{path.name}' is no JSON, JSON lines or CSV file; give one, or a folder.")
+        raise InputError(f"'{path.name}' is not a JSON, JSON lines or CSV file; give one, or a folder.")
     if choices.categories:
         known = {pair.category for pair in found.pairs}
         if unknown := sorted(set(choices.categories) - known - set(medpix.QUESTIONS)):
-            raise InputError(f"There are no questions of the kind {', '.join(unknown)}; there are {', '.join(known)}.")
+            raise InputError(
+                f"There are no questions of the kind {', '.join(unknown)}; the kinds are {', '.join(known)}."
+            )
         found.pairs = [pair for pair in found.pairs if pair.category in choices.categories]
         asked = {pair.picture for pair in found.pairs}
         found.pictures = [picture for picture in found.pictures if picture.key in asked]
@@ -68,13 +76,13 @@ def _folder(path: Path, choices: ReaderChoices) -> ReaderResult:
     if found:
         return found[0] if len(found) == 1 else _joined(*found)
     raise InputError(
-        f"'{path.name}' is no folder of a known kind: MedPix 2.0 (Descriptions.json), volumes (images/ and labels/), or cases "
+        f"'{path.name}' has no known format: MedPix 2.0 (Descriptions.json), volumes (images/ and labels/), or cases "
         "collected in MedFM (questions.jsonl)."
     )
 
 
 def _joined(one: ReaderResult, other: ReaderResult) -> ReaderResult:
-    """Volumes with labels, and questions about slices of them, as a scene's cases are collected."""
+    """Join volumes with labels and questions about their slices, as in cases collected from a scene."""
     patients = {picture.patient for picture in (*one.pictures, *other.pictures)}
     counts = {name: one.counts.get(name, 0) + other.counts.get(name, 0) for name in {**one.counts, **other.counts}}
     return ReaderResult(

@@ -1,9 +1,9 @@
-"""What readers find: pictures, pairs of question and answer, and problems. Knows values; no files, no models.
+"""Define the results of readers: pictures, pairs of question and answer, and problems. Values only.
 
-A pair is about one picture. What is asked for decides its `kind`:
+A pair is about one picture. Its `kind` depends on the expected answer:
 
 * "text": a question and its answer in words;
-* "boxes", "masks": names of structures; the answer is where they are, in the picture's square, as a `View` shows it.
+* "boxes", "masks": names of structures; the answer is their position in the picture's square, as in a `View`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class PicturePixels:
     Args:
         pixels: (H, W, 3) uint8, rows run down.
         spacing: mm between rows and between columns; (1, 1) if unknown.
-        labels: (H, W) uint8, 0 for nothing, or None.
+        labels: (H, W) uint8, 0 for background, or None.
     """
 
     pixels: np.ndarray = field(repr=False)
@@ -38,14 +38,16 @@ class PicturePixels:
 
 @dataclass(frozen=True, eq=False)
 class SourcePicture:
-    """A picture of a patient that can be read.
+    """A readable picture of a patient.
 
     Args:
         key: unique among those of one reader.
-        patient: who it is of; the same text for every picture of one person.
-        load: reads the pixels. Raises `InputError`.
-        modality, plane, organ: as far as known, "" if not.
-        split: where the source puts the patient, "" if nowhere.
+        patient: identifier of the patient; the same for every picture of one patient.
+        load: reads the pixels; raises `InputError`.
+        modality: "" if unknown.
+        plane: "" if unknown.
+        organ: "" if unknown.
+        split: the source's split of the patient, "" if none.
     """
 
     key: str
@@ -62,7 +64,8 @@ class PlacedStructure:
     """A structure in a picture.
 
     Args:
-        name: what it is called. value: its number in the picture's labels, 0 if only the box is known.
+        name: its name.
+        value: its number in the picture's labels, 0 if only the box is known.
         box: (y0, x0, y1, x1), each 0…1 in the picture's square.
     """
 
@@ -73,13 +76,19 @@ class PlacedStructure:
 
 @dataclass(frozen=True)
 class QuestionPair:
-    """A question about a picture, and what is right.
+    """A question about a picture, with the right answer.
 
     Args:
-        picture: its `key`. question: in words, or names joined by " ; " for boxes and masks. answer: in words.
+        picture: its `key`.
+        question: in words, or names joined by " ; " for boxes and masks.
+        answer: in words.
         category: kind of question, for counting.
-        kind: one of `KINDS`. objects: what there is to see, for boxes and masks.
-        origin: "file", "rule", "person", or "model ID" where a model wrote the answer.
+        kind: one of `KINDS`.
+        objects: visible structures, for boxes and masks.
+        origin: "file", "rule", "person", or "model ID" if a model wrote the answer.
+
+    Raises:
+        InputError: if the kind is unknown.
     """
 
     picture: str
@@ -92,16 +101,17 @@ class QuestionPair:
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
-            raise InputError(f"A pair is of the kind {', '.join(KINDS)}, not {self.kind!r}.")
+            raise InputError(f"The kind of a pair must be one of {', '.join(KINDS)}, not {self.kind!r}.")
 
 
 @dataclass(frozen=True)
 class DataProblem:
-    """Something that can't be used.
+    """An unusable item.
 
     Args:
         kind: "missing picture", "unreadable picture", "broken entry", "unknown encoding", …; for counting.
-        where: file, line or entry. what: in words.
+        where: file, line or entry.
+        what: in words.
     """
 
     kind: str
@@ -111,11 +121,15 @@ class DataProblem:
 
 @dataclass
 class ReaderResult:
-    """What a reader found.
+    """Result of a reader.
 
     Args:
-        source: what kind of files. counts: what there is of each thing, also of what can't be used.
-        empty: field → entries without it.
+        source: name of the format.
+        pictures: usable pictures.
+        pairs: questions with answers.
+        problems: unusable items.
+        counts: number of each kind of item, including unusable ones.
+        empty: field → number of entries without it.
     """
 
     source: str
@@ -126,17 +140,35 @@ class ReaderResult:
     empty: dict[str, int] = field(default_factory=dict)
 
     def problem(self, kind: str, where: object, what: object = "") -> None:
-        """Note one."""
+        """Add a problem.
+
+        Args:
+            kind: see `DataProblem`.
+            where: file, line or entry.
+            what: in words; shortened to 200 characters.
+        """
         self.problems.append(DataProblem(kind, str(where), " ".join(str(what).split())[:200]))
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One line of a built data set: a pair with its picture's file and facts.
+    """One line of a built data set: a pair with its picture's file and properties.
 
     Args:
-        picture: SHA-256 of the pixels, which names the files. patient: as the source has it.
-        spacing: mm between rows and between columns. height, width: pixels.
+        picture: SHA-256 of the pixels, which is the name of its files.
+        patient: identifier in the source.
+        question: see `QuestionPair`.
+        answer: see `QuestionPair`.
+        category: see `QuestionPair`.
+        kind: see `QuestionPair`.
+        objects: see `QuestionPair`.
+        origin: see `QuestionPair`.
+        modality: "" if unknown.
+        plane: "" if unknown.
+        organ: "" if unknown.
+        spacing: mm between rows and between columns.
+        height: pixels.
+        width: pixels.
     """
 
     picture: str
@@ -156,24 +188,24 @@ class Sample:
 
     @property
     def closed(self) -> bool:
-        """Is the answer yes or no?"""
+        """Whether the answer is yes or no."""
         return self.kind == "text" and self.answer.strip().lower() in YES_NO
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What is asked for, of boxes and masks."""
+        """Names of the requested structures, for boxes and masks."""
         return tuple(name.strip() for name in self.question.split(";")) if self.kind != "text" else ()
 
     def as_json(self) -> dict[str, Any]:
-        """For a line of JSON."""
+        """Return the sample as a JSON object."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> Sample:
-        """From a line of JSON.
+        """Return the sample of a JSON object.
 
         Raises:
-            InputError: if something is missing or of the wrong kind.
+            InputError: if a field is missing or of the wrong type.
         """
         try:
             objects = tuple(

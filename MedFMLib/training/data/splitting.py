@@ -1,7 +1,7 @@
-"""Who trains and who is held out: whole patients, never pictures. Knows patients and hashes; no files.
+"""Split patients into training, validation and test sets: whole patients, never single pictures.
 
-Patients that share a picture (the same pixels, or the same picture in another size) stay together: one of them may be the
-other under a second number. `check` is for what is already split, by us or by others, and fails loudly.
+Patients that share a picture (the same pixels, or the same picture in another size) stay together: they may be the same
+person under two numbers. `check` tests an existing split, MedFM's or the source's, and raises an error if it leaks.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from .samples import SPLITS
 
 SHARES = (0.7, 0.15, 0.15)
 BITS, ROWS = 8, 1024
-"""Of 256 may differ in the likeness of one picture in two sizes (other pictures differ in some sixty and more); rows at once."""
+"""Largest difference, of 256 bits, of one picture in two sizes (different pictures: some sixty and more); rows per step."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,10 @@ class SplitItem:
     """One picture of one patient, for splitting.
 
     Args:
-        patient: who. digest: of the pixels. likeness: see `pictures.likeness`. split: where the source puts it, "" if nowhere.
+        patient: identifier.
+        digest: of the pixels.
+        likeness: see `pictures.likeness`.
+        split: the source's split, "" if none.
     """
 
     patient: str
@@ -36,7 +39,7 @@ class SplitItem:
 
 
 def alike(seen: Sequence[SplitItem]) -> list[tuple[int, int]]:
-    """Numbers of pictures whose likeness differs in at most `BITS` of 256, once for each distinct pair of likenesses."""
+    """Return pairs of picture numbers whose hashes differ in at most `BITS` of 256, once per distinct pair of hashes."""
     first: dict[str, int] = {}
     for number, picture in enumerate(seen):
         if picture.likeness:
@@ -53,7 +56,7 @@ def alike(seen: Sequence[SplitItem]) -> list[tuple[int, int]]:
 
 
 def groups(seen: Sequence[SplitItem]) -> dict[str, str]:
-    """Patient → the first of the patients that must stay together."""
+    """Return patient → the first of the patients that must stay together."""
     leader: dict[str, str] = {}
 
     def find(name: str) -> str:
@@ -76,7 +79,7 @@ def groups(seen: Sequence[SplitItem]) -> dict[str, str]:
 
 
 def shared(seen: Sequence[SplitItem]) -> list[tuple[str, ...]]:
-    """Patients that share a picture, each set once."""
+    """Return the sets of patients that share a picture."""
     together = defaultdict(set)
     for patient, first in groups(seen).items():
         together[first].add(patient)
@@ -84,13 +87,15 @@ def shared(seen: Sequence[SplitItem]) -> list[tuple[str, ...]]:
 
 
 def split(seen: Sequence[SplitItem], seed: int = 0, shares: Sequence[float] = SHARES) -> dict[str, str]:
-    """Patient → split; the source's own where it has one, else by a seeded order of groups of patients.
+    """Return patient → split: the source's own if it has one, else by a seeded order of groups of patients.
 
     Args:
-        shares: of patients in train, validation and test.
+        seen: all pictures.
+        seed: of the order.
+        shares: of patients in train, validation and test; their sum is 1.
 
     Raises:
-        InputError: for shares that are none, or fewer than three patients.
+        InputError: for invalid shares, or fewer than three patients.
     """
     if len(shares) != 3 or min(shares) < 0 or not 0.99 < sum(shares) < 1.01:
         raise InputError(f"Shares of train, validation and test must add up to 1, not {', '.join(map(str, shares))}.")
@@ -106,32 +111,32 @@ def split(seen: Sequence[SplitItem], seed: int = 0, shares: Sequence[float] = SH
                   key=lambda first: hashlib.sha256(f"{seed}:{first}".encode()).hexdigest())  # fmt: skip
     if not fixed and len(together) < 3:
         raise InputError(
-            f"There are pictures of {len(leaders)} patients, {len(together)} of them apart; training, checking and judging need "
-            "three at least."
+            f"There are pictures of {len(leaders)} patients, in {len(together)} separate groups; training, validation and test "
+            "need at least three."
         )
     total = sum(len(together[first]) for first in rest)
     goals = dict(zip(SPLITS, (share * total for share in shares), strict=True))
     made, filled = dict(fixed), dict.fromkeys(SPLITS, 0)
-    for first in rest:  # each group goes where most is lacking, so that even a few patients reach every split
+    for first in rest:  # to the split that lacks most, so that a few patients fill every split
         name = max(SPLITS, key=lambda n: (goals[n] > 0, (goals[n] - filled[n]) / max(goals[n], 1e-9)))
         made[first], filled[name] = name, filled[name] + len(together[first])
     return {patient: made[first] for patient, first in leaders.items()}
 
 
 def leaks(seen: Sequence[SplitItem]) -> list[str]:
-    """Sentences about patients, and about pictures, that stand in more than one split."""
+    """Return sentences about patients and pictures that are in more than one split."""
     by_patient, by_picture = defaultdict(set), defaultdict(set)
     for picture in seen:
         by_patient[picture.patient].add(picture.split)
         by_picture[picture.digest].add((picture.split, picture.patient))
-    said = [f"patient {name} stands in {' and '.join(sorted(splits))}"
+    said = [f"patient {name} is in {' and '.join(sorted(splits))}"
             for name, splits in sorted(by_patient.items()) if len(splits) > 1]  # fmt: skip
     for mark, where in sorted(by_picture.items()):
         if len({split for split, _ in where}) > 1 and len({patient for _, patient in where}) > 1:
             said.append(f"the same picture {mark[:12]} is of {_people(where)}")
     for one, other in _alike_elsewhere(seen):
         people = _people({(one.split, one.patient), (other.split, other.patient)})
-        said.append(f"the same picture, changed a little, {one.digest[:12]} and {other.digest[:12]}, is of {people}")
+        said.append(f"the same picture, slightly changed, {one.digest[:12]} and {other.digest[:12]}, is of {people}")
     return said
 
 
@@ -140,7 +145,7 @@ def _people(where: set[tuple[str, str]]) -> str:
 
 
 def _alike_elsewhere(seen: Sequence[SplitItem]) -> list[tuple[SplitItem, SplitItem]]:
-    """Pairs of like pictures of different patients in different splits, each pair of people once."""
+    """Return pairs of similar pictures of different patients in different splits, once per pair of patients."""
     same: dict[str, list[SplitItem]] = defaultdict(list)
     for picture in seen:
         if picture.likeness:
@@ -158,14 +163,15 @@ def _alike_elsewhere(seen: Sequence[SplitItem]) -> list[tuple[SplitItem, SplitIt
 
 
 def check(seen: Sequence[SplitItem]) -> None:
-    """
+    """Check that a split does not leak.
+
     Raises:
-        InputError: if a patient or a picture stands in more than one split, with the first of them.
+        InputError: if a patient or a picture is in more than one split, with the first of them.
     """
     found = leaks([picture for picture in seen if picture.split])
     if found:
         more = f", and {len(found) - 1} more" if len(found) > 1 else ""
         raise InputError(
-            f"The split leaks: {found[0]}{more}. What is tested must be of other patients than what is trained; correct the "
+            f"The split leaks: {found[0]}{more}. Training and test need different patients; correct the "
             "source, or let MedFM split it."
         )

@@ -1,11 +1,12 @@
-"""A site's own CSV or JSON lines: one question about one picture or slice in each. Knows columns; no data set.
+"""Read a site's own CSV or JSON lines: one question about one picture or slice per line.
 
-    image, question, answer, patient            must be there
-    split, category, modality, plane, organ     may be
-    slice                                       with plane, where the image is a volume: its number along that plane
-    origin                                      "person" for answers that somebody gave in MedFM
+    image, question, answer, patient            required
+    split, category, modality, plane, organ     optional
+    slice                                       with plane, if the image is a volume: its number along that plane
+    origin                                      "person" for answers given by a user of MedFM
 
-`image` is a path beside the file. Without `patient` nobody can tell who stands on both sides, so it must be said.
+`image` is a path relative to the file. `patient` is required, because the split must not separate pictures of one
+patient.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ SPLIT_WORDS = {"val": "validation", "dev": "validation", "valid": "validation"} 
 
 
 def read(path: Path) -> ReaderResult:
-    """Pictures and pairs.
+    """Return the pictures and pairs.
 
     Raises:
         InputError: if the file can't be opened, or a column is missing.

@@ -1,4 +1,4 @@
-"""JSON and JSON lines as they come: any Unicode encoding, broken lines listed instead of ending everything."""
+"""Read JSON and JSON lines in any Unicode encoding; broken lines are listed as problems instead of raising an error."""
 
 from __future__ import annotations
 
@@ -11,7 +11,11 @@ from .samples import ReaderResult
 
 
 def decoded(path: Path, found: ReaderResult) -> str | None:
-    """A file's text; None, and a problem noted, if it is in no encoding of Unicode.
+    """Return a file's text; None, and a problem, if it has no Unicode encoding.
+
+    Args:
+        path: the file.
+        found: receives the problem.
 
     Raises:
         InputError: if it can't be opened.
@@ -30,7 +34,11 @@ def decoded(path: Path, found: ReaderResult) -> str | None:
 
 
 def entries(path: Path, found: ReaderResult) -> list[dict[str, Any]]:
-    """Objects of a JSON list or of JSON lines; what is none of these is noted as a problem.
+    """Return the objects of a JSON list or of JSON lines; other content is added as a problem.
+
+    Args:
+        path: the file.
+        found: receives the problems.
 
     Raises:
         InputError: if the file can't be opened.
@@ -71,6 +79,6 @@ def _object(line: str, where: str, found: ReaderResult) -> list[dict[str, Any]]:
 
 
 def clean(value: object) -> str:
-    """Text on one line; "" for nothing, "N/A" and their like."""
+    """Return a value as text on one line; "" for none, "N/A" and similar."""
     text = " ".join(str(value).split()) if isinstance(value, str | int | float) and not isinstance(value, bool) else ""
     return "" if text.lower().strip(".") in ("", "n/a", "na", "none", "null", "nan", "left blank") else text

@@ -1,10 +1,10 @@
-"""A folder of volumes with labelmaps: slices, and questions whose answers follow from the labels. Knows grids; no models.
+"""Read a folder of volumes with labelmaps: slices, and questions whose answers follow from the labels.
 
     images/NAME.nii.gz   labels/NAME.nii.gz   (or imagesTr, labelsTr; or NAME.seg.nrrd among the labels)
-    labels.json          {"1": "liver", …}, or a Decathlon's dataset.json; `.seg.nrrd` name their segments themselves
-    patients.csv         name, patient: where one patient has several volumes; else a volume is a patient
+    labels.json          {"1": "liver", …}, or a Decathlon's dataset.json; `.seg.nrrd` contain their segments' names
+    patients.csv         name, patient: if one patient has several volumes; otherwise each volume is a patient
 
-Nothing is asked that the labels don't answer: what is visible, which of two is larger, where something is.
+Only questions that the labels answer are asked: what is visible, which of two is larger, where something is.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from .samples import PlacedStructure, QuestionPair, ReaderResult, SourcePicture
 
 FOLDERS = (("images", "labels"), ("imagesTr", "labelsTr"))
 CLEARLY = 1.5
-"""So many times as many pixels must have what is called larger."""
+"""Smallest ratio of pixels at which a structure is called larger."""
 LEAST_PIXELS = 12
 MARGIN = 0.12
-"""Share of the labelled extent by which slices may lie outside of it, so that some show nothing."""
+"""Fraction of the labelled extent by which slices may lie outside of it, so that some show no structure."""
 
 
 def folders_in(folder: Path) -> tuple[Path, Path] | None:
-    """(images, labels), or None if it is no such folder."""
+    """Return (images, labels), or None if the folder has another layout."""
     for images, labels in FOLDERS:
         if (folder / images).is_dir() and (folder / labels).is_dir():
             return folder / images, folder / labels
@@ -42,12 +42,14 @@ def folders_in(folder: Path) -> tuple[Path, Path] | None:
 def read(
     folder: Path, names: dict[int, str] | None = None, slices: int = 6, modality: str = "", organ: str = ""
 ) -> ReaderResult:
-    """Pictures and pairs.
+    """Return the pictures and pairs.
 
     Args:
-        names: label value → what it is called; from the folder's own files if left out.
-        slices: how many of each volume and plane.
-        modality, organ: of all of them, where files don't say.
+        folder: see the module's docstring.
+        names: label value → name; by default from the folder's files.
+        slices: number per volume and plane.
+        modality: of all volumes, where files don't state it.
+        organ: of all volumes, where files don't state it.
 
     Raises:
         InputError: if the labels have no names.
@@ -87,7 +89,7 @@ def read(
 
 @lru_cache(maxsize=2)
 def _labelled(file: Path, label_file: Path, modality: str, names: tuple[tuple[int, str], ...]):
-    """(image, value → name, (I, J, K) uint8 values)."""
+    """Return (image, value → name, (I, J, K) uint8 values)."""
     from ...files.segmentations import read_segmentation
 
     image = read_volume(file, modality)
@@ -110,7 +112,7 @@ def _labelled_values(*where) -> np.ndarray:
 
 
 def _chosen(values: np.ndarray, axis: int, count: int) -> list[int]:
-    """Slice numbers, evenly over what is labelled and a little beyond."""
+    """Return slice numbers, evenly over the labelled extent and slightly beyond."""
     inside = np.flatnonzero(values.any(tuple(n for n in range(3) if n != axis)))
     if not len(inside):
         return []
@@ -120,7 +122,14 @@ def _chosen(values: np.ndarray, axis: int, count: int) -> list[int]:
 
 
 def label_pairs(key: str, drawn: np.ndarray, names: dict[int, str], spacing: tuple[float, float]) -> list[QuestionPair]:
-    """What can be asked about an (H, W) label picture."""
+    """Return the questions about a label picture.
+
+    Args:
+        key: of the picture.
+        drawn: (H, W) label values.
+        names: value → name.
+        spacing: mm between rows and between columns.
+    """
     pixels = {name: int((drawn == value).sum()) for value, name in names.items()}
     visible = [name for name, count in pixels.items() if count >= LEAST_PIXELS]
     certain = {name: count >= LEAST_PIXELS for name, count in pixels.items() if count == 0 or count >= LEAST_PIXELS}

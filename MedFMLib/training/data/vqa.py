@@ -1,10 +1,13 @@
-"""VQA-RAD and SLAKE: questions that clinicians asked about pictures. Knows both files' forms; no other data set.
+"""Read VQA-RAD and SLAKE: questions of clinicians about pictures.
 
-* VQA-RAD (Lau et al., Scientific Data 2018): a JSON list with `image_name`, `question`, `answer`, `question_type`, `image_organ`.
-  Its pictures are of one patient each, so the picture names the patient; where an entry names a `medpix_image`, the part
+* VQA-RAD (Lau et al., Scientific Data 2018): a JSON list with `image_name`, `question`, `answer`, `question_type`,
+  `image_organ`.
+  Each picture is of a different patient, so the picture identifies the patient; if an entry has a `medpix_image`, the
+part
   before "_" does, since MedPix has several pictures of a patient.
-* SLAKE (Liu et al., ISBI 2021): a JSON list with `img_name` ("xmlab1/source.jpg"), `q_lang`, `content_type`, `location`; it says
-  nothing of patients, so each picture counts as one. `detection.json` beside a picture gives boxes.
+* SLAKE (Liu et al., ISBI 2021): a JSON list with `img_name` ("xmlab1/source.jpg"), `q_lang`, `content_type`,
+  `location`; it
+  doesn't identify patients, so each picture counts as one. `detection.json` next to a picture has boxes.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ ENDINGS = (".png", ".jpg", ".jpeg")
 
 
 def kind_of(path: Path) -> str:
-    """ "VQA-RAD", "SLAKE", or "" for other files; by the first entry."""
+    """Return "VQA-RAD", "SLAKE", or "" for other files, by the first entry."""
     found = ReaderResult("")
     first = next(iter(entries(path, found)), {})
     if "image_name" in first and "question" in first:
@@ -32,10 +35,11 @@ def kind_of(path: Path) -> str:
 
 
 def read(path: Path, images: Path | None = None) -> ReaderResult:
-    """Pictures and pairs of a file of either kind.
+    """Return the pictures and pairs of a file of either format.
 
     Args:
-        images: folder with the pictures; `images` or `imgs` beside the file if left out.
+        path: the JSON file.
+        images: folder with the pictures; by default `images` or `imgs` next to the file.
 
     Raises:
         InputError: if the file can't be opened.
@@ -73,7 +77,7 @@ def read(path: Path, images: Path | None = None) -> ReaderResult:
 
 
 def _picture_of(entry: dict[str, Any], kind: str) -> tuple[str, str, list[str]]:
-    """(key, patient, possible file names)."""
+    """Return (key, patient, possible file names)."""
     if kind == "SLAKE":
         name = clean(entry.get("img_name"))
         return name, f"slake-{Path(name).parent.name or name}", [name]
@@ -84,7 +88,7 @@ def _picture_of(entry: dict[str, Any], kind: str) -> tuple[str, str, list[str]]:
 
 
 def _boxes(path: Path, key: str, found: ReaderResult) -> list[QuestionPair]:
-    """SLAKE's boxes of organs, [x, y, width, height] in pixels."""
+    """Return SLAKE's boxes of organs, [x, y, width, height] in pixels, as pairs."""
     if not path.is_file():
         return []
     try:

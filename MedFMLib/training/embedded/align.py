@@ -1,10 +1,11 @@
-"""After quantization: what of the text model stays in 16 bits learns to answer as the unquantized model does.
+"""After quantization, train the 16-bit weights of the text model to answer as the unquantized model does.
 
     python -m MedFMLib.training.embedded.align --data DIR --work DIR --minutes 16
 
-Knows two models, one whose linear layers went through NF4 and back, and batches of questions. The teacher is the model
-before quantization; what is learned is only what `ship.KEPT` names, so that the packed weights, the vision tower and every mask
-drawn with it stay as they are. Reads `base.pt`, writes `aligned.safetensors` and `align.jsonl` into the work folder.
+Uses two models, one with linear layers quantized to NF4 and back, and batches of questions. The teacher is the model
+before quantization; only the layers in `ship.KEPT` are trained, so that the packed weights, the vision tower and every
+mask
+computed with it stay unchanged. Reads `base.pt`, writes `aligned.safetensors` and `align.jsonl` into the work folder.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from .tiny import ModelShape, make_tokenizer, normalise
 
 
 def learns(name: str) -> bool:
-    """Is this weight one that stays in 16 bits and is trained here?"""
+    """Return whether this weight stays in 16 bits and is trained here."""
     import re
 
     from .ship import KEPT
@@ -30,7 +31,13 @@ def learns(name: str) -> bool:
 
 
 def answer_scores(model, features, text: dict):
-    """(N, V) scores where answers are written, of one batch of texts with (B, patches, width) projected features."""
+    """Return the (N, V) scores at the answer tokens of one batch of texts.
+
+    Args:
+        model: the PaliGemma.
+        features: (B, patches, width) projected picture features.
+        text: token batch, see `exchanges.TextLayout.batch`.
+    """
     import torch
     from transformers.modeling_outputs import BaseModelOutputWithPooling
 
@@ -47,7 +54,13 @@ def answer_scores(model, features, text: dict):
 
 
 def divergence(teacher, student, batch):
-    """Mean Kullback-Leibler divergence of the student's next words from the teacher's, and how often the best one differs."""
+    """Return the mean Kullback-Leibler divergence of the student from the teacher, and how often their best tokens differ.
+
+    Args:
+        teacher: the unquantized model.
+        student: the quantized model.
+        batch: of pictures and texts.
+    """
     import torch
     import torch.nn.functional as F
 
@@ -69,7 +82,16 @@ def divergence(teacher, student, batch):
 
 
 def align(data: Path, work: Path, minutes: float, batch: int = 48, top: float = 4e-4, seed: int = 7) -> None:
-    """Train for `minutes` and write what was learned."""
+    """Train for some minutes and write the trained weights.
+
+    Args:
+        data: folder of training data.
+        work: work folder.
+        minutes: duration.
+        batch: pictures per step.
+        top: highest learning rate.
+        seed: of the samples.
+    """
     import torch
     from safetensors.torch import save_file
 

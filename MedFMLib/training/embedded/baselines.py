@@ -1,6 +1,7 @@
-"""What a model must beat: the mean shape of each organ, and the most common answer to each kind of question.
+"""Compute baselines for a model: the mean shape of each organ, and the most common answer to each kind of question.
 
-Knows training labels only; no pictures, no model. The mean shape is told how far through the torso the slice lies (one of
+Uses training labels only; no pictures, no model. The mean shape is given the relative height of the slice in the torso
+(one of
 `BINS` parts), which the model is not: a strong baseline for organs of one known patient.
 """
 
@@ -23,10 +24,11 @@ SIDE = 64
 
 
 class MeanShapes:
-    """Per torso and bin, how often each of 64×64 cells of an axial slice holds each part in training.
+    """Frequency of each part in 64×64 cells of axial slices, per torso and height bin, in the training data.
 
     Args:
         data: the data folder.
+        per_bin: number of slices per bin.
     """
 
     def __init__(self, data: Path, per_bin: int = 6):
@@ -46,11 +48,12 @@ class MeanShapes:
                         counts[number] += parts == number
 
     def mask(self, name: str, position: float, structure: str) -> np.ndarray:
-        """(64, 64) bool over the picture's square: where the structure is in most of training at this position.
+        """Return (64, 64) bool over the picture's square: where most training slices at this height have the structure.
 
         Args:
             name: of the subject.
             position: 0…1 from the bottom through the torso.
+            structure: name of the structure.
         """
         counts = self._sums[name, min(BINS - 1, int(np.clip(position, 0, 0.999) * BINS))]
         total = counts.sum(0).max()
@@ -59,7 +62,13 @@ class MeanShapes:
 
 
 def majority_answers(data: Path, count: int = 500, seed: int = 4_000_000) -> dict[str, str]:
-    """Kind of question → its most common answer in training."""
+    """Return kind of question → its most common answer in training.
+
+    Args:
+        data: the data folder.
+        count: number of pictures.
+        seed: of the pictures.
+    """
     painter = training_painter(data, 64)
     answers: dict[str, Counter] = defaultdict(Counter)
     source = pictures(painter, seed)

@@ -1,7 +1,7 @@
-"""How often the embedded model answers rightly, beside the most common answer and beside itself without the picture.
+"""Measure how often the embedded model answers correctly, compared with the most common answer and with no picture.
 
-Knows probes, questions and a runtime that writes; nothing of masks. A question with one word is right or wrong; a list
-counts by F1, the harmonic mean of how much of it is right and how much of the truth it names.
+Uses probes, questions and a runtime that writes text; no masks. A question with one word is right or wrong; a list
+counts by F1, the harmonic mean of precision and recall.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _GREY = 128
 
 @dataclass(frozen=True, eq=False)
 class AnswerSet:
-    """Questions with their pictures, and what each way of answering wrote: way → answers."""
+    """Questions with their pictures, and the answers of each method: method → answers."""
 
     exchanges: list[tuple[Probe, QuestionExchange]] = field(repr=False)
     written: dict[str, list[str]] = field(default_factory=dict)
@@ -37,15 +37,20 @@ class AnswerSet:
 
 OF_REGIONS = ("presence", "side", "patient side", "largest", "counting", "comparison", "where", "relation", "asymmetry",
               "visible structures")  # fmt: skip
-"""Kinds that are also asked about regions of slices, where the name of a structure doesn't tell where it lies."""
+"""Kinds that are also asked about regions of slices, where the name of a structure doesn't reveal its position."""
 
 
 def choose_questions(cases: list[BenchCase], per_kind: int, seed: int = 55) -> list[tuple[Probe, QuestionExchange]]:
-    """For each kind of question `per_kind` questions, as many as there are, about slices of all cases in turn; seeded.
+    """Return up to `per_kind` questions of each kind, about slices of all cases in turn; seeded.
 
-    Of all that could be asked, each right answer is chosen about as often as every other, so that always giving one of them
-    helps little. No question is asked twice about a slice; in sagittal slices none that names a structure with a side. Some
-    kinds are asked a second time, of regions.
+    Each right answer is chosen about equally often, so that always giving one of them
+    helps little. No question is asked twice about a slice; in sagittal slices none about a structure with a side. Some
+    kinds are asked a second time, about regions.
+
+    Args:
+        cases: to ask about.
+        per_kind: number of questions of each kind.
+        seed: of the choice.
     """
     whole, regions = [probes(case) for case in cases], [crop_probes(case) for case in cases]
     result = []
@@ -95,7 +100,13 @@ def _question(probe: Probe, kind: str, rng: np.random.Generator) -> QuestionExch
 
 
 def answer_all(runtime, exchanges: list[tuple[Probe, QuestionExchange]], with_picture: bool = True) -> list[str]:
-    """What the model writes; without pictures it is shown mid-grey, and each wording is asked once."""
+    """Return the model's answers.
+
+    Args:
+        runtime: the model.
+        exchanges: the questions with their pictures.
+        with_picture: False to show a mid-grey picture instead; each wording is then asked once.
+    """
     if with_picture:
         return [runtime.write([probe.view], text=_text(exchange)) for probe, exchange in exchanges]
     grey = View(np.full((160, 160, 3), _GREY, np.uint8), Geometry((160, 160, 160), np.eye(4)), "axial", 0)
@@ -111,12 +122,22 @@ def _text(exchange: QuestionExchange) -> str:
 
 
 def majority(common: dict[str, str], exchanges: list[tuple[Probe, QuestionExchange]]) -> list[str]:
-    """The most common answer of training to each question's kind."""
+    """Return the most common training answer to each question's kind.
+
+    Args:
+        common: the result of `baselines.majority_answers`.
+        exchanges: the questions.
+    """
     return [common.get(exchange.kind.split(" (")[0], "") for _, exchange in exchanges]
 
 
 def points(exchange: QuestionExchange, answer: str) -> float:
-    """1 for a right answer, 0 for a wrong one, F1 for a list."""
+    """Return 1 for a right answer, 0 for a wrong one, F1 for a list.
+
+    Args:
+        exchange: the question with the right answer.
+        answer: the model's.
+    """
     if not _is_list(exchange):
         return float(answer.strip().lower() == exchange.answer.lower())
     wanted, got = ({n.strip() for n in text.lower().split(",")} - {""} for text in (exchange.answer, answer))
@@ -128,7 +149,12 @@ def _is_list(exchange: QuestionExchange) -> bool:
 
 
 def table(asked: AnswerSet, main: str) -> Table:
-    """Kind × way, with the interval and the refusals of the way that ships."""
+    """Return kind × method, with the interval and the refusals of the main method.
+
+    Args:
+        asked: questions and answers.
+        main: name of the main method.
+    """
     by_kind: dict[str, list[int]] = defaultdict(list)
     for n, (_, exchange) in enumerate(asked.exchanges):
         by_kind[exchange.kind].append(n)
@@ -169,7 +195,13 @@ def _refused(asked: AnswerSet, way: str, numbers) -> float | None:
 
 
 def wrong_answers(asked: AnswerSet, way: str, most: int = 16) -> list[tuple[Probe, QuestionExchange, str]]:
-    """Wrong answers, one of each kind in turn, with their pictures."""
+    """Return wrong answers, one of each kind in turn, with their pictures.
+
+    Args:
+        asked: questions and answers.
+        way: name of the method.
+        most: largest number.
+    """
     by_kind: dict[str, list] = defaultdict(list)
     for (probe, exchange), answer in zip(asked.exchanges, asked.written[way], strict=True):
         if points(exchange, answer) < 0.5:

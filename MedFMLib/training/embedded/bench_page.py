@@ -1,7 +1,10 @@
-"""The bench as one self-contained HTML page: key numbers, tables, pictures with outlines, failures, wrong answers.
+"""Render the bench as one self-contained HTML page.
 
-Knows tables, shots and the report's key images; nothing of models or measures. Pictures are in radiological convention: the
-patient's right is on the picture's left, in sagittal slices the front is.
+Key numbers, tables, pictures with outlines, failures, wrong answers.
+
+Depends on tables, slice pictures and the report's key images; no models or measures. Pictures are in radiological
+convention: the
+patient's right is on the picture's left; in sagittal slices the front is.
 """
 
 from __future__ import annotations
@@ -71,11 +74,15 @@ def page(
     command: str,
     seconds: float,
 ) -> str:
-    """The whole page.
+    """Return the whole page.
 
     Args:
-        sections: (heading, what was found). wrong: (slice, question, right answer, the model's answer).
+        sections: (heading, results).
+        wrong: (slice, question, right answer, the model's answer).
         absent: sentences about what was not measured.
+        date: of the measurement.
+        command: that was run.
+        seconds: duration.
     """
     summary = {name: value for _, section in sections for name, value in section.summary.items()}
     failures = gallery(f for _, section in sections for f in section.failures)
@@ -119,7 +126,14 @@ def page(
 def gallery(
     failures: Iterable[Failure], most: int = GALLERY, per_structure: int = 1, per_case: int = 3
 ) -> list[Failure]:
-    """The worst first, but not the same structure, or the same case, over and over."""
+    """Return the worst failures, with limits per structure and per case.
+
+    Args:
+        failures: all failures.
+        most: largest number in all.
+        per_structure: largest number per structure.
+        per_case: largest number per case.
+    """
     chosen: list[Failure] = []
     for failure in sorted(failures, key=lambda f: f.dice):
         same = sum(f.structure == failure.structure for f in chosen) < per_structure
@@ -197,7 +211,7 @@ def _image(shot: SlicePicture) -> str:
 
 
 def picture(shot: SlicePicture) -> bytes:
-    """PNG of a slice with the outlines of its truth or of what was found; plain if it has neither."""
+    """Return a PNG of a slice with the outlines of its truth or of its result; plain if it has neither."""
     parts = shot.truth if shot.found is None else shot.found
     segments = []
     if parts is not None:

@@ -1,7 +1,9 @@
-"""What the embedded model's agreement and its answers without the image are worth: questions with known answers, asked often.
+"""Measure the embedded model's agreement and its answers without the image, on questions with known answers.
 
-Knows cases, questions and a runtime; nothing of plots. `ask_all` asks, `tables` show accuracy on what is answered, calibration
-and the blind control. Cases are split in two by name: a calibration is fitted on one half and judged on the other.
+Depends on cases, questions and a runtime; no plots. `ask_all` asks, the tables show accuracy of the shown answers,
+calibration
+and the no-image control. Cases are split in two by name: a calibration is fitted on one half and evaluated on the
+other.
 """
 
 from __future__ import annotations
@@ -24,19 +26,26 @@ from .cases import BenchCase, Probe
 from .questions import REFUSAL, QuestionExchange
 
 AS_IT_IS = "as it is"
-"""The model, not blindfolded."""
+"""The unmodified model, with the image."""
 
 CUTS = (0.0, 0.5, 0.7, 0.8, 0.9, 0.95)
-"""Confidences below which nothing is shown, for the curve."""
+"""Confidences below which an answer is withheld, for the curve."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """A question, and what came of it.
+    """A question with the model's answers.
 
     Args:
-        case, kind, question, wanted: as asked. said: the likeliest answer. right: 0…1.
-        samples: answers drawn at random. without: answers without the image, and `lost`: how much less likely the answer is.
+        case: name of the case.
+        kind: kind of question.
+        question: in words.
+        wanted: right answer.
+        said: the likeliest answer.
+        right: points of that answer, 0…1.
+        samples: answers sampled at random.
+        without: answers without the image.
+        lost: by how much the answer's score decreases without the image, one per control.
     """
 
     case: str
@@ -51,12 +60,18 @@ class Outcome:
 
     @property
     def agreement(self) -> float:
-        """Share of the samples that say the same."""
+        """Share of the samples with the same meaning."""
         return agree(self.said, self.samples).share
 
 
 def questions(cases: list[BenchCase], per_kind: int, refusals: bool = False) -> list[tuple[Probe, QuestionExchange]]:
-    """The questions of the bench, without those that no image answers unless they are wanted."""
+    """Return the questions of the bench, without those that no image answers unless requested.
+
+    Args:
+        cases: to ask about.
+        per_kind: number of questions of each kind.
+        refusals: include questions that no image answers.
+    """
     chosen = choose_questions(cases, per_kind)
     return [q for q in chosen if refusals or q[1].kind.removesuffix(REGIONS) not in ("refusal", UNSEEN)]
 
@@ -69,7 +84,16 @@ def ask_all(
     blind: bool = False,
     tell: Callable[[int], None] = lambda _: None,
 ) -> list[Outcome]:
-    """Ask every question once, `samples` times at random, and if `blind` without the image."""
+    """Ask every question once, further times with random sampling, and without the image.
+
+    Args:
+        runtime: the model.
+        asked: the questions with their pictures.
+        samples: number of samples per question.
+        temperature: of the samples.
+        blind: ask without the image, too.
+        tell: receives the number of finished questions.
+    """
     outcomes = []
     for number, (probe, exchange) in enumerate(asked):
         text, view = exchange.prompt.removeprefix("answer en "), probe.view
@@ -91,7 +115,7 @@ def ask_all(
 
 
 def halves(outcomes: Sequence[Outcome]) -> tuple[list[Outcome], list[Outcome]]:
-    """(for fitting, for judging), split by case, so that no case is in both."""
+    """Split outcomes into (for fitting, for evaluation) by case, so that no case is in both."""
     sizes: dict[str, int] = {}
     for outcome in outcomes:
         sizes[person(outcome.case)] = sizes.get(person(outcome.case), 0) + 1
@@ -104,12 +128,12 @@ def halves(outcomes: Sequence[Outcome]) -> tuple[list[Outcome], list[Outcome]]:
 
 
 def person(case: str) -> str:
-    """Whose image it is: contrasts and series of one head are one person."""
+    """Return the person of a case: contrasts and series of one head are one person."""
     return case.partition(",")[0].removesuffix(" T1").removesuffix(" T2").removesuffix(" FLAIR")
 
 
 def judge(outcomes: Sequence[Outcome]) -> tuple[list[Outcome], list[float], list[float]]:
-    """(outcomes, agreement, calibrated confidence), each outcome judged by a calibration that saw no image of its case."""
+    """Return (outcomes, agreement, calibrated confidence), each with a calibration that was fitted without its case."""
     judged, before, after = [], [], []
     for seen, unseen in (halves(outcomes), halves(outcomes)[::-1]):
         curve, _ = fit([o.agreement for o in seen], [o.right for o in seen])
@@ -124,7 +148,13 @@ def judge(outcomes: Sequence[Outcome]) -> tuple[list[Outcome], list[float], list
 
 
 def answered_table(outcomes: Sequence[Outcome], chances: Sequence[float], cuts: Sequence[float] = CUTS) -> Table:
-    """Accuracy on what is answered, by the threshold."""
+    """Return the accuracy of the shown answers, by threshold.
+
+    Args:
+        outcomes: questions with answers.
+        chances: confidence of each.
+        cuts: thresholds.
+    """
     chances, right = np.asarray(chances), np.array([o.right for o in outcomes])
     rows = []
     for cut in cuts:
@@ -141,7 +171,13 @@ def answered_table(outcomes: Sequence[Outcome], chances: Sequence[float], cuts: 
 
 
 def error_table(outcomes: Sequence[Outcome], before: Sequence[float], after: Sequence[float]) -> Table:
-    """Expected calibration error of the agreement as it is, and of the calibrated confidence."""
+    """Return the expected calibration error of the agreement and of the calibrated confidence.
+
+    Args:
+        outcomes: questions with answers.
+        before: agreement of each.
+        after: calibrated confidence of each.
+    """
     right = [o.right for o in outcomes]
     rows = [
         [name, float(np.mean(values)), float(np.mean(right)), expected_error(values, right)]
@@ -152,7 +188,7 @@ def error_table(outcomes: Sequence[Outcome], before: Sequence[float], after: Seq
 
 
 def blind_table(groups: dict[str, Sequence[Outcome]]) -> Table:
-    """How often the control says that an answer stands without the image."""
+    """Return how often the no-image control finds an unchanged answer."""
     rows = []
     for name, outcomes in groups.items():
         flagged = [stands(o.said, o.without, o.lost) == "stands" for o in outcomes if o.said.strip() != REFUSAL]
@@ -168,13 +204,20 @@ def blind_table(groups: dict[str, Sequence[Outcome]]) -> Table:
 
 
 def calibrate(outcomes: Sequence[Outcome], model: str, temperature: float, data: str, command: str) -> Calibration:
-    """Fit on all outcomes; its errors are those on cases that a fit on the other half had not seen.
+    """Fit a calibration on all outcomes; its errors are measured by cross-fitting on the two halves.
+
+    Args:
+        outcomes: questions with answers.
+        model: its id.
+        temperature: of the samples.
+        data: description of the data.
+        command: that was run.
 
     Raises:
         InputError: with fewer than 20 outcomes, or none with samples.
     """
     if not all(outcome.samples for outcome in outcomes):
-        raise InputError("A calibration needs answers drawn at random; ask with at least 2 samples.")
+        raise InputError("A calibration needs sampled answers; ask with at least 2 samples.")
     shares, right = [o.agreement for o in outcomes], [o.right for o in outcomes]
     curve, least = fit(shares, right)
     judged, before, after = judge(outcomes)
@@ -187,15 +230,15 @@ def calibrate(outcomes: Sequence[Outcome], model: str, temperature: float, data:
 
 
 def load(path: Path) -> list[Outcome]:
-    """The outcomes that `Testing/bench/reliability.py --save` wrote, of the model as it is.
+    """Load the outcomes of the unmodified model written by `Testing/bench/reliability.py --save`.
 
     Raises:
-        InputError: if the file is none.
+        InputError: if the file has none.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))[AS_IT_IS]
         return [Outcome(**{k: tuple(v) if isinstance(v, list) else v for k, v in o.items()}) for o in content]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(
-            f"'{path.name}' holds no answers ({error}); make it with Testing/bench/reliability.py --save."
+            f"'{path.name}' has no answers ({error}); make it with Testing/bench/reliability.py --save."
         ) from error

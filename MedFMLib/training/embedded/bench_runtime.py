@@ -1,6 +1,6 @@
-"""The embedded model as people get it, for the bench: loaded, its adapters switched, its files weighed.
+"""Load the embedded model for the bench as it ships, switch its adapters, and measure its file sizes.
 
-Knows folders and the shipped runtime (`models.paligemma`), so that what is measured is what people get; nothing of images.
+Depends on folders and the shipped runtime (`models.paligemma`), so that the shipped code is measured; no images.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ...interfaces.jobs import NoProgress
 from ...storage import resources
 
 BARE = ""
-"""In place of an adapter's name: none."""
+"""In place of an adapter's name: no adapter."""
 
 
 class LoadedModel:
@@ -24,8 +24,8 @@ class LoadedModel:
 
     Args:
         runtime: has `write`, `segment`, `segment_volume` and `use_adapter`.
-        adapters: names that `use_adapter` takes.
-        seconds: that loading took.
+        adapters: names for `use_adapter`.
+        seconds: loading time.
     """
 
     def __init__(self, runtime, adapters: Sequence[str], seconds: float = 0.0):
@@ -33,7 +33,7 @@ class LoadedModel:
         self._active = BARE
 
     def ways(self, adapter: str) -> tuple[str, ...]:
-        """The adapter if there is one, then the bare base: what a task is measured with."""
+        """Return the adapter if there is one, then the bare base: the variants that a task is measured with."""
         return (adapter, BARE) if adapter in self.adapters else (BARE,)
 
     def use(self, adapter: str) -> None:
@@ -43,26 +43,30 @@ class LoadedModel:
             self._active = adapter
 
     def drawable(self, names: Sequence[str]) -> list[str]:
-        """Those of some structures that the model can draw now; all if it doesn't tell."""
+        """Return those of some structures that the model can segment now; all if it doesn't state them."""
         known = getattr(getattr(self.runtime, "head", None), "structures", None)
         return [name for name in names if known is None or name in known]
 
 
 def way_name(adapter: str) -> str:
-    """How tables call a way."""
+    """Return the name of a variant in tables."""
     return adapter or "bare base"
 
 
 def shipped() -> Path:
-    """The folder of the embedded model."""
+    """Return the folder of the embedded model."""
     return resources.path("models", "medfm-tiny")
 
 
 def open_model(folder: Path, precision: str = "nf4") -> LoadedModel:
     """Load a model's folder as the product does.
 
+    Args:
+        folder: of the model.
+        precision: of the weights.
+
     Raises:
-        ModelError: if it isn't whole.
+        ModelError: if it is incomplete.
     """
     from ...models import paligemma
 
@@ -77,7 +81,12 @@ def open_model(folder: Path, precision: str = "nf4") -> LoadedModel:
 
 @contextmanager
 def with_other_base(folder: Path, base: Path):
-    """A passing folder like `folder`, adapters and heads included, but with the base of another one."""
+    """Yield a temporary folder like `folder`, including adapters and heads, but with another base.
+
+    Args:
+        folder: of the model.
+        base: folder of the other base.
+    """
     base = base / "base" if (base / "base").is_dir() else base
     with tempfile.TemporaryDirectory() as made:
         for path in folder.iterdir():
@@ -88,10 +97,10 @@ def with_other_base(folder: Path, base: Path):
 
 
 def switch_milliseconds(model: LoadedModel) -> dict[str, float]:
-    """Adapter → ms to switch to it from the bare base once it was attached; the first time, files are read."""
+    """Return adapter → ms to switch to it from the bare base after it was attached; the first time, files are read."""
     took = {}
     for name in model.adapters:
-        model.use(name)  # attached
+        model.use(name)  # attaches it
         model.use(BARE)
         start = time.perf_counter()
         model.use(name)
@@ -101,7 +110,7 @@ def switch_milliseconds(model: LoadedModel) -> dict[str, float]:
 
 
 def file_sizes(folder: Path) -> dict[str, float]:
-    """What lies in the folder → megabytes (10⁶ bytes)."""
+    """Return the content of the folder → megabytes (10⁶ bytes)."""
 
     def size(path: Path) -> float:
         return sum(p.stat().st_size for p in path.rglob("*") if p.is_file()) / 1e6

@@ -1,6 +1,6 @@
-"""What the bench found, as tables, figures and failures that the console, the JSON file and the page share.
+"""Define tables, figures and failures of the bench, shared by terminal, JSON file and page.
 
-Knows words and numbers; nothing of models or HTML. A cell is text, a number, an (low, high) interval, or None for "not
+Depends on words and numbers; no models or HTML. A cell is text, a number, a (low, high) interval, or None for "not
 measured". Numbers between 0 and 1 are shares or Dice, unless the column names a unit.
 """
 
@@ -20,8 +20,8 @@ class Table:
 
     Args:
         title: what was measured.
-        about: on which data, and what training saw of them.
-        columns: of which the first names the rows.
+        about: the data, and which of them training used.
+        columns: titles; the first column has the row names.
         rows: lists of cells.
         notes: sentences below it.
     """
@@ -35,10 +35,17 @@ class Table:
 
 @dataclass(frozen=True, eq=False)
 class SlicePicture:
-    """One slice to be shown: `found` and `truth` are (I, J, K) part numbers on the image's grid, or None for none.
+    """One slice to be shown.
 
     Args:
-        values: structure to outline → its numbers in them. caption: below the picture. plain: without outlines.
+        image: the volume.
+        plane: sagittal, coronal or axial.
+        number: slice number along the plane's index axis.
+        caption: below the picture.
+        values: structure to outline → its numbers in `truth` and `found`.
+        truth: (I, J, K) part numbers on the image's grid, or None.
+        found: (I, J, K) part numbers on the image's grid, result, or None.
+        plain: without outlines.
     """
 
     image: Image = field(repr=False)
@@ -51,13 +58,13 @@ class SlicePicture:
     plain: bool = False
 
     def bare(self, caption: str) -> SlicePicture:
-        """The same slice and window without outlines."""
+        """Return the same slice and window without outlines."""
         return replace(self, caption=caption, plain=True)
 
 
 @dataclass(frozen=True, eq=False)
 class Failure:
-    """A slice where a visible structure was drawn badly, with its Dice there."""
+    """A slice where a visible structure was segmented poorly, with its Dice there."""
 
     dice: float
     case: str
@@ -76,7 +83,7 @@ class Figure:
 
 @dataclass(eq=False)
 class BenchSection:
-    """What one part of the bench found. `summary`: short name → number, for the top of the page."""
+    """Results of one part of the bench. `summary`: short name → number, for the top of the page."""
 
     tables: list[Table] = field(default_factory=list)
     figures: list[Figure] = field(default_factory=list)
@@ -92,13 +99,18 @@ class BenchSection:
 
 
 def mean(values: Sequence[float | None]) -> float | None:
-    """Mean of the numbers among some cells, None if there is none."""
+    """Return the mean of the numbers among some cells, None if there is none."""
     numbers = [v for v in values if v is not None]
     return float(np.mean(numbers)) if numbers else None
 
 
 def cell(value, column: str = "") -> str:
-    """A cell as text; the column tells how exact a number should be."""
+    """Return a cell as text.
+
+    Args:
+        value: the cell.
+        column: its title, which determines the number of digits.
+    """
     if value is None:
         return "–"
     if isinstance(value, str):
@@ -113,7 +125,7 @@ def cell(value, column: str = "") -> str:
 
 
 def as_text(table: Table) -> str:
-    """A table for the terminal, its notes below."""
+    """Return a table for the terminal, with its notes."""
     rows = [[cell(value, column) for value, column in zip(row, table.columns, strict=True)] for row in table.rows]
     widths = [max(map(len, column)) for column in zip(table.columns, *rows, strict=True)]
     lines = [table.title, f"  {table.about}"]

@@ -1,7 +1,8 @@
-"""The images that measure the embedded model: none of them, and none of their slices, is seen in training.
+"""Provide the test images of the embedded model: none of them, and none of their slices, is used in training.
 
-Knows the data folder and parts; nothing of models. A `BenchCase` is a volume with, if it has labels, its part volume; `Images`
-reads each of them once, when it is first asked for. `Probe` is a slice with everything that is certain about it, for
+Depends on the data folder and parts; no models. A `BenchCase` is a volume with, if it has labels, its part volume;
+`Images`
+reads each of them once, on first access. A `Probe` is a slice with everything that is certain about it, for
 questions.
 """
 
@@ -30,14 +31,18 @@ OTHER_SLICES = "other slices of this patient"
 
 @dataclass(frozen=True, eq=False)
 class BenchCase:
-    """One volume to measure on.
+    """One test volume.
 
     Args:
-        name, about: what it is. seen: what training saw of it.
-        image: as a user would load it. parts: (I, J, K) uint8 on its grid, or None without labels.
+        name: short name.
+        about: description.
+        seen: which part of it training used.
+        image: as a user would load it.
+        parts: (I, J, K) uint8 on its grid, or None without labels.
         region: "head" or "torso".
-        structures: labelled ones that questions are about. absent: surely not in it.
-        slices: plane → slice numbers to ask about (and, of torsos, to draw).
+        structures: labelled ones for questions.
+        absent: structures that are certainly not in it.
+        slices: plane → slice numbers to ask about (and, for torsos, to segment).
         stripped: only the brain of the head is shown.
     """
 
@@ -55,7 +60,7 @@ class BenchCase:
 
 @dataclass(frozen=True, eq=False)
 class Hippocampus:
-    """A crop of an MR around one hippocampus: `values` (I, J, K), 1 anterior and 2 posterior, drawn by hand."""
+    """A crop of an MR around one hippocampus: `values` (I, J, K), 1 anterior and 2 posterior, segmented manually."""
 
     name: str
     image: Image
@@ -74,13 +79,14 @@ class Probe:
 
 
 class Images:
-    """The measuring images of a data folder, each read when first asked for.
+    """The test images of a data folder, each read on first access.
 
     Args:
-        data: the folder. quick: fewer of them, and fewer slices.
+        data: the folder.
+        quick: fewer of them, and fewer slices.
 
     Raises:
-        InputError: from each attribute, if its files aren't there.
+        InputError: from each attribute, if its files are missing.
     """
 
     def __init__(self, data: Path, quick: bool = False):
@@ -118,10 +124,10 @@ class Images:
 
     @cached_property
     def heads(self) -> list[BenchCase]:
-        """Held-out label maps painted like T1, like T2 and at random; seeded, by none of training's code."""
+        """Held-out label maps rendered like T1, like T2 and at random; seeded, without any of training's code."""
         maps = head_maps(self.data, held_out=True)
         if not maps:
-            raise InputError("brain_labelmaps holds no held-out label map.")
+            raise InputError("brain_labelmaps has no held-out label map.")
         made = []
         for number, subject in enumerate(maps):
             for contrast in ("T1-like",) if self.quick else CONTRASTS:
@@ -147,7 +153,7 @@ class Images:
 
     @cached_property
     def hippocampi(self) -> list[Hippocampus]:
-        """The crops that the adapter's training left out."""
+        """The crops that the adapter's training excluded."""
         files = sources.hippocampus_files(self.data, held_out=True)
         if not files:
             raise InputError("msd_hippocampus is not in the data folder.")
@@ -166,7 +172,7 @@ class Images:
         return [self._unlabelled(p, modality) for p, modality in paths.items() if (self.data / p).exists()]
 
     def for_questions(self) -> tuple[list[BenchCase], list[str]]:
-        """(every case that questions can be about, sentences naming what was absent)."""
+        """Return (every case for questions, sentences naming what was missing)."""
         cases, absent = [], []
         for get in (lambda: [self.t1], lambda: self.heads, lambda: self.torsos, lambda: self.unlabelled):
             try:
@@ -231,9 +237,15 @@ _CSF, _CEREBELLAR_WHITE = (24, 72, 85), (7, 46)
 
 
 def painted_head(subject: sources.Subject, contrast: str, seed: int) -> Image:
-    """A label map (RAS order) as MR: one of `CONTRASTS`, with noise, a smooth bias, and partial volume by blurring."""
+    """Render a label map (RAS order) as MR, with noise, a smooth bias field, and partial volume by blurring.
+
+    Args:
+        subject: with the label map.
+        contrast: one of `CONTRASTS`.
+        seed: of the random values.
+    """
     rng = np.random.default_rng((seed, CONTRASTS.index(contrast)))
-    table = rng.uniform(0.02, 0.9, 1024).astype(np.float32)  # extra-cerebral clusters have no tissue of their own
+    table = rng.uniform(0.02, 0.9, 1024).astype(np.float32)  # extra-cerebral clusters have no tissue class
     table[0] = 0.01
     for part, values in labels.FREESURFER.items():
         name = part.removeprefix("left ").removeprefix("right ")
@@ -256,18 +268,24 @@ def painted_head(subject: sources.Subject, contrast: str, seed: int) -> Image:
 
 
 def resampled(case: BenchCase, name: str, mm: tuple[float, float, float]) -> BenchCase:
-    """A case at other voxel sizes along Right, Anterior, Superior: voxels averaged, labels by the nearest voxel."""
+    """Return a case at other voxel sizes: voxels averaged, labels by the nearest voxel.
+
+    Args:
+        case: with labels.
+        name: of the new case.
+        mm: voxel size along Right, Anterior, Superior.
+    """
     old = case.image.geometry
     along = np.array(mm, float)[list(old.world_axes)]
     ratio = along / old.spacing
     shape = np.maximum(1, np.floor(np.array(old.shape) / ratio)).astype(int)
-    shift = (ratio - 1) / 2  # of the first voxel's middle, so that both grids begin at the same face
+    shift = (ratio - 1) / 2  # of the first voxel's centre, so that both grids begin at the same face
     affine = old.affine.copy()
     affine[:3, 3] = old.to_world(shift)
     affine[:3, :3] = old.affine[:3, :3] * ratio
     smooth, start = case.image.scalars.astype(np.float32), shift.copy()
     for axis in range(3):
-        if ratio[axis] >= 3:  # thick slices average what lies in them; an even filter's middle lies half a voxel before
+        if ratio[axis] >= 3:  # thick slices are averages; the centre of an even filter lies half a voxel before
             smooth = ndimage.uniform_filter1d(smooth, int(ratio[axis]), axis)
             start[axis] += 0.5 * (int(ratio[axis]) % 2 == 0)
         elif ratio[axis] > 1:
@@ -279,12 +297,12 @@ def resampled(case: BenchCase, name: str, mm: tuple[float, float, float]) -> Ben
 
 
 def _spread(first: float, last: float, count: int) -> list[int]:
-    """`count` numbers, each in the middle of one of `count` equal pieces of first … last."""
+    """Return `count` numbers, each in the middle of one of `count` equal pieces of first … last."""
     return sorted({int(first + (last - first) * (n + 0.5) / count) for n in range(count)})
 
 
 def _inner_slices(geometry, parts: np.ndarray, structure: str, count: int, planes=("axial", "coronal", "sagittal")):
-    """`count` slices of each plane, evenly through a structure's extent."""
+    """Return `count` slices of each plane, evenly through a structure's extent."""
     mask = labels.structure_mask(parts, structure)
     result = {}
     for plane in planes:
@@ -298,7 +316,7 @@ def _inner_slices(geometry, parts: np.ndarray, structure: str, count: int, plane
 
 
 def probes(case: BenchCase) -> list[Probe]:
-    """Every chosen slice of a case."""
+    """Return every chosen slice of a case."""
     window, found = window_for(case.image), []
     for plane, numbers in case.slices.items():
         axis = case.image.geometry.index_axis(plane)
@@ -313,7 +331,13 @@ def probes(case: BenchCase) -> list[Probe]:
 
 
 def square_parts(view: View, parts: np.ndarray, size: int = _SQUARE) -> np.ndarray:
-    """(size, size) part numbers of a slice in its view's square; nearest neighbour, 0 outside the scan."""
+    """Return the part numbers of a slice in its view's square, (size, size); nearest neighbour, 0 outside the scan.
+
+    Args:
+        view: the slice.
+        parts: (I, J, K) part numbers.
+        size: pixels per side.
+    """
     picture = display_slice(parts, view.geometry, view.plane, view.number)
     y, x = view.positions()
     middle = (np.arange(size) + 0.5) / size
@@ -325,9 +349,13 @@ def square_parts(view: View, parts: np.ndarray, size: int = _SQUARE) -> np.ndarr
 
 
 def crop_probes(case: BenchCase, seed: int = 91) -> list[Probe]:
-    """A region of every chosen slice of a labelled case, as a person who draws a box shows it; seeded.
+    """Return a region of every chosen slice of a labelled case, as if the user drew a box; seeded.
 
-    In whole slices a name nearly tells where a structure lies; in a region only the picture does.
+    In whole slices a name nearly determines a structure's position; in a region only the picture does.
+
+    Args:
+        case: with labels.
+        seed: of the regions.
     """
     if case.parts is None:
         return []

@@ -1,4 +1,4 @@
-"""Learning curves of every stage in one picture, from the JSONL logs of a work folder. Knows logs; nothing of models."""
+"""Plot the learning curves of every stage in one picture, from the JSONL logs of a work folder."""
 
 from __future__ import annotations
 
@@ -12,17 +12,25 @@ STAGES = {
     "adapter-torso-ct.jsonl": ("adapter torso-ct", ("masks",)),
     "adapter-hippocampus.jsonl": ("adapter hippocampus", ("masks",)),
 }
-"""Log → its title, and the losses to draw."""
+"""Log → its title, and the losses to plot."""
 
 
 def read_log(path: Path) -> list[dict]:
-    """The lines of a log in the order of their steps; a resumed training may have written a step twice, the last counts."""
+    """Return the lines of a log in the order of their steps.
+
+    Of steps written twice by a resumed training, the last counts.
+    """
     lines = [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
     return sorted({line["step"]: line for line in lines}.values(), key=lambda line: line["step"])
 
 
 def plot_curves(work: Path, picture: Path) -> None:
-    """Write a PNG with one panel for each stage whose log is there; none without logs."""
+    """Write a PNG with one panel for each stage with a log; none without logs.
+
+    Args:
+        work: work folder.
+        picture: the PNG file.
+    """
     from matplotlib.figure import Figure
 
     found = [(title, names, read_log(work / file)) for file, (title, names) in STAGES.items() if (work / file).exists()]

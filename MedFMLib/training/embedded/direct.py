@@ -1,6 +1,6 @@
-"""Runs a model that is still training, or a bare one, over pictures: what the bench needs before anything is shipped.
+"""Run a model that is still in training, or a bare one, on pictures, for the bench before shipping.
 
-Knows the model and pictures; the shipped path is `models.paligemma`, which the bench uses for shipped folders.
+Depends on the model and pictures; the shipped path is `models.paligemma`, which the bench uses for shipped folders.
 """
 
 from __future__ import annotations
@@ -17,7 +17,11 @@ class Direct:
     """Greedy generation for (N, S, S, 3) pictures.
 
     Args:
-        model: a PaliGemma with our tokenizer. codec: the mask codec. shape: its sizes.
+        model: a PaliGemma with the embedded model's tokenizer.
+        tokenizer: its tokenizer.
+        codec: the mask codec.
+        shape: its sizes.
+        batch: pictures per pass.
     """
 
     def __init__(self, model, tokenizer, codec, shape: ModelShape, batch: int = 24):
@@ -25,7 +29,13 @@ class Direct:
         self._layout = TextLayout(tokenizer, shape.image_tokens)
 
     def write(self, pictures: np.ndarray, prompts: list[str], most: int) -> list[str]:
-        """One text per picture; prompts may differ (they are padded on the left)."""
+        """Return one text per picture.
+
+        Args:
+            pictures: (N, S, S, 3) uint8.
+            prompts: N prompts, which may differ (they are padded on the left).
+            most: maximal number of tokens.
+        """
         import torch
 
         texts = []
@@ -55,7 +65,13 @@ class Direct:
         return result
 
     def segment(self, pictures: np.ndarray, labels: list[str], size: int | None = None) -> list[dict[str, np.ndarray]]:
-        """Per picture: name → (size, size) bool mask in the picture's square; six names per prompt."""
+        """Return name → (size, size) bool mask in the picture's square, for each picture; six names per prompt.
+
+        Args:
+            pictures: (N, S, S, 3) uint8.
+            labels: names of structures.
+            size: of the masks; that of the pictures by default.
+        """
         import torch
 
         size = size or self.shape.image
@@ -75,7 +91,13 @@ class Direct:
 
 
 def paste(mask: np.ndarray, box: tuple[float, float, float, float], size: int) -> np.ndarray:
-    """(64, 64) mask 0…1 over a box (y0, x0, y1, x1) → (size, size) bool."""
+    """Return a mask over a box as (size, size) bool in the picture's square.
+
+    Args:
+        mask: (64, 64), 0…1.
+        box: (y0, x0, y1, x1), each 0…1.
+        size: pixels per side.
+    """
     y0, x0, y1, x1 = box
     middle = (np.arange(size) + 0.5) / size
     v, u = (middle - y0) / (y1 - y0) * 64 - 0.5, (middle - x0) / (x1 - x0) * 64 - 0.5

@@ -1,7 +1,8 @@
-"""Pictures with prompts and answers as token batches: what the language side of the model trains on.
+"""Make token batches from pictures with prompts and answers, the training data of the language model.
 
-Knows pictures, questions, the codec's encoder and the tokenizer; nothing of the model. The text is laid out exactly as
-`PaliGemmaProcessor` does it (a test compares): image tokens, `<bos>`, prompt, newline, then the answer and `<eos>`.
+Depends on pictures, questions, the codec's encoder and the tokenizer; not on the model. The text layout is exactly that
+of
+`PaliGemmaProcessor` (a test compares them): image tokens, `<bos>`, prompt, newline, then the answer and `<eos>`.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from .synthesis import Painter, TrainingPicture
 WORD_KINDS = {"modality": 0.7, "plane": 2, "body part": 1.2, "visible structures": 3, "presence": 2, "side": 5,
               "patient side": 5, "largest": 9, "counting": 4, "comparison": 5, "where": 5, "relation": 4, "asymmetry": 3,
               "skull": 1, "refusal": 3, "caption": 0.5, "describe": 0.5}  # fmt: skip
-"""Kind of question → its share of training."""
+"""Kind of question → its weight in training."""
 
 _COMMON = {
     "liver": 0.5,
@@ -29,11 +30,11 @@ _COMMON = {
     "spine": 0.3,
     "cerebellum": 0.3,
 }
-"""Largest structure → share of the questions that are left out, so that the others count for more."""
+"""Largest structure → share of its questions that are skipped, so that rarer ones get more weight."""
 
 
 def scene_of(picture: TrainingPicture) -> PictureFacts:
-    """What is certain about a picture."""
+    """Return what is certain about a picture."""
     of = picture.subject
     return make_scene(
         picture.modality, picture.plane, picture.region, picture.parts, of.known, of.absent, picture.stripped
@@ -41,11 +42,11 @@ def scene_of(picture: TrainingPicture) -> PictureFacts:
 
 
 class TextLayout:
-    """Prompts and answers → token numbers, as the processor would.
+    """Conversion of prompts and answers to token numbers, as in the processor.
 
     Args:
-        tokenizer: ours.
-        image_tokens: how many `<image>` tokens precede the text.
+        tokenizer: the embedded model's.
+        image_tokens: number of `<image>` tokens before the text.
     """
 
     def __init__(self, tokenizer, image_tokens: int):
@@ -56,7 +57,7 @@ class TextLayout:
         self._head = [image] * image_tokens + [bos]
 
     def places(self, exchange: QuestionExchange) -> list[int]:
-        """Positions of the last token of every asked name."""
+        """Return the positions of the last token of every requested name."""
         found, written = [], exchange.kind
         for name, _ in exchange.asked:
             written += f" {name}" if written == exchange.kind else f" ; {name}"
@@ -64,16 +65,19 @@ class TextLayout:
         return found
 
     def encode(self, exchange: QuestionExchange) -> tuple[list[int], int]:
-        """(token numbers, length of the prefix that is given rather than predicted)."""
+        """Return (token numbers, length of the prefix that is given rather than predicted)."""
         prefix = self._head + self.tokenizer.encode(exchange.prompt + "\n", add_special_tokens=False)
         answer = self.tokenizer.encode(exchange.answer, add_special_tokens=False)
         return prefix + answer + [self.eos], len(prefix)
 
     def batch(self, exchanges: list[QuestionExchange]) -> dict[str, np.ndarray]:
-        """Right-padded `input_ids`, `attention_mask` and `token_type_ids` (0: prefix, 1: answer), each (B, L) int64.
+        """Return right-padded arrays of token numbers, (B, L) int64 each.
 
-        For prompts that ask for structures also `row` and `place` (K,) of the last token of every asked name, and what
-        there is to see: `seen` (K,) float 0 or 1, `box` (K, 4), `shape` (K, 64), the mask in 8×8 cells of its box.
+        They are `input_ids`, `attention_mask` and `token_type_ids` (0: prefix, 1: answer). For prompts that request
+        structures there are
+        also `row` and `place` (K,) of the last token of every requested name, and the target: `seen` (K,) float 0 or 1,
+        `box` (K, 4),
+        `shape` (K, 64), the mask in 8×8 cells of its box.
         """
         rows = [self.encode(e) for e in exchanges]
         length = max(len(ids) for ids, _ in rows)
@@ -104,8 +108,10 @@ class Batch:
     """Pictures, and groups of texts of similar length about them.
 
     Args:
-        pixels: (B, S, S, 3) uint8. parts: (B, S, S) uint8.
-        objects: (picture numbers, texts) with boxes and masks. words: the same with answers in words.
+        pixels: (B, S, S, 3) uint8.
+        parts: (B, S, S) uint8.
+        objects: (picture numbers, texts) with boxes and masks.
+        words: (picture numbers, texts) with answers in words.
     """
 
     pixels: np.ndarray
@@ -115,20 +121,33 @@ class Batch:
 
 
 def mask_encoder(codec) -> Callable[[np.ndarray], np.ndarray]:
-    """(N, 64, 64) bool → (N, 16) codes with a loaded codec."""
+    """Return a function from (N, 64, 64) bool to (N, 16) codes with a loaded codec."""
     import torch
 
     return lambda masks: codec.encode(torch.from_numpy(masks)).numpy()
 
 
 def object_exchange(scene: PictureFacts, rng: np.random.Generator, encode) -> QuestionExchange:
-    """`segment`, or `detect` once in six; a question in words where there is nothing to ask for."""
+    """Return a `segment`, or with a chance of one in six a `detect`, exchange.
+
+    A question in words if there is no structure.
+
+    Args:
+        scene: what is certain about the picture.
+        rng: of the choice.
+        encode: (N, 64, 64) bool masks → (N, 16) codes.
+    """
     kind = "segment" if rng.random() < 0.83 else "detect"
     return exchange_of(scene, kind, rng, encode) or word_exchange(scene, rng)
 
 
 def word_exchange(scene: PictureFacts, rng: np.random.Generator) -> QuestionExchange:
-    """A question with an answer in words, in the proportions of training."""
+    """Return a question with an answer in words, in the proportions of training.
+
+    Args:
+        scene: what is certain about the picture.
+        rng: of the choice.
+    """
     kinds, shares = list(WORD_KINDS), np.array(list(WORD_KINDS.values()))
     while True:
         exchange = exchange_of(scene, str(rng.choice(kinds, p=shares / shares.sum())), rng)
@@ -149,11 +168,19 @@ def exchange_batches(
     painter: Painter | None = None,
     objects_share: float = 0.15,
 ) -> Iterator[Batch]:
-    """Endless batches: a question in words about every picture, and masks or boxes for some.
+    """Yield endless batches: a question in words about every picture, and masks or boxes for some.
 
     Args:
+        data: the data folder.
+        codec_folder: of the mask codec.
+        tokenizer: the embedded model's.
+        size: pixels per side.
+        image_tokens: number of `<image>` tokens.
+        batch: pictures per batch.
+        seed: of the samples.
+        start: number of the first sample.
         painter: replaces the training painter (for held-out pictures).
-        objects_share: share of the pictures whose structures are asked for.
+        objects_share: share of the pictures whose structures are requested.
     """
     from ...models.masks.mask_codec import MaskCodec
 
@@ -178,7 +205,7 @@ def exchange_batches(
 
 
 def _grouped(layout: TextLayout, exchanges: list[QuestionExchange], numbers: list[int], groups: int) -> list:
-    """Shorter and longer texts apart, so that little is computed for padding."""
+    """Group shorter and longer texts, so that little is computed for padding."""
     order = np.argsort([len(e.answer) + len(e.prompt) for e in exchanges], kind="stable")
     return [
         (np.array([numbers[i] for i in some]), layout.batch([exchanges[i] for i in some]))

@@ -1,10 +1,10 @@
-"""Which structures the embedded model learns, and which voxel values of which source mean them.
+"""Define the structures of the embedded model, and the voxel values of each source that represent them.
 
-Knows names and numbers only; nothing of files, pictures or models. Three levels:
+Depends on names and numbers only; no files, pictures or models. Three levels:
 
 * a *value* is what a source's label map stores (FreeSurfer numbers, TotalSegmentator numbers, …);
-* a *part* is one of our own classes; parts never overlap, so a picture has one part per pixel;
-* a *structure* is what a person asks for by name, a union of parts; structures may overlap ("brain").
+* a *part* is one of the model's classes; parts never overlap, so a picture has one part per pixel;
+* a *structure* is what a user requests by name, a union of parts; structures may overlap ("brain").
 """
 
 from __future__ import annotations
@@ -48,10 +48,10 @@ PARTS = (
     "left hip bone",
     "right hip bone",
 )
-"""Index = part number (uint8). "tissue" parts are whatever of the body has no name here."""
+"""Index = part number (uint8). "tissue" parts are all of the body without another name here."""
 
 TISSUES = ("background", "head tissue", "torso tissue")
-"""Parts that are no structure."""
+"""Parts that are not structures."""
 
 UNKNOWN_PART = 255
 """Part number of pixels that a source doesn't label; ignored by every loss and measure."""
@@ -59,7 +59,7 @@ UNKNOWN_PART = 255
 _PART = {name: number for number, name in enumerate(PARTS)}
 
 PAIRS = tuple((_PART[p], _PART[p.replace("left", "right", 1)]) for p in PARTS if p.startswith("left "))
-"""(left, right) part numbers; in a sagittal slice nothing tells them apart."""
+"""(left, right) part numbers; in a sagittal slice they can't be distinguished."""
 
 _FIRST, _LAST = _PART["left cerebral white matter"], _PART["brainstem"]
 
@@ -104,10 +104,10 @@ STRUCTURES: dict[str, tuple[int, ...]] = {
         )
     },
 }
-"""Name → part numbers, in the order in which answers list structures."""
+"""Name → part numbers, in the order of structures in answers."""
 
 BRAIN_PARTS = PARTS[_FIRST : _LAST + 1]
-"""The 27 brain structures that don't overlap; what brain segmentation is measured by."""
+"""The 27 brain structures that don't overlap; used to measure brain segmentation."""
 
 DEEP = tuple(range(_PART["left thalamus"], _PART["third ventricle"] + 1))
 """Part numbers of the small structures deep in the brain."""
@@ -128,12 +128,12 @@ SPOKEN = (
     "right thalamus",
     *TORSO_STRUCTURES,
 )
-"""What questions, answers and mask tokens are about; the smaller structures of the brain are only drawn."""
+"""Structures in questions, answers and mask tokens; the smaller structures of the brain are only segmented."""
 
 SPOKEN_HEAD = SPOKEN[: len(SPOKEN) - len(TORSO_STRUCTURES)]
 
 LABELS = {"MR": HEAD_STRUCTURES + MR_TORSO_STRUCTURES, "CT": TORSO_STRUCTURES}
-"""What the shipped model offers to draw, by modality."""
+"""Structures that the shipped model can segment, by modality."""
 
 FREESURFER: dict[str, tuple[int, ...]] = {
     "left cerebral white matter": (2, 25, 27, 30, 136, 163),
@@ -202,11 +202,11 @@ LUNGS: dict[str, tuple[int, ...]] = {"left lung": (1,), "right lung": (2,)}
 
 
 def part_table(values: dict[str, tuple[int, ...]], rest: str, size: int = 1024) -> np.ndarray:
-    """(size,) uint8 look-up from a source's value to our part number.
+    """Return the (size,) uint8 look-up table from a source's value to the part number.
 
     Args:
         values: part name → values of the source.
-        rest: name of the part for every other value but 0, or "unknown".
+        rest: name of the part for every other value except 0, or "unknown".
         size: one more than the largest value.
     """
     table = np.full(size, UNKNOWN_PART if rest == "unknown" else _PART[rest], np.uint8)
@@ -217,19 +217,24 @@ def part_table(values: dict[str, tuple[int, ...]], rest: str, size: int = 1024) 
 
 
 def part_number(name: str) -> int:
-    """Number of a part by its name."""
+    """Return the number of a part."""
     return _PART[name]
 
 
 def structure_mask(parts: np.ndarray, structure: str) -> np.ndarray:
-    """bool array of the same shape: where a part picture or volume shows a structure."""
+    """Return a bool array: where a part picture or volume has a structure.
+
+    Args:
+        parts: part numbers, any shape.
+        structure: its name.
+    """
     table = np.zeros(256, bool)
     table[list(STRUCTURES[structure])] = True
     return table[parts]
 
 
 def other_side(structure: str) -> str | None:
-    """The same structure on the other side, or None for one in the middle."""
+    """Return the same structure on the other side, or None for one without a side."""
     side, _, rest = structure.partition(" ")
     if side not in ("left", "right"):
         return None
@@ -237,4 +242,4 @@ def other_side(structure: str) -> str | None:
 
 
 FACT_SIZES = (3, 2, 2)
-"""Values of plane, modality and region that whole pictures have (crops are for adapters)."""
+"""Numbers of values of plane, modality and region of whole pictures (crops are for adapters)."""

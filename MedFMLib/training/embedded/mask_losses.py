@@ -1,6 +1,6 @@
-"""How wrong drawn masks are: cross-entropy and Dice over parts that exclude each other, blind to sides where none is seen.
+"""Compute mask losses: cross-entropy and Dice over mutually exclusive parts, ignoring sides in sagittal slices.
 
-Knows scores and part numbers; nothing of models or pictures.
+Depends on scores and part numbers; no models or pictures.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ _WEIGHTS = {
 
 
 def part_weights(parts: tuple[str, ...] = labels.PARTS):
-    """(parts,) weight in the cross-entropy: about the inverse root of how much of the pictures a part fills.
+    """Return the (parts,) weights in the cross-entropy: about the inverse root of a part's share of the pictures.
 
-    Without it, parts that fill less than a hundredth of the pictures were not drawn at all after 19,000 pictures.
+    Without them, parts that fill less than a hundredth of the pictures were not segmented at all after 19,000 pictures.
     """
     import torch
 
@@ -32,12 +32,14 @@ def part_weights(parts: tuple[str, ...] = labels.PARTS):
 
 
 def without_sides(scores, parts, rows, pairs=labels.PAIRS):
-    """Scores and parts with the right side taken into the left one in the pictures `rows`.
+    """Return scores and parts with the right side merged into the left one in some pictures.
 
-    In a sagittal slice nothing tells the sides apart, so that only the sum of both can be right or wrong.
+    In a sagittal slice the sides can't be distinguished, so that only the sum of both can be right or wrong.
 
     Args:
-        scores: (B, parts, …). parts: (B, …) part numbers. rows: (B,) bool.
+        scores: (B, parts, …).
+        parts: (B, …) part numbers.
+        rows: (B,) bool, the pictures to change.
         pairs: (left, right) part numbers.
     """
     import torch
@@ -58,10 +60,13 @@ def without_sides(scores, parts, rows, pairs=labels.PAIRS):
 
 
 def mask_loss(scores, parts, weights, dice_share: float = 0.7):
-    """Weighted cross-entropy plus `dice_share` × (1 − mean Dice of the parts that occur in the batch).
+    """Return weighted cross-entropy plus `dice_share` × (1 − mean Dice of the parts that occur in the batch).
 
     Args:
-        scores: (B, parts, H, W). parts: (B, H, W) numbers, `labels.UNKNOWN_PART` where nothing is known.
+        scores: (B, parts, H, W).
+        parts: (B, H, W) numbers, `labels.UNKNOWN_PART` where unknown.
+        weights: (parts,) of the cross-entropy.
+        dice_share: weight of the Dice term.
     """
     import torch
     import torch.nn.functional as F
@@ -82,7 +87,14 @@ def mask_loss(scores, parts, weights, dice_share: float = 0.7):
 
 
 def dice_sums(scores, parts):
-    """(parts, 2): twice the overlap, and both sizes, of the likeliest parts; add over batches, then divide."""
+    """Return (parts, 2): twice the overlap, and the sum of both sizes, of the likeliest parts.
+
+    Add over batches, then divide.
+
+    Args:
+        scores: (B, parts, H, W).
+        parts: (B, H, W) numbers.
+    """
     import torch
 
     known = parts != labels.UNKNOWN_PART

@@ -1,12 +1,14 @@
-"""MeshNet "subcortical" (MIT, 0.2 million parameters): the published rival of the embedded model, and its teacher.
+"""Run MeshNet "subcortical" (MIT, 0.2 million parameters): a published baseline of the embedded model, and its teacher.
 
     net = MeshNet(pretrained / "subcortical")
     classes = net.segment(image)          # (I, J, K) numbers of `CLASSES` on the image's grid
-    parts = teacher_parts(image, net)     # (I, J, K) part numbers with sides, UNKNOWN_PART where it isn't sure
+    parts = teacher_parts(image, net)     # (I, J, K) part numbers with sides, UNKNOWN_PART where it isn't certain
 
-Knows that net's input (T1, 1 mm, array axes L, I, A, intensities between the 2 and 98 % quantiles scaled to 0…1), its
-classes and how they compare with our parts; nothing of the embedded model. MeshNet tells no left from right:
-`teacher_parts` takes sides from a midsagittal plane, about which the predicted structures are as symmetric as possible.
+Knows the network's input (T1, 1 mm, array axes L, I, A, intensities between the 2 and 98 % quantiles scaled to 0…1),
+its
+classes and their relation to the parts here; not the embedded model. MeshNet doesn't distinguish left from right:
+`teacher_parts` derives sides from a midsagittal plane, about which the predicted structures are as symmetric as
+possible.
 """
 
 from __future__ import annotations
@@ -40,10 +42,10 @@ CLASSES: tuple[tuple[str, tuple[int, ...]], ...] = (
     ("accumbens", (26, 58)),
     ("ventral diencephalon", (28, 60)),
 )
-"""Class number → (our part's name without its side, FreeSurfer values that the class was trained on)."""
+"""Class number → (part name without its side, FreeSurfer values that the class was trained on)."""
 
 MERGED = tuple(dict.fromkeys(name for name, _ in CLASSES if name))
-"""The 15 structures that MeshNet and the embedded model both know once sides are merged."""
+"""The 15 structures that MeshNet and the embedded model share once sides are merged."""
 
 FOLDER = "subcortical"
 _MARGIN = 12
@@ -51,10 +53,10 @@ _ROWS = 24
 
 
 class MeshNet:
-    """The net with its weights.
+    """The network with its weights.
 
     Args:
-        folder: holds `model.json` and `model.safetensors`.
+        folder: has `model.json` and `model.safetensors`.
     """
 
     def __init__(self, folder: Path):
@@ -73,12 +75,15 @@ class MeshNet:
         ]
 
     def segment(self, image: Image) -> np.ndarray:
-        """(I, J, K) uint8 class numbers on the image's grid."""
+        """Return the (I, J, K) uint8 class numbers on the image's grid."""
         voxels, grid = conformed(image)
         return _to_grid(self.classes(voxels), grid, image.geometry)
 
     def classes(self, voxels: np.ndarray) -> np.ndarray:
-        """(L, I, A) float32 at 1 mm in 0…1 → uint8 class numbers; outside the head's box everything is class 0."""
+        """Return the uint8 class numbers of (L, I, A) float32 at 1 mm in 0…1.
+
+        Outside the head's box everything is class 0.
+        """
         import torch
 
         box = _head_box(voxels)
@@ -98,7 +103,7 @@ class MeshNet:
 
 
 def _by_slabs(x, weight, bias, dilation: int):
-    """One layer with its ELU, a few rows at a time: two layers' values are the most that memory holds at once."""
+    """Compute one layer with its ELU a few rows at a time, so that memory holds at most the values of two layers."""
     import torch
     from torch.nn import functional
 
@@ -116,7 +121,7 @@ def _by_slabs(x, weight, bias, dilation: int):
 
 
 def _head_box(voxels: np.ndarray) -> tuple[slice, slice, slice]:
-    """The box of everything brighter than air, with a margin; the net need not look at the rest."""
+    """Return the box of everything brighter than air, with a margin; the network skips the rest."""
     bright = voxels > 0.1
     box = []
     for axis in range(3):
@@ -131,9 +136,10 @@ def _head_box(voxels: np.ndarray) -> tuple[slice, slice, slice]:
 
 
 def conformed(image: Image) -> tuple[np.ndarray, Geometry]:
-    """((L, I, A) float32 in 0…1 at 1 mm, its grid): the image as the net expects it.
+    """Return ((L, I, A) float32 in 0…1 at 1 mm, its grid): the image in the network's input format.
 
-    A grid that already has 1 mm voxels along the patient's axes is only turned round; any other is sampled linearly.
+    A grid that already has 1 mm voxels along the patient's axes is only permuted and flipped; any other is sampled
+    linearly.
     """
     geometry = image.geometry
     corners = geometry.corners()
@@ -155,7 +161,7 @@ def _to_grid(classes: np.ndarray, source: Geometry, target: Geometry) -> np.ndar
 
 
 def _resampled(array: np.ndarray, source: Geometry, target: Geometry, linear: bool) -> np.ndarray:
-    """(I, J, K) of one grid on another; 0 outside."""
+    """Return (I, J, K) of one grid on another; 0 outside."""
     from scipy import ndimage
 
     matrix = np.linalg.inv(source.affine) @ target.affine
@@ -163,16 +169,21 @@ def _resampled(array: np.ndarray, source: Geometry, target: Geometry, linear: bo
     return ndimage.affine_transform(array, matrix[:3, :3], matrix[:3, 3], target.shape, order=order, mode="constant")
 
 
-# -- what its classes mean -----------------------------------------------------------------------
+# -- classes and parts ----------------------------------------------------------------------------
 
 
 def merged_mask(classes: np.ndarray, name: str) -> np.ndarray:
-    """bool: where MeshNet found one of `MERGED`."""
+    """Return bool: where MeshNet found a structure.
+
+    Args:
+        classes: class numbers.
+        name: one of `MERGED`.
+    """
     return np.array([name == own for own, _ in CLASSES])[classes]
 
 
 def merged_parts(name: str) -> tuple[str, ...]:
-    """Our parts that make up one of `MERGED`: both sides, or the one in the middle."""
+    """Return the parts of one of `MERGED`: both sides, or the single one."""
     return (name,) if name in labels.PARTS else (f"left {name}", f"right {name}")
 
 
@@ -180,11 +191,16 @@ def merged_parts(name: str) -> tuple[str, ...]:
 
 
 def teacher_parts(image: Image, net: MeshNet) -> np.ndarray:
-    """(I, J, K) uint8 part numbers for a T1 that nobody labelled, on its own grid.
+    """Return the (I, J, K) uint8 part numbers of an unlabelled T1, on its own grid.
 
-    The net looks at the volume and at its left–right mirror; a voxel keeps its class where both agree, and is
-    `labels.UNKNOWN_PART` where they don't, in brain tissue apart from the one brain, and in structures with a side nearer
+    The network processes the volume and its left–right mirror image; a voxel keeps its class where both agree, and is
+    `labels.UNKNOWN_PART` where they don't, in brain tissue apart from the largest component, and in structures with a
+    side nearer
     than 1 mm to the midsagittal plane. Outside the brain, air is background and everything else head tissue.
+
+    Args:
+        image: T1.
+        net: the network.
     """
     from scipy import ndimage
 
@@ -218,8 +234,10 @@ def _with_sides(classes: np.ndarray, distance: np.ndarray) -> np.ndarray:
 
 
 def _midsagittal_distance(classes: np.ndarray) -> np.ndarray:
-    """(L, I, A) float32 mm from the plane about which most brain voxels have their own class on the other side too;
-    positive on the patient's left, where the first index grows."""
+    """Return the (L, I, A) float32 signed distance in mm from the plane of best left–right symmetry of the brain's classes.
+
+    It is positive on the patient's left, where the first index grows.
+    """
     from scipy import ndimage, optimize
 
     points = np.argwhere(classes > 0)

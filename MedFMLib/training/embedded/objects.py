@@ -1,6 +1,6 @@
-"""Boxes and 64×64 masks of the structures in a part picture, as the mask tokens describe them.
+"""Find boxes and 64×64 masks of the structures in a part picture, in the format of the mask tokens.
 
-Knows numpy and parts; nothing of models or text. Boxes snap *outwards* to multiples of `STEP` location tokens and the
+Depends on numpy and parts; no models or text. Boxes snap *outwards* to multiples of `STEP` location tokens and the
 mask is sampled over the snapped box, so snapping costs no accuracy; a small model then learns 129 positions instead of
 1,024.
 """
@@ -15,10 +15,10 @@ from ...models.masks.location_tokens import LOCATIONS
 from .labels import STRUCTURES, UNKNOWN_PART, structure_mask
 
 STEP = 8
-"""Location tokens between two positions that training uses."""
+"""Number of location tokens between two positions in training."""
 
 MIN_PIXELS = 14
-"""Smaller structures count as not visible; between half of this and this they are not asked about."""
+"""Smaller structures count as not visible; between half of this and this no questions are asked about them."""
 
 MASK_SIDE = 64
 
@@ -34,14 +34,24 @@ class SeenStructure:
 
 
 def snapped(position: float, up: bool) -> float:
-    """The next allowed position 0…1 below or above, as its location token stands for it."""
+    """Return the next allowed position 0…1, as represented by its location token.
+
+    Args:
+        position: 0…1.
+        up: whether to snap upwards.
+    """
     steps = position * (LOCATIONS - 1) / STEP
     number = int(np.ceil(steps - 1e-6) if up else np.floor(steps + 1e-6))
     return min(number * STEP, LOCATIONS - 1) / (LOCATIONS - 1)
 
 
 def mask_over_box(mask: np.ndarray, box: tuple[float, float, float, float]) -> np.ndarray:
-    """(64, 64) bool: the (S, S) mask sampled linearly at the middles of a 64×64 grid over the box."""
+    """Return (64, 64) bool: the mask sampled linearly at the centres of a 64×64 grid over the box.
+
+    Args:
+        mask: (S, S) bool.
+        box: (y0, x0, y1, x1), each 0…1.
+    """
     size = mask.shape[0]
     y0, x0, y1, x1 = box
     grid = (np.arange(MASK_SIDE) + 0.5) / MASK_SIDE
@@ -57,7 +67,12 @@ def mask_over_box(mask: np.ndarray, box: tuple[float, float, float, float]) -> n
 
 
 def find(parts: np.ndarray, name: str) -> SeenStructure | None:
-    """A structure in an (S, S) part picture, or None if it has no pixel."""
+    """Return a structure in a part picture, or None if it has no pixel.
+
+    Args:
+        parts: (S, S) part numbers.
+        name: of the structure.
+    """
     mask = structure_mask(parts, name)
     pixels = int(np.count_nonzero(mask))
     if not pixels:
@@ -76,14 +91,15 @@ def find(parts: np.ndarray, name: str) -> SeenStructure | None:
 def survey(
     parts: np.ndarray, known: tuple[str, ...], absent: tuple[str, ...] = ()
 ) -> tuple[dict[str, SeenStructure], list[str]]:
-    """What is certain about an (S, S) part picture.
+    """Return what is certain about a part picture.
 
     Args:
-        parts: part numbers; `known` are the structures that its source labels.
-        absent: structures that its source surely hasn't.
+        parts: (S, S) part numbers.
+        known: the structures that its source labels.
+        absent: structures that its source certainly hasn't.
 
     Returns:
-        (visible structures by name, names that are surely not visible); names that are barely visible, or that
+        (visible structures by name, names that are certainly not visible); names that are barely visible, or that
         unlabelled pixels could hide, are in neither.
     """
     present = set(np.unique(parts).tolist())

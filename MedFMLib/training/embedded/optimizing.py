@@ -1,8 +1,11 @@
-"""What every training stage shares: learning rates, optimizers, averaging over processes and over time, logs, checkpoints.
+"""Share what every training stage needs.
 
-Knows torch; nothing of models, data or losses. Several single-threaded processes that average their gradients once a step
-are used rather than threads: on a machine that also does other things, threads that wait for each other hundreds of times
-a step were measured up to ten times slower.
+Learning rates, optimizers, averaging over processes and time, logs, checkpoints.
+
+Depends on torch; no models, data or losses. Several single-threaded processes that average their gradients once per
+step
+are used rather than threads: on a machine that also does other work, threads that synchronize hundreds of times
+per step were measured up to ten times slower.
 """
 
 from __future__ import annotations
@@ -16,7 +19,14 @@ from pathlib import Path
 
 
 def learning_rate(fraction: float, warm: float, top: float, bottom: float = 0.02) -> float:
-    """Linear warm-up over the fraction `warm`, then a cosine down to `bottom` × `top`."""
+    """Return a linear warm-up, then a cosine decay to `bottom` × `top`.
+
+    Args:
+        fraction: of the training, 0…1.
+        warm: fraction of the warm-up.
+        top: highest rate.
+        bottom: final rate as a fraction of `top`.
+    """
     if fraction < warm:
         return top * fraction / warm
     along = min(1.0, (fraction - warm) / (1 - warm))
@@ -24,7 +34,7 @@ def learning_rate(fraction: float, warm: float, top: float, bottom: float = 0.02
 
 
 def make_optimizers(named) -> list:
-    """Muon (Jordan et al., 2024) for the matrices inside transformer layers, AdamW for everything else."""
+    """Return Muon (Jordan et al., 2024) for the matrices inside transformer layers, AdamW for everything else."""
     import torch
 
     inner = [p for n, p in named if p.ndim == 2 and ".layers." in n and p.requires_grad]
@@ -37,17 +47,24 @@ def make_optimizers(named) -> list:
 
 
 def set_learning_rate(optimizers: list, rate: float) -> None:
-    """The same rate everywhere; Muon's is scaled to AdamW's step size."""
+    """Set the same rate in all optimizers; Muon's is scaled to AdamW's step size.
+
+    Args:
+        optimizers: the optimizers.
+        rate: learning rate.
+    """
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["lr"] = rate
 
 
 class ProcessGroup:
-    """Averages gradients, and one number, over the processes that train together.
+    """Averages gradients, and one number, over the processes of a training.
 
     Args:
-        work: folder in which the processes find each other. rank, processes: which one, of how many.
+        work: folder in which the processes find each other.
+        rank: number of this process.
+        processes: number of processes.
     """
 
     def __init__(self, work: Path, rank: int, processes: int):
@@ -59,12 +76,17 @@ class ProcessGroup:
             distributed.init_process_group("gloo", init_method=place, rank=rank, world_size=processes)
 
     def average(self, parameters: list, number: float) -> float:
-        """Average `.grad` of the parameters in place; returns the average of `number`."""
+        """Average `.grad` of the parameters in place, and return the average of a number.
+
+        Args:
+            parameters: all trained parameters.
+            number: to average.
+        """
         import torch
 
         if self.processes == 1:
             return number
-        for p in parameters:  # a batch may not touch all of them
+        for p in parameters:  # a batch may leave some without a gradient
             p.grad = torch.zeros_like(p) if p.grad is None else p.grad
         flat = torch.cat([*(p.grad.flatten() for p in parameters), torch.tensor([number])])
         self._distributed.all_reduce(flat)
@@ -77,10 +99,11 @@ class ProcessGroup:
 
 
 class MovingAverage:
-    """Keeps a moving average of a module's floating-point state, so that a checkpoint is good at any time.
+    """A moving average of a module's floating-point state, so that a checkpoint is usable at any time.
 
     Args:
-        modules: a module. kept: how much stays at each step, once enough steps have passed.
+        modules: a module.
+        kept: decay per step, after enough steps.
     """
 
     def __init__(self, modules, kept: float = 0.998):
@@ -88,7 +111,7 @@ class MovingAverage:
         self.state = {n: v.detach().clone() for n, v in modules.state_dict().items()}
 
     def update(self) -> None:
-        """Take the present state in."""
+        """Add the present state."""
         import torch
 
         self.steps += 1
@@ -102,14 +125,27 @@ class MovingAverage:
 
 
 class Log:
-    """Means of named losses, one JSON line every `every` steps."""
+    """Means of named losses, one JSON line every `every` steps.
+
+    Args:
+        path: the file, appended to.
+        every: steps per line.
+        step: first step.
+        samples_per_step: over all processes.
+    """
 
     def __init__(self, path: Path, every: int, step: int, samples_per_step: int):
         self._file, self._every, self._first, self._samples = path.open("a"), every, step, samples_per_step
         self._began, self._sums, self._count = time.time(), {}, 0
 
     def add(self, step: int, losses: dict, more: Callable[[], dict] = dict) -> None:
-        """Count the losses of a step; `more` adds to the line when one is written."""
+        """Add the losses of a step.
+
+        Args:
+            step: its number.
+            losses: by name.
+            more: called when a line is written; adds to it.
+        """
         for name, value in losses.items():
             self._sums[name] = self._sums.get(name, 0.0) + float(value.detach() if hasattr(value, "detach") else value)
         self._count += 1
@@ -125,7 +161,12 @@ class Log:
 
 
 def save_checkpoint(path: Path, state: dict) -> None:
-    """Write beside the target first, so that a killed training leaves the last one whole."""
+    """Write a checkpoint to a temporary file, then move it, so that a killed training leaves the previous one intact.
+
+    Args:
+        path: the checkpoint.
+        state: for `torch.save`.
+    """
     import torch
 
     torch.save(state, path.with_suffix(".new"))
@@ -133,7 +174,13 @@ def save_checkpoint(path: Path, state: dict) -> None:
 
 
 def run_team(train: Callable, work: Path, processes: int, *arguments) -> None:
-    """`train(*arguments, rank, processes)` in `processes` processes.
+    """Run `train(*arguments, rank, processes)` in several processes.
+
+    Args:
+        train: the training function.
+        work: work folder.
+        processes: number of processes.
+        *arguments: of the function.
 
     Raises:
         RuntimeError: if one of them fails.

@@ -1,7 +1,8 @@
-"""Prompts with their right answers, made from what is certain about a picture. Knows names and boxes; no torch.
+"""Make prompts with right answers from what is certain about a picture. Depends on names and boxes; no torch.
 
-Every answer follows from parts, plane, modality and region, so nothing is made up; what the picture can't tell is
-answered with `REFUSAL`. Wordings vary; the first of each kind is the plain one that tests and the panel use. Questions that
+Every answer follows from parts, plane, modality and region, so nothing is invented; what the picture can't show is
+answered with `REFUSAL`. Wordings vary; the first of each kind is the plain one used by tests and the panel. Questions
+that
 a name alone would answer ("on which side of the patient is the left kidney?") are not asked.
 """
 
@@ -21,7 +22,7 @@ NO_STRUCTURE = "none of the known structures"
 
 PAIRED = {"cerebral hemisphere": "cerebral hemispheres", "lateral ventricle": "lateral ventricles", "thalamus": "thalami",
           "lung": "lungs", "kidney": "kidneys", "hip bone": "hip bones"}  # fmt: skip
-"""What comes in pairs, and its plural."""
+"""Paired structures, and their plural."""
 
 
 @dataclass(frozen=True)
@@ -29,13 +30,15 @@ class PictureFacts:
     """What is certain about one picture.
 
     Args:
-        modality: "MR" or "CT"; `plane`; `region`: "head" or "torso".
-        visible: structures in it that can be asked about, by name, in the order of `SPOKEN`; in a sagittal slice none that
-            has a side, since nothing in it tells which one it is.
-        missing: structures that are surely not in it.
-        complete: everything of `SPOKEN` that is visible is in `visible`.
+        modality: "MR" or "CT".
+        plane: sagittal, coronal or axial.
+        region: "head" or "torso".
+        visible: structures for questions, by name, in the order of `SPOKEN`; in a sagittal slice none with a side,
+            since the side can't be seen.
+        missing: structures that are certainly not in it.
+        complete: whether `visible` has all visible structures of `SPOKEN`.
         stripped: only the brain of the head is shown.
-        names: all that is visible and its pixels, with sides in sagittal slices too.
+        names: all visible structures and their pixels, with sides in sagittal slices too.
         labelled: no pixel is of an unknown part.
     """
 
@@ -53,7 +56,17 @@ class PictureFacts:
 def scene(
     modality: str, plane: str, region: str, parts: np.ndarray, known, absent, stripped: bool = False
 ) -> PictureFacts:
-    """What is certain about an (S, S) part picture; `known` and `absent` as for `objects.survey`."""
+    """Return what is certain about a part picture.
+
+    Args:
+        modality: "MR" or "CT".
+        plane: sagittal, coronal or axial.
+        region: "head" or "torso".
+        parts: (S, S) part numbers.
+        known: the structures that its source labels.
+        absent: structures that its source certainly hasn't.
+        stripped: only the brain of the head is shown.
+    """
     visible, missing = survey(parts, tuple(n for n in known if n in SPOKEN), tuple(n for n in absent if n in SPOKEN))
     names, labelled = {name: seen.pixels for name, seen in visible.items()}, UNKNOWN_PART not in parts
     complete = labelled
@@ -68,7 +81,7 @@ def scene(
 class QuestionExchange:
     """A prompt, its answer, and the kind of question for counting.
 
-    `asked` are the names of a `segment` or `detect` prompt in its order, with what there is to see (None: absent).
+    `asked` has the names of a `segment` or `detect` prompt in order, each with its target (None: absent).
     """
 
     prompt: str
@@ -109,14 +122,14 @@ WORDINGS: dict[str, tuple[str, ...]] = {
 
 HELD_OUT_REFUSALS = ("what is the phone number of the patient?", "does the patient have a headache?", "is there an infection?",
                      "what does the patient do for work?", "how long will the patient live?")  # fmt: skip
-"""Never trained; measure whether refusing is more than memory."""
+"""Never trained; they measure whether refusing generalizes."""
 
 NEAR_MIDDLE = 0.06
-"""So near the middle (share of the picture) nothing is called left, right, upper or lower."""
+"""Nearer to the middle than this fraction of the picture, nothing is called left, right, upper or lower."""
 
 
 CLEARLY = 1.4
-"""So much larger must be what is called larger or largest."""
+"""Smallest ratio of sizes at which a structure is called larger or largest."""
 
 _KNOWN_OF_PATIENTS = ("age", "date of birth", "address", "weight", "height", "blood type", "heart rate",
                       "blood sugar", "insurance", "name", "nationality", "temperature", "oxygen saturation", "diet",
@@ -137,7 +150,7 @@ _FREE = ("who ordered this scan?", "who is the radiologist?", "which contrast ag
 
 
 def _made_refusal(rng: np.random.Generator) -> str:
-    """A question that no picture answers, put together from pieces, so that refusing is learned rather than remembered."""
+    """Return a question that no picture answers, composed of parts, so that refusing is learned and not memorized."""
     kind = rng.random()
     if kind < 0.3:
         return f"what is the {rng.choice(_KNOWN_OF_PATIENTS)} of the patient?"
@@ -159,18 +172,18 @@ def _center(seen: SeenStructure) -> tuple[float, float]:
 
 
 def _elementary(names) -> list[str]:
-    """Names without those that a larger one contains ("brain" stands for its parts only if alone)."""
+    """Return the names without those that include others ("brain" counts only if alone)."""
     return [n for n in names if n != "brain"] or list(names)
 
 
 def picture_side(seen: SeenStructure) -> str | None:
-    """ "left" or "right" of the picture, None near its middle."""
+    """Return "left" or "right" of the picture, None near its middle."""
     x = _center(seen)[1]
     return None if abs(x - 0.5) < NEAR_MIDDLE else "left" if x < 0.5 else "right"
 
 
 def quadrant(seen: SeenStructure) -> str | None:
-    """ "upper left", "upper right", "lower left" or "lower right"; None near either middle line."""
+    """Return "upper left", "upper right", "lower left" or "lower right"; None near either middle line."""
     y, side = _center(seen)[0], picture_side(seen)
     return None if side is None or abs(y - 0.5) < NEAR_MIDDLE else f"{'upper' if y < 0.5 else 'lower'} {side}"
 
@@ -183,9 +196,9 @@ _REGIONS = {
 
 
 def body_part(scene: PictureFacts) -> str | None:
-    """ "head", or the part of the torso that fills most of the picture's structures, or two where neither does by far.
+    """Return "head", or the part of the torso with most of the picture's structures, or two if neither dominates.
 
-    None for a torso without any of the structures that tell.
+    None for a torso without any of the deciding structures.
     """
     if scene.region == "head":
         return "head"
@@ -202,24 +215,24 @@ def _listed(names: list[str], most: int) -> str:
 
 
 def caption(scene: PictureFacts) -> str:
-    """One short sentence."""
+    """Return one short sentence."""
     part = "skull-stripped brain" if scene.stripped else body_part(scene) or "torso"
     return f"{scene.plane} {scene.modality} image of the {part}"
 
 
 def description(scene: PictureFacts) -> str:
-    """The caption with what is visible."""
+    """Return the caption with the visible structures."""
     names = _elementary(scene.visible)
     return caption(scene) + (f" showing {_listed(names, 7)}." if names else ".")
 
 
-# -- one maker per kind: scene, rng, wording → exchange or None ------------------------------------
+# -- one function per kind: scene, rng, wording → exchange or None ---------------------------------
 
 
 def _object_prompt(
     scene: PictureFacts, rng: np.random.Generator, encode: Callable[[np.ndarray], np.ndarray] | None
 ) -> QuestionExchange | None:
-    """`segment` if masks can be encoded, else `detect`, of one to six names in random order."""
+    """Return `segment` if masks can be encoded, else `detect`, of one to six names in random order."""
     visible, missing = list(scene.visible), list(scene.missing)
     near = [n for n in _near(scene) if n in LABELS[scene.modality]]
     count = int(rng.integers(1, 7))
@@ -239,12 +252,12 @@ def _object_prompt(
 
 
 def _near(scene: PictureFacts) -> list[str]:
-    """Missing structures of the same region: harder to deny than a liver in a head."""
+    """Return missing structures of the same region, which are harder negatives than a liver in a head."""
     return [n for n in scene.missing if (n in SPOKEN_HEAD) == (scene.region == "head")]
 
 
 def _about_one(scene: PictureFacts, kind: str, rng: np.random.Generator) -> tuple[tuple[str, ...], str] | None:
-    """(names, answer) of a kind that asks about one structure."""
+    """Return (names, answer) of a kind that asks about one structure."""
     names = list(scene.visible)
     if not names or rng.random() < {"presence": 0.5, "side": 0.1, "where": 0.05}[kind]:
         near = _near(scene)
@@ -263,7 +276,7 @@ def _about_one(scene: PictureFacts, kind: str, rng: np.random.Generator) -> tupl
 
 
 def _sides_of(scene: PictureFacts, noun: str) -> dict[str, SeenStructure | None] | None:
-    """side → what is seen of it, or None where that isn't certain for both sides."""
+    """Return side → the visible structure, or None if that isn't certain for both sides."""
     names = {side: f"{side} {noun}" for side in ("left", "right")}
     if scene.plane == "sagittal" or not all(n in scene.visible or n in scene.missing for n in names.values()):
         return None
@@ -271,13 +284,13 @@ def _sides_of(scene: PictureFacts, noun: str) -> dict[str, SeenStructure | None]
 
 
 def _about_pairs(scene: PictureFacts, kind: str, rng: np.random.Generator) -> tuple[tuple[str, ...], str] | None:
-    """(names, answer) of a kind that asks about a pair."""
+    """Return (names, answer) of a kind that asks about a pair."""
     pairs = {noun: sides for noun in PAIRED if (sides := _sides_of(scene, noun)) is not None}
     some = [noun for noun, sides in pairs.items() if any(sides.values())]
     one = [noun for noun in some if not all(pairs[noun].values())]
     if kind == "asymmetry":
         some = [noun for noun in some if all(pairs[noun].values())]
-    elif one and rng.random() < 0.6:  # the interesting ones
+    elif one and rng.random() < 0.6:  # prefer pairs with exactly one side visible
         some = one
     elif kind == "counting" and rng.random() < 0.25:
         own = [n for n in PAIRED if (f"left {n}" in SPOKEN_HEAD) == (scene.region == "head")]
@@ -303,7 +316,7 @@ def _about_pairs(scene: PictureFacts, kind: str, rng: np.random.Generator) -> tu
 
 
 def _about_two(scene: PictureFacts, kind: str, rng: np.random.Generator) -> tuple[tuple[str, ...], str] | None:
-    """(names, answer) of a kind that asks about two structures."""
+    """Return (names, answer) of a kind that asks about two structures."""
     names = _elementary(scene.visible)
     if len(names) < 2:
         return None
@@ -317,7 +330,7 @@ def _about_two(scene: PictureFacts, kind: str, rng: np.random.Generator) -> tupl
 
 
 def _answer(scene: PictureFacts, kind: str, rng: np.random.Generator) -> tuple[tuple[str, ...], str] | None:
-    """(what to put into the wording, answer), None where nothing is certain."""
+    """Return (words for the wording, answer), None where nothing is certain."""
     match kind:
         case "modality":
             return (), scene.modality
@@ -347,9 +360,12 @@ def _answer(scene: PictureFacts, kind: str, rng: np.random.Generator) -> tuple[t
 def exchange_of(
     scene: PictureFacts, kind: str, rng: np.random.Generator, encode: Callable[[np.ndarray], np.ndarray] | None = None
 ) -> QuestionExchange | None:
-    """An exchange of one kind, or None if this scene has no certain answer for it.
+    """Return an exchange of one kind, or None if this scene has no certain answer for it.
 
     Args:
+        scene: what is certain about the picture.
+        kind: of question.
+        rng: of the choice.
         encode: (N, 64, 64) bool masks → (N, 16) codes; needed for "segment".
     """
     if kind in ("segment", "detect"):
@@ -377,7 +393,7 @@ def exchange_of(
 
 
 def corpus() -> list[str]:
-    """Every word that prompts and answers can hold, for the tokenizer; independent of pictures."""
+    """Return all words of prompts and answers, for the tokenizer; independent of pictures."""
     names = list(SPOKEN)
     lines = [w.format(n, n) for kind, words in WORDINGS.items() for w in words
              for n in (PAIRED.values() if kind in ("counting", "asymmetry") else names)]  # fmt: skip

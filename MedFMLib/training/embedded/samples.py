@@ -1,6 +1,6 @@
-"""Endless, seeded batches of training pictures (and their questions), made in a background process.
+"""Yield endless, seeded batches of training pictures (and their questions), made in a background process.
 
-Knows the painter and, if asked, the question maker; nothing of models. Sample number n of seed s is the same whatever
+Depends on the painter and, on request, the question maker; no models. Sample number n of seed s is the same whatever
 the batch size: each has its own generator. Nothing is written to disk.
 """
 
@@ -18,17 +18,34 @@ from .synthesis import Painter, TrainingPicture
 
 
 def generator(seed: int, number: int) -> np.random.Generator:
-    """The generator of sample `number`."""
+    """Return the random generator of a sample.
+
+    Args:
+        seed: of the series.
+        number: of the sample.
+    """
     return np.random.default_rng((seed, number))
 
 
 def training_painter(data: Path, size: int, **options) -> Painter:
-    """A painter of everything that training may see; `options` as for `Painter`."""
+    """Return a painter of all training data.
+
+    Args:
+        data: the data folder.
+        size: pixels per side.
+        **options: as for `Painter`.
+    """
     return Painter(head_maps(data) + torso_subjects(data), size, **options)
 
 
 def pictures(painter: Painter, seed: int, start: int = 0) -> Iterator[tuple[TrainingPicture, np.random.Generator]]:
-    """Sample after sample, with its generator for whatever else is drawn for it."""
+    """Yield sample after sample, with its generator for further random choices.
+
+    Args:
+        painter: draws the pictures.
+        seed: of the series.
+        start: number of the first sample.
+    """
     number = start
     while True:
         rng = generator(seed, number)
@@ -37,7 +54,7 @@ def pictures(painter: Painter, seed: int, start: int = 0) -> Iterator[tuple[Trai
 
 
 FACTS = {"plane": ("axial", "coronal", "sagittal"), "modality": ("MR", "CT"), "region": ("head", "torso", "crop")}
-"""What is known of a whole picture, and its possible values."""
+"""Known properties of a whole picture, and their possible values."""
 
 
 def picture_batches(
@@ -48,9 +65,14 @@ def picture_batches(
     start: int = 0,
     make: Callable[[Path, int], Painter] = training_painter,
 ) -> Iterator[dict[str, np.ndarray]]:
-    """`pixels` (B, S, S, 3) uint8, `parts` (B, S, S) uint8, `facts` (B, 3) int64 in the order of `FACTS`.
+    """Yield `pixels` (B, S, S, 3) uint8, `parts` (B, S, S) uint8, `facts` (B, 3) int64 in the order of `FACTS`.
 
     Args:
+        data: the data folder.
+        size: pixels per side.
+        batch: pictures per batch.
+        seed: of the samples.
+        start: number of the first sample.
         make: (data, size) → the painter.
     """
     source = pictures(make(data, size), seed, start)
@@ -71,16 +93,16 @@ def _feed(make: Callable[[], Iterator], channel) -> None:
         torch.set_num_threads(1)
         for item in make():
             channel.put(item)
-    except BaseException as error:  # the reader raises it; a silent death would hang the training
+    except BaseException as error:  # passed on to the reader, since a silent end would block the training
         channel.put(error)
 
 
 class Background:
-    """Runs an iterator in another process and holds a few of its items ready.
+    """Runs an iterator in another process and keeps some of its items ready.
 
     Args:
         make: returns the iterator; called in the other process.
-        ahead: how many items to keep.
+        ahead: number of items to keep ready.
     """
 
     def __init__(self, make: Callable[[], Iterator], ahead: int = 6):
@@ -105,6 +127,6 @@ class Background:
             return item
 
     def close(self) -> None:
-        """End the other process."""
+        """Stop the other process."""
         self._process.terminate()
         self._process.join()

@@ -1,18 +1,19 @@
-"""Stage 4: quantize the base and lay out the folder that ships.
+"""Stage 4: quantize the base and write the folder that ships.
 
     python -m MedFMLib.training.embedded.ship --work DIR --output Resources/models/medfm-tiny
 
-Knows checkpoints and the folder's layout; trains nothing:
+Depends on checkpoints and the folder's layout; trains nothing:
 
-    base/            PaliGemma, linear layers in NF4 (double quantization) but for those that `align` keeps, tokenizer, processor
-    mask_head/       the network that draws masks with the bare base
-    adapters/NAME/   LoRA of the vision tower, trained on that quantized tower, with a mask head of its own
+    base/            PaliGemma, linear layers in NF4 (double quantization) except those in `KEPT`, tokenizer, processor
+    mask_head/       the network that segments with the bare base
+    adapters/NAME/   LoRA of the vision tower, trained on that quantized tower, with its own mask head
     mask_codec/      codec for the mask tokens
-    labels.json      what it can be asked
-    curves.png       how the losses fell
+    labels.json      structures and example questions
+    curves.png       learning curves
 
-The base is saved before an adapter is attached: afterwards its keys carry the adapter's layer names. Everything is written
-beside the target first and moved in one step.
+The base is saved before an adapter is attached: afterwards its keys contain the adapter's layer names. Everything is
+written
+to a temporary folder first and moved in one step.
 """
 
 from __future__ import annotations
@@ -34,7 +35,11 @@ WHOLE = ("base", "mask_head", "adapters", "mask_codec")
 
 
 def write_dense(work: Path, folder: Path):
-    """Save the averaged weights of `base.pt` as an unquantized transformers folder; returns the model.
+    """Save the averaged weights of `base.pt` as an unquantized transformers folder, and return the model.
+
+    Args:
+        work: work folder.
+        folder: destination.
 
     Raises:
         RuntimeError: if the checkpoint is of another shape.
@@ -56,7 +61,12 @@ def write_dense(work: Path, folder: Path):
 
 
 def write_mask_head(work: Path, folder: Path) -> None:
-    """The mask head of the bare base, from `eyes.pt`."""
+    """Write the mask head of the bare base, from `eyes.pt`.
+
+    Args:
+        work: work folder.
+        folder: destination.
+    """
     import torch
 
     from ...models.masks.mask_head import MaskHead
@@ -71,7 +81,12 @@ def write_mask_head(work: Path, folder: Path) -> None:
 
 
 def write_unquantized(work: Path, folder: Path) -> None:
-    """A whole model folder before quantization: `bench_tiny --unquantized` measures with it what NF4 costs."""
+    """Write a complete model folder before quantization, with which `bench_tiny --unquantized` measures the cost of NF4.
+
+    Args:
+        work: work folder.
+        folder: destination, replaced if it exists.
+    """
     shutil.rmtree(folder, ignore_errors=True)
     write_dense(work, folder / "base")
     write_mask_head(work, folder / "mask_head")
@@ -81,7 +96,7 @@ def write_unquantized(work: Path, folder: Path) -> None:
 
 
 def quantized(folder: Path):
-    """Load a dense folder with its linear layers but for `KEPT` as NF4, double-quantized; everything else stays float32."""
+    """Load a dense folder with its linear layers as NF4, double-quantized; those in `KEPT` and all others stay float32."""
     import torch
     from transformers import BitsAndBytesConfig, PaliGemmaForConditionalGeneration
 
@@ -98,7 +113,11 @@ def quantized(folder: Path):
 
 
 def write_base(work: Path, folder: Path) -> None:
-    """The quantized base, with what `align` trained after quantization; what is not packed is stored in float16.
+    """Write the quantized base, with the weights that `align` trained after quantization; unpacked weights as float16.
+
+    Args:
+        work: work folder.
+        folder: destination.
 
     Raises:
         KeyError: if `aligned.safetensors` belongs to another model.
@@ -119,7 +138,7 @@ def write_base(work: Path, folder: Path) -> None:
 
 
 def write_labels(folder: Path) -> None:
-    """`labels.json`: names by modality, and an example of every kind of question."""
+    """Write `labels.json`: names by modality, and an example of every kind of question."""
     content = {
         "labels": {modality: list(names) for modality, names in LABELS.items()},
         "questions": {kind: words[0] for kind, words in WORDINGS.items()},
@@ -128,7 +147,12 @@ def write_labels(folder: Path) -> None:
 
 
 def ship(work: Path, output: Path) -> None:
-    """Quantize, and replace the parts of `output` that are weights."""
+    """Quantize, and replace the weights in a model folder.
+
+    Args:
+        work: work folder.
+        output: the model folder.
+    """
     from .curves import plot_curves
 
     fresh = work / "fresh"
@@ -153,7 +177,7 @@ def ship(work: Path, output: Path) -> None:
         staged.rename(output / name)
         shutil.rmtree(old, ignore_errors=True)
     write_labels(output)
-    if output.resolve() != resources.path("models", "medfm-tiny").resolve():  # so that `--model` takes the folder
+    if output.resolve() != resources.path("models", "medfm-tiny").resolve():  # so that `--model` accepts the folder
         card = resources.load_json("zoo", "medfm-tiny.json") | {"id": str(output.resolve()), "weights": ""}
         (output / "medfm-card.json").write_text(json.dumps(card, indent=1) + "\n")
     plot_curves(work, output / "curves.png")

@@ -1,9 +1,11 @@
-"""Makes the open healthy cases that ship with MedFM: an average head, and a computed torso.
+"""Make the open healthy cases that ship with MedFM: an average head, and a synthetic torso.
 
     python -m MedFMLib.training.embedded.ship_healthy --scan FILE --output Resources/healthy
 
-The head is the ICBM 2009a average T1 of 152 adults, skull-stripped, as the package nilearn ships it, outlined by the embedded
-model and not checked by a person. The torso is computed from ellipsoids of about the right size and place; nobody was scanned,
+The head is the ICBM 2009a average T1 of 152 adults, skull-stripped, as the package nilearn ships it, segmented by the
+embedded
+model and not checked by a person. The torso is computed from ellipsoids of about the right size and position; nobody
+was scanned,
 it is marked as generated, and its sizes are never compared. See docs/decisions/0010.
 """
 
@@ -33,7 +35,7 @@ MNI_NOTICE = (
     "patients resulting from the use or misuse of this software package."
 )
 MARGIN = 6
-"""Voxels left around the brain."""
+"""Margin around the brain in voxels."""
 
 ELLIPSOIDS = {
     "liver": ((52, 8, -40), (72, 58, 52), 60),
@@ -46,11 +48,11 @@ ELLIPSOIDS = {
     "right lung": ((70, -2, 88), (58, 78, 110), -860),
     "left lung": ((-70, -2, 88), (56, 78, 110), -860),
 }
-"""Name → middle (RAS mm), half axes (mm), HU; what comes first lies over what comes later."""
+"""Name → centre (RAS mm), half axes (mm), HU; earlier ones cover later ones."""
 
 
 def torso() -> tuple[Image, Segmentation]:
-    """A CT of ellipsoids in an elliptic body, 3 mm, with noise that is the same each time."""
+    """Return a CT of ellipsoids in an elliptic body, 3 mm, with the same noise each time."""
     shape, spacing = (128, 90, 104), 3.0
     affine = np.diag([-spacing, -spacing, spacing, 1.0])
     affine[:3, 3] = [spacing * (shape[0] - 1) / 2, spacing * (shape[1] - 1) / 2, -spacing * (shape[2] - 1) / 2]
@@ -74,7 +76,7 @@ def torso() -> tuple[Image, Segmentation]:
 
 
 def average_head(scan: Path) -> tuple[Image, Segmentation]:
-    """The average T1 cut to the brain, and the embedded model's outlines of it."""
+    """Return the average T1 cropped to the brain, and the embedded model's segmentation of it."""
     image = read_image(scan, modality="MR")
     inside = np.argwhere(image.scalars > image.scalars.max() * 0.05)
     start = np.maximum(inside.min(axis=0) - MARGIN, 0)
@@ -91,7 +93,7 @@ def average_head(scan: Path) -> tuple[Image, Segmentation]:
 
 
 def main() -> None:
-    """Make both."""
+    """Make both cases."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--scan", type=Path, required=True)
     parser.add_argument("--output", type=Path, required=True)

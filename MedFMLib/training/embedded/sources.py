@@ -1,7 +1,8 @@
-"""The volumes that train and measure the embedded model: reads them, splits them, keeps the held-out ones out.
+"""Read the volumes that train and measure the embedded model, split them, and exclude the held-out ones.
 
-Knows the layout of the data folder; nothing of pictures or models. A `Subject` is a part volume in RAS order with, if
-there is one, the real image. What is held out is written here and nowhere else:
+Knows the layout of the data folder; no pictures or models. A `Subject` is a part volume in RAS order with the real
+image,
+if there is one. The held-out data are defined here and nowhere else:
 
 * label maps `HELD_OUT_MAPS` (all of each);
 * every hippocampus of `hippocampus_files(data, held_out=True)`;
@@ -42,12 +43,12 @@ class Subject:
         name: source and number.
         region: "head" or "torso".
         modality: of `image`, or "MR" for a label map without image.
-        values: (I, J, K) uint16 values that intensities are drawn for; 0 is air.
+        values: (I, J, K) uint16 values for which intensities are rendered; 0 is air.
         parts: (I, J, K) uint8 part numbers, `labels.UNKNOWN_PART` where unlabelled.
         spacing: (3,) mm.
         image: (I, J, K) float32 real intensities (HU for CT), or None.
         known: structures that this source labels wherever they are.
-        absent: structures that are surely not in it.
+        absent: structures that are certainly not in it.
     """
 
     name: str
@@ -62,15 +63,19 @@ class Subject:
 
 
 def read(path: Path, modality: str = "MR") -> Image:
-    """A scalar volume from any file that ITK reads.
+    """Read a scalar volume from any file that ITK reads.
+
+    Args:
+        path: the file.
+        modality: of the image.
 
     Raises:
-        InputError: if the file isn't there or can't be read.
+        InputError: if the file is missing or can't be read.
     """
     import SimpleITK as sitk
 
     if not Path(path).exists():
-        raise InputError(f"'{Path(path).name}' is not in the data folder; pass the folder that holds it with --data.")
+        raise InputError(f"'{Path(path).name}' is not in the data folder; pass the folder with it by --data.")
     picture = sitk.ReadImage(str(path))
     affine = np.eye(4)
     affine[:3, :3] = np.array(picture.GetDirection()).reshape(3, 3) * np.array(picture.GetSpacing())
@@ -80,7 +85,15 @@ def read(path: Path, modality: str = "MR") -> Image:
 
 
 def in_ras_order(array: np.ndarray, geometry: Geometry) -> tuple[np.ndarray, np.ndarray]:
-    """(I, J, K) array and (3,) spacing with the axes permuted and flipped to run Right, Anterior, Superior."""
+    """Return an array and its spacing with the axes permuted and flipped to run Right, Anterior, Superior.
+
+    Args:
+        array: (I, J, K).
+        geometry: its grid.
+
+    Returns:
+        ((R, A, S) array, (3,) mm)
+    """
     order = [geometry.world_axes.index(axis) for axis in range(3)]
     array, spacing = array.transpose(order), geometry.spacing[order]
     for world, index in enumerate(order):
@@ -90,7 +103,7 @@ def in_ras_order(array: np.ndarray, geometry: Geometry) -> tuple[np.ndarray, np.
 
 
 def freesurfer_parts(values: np.ndarray) -> np.ndarray:
-    """(I, J, K) FreeSurfer values → part numbers, unsided white matter given the nearest side."""
+    """Convert (I, J, K) FreeSurfer values to part numbers, with unsided white matter assigned to the nearest side."""
     from scipy import ndimage
 
     parts = labels.part_table(labels.FREESURFER, "head tissue")[values]
@@ -108,7 +121,12 @@ def freesurfer_parts(values: np.ndarray) -> np.ndarray:
 
 
 def head_maps(data: Path, held_out: bool = False) -> list[Subject]:
-    """The whole-head label maps for training, or the held-out ones."""
+    """Return the whole-head label maps.
+
+    Args:
+        data: the data folder.
+        held_out: return the held-out ones instead of those for training.
+    """
     subjects = []
     for path in sorted((data / "brain_labelmaps").glob("synthseg_*.nii.gz")):
         name = path.name.split(".")[0]
@@ -123,7 +141,12 @@ def head_maps(data: Path, held_out: bool = False) -> list[Subject]:
 
 
 def torso_subjects(data: Path, held_out: bool = False) -> list[Subject]:
-    """The torso volumes without their held-out slices, or (whole) with everything else marked unknown."""
+    """Return the torso volumes without their held-out slices.
+
+    Args:
+        data: the data folder.
+        held_out: return complete volumes instead, with everything except the held-out slices marked unknown.
+    """
     made = []
     for folder, image_file, label_file, modality, table, known in (
         ("ct_torso", "ct.nii.gz", "ct_seg.nii.gz", "CT", labels.TOTALSEGMENTATOR_CT, labels.TORSO_STRUCTURES),
@@ -155,14 +178,19 @@ def torso_subjects(data: Path, held_out: bool = False) -> list[Subject]:
 
 
 def hippocampus_files(data: Path, held_out: bool = False) -> list[Path]:
-    """Images of the hippocampus cases for training, or the held-out ones; labels have the same name in `labels/`."""
+    """Return the images of the hippocampus cases; labels have the same name in `labels/`.
+
+    Args:
+        data: the data folder.
+        held_out: return the held-out ones instead of those for training.
+    """
     every, which = HELD_OUT_HIPPOCAMPI_EVERY
     files = sorted((data / "msd_hippocampus" / "images").glob("*.nii.gz"))
     return [file for number, file in enumerate(files) if (number % every in which) == held_out]
 
 
 def hippocampus_subjects(data: Path) -> list[Subject]:
-    """MR crops around one hippocampus with manual labels: part 1 is anterior, 2 posterior."""
+    """Return the MR crops around one hippocampus with manual labels: part 1 is anterior, 2 posterior."""
     subjects = []
     for file in hippocampus_files(data):
         image = read(file)
@@ -178,7 +206,13 @@ def hippocampus_subjects(data: Path) -> list[Subject]:
 
 
 def teacher_subject(data: Path, work: Path, pretrained: Path | None) -> Subject | None:
-    """A real T1 head whose parts MeshNet has named, unknown where it isn't sure; kept in `work`, None without its weights."""
+    """Return a real T1 head with MeshNet's parts, unknown where it isn't certain; None without its weights.
+
+    Args:
+        data: the data folder.
+        work: work folder, which caches the parts.
+        pretrained: folder with MeshNet's weights, or None.
+    """
     image = read(data / "brain_t1" / "t1_head.nii.gz")
     kept = work / "t1_head_parts.npy"
     voxels, spacing = in_ras_order(image.scalars.astype(np.float32), image.geometry)
@@ -205,7 +239,7 @@ def _range_mask(size: int, ranges: tuple[tuple[int, int], ...]) -> np.ndarray:
 
 
 def _tissue(voxels: np.ndarray, modality: str) -> np.ndarray:
-    """(I, J, K) 0 air … 4 from intensities alone, for what has no label: fat, soft, dense for CT; four greys for MR."""
+    """Return (I, J, K) 0 air … 4 by intensity, for unlabelled voxels: fat, soft, dense for CT; four greys for MR."""
     if modality == "CT":
         return np.digitize(voxels, (-300, -30, 25, 90, 180)).astype(np.uint16)
     low, high = np.percentile(voxels, (1, 99.5))

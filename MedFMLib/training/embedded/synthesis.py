@@ -1,8 +1,10 @@
-"""Pictures with known parts, made from label maps and real volumes: domain randomisation in two dimensions.
+"""Make pictures with known parts from label maps and real volumes: domain randomisation in two dimensions.
 
-Knows subjects; nothing of text or models. The recipe is SynthSeg's (Billot et al., Medical Image Analysis 2023: random
-intensities per label, bias field, blur, resolution, gamma, noise), applied to one slice at the resolution that the model
-sees, because a slice costs milliseconds where a volume costs seconds. Pictures follow `view.View.square` in orientation,
+Depends on subjects; no text or models. The recipe is SynthSeg's (Billot et al., Medical Image Analysis 2023: random
+intensities per label, bias field, blur, resolution, gamma, noise), applied to one slice at the resolution of the
+model's
+input, because a slice costs milliseconds where a volume costs seconds. Pictures follow `view.View.square` in
+orientation,
 square padding and windowing; a test compares the two.
 """
 
@@ -22,7 +24,7 @@ ROWS_COLUMNS_NORMAL = {
     "coronal": ((0.0, 0.0, -1.0), (-1.0, 0.0, 0.0), (0.0, 1.0, 0.0)),
     "sagittal": ((0.0, 0.0, -1.0), (0.0, -1.0, 0.0), (1.0, 0.0, 0.0)),
 }
-"""RAS unit vectors: down the picture, right across it, and from slice to slice."""
+"""RAS unit vectors: down the picture, across it to the right, and from slice to slice."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,8 +34,11 @@ class TrainingPicture:
     Args:
         pixels: (S, S, 3) uint8.
         parts: (S, S) uint8 part numbers.
-        plane, modality, region: what it shows; `subject` whose it is.
-        stripped: only the brain is left of a head.
+        plane: sagittal, coronal or axial.
+        modality: "MR" or "CT".
+        region: "head", "torso" or "crop".
+        subject: its source.
+        stripped: only the brain of a head is shown.
     """
 
     pixels: np.ndarray
@@ -47,7 +52,10 @@ class TrainingPicture:
 
 @dataclass(frozen=True, eq=False)
 class SliceCut:
-    """Where a slice lies in a subject: `points` (3, S, S) indices, `inside` (S, S) what the scan covers, `mm` per pixel."""
+    """Position of a slice in a subject.
+
+    `points` (3, S, S) indices, `inside` (S, S) covered by the scan, `mm` per pixel.
+    """
 
     points: np.ndarray
     inside: np.ndarray
@@ -55,7 +63,7 @@ class SliceCut:
 
 
 def bounds(mask: np.ndarray) -> np.ndarray:
-    """(3, 2) first and one-past-last index of the true voxels along each axis."""
+    """Return the (3, 2) first and one-past-last index of the true voxels along each axis."""
     result = []
     for axis in range(3):
         along = np.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis)))
@@ -74,18 +82,19 @@ def cut(
     zoom: bool = False,
     crops: float = 0.2,
 ) -> SliceCut:
-    """Choose the points of a slice; without `rng` exactly the slice a `View` of the box would show.
+    """Choose the points of a slice; without `rng` exactly the slice that a `View` of the box would show.
 
     Args:
+        subject: the volume.
         box: (3, 2) index range that the scan covers.
         plane: anatomical plane.
         position: 0…1 through the box along the plane's normal.
         size: pixels along each side of the picture.
-        rng: draws field of view, rotation, tilt, scale and bending.
+        rng: draws field of view, rotation, tilt, scale and bending; None for none.
         tilt: standard deviation in degrees of the rotations out of plane.
-        zoom: a square of about the box's longest edge around it, with all that lies there, as volumes are looked at
-            the second time (`models.masks.volume_masks`), instead of the box as the edge of the scan.
-        crops: share of the other slices of which only a part is shown.
+        zoom: a square of about the box's longest edge around it, with everything there, as in the second pass over
+            volumes (`models.masks.volume_masks`), instead of the box as the edge of the scan.
+        crops: share of the other slices that show only a part.
     """
     axes = [np.array(v) for v in ROWS_COLUMNS_NORMAL[plane]]
     low, high = box[:, 0] * subject.spacing, box[:, 1] * subject.spacing
@@ -142,7 +151,7 @@ def _rotation(axis: np.ndarray, degrees: float) -> np.ndarray:
 
 
 def _smooth_noise(rng: np.random.Generator, size: int, knots: int) -> np.ndarray:
-    """(size, size) float32 of standard deviation about 1, varying over size / knots pixels."""
+    """Return (size, size) float32 of standard deviation about 1, varying over size / knots pixels."""
     from PIL import Image
 
     coarse = Image.fromarray(rng.normal(0, 1, (knots + 2, knots + 2)).astype(np.float32))
@@ -150,7 +159,13 @@ def _smooth_noise(rng: np.random.Generator, size: int, knots: int) -> np.ndarray
 
 
 def nearest(volume: np.ndarray, points: np.ndarray, outside: int = 0) -> np.ndarray:
-    """(S, S) values of the voxels that the points fall in."""
+    """Return the (S, S) values of the voxels that the points are in.
+
+    Args:
+        volume: (I, J, K).
+        points: (3, S, S) indices.
+        outside: value outside the volume.
+    """
     index = np.rint(points).astype(np.int32)
     good = np.ones(index.shape[1:], bool)
     for axis, n in enumerate(volume.shape):
@@ -160,7 +175,13 @@ def nearest(volume: np.ndarray, points: np.ndarray, outside: int = 0) -> np.ndar
 
 
 def linear(volume: np.ndarray, points: np.ndarray, outside: float) -> np.ndarray:
-    """(S, S) float32, trilinear between voxels."""
+    """Return (S, S) float32, interpolated trilinearly.
+
+    Args:
+        volume: (I, J, K).
+        points: (3, S, S) indices.
+        outside: value outside the volume.
+    """
     return ndimage.map_coordinates(volume, points, order=1, mode="constant", cval=outside, output=np.float32)
 
 
@@ -180,10 +201,10 @@ _TISSUES = (_WHITE, _GREY, _DEEP, _THALAMUS, _STEM, _FLUID, _CEREBELLUM_WHITE, _
 
 
 def _head_table(values: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """(1024,) mean and standard deviation of intensity, 0…1, per value of a head label map."""
+    """Return (1024,) mean and standard deviation of intensity, 0…1, per value of a head label map."""
     mean, spread = np.zeros(1024, np.float32), np.zeros(1024, np.float32)
     kind = rng.random()
-    for value in np.unique(values):  # extra-cerebral clusters and whatever has no tissue of its own
+    for value in np.unique(values):  # extra-cerebral clusters and other values without a tissue class
         bright = rng.choice((rng.uniform(0, 0.15), rng.uniform(0.15, 0.6), rng.uniform(0.6, 1.1)), p=(0.35, 0.45, 0.2))
         mean[value], spread[value] = bright, rng.uniform(0.01, 0.09)
     if kind < 0.26:
@@ -201,7 +222,7 @@ def _head_table(values: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarra
 
 
 def _torso_mr_table(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """(1024,) mean and standard deviation, 0…1, per value of a torso label map seen as MR."""
+    """Return (1024,) mean and standard deviation, 0…1, per value of a torso label map rendered as MR."""
     mean = rng.uniform(0.15, 0.75, 1024).astype(np.float32)
     spread = rng.uniform(0.01, 0.07, 1024).astype(np.float32)
     mean[10:15] = rng.uniform(0.0, 0.15)  # lungs
@@ -213,7 +234,7 @@ def _torso_mr_table(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _torso_ct_table(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """(1024,) mean and standard deviation in HU per value of a torso label map seen as CT."""
+    """Return (1024,) mean and standard deviation in HU per value of a torso label map rendered as CT."""
     mean = rng.uniform(20, 70, 1024).astype(np.float32)
     phase = rng.uniform(0, 1)
     spread = rng.uniform(3, 22, 1024).astype(np.float32)
@@ -236,7 +257,7 @@ def _painted(values: np.ndarray, table: tuple[np.ndarray, np.ndarray], rng: np.r
 
 
 def _blurred(picture: np.ndarray, rng: np.random.Generator, most: float) -> np.ndarray:
-    """Blur, or drop and restore resolution along one direction, as thick or coarse slices look."""
+    """Blur, or lower the resolution along one direction, as in thick or coarse slices."""
     kind = rng.random()
     if kind < 0.75:
         return ndimage.gaussian_filter(picture, rng.uniform(0.2, most))
@@ -246,7 +267,7 @@ def _blurred(picture: np.ndarray, rng: np.random.Generator, most: float) -> np.n
 
 
 def _as_mr(picture: np.ndarray, inside: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """(S, S) intensities, about 0…1 → (S, S, 3) uint8: bias field, blur, gamma, noise, window."""
+    """Convert (S, S) intensities, about 0…1, to (S, S, 3) uint8: bias field, blur, gamma, noise, window."""
     size = picture.shape[0]
     if rng.random() < 0.7:
         picture = picture * np.exp(rng.uniform(0, 0.3) * _smooth_noise(rng, size, 2))
@@ -261,7 +282,7 @@ def _as_mr(picture: np.ndarray, inside: np.ndarray, rng: np.random.Generator) ->
 
 
 def _as_ct(picture: np.ndarray, inside: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """(S, S) HU → (S, S, 3) uint8: blur, noise, offset, the three windows."""
+    """Convert (S, S) HU to (S, S, 3) uint8: blur, noise, offset, the three windows."""
     picture = _blurred(picture, rng, 1.0) + rng.normal(0, 8)
     picture = picture + rng.uniform(0, 25) * ndimage.gaussian_filter(
         rng.standard_normal(picture.shape, dtype=np.float32), rng.uniform(0, 0.8)
@@ -274,12 +295,18 @@ def _as_ct(picture: np.ndarray, inside: np.ndarray, rng: np.random.Generator) ->
 
 def head_picture(subject: Subject, boxes: dict[str, np.ndarray], size: int, rng: np.random.Generator,
                  zooms: float = 0.6, crops: float = 0.2, deep: float = 0.0) -> TrainingPicture:  # fmt: skip
-    """An MR slice of a head or, half of the time, of a skull-stripped brain: synthetic where there is no real image.
+    """Return an MR slice of a head or, half of the time, of a skull-stripped brain.
+
+    Synthetic if there is no real image.
 
     Args:
+        subject: a head.
         boxes: "all", "brain" and "deep": (3, 2) index ranges from `bounds`.
-        zooms: share of the pictures that are close to the brain. crops: see `cut`.
-        deep: share of the pictures that go through the small structures deep in the brain; half as many are close to them.
+        size: pixels per side.
+        rng: of all random values.
+        zooms: share of the pictures that are close to the brain.
+        crops: see `cut`.
+        deep: share of the pictures through the small structures deep in the brain; half as many are close to them.
     """
     plane = str(rng.choice(("axial", "coronal", "sagittal"), p=(0.5, 0.25, 0.25)))
     stripped, zoom = bool(rng.random() < 0.5), bool(rng.random() < zooms)
@@ -305,7 +332,13 @@ def head_picture(subject: Subject, boxes: dict[str, np.ndarray], size: int, rng:
 
 
 def crop_picture(subject: Subject, size: int, rng: np.random.Generator) -> TrainingPicture:
-    """A slice through a small real MR volume with manual labels, in any plane, mirrored half of the time."""
+    """Return a slice through a small real MR volume with manual labels, in any plane, mirrored half of the time.
+
+    Args:
+        subject: the volume.
+        size: pixels per side.
+        rng: of all random values.
+    """
     box = np.array([(0, n) for n in subject.parts.shape])
     plane = str(rng.choice(("axial", "coronal", "sagittal")))
     where = cut(subject, box, plane, float(rng.uniform(0.04, 0.96)), size, rng, tilt=7.0, zoom=True)
@@ -321,7 +354,15 @@ def crop_picture(subject: Subject, size: int, rng: np.random.Generator) -> Train
 def torso_picture(
     subject: Subject, box: np.ndarray, size: int, rng: np.random.Generator, crops: float = 0.2
 ) -> TrainingPicture:
-    """A slice of a torso: real intensities, varied, or drawn from its labels; CT labels also serve as MR."""
+    """Return a slice of a torso: real intensities, varied, or rendered from its labels; CT labels also serve as MR.
+
+    Args:
+        subject: a torso.
+        box: (3, 2) index range from `bounds`.
+        size: pixels per side.
+        rng: of all random values.
+        crops: see `cut`.
+    """
     thin = subject.parts.shape[2] * subject.spacing[2] < 120
     plane = str(rng.choice(("axial", "coronal", "sagittal"), p=(0.96, 0.02, 0.02) if thin else (0.66, 0.2, 0.14)))
     where = cut(subject, box, plane, float(rng.uniform(0.02, 0.98)), size, rng, 0.8 if thin else 2.5, crops=crops)
@@ -352,11 +393,16 @@ def torso_picture(
 
 
 class Painter:
-    """Draws training pictures from a list of subjects, heads and torsos in a fixed proportion.
+    """Renders training pictures from a list of subjects, heads and torsos in a fixed proportion.
 
     Args:
-        zooms, crops, deep: see `head_picture`.
+        subjects: heads, torsos and crops.
+        size: pixels per side.
+        head_share: share of heads.
+        zooms: see `head_picture`.
+        crops: see `head_picture`.
         real_share: share of heads that are real ones, if there are any.
+        deep: see `head_picture`.
     """
 
     def __init__(self, subjects: list[Subject], size: int, head_share: float = 0.6, zooms: float = 0.6,
@@ -383,7 +429,7 @@ class Painter:
         return boxes
 
     def draw(self, rng: np.random.Generator) -> TrainingPicture:
-        """One picture that shows something; the same generator state gives the same picture."""
+        """Return one picture with visible content; the same generator state gives the same picture."""
         while True:
             picture = self._draw(rng)
             if self.crops or np.count_nonzero(picture.parts) > 0.03 * picture.parts.size:

@@ -1,7 +1,7 @@
-"""The embedded model's shape: configuration, tokenizer, processor, and the dense head that helps its eyes to learn.
+"""Define the embedded model: configuration, tokenizer, processor, and heads that are used in training only.
 
-Knows torch and transformers, imported when a function is called; nothing of data. Sizes are small on purpose, and every
-linear layer has a multiple of 64 inputs and of 32 outputs, which the 4-bit kernels for CPUs ask for.
+Depends on torch and transformers, imported when a function is called; no data. Sizes are small on purpose, and every
+linear layer has a multiple of 64 inputs and of 32 outputs, as required by the 4-bit kernels for CPUs.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ class ModelShape:
     key_value_heads: int = 1
     head_dim: int = 64
     fine: int = 4
-    """The dense head answers for fine × fine cells in each patch."""
+    """The dense head predicts fine × fine cells in each patch."""
 
     @property
     def image_tokens(self) -> int:
-        """Patches of a picture."""
+        """Number of patches of a picture."""
         return (self.image // self.patch) ** 2
 
     def as_dict(self) -> dict[str, int]:
-        """Names and numbers, for logs."""
+        """Return names and numbers, for logs."""
         return asdict(self)
 
 
 def vision_config(shape: ModelShape):
-    """SigLIP's configuration at our size."""
+    """Return SigLIP's configuration at this model's size."""
     from transformers import SiglipVisionConfig
 
     return SiglipVisionConfig(
@@ -57,28 +57,33 @@ def vision_config(shape: ModelShape):
 
 
 def vision_tower(shape: ModelShape):
-    """A SigLIP vision tower as PaliGemma makes it, with random weights."""
+    """Return a SigLIP vision tower as in PaliGemma, with random weights."""
     from transformers import AutoModel
 
     return AutoModel.from_config(vision_config(shape))
 
 
 def dense_head(shape: ModelShape):
-    """Linear layer: patch feature → part scores of the fine × fine cells of the patch."""
+    """Return a linear layer: patch feature → part scores of the fine × fine cells of the patch."""
     from torch import nn
 
     return nn.Linear(shape.vision_width, shape.fine * shape.fine * len(PARTS))
 
 
 def fact_head(shape: ModelShape):
-    """Linear layer: mean patch feature → scores of plane, modality and region. Used in training only."""
+    """Return a linear layer: mean patch feature → scores of plane, modality and region. Used in training only."""
     from torch import nn
 
     return nn.Linear(shape.vision_width, sum(FACT_SIZES))
 
 
 def mask_network(shape: ModelShape, parts: int = len(PARTS)):
-    """The network that draws masks, with random weights."""
+    """Return the network that segments, with random weights.
+
+    Args:
+        shape: sizes of the model.
+        parts: number of parts.
+    """
     import torch
 
     from ...models.masks.mask_head import MaskNetwork
@@ -87,10 +92,11 @@ def mask_network(shape: ModelShape, parts: int = len(PARTS)):
 
 
 def place_head(shape: ModelShape):
-    """Linear layer: patch feature → scores of its row and of its column. Used in training only.
+    """Return a linear layer: patch feature → scores of its row and of its column. Used in training only.
 
-    The dense head needs no absolute position, so the tower forgets it (measured: rows and columns could be read back only
-    to 1.7 patches), and then a text model can't say where anything is.
+    The dense head needs no absolute position, so the tower discards it (measured: rows and columns could be read back
+    only
+    to 1.7 patches), and then a text model can't state positions.
     """
     from torch import nn
 
@@ -98,18 +104,21 @@ def place_head(shape: ModelShape):
 
 
 READING_LAYER = 3
-"""After this many text layers, the name of a structure in the prompt should know where the structure is."""
+"""Text layer after which the name of a structure in the prompt should encode the structure's position."""
 
 
 def reading_head(shape: ModelShape):
-    """Linear layer: hidden state of an asked name → seen, box, coarse mask (1 + 4 + 64). Used in training only."""
+    """Return a linear layer: hidden state of a requested name → seen, box, coarse mask (1 + 4 + 64).
+
+    Used in training only.
+    """
     from torch import nn
 
     return nn.Sequential(nn.LayerNorm(shape.text_width), nn.Linear(shape.text_width, 1 + 4 + 64))
 
 
 def training_heads(shape: ModelShape):
-    """{"dense", "reader", "place", "facts"}: what tells the model, during training, where things are; none is shipped."""
+    """Return {"dense", "reader", "place", "facts"}: heads for auxiliary losses of positions; none is shipped."""
     from torch import nn
 
     return nn.ModuleDict({"dense": dense_head(shape), "reader": reading_head(shape), "place": place_head(shape),
@@ -117,7 +126,12 @@ def training_heads(shape: ModelShape):
 
 
 def cell_parts(parts, shape: ModelShape):
-    """(B, S, S) part numbers → (B, patches, fine²): the part at the middle of every cell."""
+    """Convert (B, S, S) part numbers to (B, patches, fine²): the part at the centre of every cell.
+
+    Args:
+        parts: (B, S, S) part numbers.
+        shape: sizes of the model.
+    """
     cell = shape.patch // shape.fine
     n = shape.image // shape.patch
     cells = parts[:, cell // 2 :: cell, cell // 2 :: cell]
@@ -126,15 +140,15 @@ def cell_parts(parts, shape: ModelShape):
 
 
 def normalise(pixels):
-    """(B, S, S, 3) uint8 tensor → (B, 3, S, S) float32, −1…1, as `SiglipImageProcessor` does."""
+    """Convert a (B, S, S, 3) uint8 tensor to (B, 3, S, S) float32, −1…1, as `SiglipImageProcessor` does."""
     return pixels.permute(0, 3, 1, 2).float() / 127.5 - 1.0
 
 
 def make_tokenizer(vocabulary: int = 800):
-    """A byte-level BPE tokenizer trained on our own prompts and answers, with PaliGemma's location and mask tokens.
+    """Return a byte-level BPE tokenizer trained on the prompts and answers, with PaliGemma's location and mask tokens.
 
     Args:
-        vocabulary: text tokens, bytes included; special, location and mask tokens come on top.
+        vocabulary: text tokens, including bytes; special, location and mask tokens are added.
     """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
@@ -167,7 +181,12 @@ def make_tokenizer(vocabulary: int = 800):
 
 
 def make_processor(shape: ModelShape, tokenizer=None):
-    """PaliGemma's processor around our tokenizer and SigLIP's normalisation at our picture size."""
+    """Return PaliGemma's processor with this tokenizer and SigLIP's normalisation at this picture size.
+
+    Args:
+        shape: sizes of the model.
+        tokenizer: a new one by default.
+    """
     from transformers import PaliGemmaProcessor, SiglipImageProcessor
 
     images = SiglipImageProcessor(size={"height": shape.image, "width": shape.image})
@@ -176,13 +195,16 @@ def make_processor(shape: ModelShape, tokenizer=None):
 
 
 def make_model(shape: ModelShape, tokenizer, codebook=None):
-    """A PaliGemma of our size with random weights, location and mask tokens starting out in their natural order.
+    """Return a PaliGemma of this size with random weights, with location and mask tokens initialised in their natural order.
 
     Neighbouring positions get neighbouring embeddings (random Fourier features of the position), and mask codes get
-    embeddings as near to each other as their codebook vectors are; with tied embeddings the output starts smooth too.
+    embeddings as near to each other as their codebook vectors are; with tied embeddings the output is smooth initially,
+    too.
 
     Args:
-        codebook: (128, D) of the mask codec, or None to leave the mask tokens random.
+        shape: sizes of the model.
+        tokenizer: its tokenizer.
+        codebook: (128, D) of the mask codec, or None for random mask tokens.
     """
     import torch
     from transformers import GemmaConfig, PaliGemmaConfig, PaliGemmaForConditionalGeneration

@@ -1,10 +1,10 @@
-"""Stage 3: a LoRA adapter of the quantized vision tower and a mask network of its own, for one kind of image.
+"""Stage 3: train a LoRA adapter of the quantized vision tower with its own mask network, for one kind of image.
 
     python -m MedFMLib.training.embedded.train_adapter brain-mr --data DIR --work DIR --minutes 30
 
-Knows pictures and parts; nothing of text: an adapter of the vision tower draws, the bare base answers. The tower is what
-ships, NF4 with double quantization, so that an adapter learns to live with what quantization did. Logs to
-`adapter-NAME.jsonl`, keeps `adapter-NAME.pt` and goes on from it, writes `adapters/NAME/` in the work folder.
+Depends on pictures and parts; no text: an adapter of the vision tower segments, the bare base answers. The tower is the
+shipped one, NF4 with double quantization, so that an adapter compensates for the quantization. Logs to
+`adapter-NAME.jsonl`, stores `adapter-NAME.pt` and continues from it, writes `adapters/NAME/` in the work folder.
 """
 
 from __future__ import annotations
@@ -31,14 +31,17 @@ VISION = ("q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2")
 
 @dataclass(frozen=True)
 class Specialty:
-    """What an adapter is for.
+    """Purpose of an adapter.
 
     Args:
-        parts: names of what it draws; 0 is everything else.
-        structures, pairs, focus, closer: see `mask_head.MaskHead`.
+        parts: names of its classes; 0 is everything else.
+        structures: see `mask_head.MaskHead`.
+        pairs: see `mask_head.MaskHead`.
+        focus: see `mask_head.MaskHead`.
         labels: modality → structures for which it is chosen.
-        about: one sentence for people.
-        inside: how to find the place in a larger volume, see `paligemma.PaliGemma`.
+        about: one sentence for users.
+        inside: how to find its region in a larger volume, see `paligemma.PaliGemma`.
+        closer: see `mask_head.MaskHead`.
     """
 
     parts: tuple[str, ...]
@@ -77,7 +80,15 @@ SPECIALTIES = {
 
 
 def painter_of(name: str, work: Path, pretrained: Path | None, data: Path, size: int) -> Painter:
-    """What an adapter learns from."""
+    """Return the training pictures of an adapter.
+
+    Args:
+        name: of the adapter.
+        work: work folder.
+        pretrained: folder with the teacher's weights, or None.
+        data: the data folder.
+        size: pixels per side.
+    """
     if name == "hippocampus":
         return Painter(hippocampus_subjects(data), size)
     if name == "torso-ct":
@@ -87,7 +98,7 @@ def painter_of(name: str, work: Path, pretrained: Path | None, data: Path, size:
 
 
 def quantized_tower_model(work: Path):
-    """A PaliGemma whose vision tower is that of `eyes.pt` after NF4, unpacked; its text model is of no use."""
+    """Return a PaliGemma whose vision tower is that of `eyes.pt` after NF4, unpacked; its text model is unused."""
     import torch
 
     from .ship import quantized
@@ -107,7 +118,7 @@ def quantized_tower_model(work: Path):
 
 
 def lora_config(rank: int):
-    """Adapters on every linear layer of the vision tower."""
+    """Return adapters on every linear layer of the vision tower."""
     from peft import LoraConfig
 
     return LoraConfig(
@@ -121,7 +132,21 @@ def lora_config(rank: int):
 
 def train(name: str, data: Path, work: Path, pretrained: Path | None, minutes: float, batch: int, rank_of_lora: int,
           top: float, seed: int, rank: int = 0, processes: int = 1) -> None:  # fmt: skip
-    """Train for `minutes` (0: not at all), then write the adapter's folder."""
+    """Train for some minutes (0: not at all), then write the adapter's folder.
+
+    Args:
+        name: of the adapter.
+        data: the data folder.
+        work: work folder.
+        pretrained: folder with the teacher's weights, or None.
+        minutes: duration.
+        batch: pictures per step and process.
+        rank_of_lora: of the LoRA.
+        top: highest learning rate.
+        seed: of the samples.
+        rank: number of this process.
+        processes: number of processes.
+    """
     import torch
     from peft import get_peft_model
     from torch import nn
@@ -195,7 +220,15 @@ def train(name: str, data: Path, work: Path, pretrained: Path | None, minutes: f
 
 
 def write(name: str, adapted, masks, folder: Path, pictures: int) -> None:
-    """The adapter as PEFT lays it out, weights in float16, and its mask head beside it."""
+    """Write the adapter in PEFT's layout, weights in float16, with its mask head.
+
+    Args:
+        name: of the adapter.
+        adapted: the PEFT model.
+        masks: its mask network.
+        folder: destination, replaced if it exists.
+        pictures: number of training pictures.
+    """
     from safetensors.torch import load_file, save_file
 
     from ...models.masks.mask_head import MaskHead
@@ -205,9 +238,7 @@ def write(name: str, adapted, masks, folder: Path, pictures: int) -> None:
     adapted.save_pretrained(folder)
     (folder / "README.md").unlink(missing_ok=True)
     config = json.loads((folder / "adapter_config.json").read_text())
-    config["base_model_name_or_path"] = (
-        "medfm-tiny/base"  # the base beside it, not a folder of the machine that trained it
-    )
+    config["base_model_name_or_path"] = "medfm-tiny/base"  # the shipped base, not a folder of the training machine
     (folder / "adapter_config.json").write_text(json.dumps(config, indent=1) + "\n")
     tensors = {n: v.half().contiguous() for n, v in load_file(folder / "adapter_model.safetensors").items()}
     save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})

@@ -1,9 +1,9 @@
-"""Stage 0: the mask codec learns sixteen codes for a 64×64 mask.
+"""Stage 0: train the mask codec, which encodes a 64×64 mask as sixteen codes.
 
     python -m MedFMLib.training.embedded.train_codec --data DIR --work DIR --output DIR --minutes 8
 
-Knows masks of structures; nothing of pictures or text. The codebook follows the encoder by moving averages (van den Oord
-et al., 2017, appendix A.1), and codes that nothing uses are moved to features that nothing fits. Prints the Dice of
+Depends on masks of structures; no pictures or text. The codebook follows the encoder by moving averages (van den Oord
+et al., 2017, appendix A.1), and unused codes are moved to features with a large error. Prints the Dice of the
 reconstruction on the two held-out heads and the held-out torso slices.
 """
 
@@ -25,18 +25,23 @@ from .sources import head_maps, torso_subjects
 from .synthesis import Painter
 
 _SIZE = 192
-"""Pixels of the pictures that masks are cut from: finer than the model's, so that the codec isn't its limit."""
+"""Pixels of the pictures from which masks are cut: finer than the model's input, so that they don't limit the codec."""
 
 
 def masks_of(painter: Painter, seed: int) -> Iterator[np.ndarray]:
-    """(64, 64) bool masks of random structures of random pictures."""
+    """Yield (64, 64) bool masks of random structures of random pictures.
+
+    Args:
+        painter: draws the pictures.
+        seed: of the pictures.
+    """
     for picture, rng in pictures(painter, seed):
         names = [n for n in picture.subject.known if np.isin(STRUCTURES[n], np.unique(picture.parts)).any()]
         for name in rng.permutation(names)[:4]:
             seen = find(picture.parts, str(name))
             if seen and seen.pixels >= 25:
                 mask = seen.mask
-                if rng.random() < 0.3:  # any flip is a mask too
+                if rng.random() < 0.3:  # a flipped mask is valid, too
                     mask = mask[:, ::-1]
                 yield mask
 
@@ -48,13 +53,23 @@ def _batches(data: Path, batch: int, seed: int) -> Iterator[np.ndarray]:
 
 
 def held_out_masks(data: Path, count: int = 600) -> np.ndarray:
-    """(count, 64, 64) bool, from subjects and slices that training doesn't see; the same every time."""
+    """Return (count, 64, 64) bool from subjects and slices that training doesn't use; the same every time.
+
+    Args:
+        data: the data folder.
+        count: number of masks.
+    """
     source = masks_of(Painter(head_maps(data, True) + torso_subjects(data, True), _SIZE), 9_000_001)
     return np.stack([next(source) for _ in range(count)])
 
 
 def reconstruction_dice(codec, masks: np.ndarray) -> np.ndarray:
-    """(N,) Dice of each mask with itself after encoding and decoding."""
+    """Return (N,) Dice of each mask with its reconstruction.
+
+    Args:
+        codec: the mask codec.
+        masks: (N, 64, 64) bool.
+    """
     import torch
 
     masks = torch.from_numpy(masks)
@@ -64,7 +79,16 @@ def reconstruction_dice(codec, masks: np.ndarray) -> np.ndarray:
 
 
 def train(data: Path, work: Path, output: Path, minutes: float, batch: int = 96, seed: int = 11) -> dict:
-    """Train, save into `output`, return the held-out numbers."""
+    """Train, save the codec, and return the held-out results.
+
+    Args:
+        data: the data folder.
+        work: work folder.
+        output: destination of the codec.
+        minutes: duration.
+        batch: masks per step.
+        seed: of the samples.
+    """
     import torch
     import torch.nn.functional as F
 

@@ -1,10 +1,11 @@
-"""Stage 2: the text model learns to answer, and to write boxes and masks; what it sees with stays as stage 1 left it.
+"""Stage 2: train the text model to answer, and to write boxes and masks; the vision tower of stage 1 is frozen.
 
     python -m MedFMLib.training.embedded.train_tiny --data DIR --work DIR --minutes 60
 
-Starts from `eyes.pt` (train_eyes) and `mask_codec/` (train_codec) in the work folder, and goes on from `base.pt` if that is
-there. Knows batches and losses; what is in them is `exchanges`' affair. Logs to `base.jsonl`. Moving averages of the
-weights are kept, so that a checkpoint is good without waiting for the learning rate to come down. The vision tower is
+Starts from `eyes.pt` (`train_vision_tower`) and `mask_codec/` (`train_codec`) in the work folder, and continues from
+`base.pt` if it
+exists. Depends on batches and losses; `exchanges` makes the batches. Logs to `base.jsonl`. Moving averages of the
+weights are kept, so that a checkpoint is usable before the learning rate decays. The vision tower is
 frozen, so that adapters and mask networks for it can be trained at the same time.
 """
 
@@ -33,11 +34,13 @@ from .tiny import READING_LAYER, ModelShape, make_model, make_tokenizer, normali
 
 @dataclass(frozen=True, eq=False)
 class SoftTargets:
-    """What counts as right beside the exact location or mask token: the nearer, the more.
+    """Soft targets for location and mask tokens: tokens near the exact one get part of the probability.
 
     Args:
-        first_location, first_code: token numbers of `<loc0000>` and `<seg000>`.
-        locations: (1024, 1024), codes: (128, 128); rows sum to 1.
+        first_location: token number of `<loc0000>`.
+        first_code: token number of `<seg000>`.
+        locations: (1024, 1024); rows sum to 1.
+        codes: (128, 128); rows sum to 1.
     """
 
     first_location: int
@@ -47,8 +50,10 @@ class SoftTargets:
 
     @classmethod
     def make(cls, tokenizer, codebook, width: float = 0.8, sharpness: float = 18.0) -> SoftTargets:
-        """
+        """Return the soft targets for a tokenizer and a codebook.
+
         Args:
+            tokenizer: the embedded model's.
             codebook: (128, D) of the codec.
             width: standard deviation of a location, in steps of `objects.STEP` tokens.
             sharpness: of mask codes, in units of the mean squared distance between codes.
@@ -66,7 +71,12 @@ class SoftTargets:
         return cls(first[0], first[1], near / near.sum(1, keepdim=True), codes)
 
     def loss(self, logits, targets) -> dict[str, object]:
-        """Mean cross-entropies of (N, V) scores against (N,) tokens: `locations`, `codes`, `words`, and hits of each."""
+        """Return mean cross-entropies `locations`, `codes`, `words`, and hits of each.
+
+        Args:
+            logits: (N, V) scores.
+            targets: (N,) tokens.
+        """
         import torch.nn.functional as F
 
         logp = F.log_softmax(logits.float(), -1)
@@ -91,10 +101,18 @@ class SoftTargets:
 
 
 def text_losses(model, features, text: dict, soft: SoftTargets, reader=None) -> dict:
-    """Losses of one batch of texts given (B, patches, width) projected picture features.
+    """Return the losses of one batch of texts.
 
-    With a `reader` (see `tiny.reading_head`) also how well asked names know, half-way through the layers, where their
-    structure is: without this, the link between names and places takes many times longer to form.
+    With a `reader` this includes auxiliary losses on the hidden states of requested names, at `READING_LAYER`, which
+    must encode
+    the structure's position: without them, the link between names and positions takes many times longer to learn.
+
+    Args:
+        model: the PaliGemma.
+        features: (B, patches, width) projected picture features.
+        text: token batch, see `exchanges.TextLayout.batch`.
+        soft: soft targets.
+        reader: see `tiny.reading_head`; None for no auxiliary losses.
     """
     import torch
     from transformers.modeling_outputs import BaseModelOutputWithPooling
@@ -131,10 +149,13 @@ def _reading_losses(read, text: dict) -> dict:
 
 
 def losses(model, reader, batch: Batch, soft: SoftTargets) -> dict:
-    """All losses of a batch; `total` is what is minimised.
+    """Return all losses of a batch; `total` is minimised.
 
     Args:
+        model: the PaliGemma.
         reader: see `tiny.reading_head`.
+        batch: pictures and texts.
+        soft: soft targets.
     """
     import torch
 
@@ -155,15 +176,20 @@ def losses(model, reader, batch: Batch, soft: SoftTargets) -> dict:
 
 
 def _mean(groups: list[dict]) -> dict:
-    """Mean of each loss over the groups that have it."""
+    """Return the mean of each loss over the groups that have it."""
     names = {name for group in groups for name in group}
     return {name: sum(g[name] for g in groups if name in g) / sum(name in g for g in groups) for name in sorted(names)}
 
 
 def take_text(model, tokenizer, folder: Path) -> None:
-    """Start from the text model of an earlier model folder; tokens of the same spelling keep their embedding.
+    """Initialise from the text model of an earlier model folder; tokens of the same spelling keep their embedding.
 
-    A token that the earlier tokenizer lacks begins as the mean of the pieces that it made of it.
+    A token that the earlier tokenizer lacks starts as the mean of the earlier tokens of its text.
+
+    Args:
+        model: the new model, changed in place.
+        tokenizer: of the new model.
+        folder: transformers folder of the earlier model.
     """
     import torch
     from transformers import AutoTokenizer, PaliGemmaForConditionalGeneration
@@ -193,11 +219,18 @@ def take_text(model, tokenizer, folder: Path) -> None:
 
 def train(data: Path, work: Path, minutes: float, batch: int, top: float, seed: int, start_from: Path | None,
           rank: int = 0, processes: int = 1) -> None:  # fmt: skip
-    """Train for `minutes`; `base.pt` holds the model, its moving average and the reading head.
+    """Train for some minutes; `base.pt` has the model, its moving average and the reading head.
 
     Args:
+        data: the data folder.
+        work: work folder.
+        minutes: duration.
         batch: pictures per step and process.
-        start_from: transformers folder of an earlier model, for its text model.
+        top: highest learning rate.
+        seed: of the samples.
+        start_from: transformers folder of an earlier model, for its text model; or None.
+        rank: number of this process.
+        processes: number of processes.
     """
     import torch
     from torch import nn
@@ -209,7 +242,7 @@ def train(data: Path, work: Path, minutes: float, batch: int, top: float, seed: 
     shape, tokenizer = ModelShape(), make_tokenizer()
     codec = MaskCodec.load(work / "mask_codec")
     model = make_model(shape, tokenizer, codec.codebook)
-    model.set_attn_implementation("eager")  # half the time of the fused one, forward and backward, on a CPU
+    model.set_attn_implementation("eager")  # takes half the time of the fused attention, forward and backward, on a CPU
     checkpoint, step = work / "base.pt", 0
     if start_from is not None and not checkpoint.exists():
         take_text(model, tokenizer, start_from)

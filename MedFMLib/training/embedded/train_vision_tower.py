@@ -1,11 +1,11 @@
-"""Stage 1: the vision tower learns where everything is, and a mask network learns to draw it.
+"""Stage 1: train the vision tower to locate structures, and a mask network to segment them.
 
     python -m MedFMLib.training.embedded.train_vision_tower --data DIR --work DIR --minutes 35 --processes 2
 
-Knows pictures and parts; nothing of text. Token cross-entropy alone takes many times longer to teach a tower of this size
-to see. Beside the masks three linear layers look at the tower alone, so that it, and not only the mask network, knows parts,
-places and planes: the text model will see nothing else. Resumable: run it again with the same work folder. Logs to
-`eyes.jsonl`, keeps `eyes.pt`.
+Depends on pictures and parts; no text. Token cross-entropy alone takes many times longer to train a tower of this size.
+Besides the mask network, three linear heads are trained on the tower alone, so that the tower itself encodes parts,
+positions and planes: the text model has no other input. Resumable: run it again with the same work folder. Logs to
+`eyes.jsonl`, stores `eyes.pt`.
 """
 
 from __future__ import annotations
@@ -36,10 +36,15 @@ SAGITTAL = FACTS["plane"].index("sagittal")
 
 def eye_losses(tower, masks, heads, batch: dict, shape: ModelShape, weights, phase: tuple[int, int],
                pairs=PAIRS) -> tuple[dict, object]:  # fmt: skip
-    """(losses with their `total`, (parts, 2) Dice sums) of a batch of `picture_batches`.
+    """Return (losses with their `total`, (parts, 2) Dice sums) of a batch of `picture_batches`.
 
     Args:
+        tower: the vision tower.
+        masks: the mask network.
         heads: of `tiny.training_heads`, or None to train masks alone.
+        batch: of pictures.
+        shape: sizes of the model.
+        weights: (parts,) of the cross-entropy.
         phase: which pixel of each 2 × 2 is scored.
         pairs: (left, right) part numbers.
     """
@@ -72,7 +77,7 @@ def eye_losses(tower, masks, heads, batch: dict, shape: ModelShape, weights, pha
 
 
 def place_loss(scores):
-    """Mean cross-entropy of (B, n × n, 2 × n) scores against the row and the column of every patch."""
+    """Return the mean cross-entropy of (B, n × n, 2 × n) scores against the row and the column of every patch."""
     import torch
     import torch.nn.functional as F
 
@@ -87,11 +92,18 @@ def place_loss(scores):
 
 def train(data: Path, work: Path, minutes: float, batch: int, top: float, seed: int, start_from: Path | None,
           rank: int = 0, processes: int = 1) -> None:  # fmt: skip
-    """Train for `minutes`; `eyes.pt` holds the state and its moving average.
+    """Train for some minutes; `eyes.pt` has the state and its moving average.
 
     Args:
+        data: the data folder.
+        work: work folder.
+        minutes: duration.
         batch: pictures per step and process.
-        start_from: a checkpoint whose vision tower is taken at the very start.
+        top: highest learning rate.
+        seed: of the samples.
+        start_from: a checkpoint whose vision tower initialises the training, or None.
+        rank: number of this process.
+        processes: number of processes.
     """
     import torch
     from torch import nn
@@ -100,7 +112,7 @@ def train(data: Path, work: Path, minutes: float, batch: int, top: float, seed: 
     torch.manual_seed(seed)
     shape = ModelShape()
     tower = vision_tower(shape)
-    tower.set_attn_implementation("eager")  # half the time of the fused one, forward and backward, on a CPU
+    tower.set_attn_implementation("eager")  # takes half the time of the fused attention, forward and backward, on a CPU
     modules = nn.ModuleDict({"tower": tower, "masks": mask_network(shape), "heads": training_heads(shape)})
     del modules["heads"]["reader"]
     optimizers = make_optimizers(list(modules.named_parameters()))
