@@ -1,11 +1,11 @@
-"""MedFM: ask a small private medical vision-language model about the volume at hand.
+"""MedFM: ask a small private medical vision-language model about the open volume.
 
     import MedFMLib as medfm
     result = medfm.segment("ct.nii.gz", ["liver", "spleen"])
     print(medfm.ask("ct.nii.gz", "Which organs are visible?").answers[0].text)
 
-Not a medical device; for research and education. Importing this loads no torch and nothing of Slicer; the
-functions of `MedFMLib.api` are imported when they are first used.
+Not a medical device; for research and education. Importing this package loads neither torch nor Slicer modules; the
+functions of `MedFMLib.api` are imported when first used.
 """
 
 from __future__ import annotations

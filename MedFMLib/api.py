@@ -1,7 +1,8 @@
-"""The Python console's functions: `segment`, `ask`, `report` on a node, an Image or a path; `get_model` and its like.
+"""Provide functions for the Python console: `segment`, `ask`, `report` and others on a volume node, an Image or a path.
 
-Given a volume node, results are written into its scene and the nodes come back beside the response; given a path
-or an Image, only the response comes back. Runs in this process and waits; the panel and servers use runners.
+Given a volume node, results are written into its scene and the new nodes are returned together with the response; given
+a path or an Image, only the response is returned. The functions run in this process and block; the panel and servers
+use runners.
 """
 
 from __future__ import annotations
@@ -22,16 +23,16 @@ _engine: Engine | None = None
 
 
 def segment(volume, labels: str | Sequence[str] = (), *, points=None, progress: Progress | None = None, **options: Any):
-    """Segment structures by name, all that the model knows if none is named; or what is marked.
+    """Segment structures by name, all that the model knows if none is named; with `points`, structures that are marked.
 
     Args:
         volume: volume node, `Image` or path.
-        labels: names; "kidney" means both sides. With `points`, one name is that of all that is marked.
-        points: what is marked, for a model that outlines: markups nodes (see `scene.read_prompts`) or `Prompt`s, one or
-            several. Marks are told apart by their names.
-        progress: whom to tell and who may cancel.
-        options: `model`, `adapter`, `precision`, `plane`, `first`, `last`, `step`, `refine`; for paths also
-            `modality`, `frame`, `series`.
+        labels: names; "kidney" means both sides. With `points`, a single name applies to all prompts.
+        points: prompts for a model that outlines: markups nodes (see `scene.read_prompts`) or `Prompt`s, one or
+            several; prompts of different names are different structures.
+        progress: receives progress reports and may cancel.
+        options: `model`, `adapter`, `precision`, `plane`, `first`, `last`, `step`, `refine`; for paths also `modality`,
+            `frame`, `series`.
 
     Returns:
         `Response`, or for a node `MedFMLib.scene.Written` with `.response` and the new nodes.
@@ -46,7 +47,7 @@ def segment(volume, labels: str | Sequence[str] = (), *, points=None, progress: 
 
 
 def _prompts(marked) -> tuple[Prompt, ...]:
-    """Nodes and values, one or several → values."""
+    """Return prompts from nodes and `Prompt`s, one or several."""
     found: list[Prompt] = []
     for item in marked if isinstance(marked, list | tuple) else [marked]:
         if hasattr(item, "IsA"):
@@ -59,18 +60,28 @@ def _prompts(marked) -> tuple[Prompt, ...]:
 
 
 def ask(volume, question: str, *, progress: Progress | None = None, **options: Any):
-    """Ask about a volume; `history` takes earlier (question, answer) pairs, `prompts` ROIs, points or regions, `reliability` a
-    `ReliabilityChoice` (how far the answer is looked into), `measurements` what it is held against.
+    """Ask a question about a volume. Returns and raises as `segment`.
 
-    Other arguments, result and errors: see `segment`.
+    Args:
+        volume: volume node, `Image` or path.
+        question: the question.
+        progress: receives progress reports and may cancel.
+        options: those of `segment`, and `history` (earlier (question, answer) pairs), `prompts` (ROIs, points or
+            regions), `reliability` (a `ReliabilityChoice`: how the answer's reliability is assessed), `measurements`
+            (what the answer is checked against).
     """
     return _run("ask", volume, progress, question=question, **options)
 
 
 def explain(volume, question: str, *, method: str = "attention", progress: Progress | None = None, **options: Any):
-    """Ask, and show which pixels the answer rests on, by "attention" or by "occlusion".
+    """Ask a question, and show which pixels the answer rests on. Returns and raises as `segment`.
 
-    Other arguments, result and errors: see `segment`.
+    Args:
+        volume: volume node, `Image` or path.
+        question: the question.
+        method: "attention" or "occlusion".
+        progress: receives progress reports and may cancel.
+        options: those of `ask`.
     """
     return _run("explain", volume, progress, question=question, method=method, **options)
 
@@ -84,9 +95,15 @@ def compare(
     progress: Progress | None = None,
     **options: Any,
 ):
-    """Compare with a healthy case at the same level: `reference` by its id, else the one that fits best.
+    """Compare with a healthy case at the same level. Returns and raises as `segment`.
 
-    Other arguments, result and errors: see `segment`.
+    Args:
+        volume: volume node, `Image` or path.
+        labels: structures to compare; all that both have if empty.
+        reference: id of the healthy case; the best match if "".
+        sequence: MR sequence of the volume, for choosing the case; "" if unknown.
+        progress: receives progress reports and may cancel.
+        options: those of `segment`.
     """
     from .healthy import references
 
@@ -102,12 +119,14 @@ def compare(
 def add_healthy(
     volume, title: str, segmentation=None, *, text_checked: bool = False, keep_face: bool = False, **facts: Any
 ):
-    """Add a healthy case to the library; → its entry.
+    """Add a healthy case to the user's library and return its entry.
 
     Args:
-        volume: volume node, `Image` or path. title: what it is, without names or dates.
-        segmentation: segmentation node or `Segmentation`; what the embedded model draws if left out.
-        text_checked: you looked, and no text in the pictures names anybody. keep_face: the face of a head may stay.
+        volume: volume node, `Image` or path.
+        title: description of the case, without names or dates.
+        segmentation: segmentation node or `Segmentation`; segmented with the embedded model if None.
+        text_checked: you have checked that no text in the pictures identifies anybody.
+        keep_face: you allow a volume of a head that shows the face.
         facts: `sequence`, `about`, `licence`, `generated`, `average`.
 
     Raises:
@@ -127,24 +146,31 @@ def add_healthy(
 
 
 def report(volume, *, progress: Progress | None = None, **options: Any):
-    """Draft a report. Arguments, result and errors: see `segment`."""
+    """Draft a report. Returns and raises as `segment`.
+
+    Args:
+        volume: volume node, `Image` or path.
+        progress: receives progress reports and may cancel.
+        options: those of `segment`, and `template`, `references`, `history`, `question`.
+    """
     return _run("report", volume, progress, **options)
 
 
 def batch_scene(nodes, output: str | Path, tasks: str | Sequence[str] = ("segment",), **options: Any) -> dict[str, int]:
-    """Run tasks over volumes of the scene, each in a worker process, and write files; nothing is written into the scene.
+    """Run tasks over volumes of the scene, each in a worker process, and write files; the scene is not changed.
 
-    What is done stays done: call it again after a stop. `output` then has index.html, summary.csv and a folder for each volume.
+    Finished results are kept: call it again after an interruption. `output` then has index.html, summary.csv and a
+    folder for each volume.
 
     Args:
         nodes: volume nodes, or a scene (`slicer.mrmlScene`) for all of its image volumes.
         output: folder for the results.
         tasks: "segment", "report" or "ask:QUESTION", one or several.
-        options: of `batch.plan.Options` (`model`, `adapter`, `labels`, …), of `batch.running.Limits` (`workers`, `seconds`,
-            `retries`), `modality`, `frame`, and `again=True` to start over.
+        options: those of `batch.plan.CaseOptions` (`model`, `adapter`, `labels`, …) and `batch.running.RunLimits`
+            (`workers`, `seconds`, `retries`), `modality`, `frame`, and `again=True` to start over.
 
     Returns:
-        How many results are "done" and "failed".
+        The numbers of results that are "done" and "failed".
 
     Raises:
         MedFMError: in one sentence with the next step.
@@ -169,11 +195,12 @@ def batch_scene(nodes, output: str | Path, tasks: str | Sequence[str] = ("segmen
 
 
 def get_model(model: str, *, yes: bool = False, progress: Progress | None = None) -> Path:
-    """Download a model of the zoo; → its folder. Give its id to `ask` and the others.
+    """Download a model of the zoo and return its folder; pass its id to `ask` and the others.
 
     Args:
-        yes: false only tells what would be downloaded: its size, licence and host.
-        progress: whom to tell and who may cancel; what has arrived is kept, so that it can go on.
+        model: id of the model.
+        yes: confirms the download; otherwise only its size, licence and host are stated in the error.
+        progress: receives progress reports and may cancel; a cancelled download can be resumed.
 
     Raises:
         MedFMError: if the terms were not accepted, or the download fails, in one sentence with the next step.
@@ -193,14 +220,26 @@ def get_model(model: str, *, yes: bool = False, progress: Progress | None = None
 
 
 def import_model(path: str | Path, name: str = "", *, progress: Progress | None = None) -> str:
-    """Take a model from a zip or folder; → its id. Errors: see `MedFMLib.model_store.import_model`."""
+    """Import a model from a zip file or folder and return its id. Raises as `MedFMLib.model_store.import_model`.
+
+    Args:
+        path: zip file or folder.
+        name: id for the model; its own if "".
+        progress: receives progress reports and may cancel.
+    """
     from . import model_store
 
     return model_store.import_model(Path(path), name, progress).id
 
 
 def export_model(model: str, target: str | Path, *, progress: Progress | None = None) -> Path:
-    """Write a model to a zip or folder; → where. Errors: see `MedFMLib.model_store.export_model`."""
+    """Write a model to a zip file or folder and return the path. Raises as `MedFMLib.model_store.export_model`.
+
+    Args:
+        model: id of the model.
+        target: path of the zip file or folder.
+        progress: receives progress reports and may cancel.
+    """
     from . import model_store
     from .interfaces import registry
 
@@ -208,10 +247,15 @@ def export_model(model: str, target: str | Path, *, progress: Progress | None = 
 
 
 def remove_model(model: str, *, yes: bool = False) -> int:
-    """Delete a downloaded or imported model; → bytes that are free again.
+    """Delete a downloaded or imported model and return the number of freed bytes.
+
+    Args:
+        model: id of the model.
+        yes: confirms the deletion.
 
     Raises:
-        InputError: without `yes`, with what would be freed. MedFMError: see `MedFMLib.model_store.remove`.
+        InputError: without `yes`, with the number of bytes that would be freed.
+        MedFMError: see `MedFMLib.model_store.remove`.
     """
     from . import model_store
     from .model_store.files import gigabytes
@@ -223,24 +267,29 @@ def remove_model(model: str, *, yes: bool = False) -> int:
 
 
 def cache_bytes() -> int:
-    """Bytes that the model in this process keeps of pictures, so that the next question about them is answered sooner."""
+    """Return the size in bytes of the image cache of the model in this process, which speeds up further questions."""
     return _engine.cache_bytes() if _engine else 0
 
 
 def clear_cache() -> int:
-    """Drop what the model in this process keeps of pictures; → bytes that are free again. The model stays loaded."""
+    """Clear the image cache of the model in this process and return the freed bytes. The model stays loaded."""
     return _engine.clear_cache() if _engine else 0
 
 
 def run(request: Request, progress: Progress | None = None) -> Response:
-    """Any request, in this process; the model stays loaded for the next one."""
+    """Run any request in this process and return its response; the model stays loaded for the next one.
+
+    Args:
+        request: the request.
+        progress: receives progress reports and may cancel.
+    """
     global _engine
     _engine = _engine or Engine()
     return _engine.run(request, progress)
 
 
 def _image(volume, **reading: Any) -> Image:
-    """The image of a volume node, path or `Image`."""
+    """Return the image of a volume node, path or `Image`."""
     if hasattr(volume, "IsA"):
         from . import scene
 

@@ -1,9 +1,9 @@
-"""Where a request meets a model: check, load, run the task, add the provenance. The only joiner.
+"""Connect requests and models: check the request, load the model, run the task, add the provenance.
 
-    request → card → model (kept while the same one is asked for) → task → findings + provenance
+    request → card → model (kept in memory for the next request) → task → findings + provenance
 
-Used by whatever runs jobs: a worker thread, a server process, the command. Not thread-safe: one engine has one
-user at a time.
+This is the only module that connects them; worker threads, server processes and the command line use it. Not
+thread-safe: one engine has one user at a time.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from .storage import licence_acceptance, offline
 from .storage.model_card import ModelCard
 
 BYTES_FOR_SURE = 40
-"""Free bytes for each weight of a model above which no plan is made: ten times its size in fp32."""
+"""Free bytes per weight of a model above which no memory plan is made: ten times its size in fp32."""
 
 LIBRARIES = ("torch", "transformers", "peft", "bitsandbytes", "numpy", "SimpleITK")
 
@@ -50,10 +50,9 @@ class Engine:
     """Runs requests; keeps the last model in memory.
 
     Args:
-        load: how models are loaded, `(card, adapter, precision, progress) -> model`; the architecture's own by
-            default.
-        plan: how memory is planned before that, `(card, slices, precision) -> MemoryPlan` or None where nothing needs
-            planning; by `plan_model` unless models are loaded in another way.
+        load: loads models, `(card, adapter, precision, progress) -> model`; `load_model` by default.
+        plan: plans memory before that, `(card, slices, precision) -> MemoryPlan`, or None where nothing needs planning;
+            `plan_model` by default, but no planning if `load` is given.
     """
 
     def __init__(self, load: Loader | None = None, plan: Planner | None = None):
@@ -67,7 +66,11 @@ class Engine:
         self._guard: tuple[Any, Guard] | None = None
 
     def run(self, request: Request, progress: Progress | None = None) -> Response:
-        """Do what is asked; for a patient, as far as the guard allows.
+        """Run a request; for a patient, as far as the guard allows.
+
+        Args:
+            request: the request.
+            progress: receives progress reports and may cancel.
 
         Raises:
             MedFMError: in one sentence with the next step.
@@ -78,7 +81,7 @@ class Engine:
         return self._run(request, progress)
 
     def _guarded(self) -> Guard:
-        """The rules, and the classifier that was chosen for this computer; loaded once."""
+        """Return the guard with its rules and the classifier chosen on this computer; loaded once."""
         key = classifier.chosen()
         if self._guard is None or self._guard[0] != key:
             self._guard = (key, classifier.by_choice(_judge))
@@ -99,7 +102,7 @@ class Engine:
             except Exception as error:
                 if not is_out_of_memory(error):
                     raise
-                del error  # its frames hold what filled the memory
+                del error  # its frames hold references to the tensors that filled the memory
                 request, less = self._step_down(request, card)
                 try:
                     context, findings = self._work(request, card, task, progress, started, clock, digest, less)
@@ -107,14 +110,20 @@ class Engine:
                     if not is_out_of_memory(again):
                         raise
                     raise ModelError(
-                        f"The memory ran out, with less, too. {less} Close other programs, or choose a smaller model."
+                        f"The memory ran out again after a reduction. {less} Close other programs, or choose a smaller model."
                     ) from None
             progress.fraction(1.0)
             seconds = time.monotonic() - clock
             return Response(findings, self._provenance(request, card, context, started, seconds, digest))
 
     def prepare(self, model: str, adapter: str = "", precision: str = "", progress: Progress | None = None) -> None:
-        """Load a model before it is asked anything.
+        """Load a model ahead of its first request.
+
+        Args:
+            model: id or folder.
+            adapter: as in a request.
+            precision: as in a request.
+            progress: receives progress reports and may cancel.
 
         Raises:
             ModelError: if it can't be loaded.
@@ -122,11 +131,11 @@ class Engine:
         self.model(registry.card(model), adapter, precision, progress or NoProgress())
 
     def cache_bytes(self) -> int:
-        """Bytes that the loaded model keeps of pictures, for the next question about them."""
+        """Return the size of the loaded model's image cache in bytes."""
         return self._model.image_cache.bytes if isinstance(self._model, CachesImages) else 0
 
     def clear_cache(self) -> int:
-        """Drop what the loaded model keeps of pictures; → bytes that are free again. The model stays loaded."""
+        """Clear the loaded model's image cache and return the freed bytes. The model stays loaded."""
         freed = self.cache_bytes()
         if freed:
             self._model.image_cache.drop()
@@ -134,7 +143,7 @@ class Engine:
         return freed
 
     def _work(self, request: Request, card, task, progress, started, clock, digest, note: str = ""):
-        """(work with what was noted, findings) of one run of a task."""
+        """Run a task once and return (its context, its findings)."""
         model = self.model(card, request.adapter, request.precision, progress, _slices_wanted(request, card))
 
         def run_task(name: str, changed: Request) -> tuple[Finding, ...]:
@@ -161,10 +170,10 @@ class Engine:
         return context, task.run(request, context)
 
     def _step_down(self, request: Request, card: ModelCard) -> tuple[Request, str]:
-        """(a request that takes less memory, what is less in a sentence), after memory ran out.
+        """Return (a request that needs less memory, a sentence that describes the reduction), after memory ran out.
 
         Raises:
-            ModelError: if there is nothing to give up.
+            ModelError: if nothing can be reduced.
         """
         shown = getattr(self._model, "shown", 1)
         if isinstance(self._model, CachesImages):
@@ -177,14 +186,14 @@ class Engine:
         lower = lower_precisions(card, now)
         if not lower:
             raise ModelError(
-                f"The memory ran out, and {card.title} can't be held in less; close other programs, choose a smaller model, or "
+                f"The memory ran out, and {card.title} has no lower precision; close other programs, choose a smaller model, or "
                 "run it on a server."
             )
         self._key, self._model = None, None
         release_memory()
         return replace(
             request, precision=lower[0]
-        ), f"The memory ran out in {now}; the model is now held in {lower[0]}."
+        ), f"The memory ran out in {now}; the model is now loaded in {lower[0]}."
 
     def model(self, card: ModelCard, adapter: str, precision: str, progress: Progress, slices: int = 1) -> Any:
         """Return the loaded model, from memory if it is the last one; otherwise plan its memory, then load it.
@@ -192,9 +201,9 @@ class Engine:
         Args:
             card: which model.
             adapter: name or folder; "none" for the base alone, "" for the card's default.
-            precision: one of the card's; "" for what `choose_precision` takes and the plan allows.
+            precision: one of the card's; "" for the choice of `choose_precision` within the plan.
             progress: of the job.
-            slices: most pictures that a question will have, for the plan.
+            slices: largest number of pictures of a question, for the plan.
 
         Raises:
             ModelError: if it does not fit into memory, in which case nothing was loaded, or can't be loaded.
@@ -268,19 +277,19 @@ def local_runner() -> LocalRunner:
 
 
 def plan_model(card: ModelCard, slices: int, precision: str = "") -> MemoryPlan | None:
-    """Plan the memory of a model before anything of it is loaded.
+    """Plan the memory of a model before it is loaded.
 
     Args:
-        card: which model.
-        slices: most pictures that a question will have.
+        card: card of the model.
+        slices: largest number of pictures of a question.
         precision: one of the card's; "" for any.
 
     Returns:
-        The plan, which fits; None where nothing needs planning: a model that runs elsewhere, a family without plans, a model
-        so small that it fits many times over, or one that is not on this machine.
+        The plan, which fits; None where nothing needs planning: a model that runs elsewhere, a family without plans, a
+        model so small that it fits many times over, or one that is not on this machine.
 
     Raises:
-        ModelError: if it does not fit, with what would.
+        ModelError: if the model does not fit, with alternatives that do.
     """
     family = registry.architecture(card.architecture)
     if card.endpoint or not hasattr(family, "memory") or estimates.config_folder(card) is None:
@@ -298,7 +307,7 @@ def _no_plan(card: ModelCard, slices: int, precision: str) -> None:
 
 
 def _stepped_down(card: ModelCard, plan: MemoryPlan | None, requested: str, slices: int) -> str:
-    """Return what a plan gave up against what was asked for, as a sentence; "" if nothing."""
+    """Return a sentence on what a plan reduced compared to the request; "" if nothing."""
     if plan is None:
         return ""
     fewer = plan.slices < min(slices, registry.traits(card).max_views)
@@ -315,23 +324,29 @@ def _slices_wanted(request: Request, card: ModelCard) -> int:
 
 
 def _too_large(card: ModelCard, precision: str) -> str:
-    """A warning if the weights alone exceed what is free in main memory, where that is what they go into; else ""."""
+    """Return a warning if the weights alone exceed the free main memory of a CPU device; else ""."""
     size, free = estimates.weight_bytes(card, precision), hardware.free_memory()
     if not size or not free or size <= free or choose_device().type != "cpu":
         return ""
     return (
         f"{card.title} takes about {gigabytes(size)} in {precision}, and {gigabytes(free)} are free: it may be very slow or "
-        "fail. Close other programs, or choose what `medfm models plan` says."
+        "fail. Close other programs, or choose what `medfm models plan` recommends."
     )
 
 
 def load_model(card: ModelCard, adapter: str, precision: str, progress: Progress):
-    """Load by the card's architecture.
+    """Load a model with the module of its architecture.
+
+    Args:
+        card: card of the model.
+        adapter: name or folder of an adapter; "" for none.
+        precision: one of the card's precisions.
+        progress: receives progress reports and may cancel.
 
     Raises:
-        ModelError: if a library, a file or the adapter is missing or doesn't fit, or the terms were not accepted.
+        ModelError: if a library, a file or the adapter is missing or incompatible, or the terms were not accepted.
     """
-    # Nothing is fetched while a model is loaded or used; downloading is a person's own step.
+    # Nothing is downloaded while a model is loaded or used; downloading is a separate step of the user.
     offline.while_loading()
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     module = registry.architecture(card.architecture)
@@ -347,7 +362,7 @@ def load_model(card: ModelCard, adapter: str, precision: str, progress: Progress
 
 
 def _judge(model: str, max_tokens: int):
-    """The guard's model, loaded."""
+    """Load the guard's model."""
     from .models.generation.text_judge import TextJudge
 
     return TextJudge(model, max_tokens)
@@ -355,7 +370,7 @@ def _judge(model: str, max_tokens: int):
 
 @cache
 def versions() -> dict[str, str]:
-    """Versions of MedFM, Python and the libraries that compute."""
+    """Return the versions of MedFM, Python and the computing libraries."""
     found = {"MedFM": __version__, "Python": platform.python_version()}
     for name in LIBRARIES:
         try:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import ipaddress
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
 from ..errors import InputError, ModelError
+from ..storage.json_records import check_record
 from ..storage.model_card import ModelCard
 
 FORMATS = ("png", "jpeg")
@@ -80,20 +81,16 @@ class Endpoint:
         Raises:
             ModelError: if the card has none, or it has an unknown field or one of the wrong type.
         """
-        known = {f.name: f for f in fields(cls)}
-        unknown = sorted(set(card.endpoint) - set(known))
-        if unknown or not card.endpoint:
-            what = f"has unknown fields {', '.join(unknown)}" if unknown else "is missing"
+        if not card.endpoint:
             raise ModelError(
-                f"The endpoint in the card of {card.title} {what}; add it again with `medfm endpoints add`."
+                f"The endpoint in the card of {card.title} is missing; add it again with `medfm endpoints add`."
             )
-        kinds = {"str": str, "int": int, "bool": bool, "float": int | float, "dict[str, Any]": dict}
-        for name, value in card.endpoint.items():
-            kind = kinds.get(str(known[name].type), list | tuple)
-            if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-                raise ModelError(
-                    f"In the card of {card.title}, the endpoint's '{name}' can't be {value!r}; correct it."
-                )
+        try:
+            check_record(cls, card.endpoint)
+        except ValueError as error:
+            raise ModelError(
+                f"The endpoint in the card of {card.title} is damaged: {error}; add it again with `medfm endpoints add`."
+            ) from error
         try:
             return cls(**card.endpoint)
         except (InputError, TypeError) as error:

@@ -1,1 +1,1 @@
-"""Run requests in another process or on another machine: serialization, subprocesses, the worker, the server, the client."""
+"""Run requests in another process or on another machine: serialization, subprocesses, the worker, server and client."""

@@ -1,11 +1,13 @@
-"""Where jobs run: what a person chose, remembered on this machine and never in a scene; and the runner for it.
+"""Choose where jobs run, save that choice per user, and create the runner for it.
 
-    process   in a process of its own, which only this application talks to
-    server    on a server of its own on this machine, which other programs may be given the key of
-    here      inside of this application
-    remote    on a MedFM server elsewhere, only after a yes to what leaves this machine
+The choice is saved on this machine, never in a scene. Its kinds:
 
-The key of a server elsewhere comes from MEDFM_SERVER_KEY or the system's keyring; it is never written to a file of ours.
+    process   in a separate process that only this application communicates with
+    server    on a local server process, whose key other programs may be given
+    here      inside this application
+    remote    on a MedFM server elsewhere, only after the user's consent to what leaves this machine
+
+The key of a server elsewhere comes from MEDFM_SERVER_KEY or the system's keyring; MedFM never writes it to a file.
 """
 
 from __future__ import annotations
@@ -28,14 +30,15 @@ SERVICE = "MedFM servers"
 
 @dataclass(frozen=True)
 class Backend:
-    """Where jobs run.
+    """The backend where jobs run.
 
     Args:
         kind: one of `KINDS`.
-        url: address of a server elsewhere. certificates: PEM file of the authority that it is trusted by, or "".
+        url: address of a server elsewhere; "" for the other kinds.
+        certificates: PEM file of the certificate authority to trust, or "".
 
     Raises:
-        InputError: there is no such kind.
+        InputError: if the kind is unknown.
     """
 
     kind: str = "process"
@@ -48,12 +51,12 @@ class Backend:
 
 
 def file() -> Path:
-    """Where the choice is remembered."""
+    """Return the path of the file with the saved choice."""
     return paths.settings() / "place.json"
 
 
 def load() -> Backend:
-    """What was chosen; a process of its own at first, or if the file can't be read."""
+    """Return the saved backend; kind "process" if there is none or the file can't be read."""
     content = user_settings.read(file())
     known = {field.name: str(content[field.name]) for field in fields(Backend) if field.name in content}
     try:
@@ -63,24 +66,25 @@ def load() -> Backend:
 
 
 def save(place: Backend) -> None:
-    """Remember a choice.
+    """Save the choice of backend.
 
     Raises:
-        OutputError: if it can't be written down.
+        OutputError: if the file can't be written.
     """
     user_settings.write(file(), asdict(place), "The choice where jobs run")
 
 
 def make_runner(place: Backend, interpreter: str = "", local: Callable[[], Runner] | None = None) -> Runner:
-    """A runner for it; nothing is started yet.
+    """Return a runner for a backend; nothing is started yet.
 
     Args:
-        place: where jobs run.
-        interpreter: the Python that computes on this machine; Slicer's own if left out.
-        local: makes the runner inside this process, `engine.local_runner`; needed for kind "here".
+        place: the backend.
+        interpreter: Python interpreter for computations on this machine; Slicer's own if "".
+        local: creates the runner inside this process, `engine.local_runner`; needed for kind "here".
 
     Raises:
-        InputError: the address can't be used. ModelError: a key or a yes is missing.
+        InputError: if the address can't be used.
+        ModelError: if a key or the user's consent is missing.
     """
     if place.kind == "here":
         if local is None:
@@ -102,17 +106,17 @@ def make_runner(place: Backend, interpreter: str = "", local: Callable[[], Runne
 
 
 def key(url: str) -> str:
-    """The key of a server.
+    """Return the key of a server.
 
     Raises:
-        ModelError: there is none, or it can't be one.
+        ModelError: if there is none, or it is malformed.
     """
     found, source = os.environ.get(KEY, ""), KEY
     if not found:
         ring, source = safe_keyring(), "the keyring"
         try:
             found = (ring.get_password(SERVICE, url) or "") if ring is not None else ""
-        except Exception:  # locked or broken: as if there were none
+        except Exception:  # locked or broken: treated as if there were none
             found = ""
     if not found:
         raise ModelError(f"The key of {host(url)} is not known on this machine; type it once, or set {KEY}.")
@@ -120,14 +124,19 @@ def key(url: str) -> str:
 
 
 def store_key(url: str, text: str) -> None:
-    """Keep a key: in the keyring, or where there is none until this process ends.
+    """Store a key in the keyring; without one, only in this process.
+
+    Args:
+        url: address of the server.
+        text: the key as typed.
 
     Raises:
-        InputError: if it is empty. ModelError: if it can't be one.
+        InputError: if it is empty.
+        ModelError: if it is malformed.
     """
     text = checked(text, "what was typed")
     if not text:
-        raise InputError("The key is empty; type the one that the server's keeper gave you.")
+        raise InputError("The key is empty; type the one that the server's administrator gave you.")
     ring = safe_keyring()
     try:
         if ring is None:
@@ -138,11 +147,11 @@ def store_key(url: str, text: str) -> None:
         os.environ[KEY] = text
 
 
-# -- the yes to what leaves this machine -------------------------------------------------------------------
+# -- consent to what leaves this machine -------------------------------------------------------------------
 
 
 def says(url: str) -> str:
-    """What goes to a server elsewhere and what does not, for the person who is asked. Plain text, one fact a line."""
+    """Return the consent text: what is sent to a server elsewhere and what is not. Plain text, one fact per line."""
     return "\n".join(
         (
             f"With each job, MedFM sends to {url}:",
@@ -150,33 +159,33 @@ def says(url: str) -> str:
             "- the facts shown of it, such as the body part, and marks and regions that you point at;",
             "- the question as you type it, and the earlier questions and answers of the conversation.",
             "Never sent: other DICOM tags, patients' names, dates, UIDs except the frame of reference, file names.",
-            "A face can be recognised in a volume of a head. The way there is encrypted.",
-            "The server keeps a volume until it needs the room or ends. Whoever runs it is responsible for what it gets, and you "
-            "for the permission to send it.",
+            "A face can be recognised in a volume of a head. The connection is encrypted.",
+            "The server stores a volume until it needs the space or stops. Whoever runs it is responsible for the data it "
+            "receives, and you are responsible for the permission to send it.",
         )
     )
 
 
 def needed(url: str) -> bool:
-    """Must a person be asked before this server gets anything?"""
+    """Return whether the user's consent is still needed before data is sent to this server."""
     return host(url) not in ("127.0.0.1", "localhost", "::1") and not _allowed().given(url, says(url))
 
 
 def allow(url: str) -> None:
-    """Remember that a person said yes to `says(url)`. Raises `OutputError`."""
+    """Save the user's consent to `says(url)`. Raises `OutputError` if it can't be saved."""
     _allowed().give(url, says(url))
 
 
 def revoke(url: str) -> None:
-    """Take a yes back; nothing happens if there is none. Raises `OutputError`."""
+    """Withdraw the consent; does nothing if there is none. Raises `OutputError` if that can't be saved."""
     _allowed().take_back(url)
 
 
 def check(url: str) -> None:
-    """Let a server pass that needs no yes, or got it.
+    """Check that a server needs no consent or has it.
 
     Raises:
-        ModelError: if a yes is missing.
+        ModelError: if consent is missing.
     """
     if needed(url):
         raise ModelError(
@@ -186,7 +195,7 @@ def check(url: str) -> None:
 
 
 def host(url: str) -> str:
-    """The server's name in an address."""
+    """Return the host name of an address."""
     return urlsplit(url).hostname or url
 
 

@@ -1,4 +1,4 @@
-"""Events and errors as JSON objects, for pipes and HTTP alike. Knows the classes of events and errors, no transport."""
+"""Convert events and errors to JSON objects and back, for pipes and HTTP alike. Knows no transport."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from ..errors import InputError, MedFMError
 from ..interfaces.jobs import Event, Fraction, Note, PartialText, Stage, Waiting
 
 EVENTS = {cls.__name__: cls for cls in (Stage, Fraction, PartialText, Note, Waiting)}
-"""Every event that travels; how a job ended is told by its response or its error."""
+"""Every event that is transmitted; the end of a job is transmitted as its response or its error instead."""
 
 ERRORS = {cls.__name__: cls for cls in vars(errors).values() if isinstance(cls, type) and issubclass(cls, MedFMError)}
 
 
 def event_as_json(event: Event) -> dict:
-    """An event for the other side."""
+    """Return an event as a JSON object."""
     return {"event": type(event).__name__, **asdict(event)}
 
 
 def event_from_json(content: dict) -> Event:
-    """The event that `event_as_json` wrote.
+    """Return the event that `event_as_json` wrote.
 
     Raises:
-        InputError: if it is none of ours, e.g. of another version.
+        InputError: if it is not a known event, e.g. of another version.
     """
     try:
         return EVENTS[content["event"]](**{key: value for key, value in content.items() if key != "event"})
@@ -32,17 +32,21 @@ def event_from_json(content: dict) -> Event:
 
 
 def error_as_json(error: MedFMError) -> dict:
-    """An error for the other side."""
+    """Return an error as a JSON object."""
     return {"error": type(error).__name__, "message": str(error)}
 
 
 def error_from_json(content: dict) -> MedFMError:
-    """The error that `error_as_json` wrote; one of a class that is not known here keeps its sentence."""
+    """Return the error that `error_as_json` wrote; an unknown class becomes `MedFMError` with the same sentence."""
     return ERRORS.get(str(content.get("error")), MedFMError)(str(content.get("message", "")))
 
 
 def relay(event: Event, progress) -> None:
-    """Tell an event that came from elsewhere to a job here.
+    """Report a received event to a local job.
+
+    Args:
+        event: the event.
+        progress: the job, or another `Progress`.
 
     Raises:
         Cancelled: if the job was cancelled.

@@ -1,7 +1,7 @@
-"""A request with its voxels apart, so that they are neither copied nor sent twice. Knows values and their wire form.
+"""Split a request into its voxels and the rest, so that voxels are neither copied nor sent twice.
 
-Copied into one message with the rest, 150 MB of voxels would hold Python's lock for every other thread; apart, they go
-to a pipe, a socket or a file as they are, and are named by their own SHA-256.
+Copied into one message with the rest, 150 MB of voxels would hold Python's lock (GIL) and block every other thread.
+Separated, they go to a pipe, a socket or a file as they are, and are identified by their own SHA-256.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from ..errors import InputError
 from . import serialization
 
 PIECE = 1 << 20
-"""Bytes hashed at a time; the lock is free meanwhile."""
+"""Bytes hashed at a time; the GIL is free meanwhile."""
 
 
 @dataclass(frozen=True, eq=False)
 class Payload:
-    """A request on its way.
+    """A serialized request with separate voxels.
 
     Args:
-        rest: everything but the voxels, in the wire form, after their shape and type.
-        voxels: their raw bytes in C order, or the file that holds them.
+        rest: everything but the voxels, serialized, after their shape and type.
+        voxels: their raw bytes in C order, or the path of a file with them.
     """
 
     rest: bytes
@@ -43,7 +43,7 @@ class Payload:
         """SHA-256 (hex) of the voxels' bytes.
 
         Raises:
-            TypeError: if they lie in a file.
+            TypeError: if the voxels are in a file.
         """
         view, sha = memoryview(self.voxels), hashlib.sha256()
         for start in range(0, len(view), PIECE):
@@ -52,7 +52,7 @@ class Payload:
 
 
 def pack(request: Request) -> Payload:
-    """Take a request apart."""
+    """Return a request as payload."""
     image = request.image
     voxels = np.ascontiguousarray(image.voxels)
     stub = Image(
@@ -68,10 +68,14 @@ def pack(request: Request) -> Payload:
 
 
 def look(rest: bytes, limit: int | None = None) -> tuple[Request, tuple[int, ...], np.dtype]:
-    """(the request with an image of one voxel, (C, I, J, K), type of the voxels), without the voxels.
+    """Return the request of a payload without its voxels.
 
     Args:
-        limit: most bytes that its arrays may take, for requests from strangers.
+        rest: `Payload.rest`.
+        limit: largest number of bytes of its arrays, for requests from untrusted clients; unlimited if None.
+
+    Returns:
+        (the request with a placeholder image of one voxel, shape (C, I, J, K) of the voxels, their type)
 
     Raises:
         InputError: if it is damaged or of another version.
@@ -93,15 +97,20 @@ def look(rest: bytes, limit: int | None = None) -> tuple[Request, tuple[int, ...
 
 
 def size_of(shape: tuple[int, ...], dtype: np.dtype) -> int:
-    """Bytes of so many voxels."""
+    """Return the size of voxels in bytes.
+
+    Args:
+        shape: (C, I, J, K).
+        dtype: type of one voxel.
+    """
     return math.prod(shape) * dtype.itemsize
 
 
 def unpack(payload: Payload) -> Request:
-    """The request that `pack` took apart.
+    """Return the request that `pack` converted.
 
     Raises:
-        InputError: if it is damaged, or the voxels don't fit.
+        InputError: if it is damaged, or the number of voxel bytes does not match.
     """
     request, shape, dtype = look(payload.rest)
     if isinstance(payload.voxels, Path):

@@ -1,8 +1,8 @@
-"""The byte form of values: lossless, without pickle. Knows the value classes; nothing of transport.
+r"""Serialize values to bytes, lossless and without pickle. Knows the value classes; nothing of transport.
 
-Layout: `MEDFM1\\n`, the header's length (8 bytes, little endian), the header (UTF-8 JSON), then the arrays'
-raw bytes one after the other. In the header `{"$": "Image", …}` is a value, `{"$array": n}` the n-th array,
-`{"$bytes": n}` a byte string stored like one. JSON lists are tuples.
+Layout: `MEDFM1\n`, the header's length (8 bytes, little endian), the header (UTF-8 JSON), then the arrays' raw bytes
+one after the other. In the header `{"$": "Image", …}` is a value, `{"$array": n}` the n-th array, `{"$bytes": n}` a
+byte string stored like one. JSON lists are tuples.
 """
 
 from __future__ import annotations
@@ -26,11 +26,15 @@ VALUES = {
     for cls in vars(module).values()
     if isinstance(cls, type) and is_dataclass(cls) and cls.__module__ == module.__name__
 }
-"""Every class that may travel, by name; nothing else can be decoded."""
+"""Every class that may be transmitted, by name; nothing else can be decoded."""
 
 
 def dumps(value, compress: bool = True) -> bytes:
-    """Any value of floors 1 as bytes.
+    """Return a value of the `core` classes as bytes.
+
+    Args:
+        value: the value; tuples, dicts, numbers, strings and arrays may be nested in it.
+        compress: deflate arrays of more than 256 bytes.
 
     Raises:
         TypeError: if something in it is not a value (a defect of the caller).
@@ -52,14 +56,14 @@ def dumps(value, compress: bool = True) -> bytes:
         if isinstance(item, np.generic):
             return encode(item.item())
         if isinstance(item, np.ndarray):
-            # bool masks go as one bit a voxel
+            # bool masks are packed to one bit per voxel
             if item.dtype == bool:
                 return {"$mask": blob(np.packbits(item).tobytes(), shape=item.shape)}
             array = np.ascontiguousarray(item, dtype=item.dtype.newbyteorder("<"))
             return {"$array": blob(array.tobytes(), shape=item.shape, dtype=array.dtype.str)}
         if isinstance(item, bytes):
             return {"$bytes": blob(item)}
-        if isinstance(item, findings.Segment):  # its box alone: a structure fills a small part of a volume
+        if isinstance(item, findings.Segment):  # only its bounding box: a structure fills a small part of a volume
             start, box = item.cropped
             bits = np.packbits(box.reshape(-1, order="F")).tobytes()
             mask = {"$box": blob(bits, shape=item.shape, start=start, extent=box.shape)}
@@ -78,13 +82,14 @@ def dumps(value, compress: bool = True) -> bytes:
 
 
 def loads(data: bytes, limit: int | None = None):
-    """The value that `dumps` wrote.
+    """Return the value that `dumps` wrote.
 
     Args:
-        limit: most bytes that arrays may take once inflated, for messages from strangers.
+        data: the bytes.
+        limit: largest number of bytes of the inflated arrays, for messages from untrusted clients; unlimited if None.
 
     Raises:
-        InputError: if the bytes are truncated, changed, too many or not of this form.
+        InputError: if the bytes are truncated, changed, too many or not of this format.
     """
     try:
         return _loads(data, limit)
@@ -130,14 +135,14 @@ def _loads(data: bytes, limit: int | None):
         raise ValueError("trailing bytes")
 
     def spend(count):
-        """An entry that is named many times counts as often; masks count as bits."""
+        """Count decoded bytes against the limit: a repeated entry each time, a mask as bits."""
         nonlocal spent
         spent += count
         if limit is not None and spent > limit:
             raise ValueError("too large")
 
     def unbox(number):
-        """(whole mask, what `Segment.cropped` is) of a mask that came as its box."""
+        """Return (full mask, `Segment.cropped`) of a mask that was sent as its bounding box."""
         entry = header["table"][number]
         shape, start, size = (tuple(map(int, entry[name])) for name in ("shape", "start", "extent"))
         bits, count = np.frombuffer(raws[number], np.uint8), math.prod(size)
@@ -159,7 +164,7 @@ def _loads(data: bytes, limit: int | None):
             rest = {key: decode(part) for key, part in item.items() if key not in ("$", "mask")}
             mask, cropped = unbox(item["mask"]["$box"])
             segment = findings.Segment(mask=mask, **rest)
-            vars(segment)["cropped"] = cropped  # known already
+            vars(segment)["cropped"] = cropped  # fill the cached property: it is known already
             return segment
         if "$" in item:
             return VALUES[item["$"]](**{key: decode(part) for key, part in item.items() if key != "$"})

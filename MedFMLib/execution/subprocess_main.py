@@ -1,6 +1,6 @@
-"""The child's side of `child`: a program that does one task, told as a JSON line, and tells how it goes. Knows no task.
+"""Run one task in a subprocess started by `subprocess_task`, and write its progress as JSON lines. Knows no task.
 
-A script has no more to say than what it does:
+A script contains only:
 
     if __name__ == "__main__":
         sys.path[:1] = [sys.argv[1]]  # the library's folder, instead of the script's
@@ -23,7 +23,9 @@ from ..interfaces.jobs import Event, Fraction, Note, ProgressBase, Stage
 
 
 class SubprocessProgress(ProgressBase):
-    """A `Progress` that writes JSON lines for the parent; a step ends the work with `Cancelled` once the parent has gone.
+    """A `Progress` that writes JSON lines for the parent process.
+
+    A stage ends the work with `Cancelled` once the parent has ended.
 
     Args:
         stream: text stream to the parent.
@@ -39,7 +41,7 @@ class SubprocessProgress(ProgressBase):
             self._stream.flush()
 
     def stop(self) -> None:
-        """Record that the parent has gone."""
+        """Record that the parent has ended."""
         self._stop.set()
 
     def cancelled(self) -> bool:
@@ -47,7 +49,7 @@ class SubprocessProgress(ProgressBase):
         return self._stop.is_set()
 
     def report(self, event: Event) -> None:
-        """Write a stage, fraction or note; text of an answer is not sent."""
+        """Write a stage, fraction or note; streamed text of an answer is not sent."""
         match event:
             case Stage(name):
                 self.write(stage=name)
@@ -63,11 +65,12 @@ def serve(
     lacking: str,
     gone: Callable[[dict, SubprocessProgress], None] = lambda task, progress: progress.stop(),
 ) -> None:
-    """Do one task and end the process: {"result": …} or {"error": a sentence} is its last line.
+    """Run one task and end the process; its last line is {"result": …} or {"error": a sentence}.
 
     Args:
-        work: does it; → what JSON can hold. lacking: the sentence if a package is missing, with {} for its name.
-        gone: called on a thread of its own when stdin ends: whoever asked has gone.
+        work: runs the task with a progress and returns a value that JSON can hold.
+        lacking: sentence for a missing package, with {} for its name.
+        gone: called on its own thread when stdin ends, that is, when the parent has ended.
     """
     stdout = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what libraries print goes to stderr
@@ -82,4 +85,4 @@ def serve(
     except Exception as error:
         progress.write(error=f"It could not be done ({type(error).__name__}: {' '.join(str(error).split())[:300]}).")
     finally:
-        os._exit(0)  # without waiting for the thread that reads
+        os._exit(0)  # without waiting for the thread that reads stdin

@@ -1,6 +1,7 @@
-"""A process that does one task: told as a JSON line on its stdin, heard as JSON lines from its stdout. Knows no task.
+"""Run one task in a subprocess: the task is a JSON line on its stdin, the progress JSON lines on its stdout.
 
-{"result": …} or {"error": …} ends it; anything else is on the way. The child ends when its stdin does.
+{"result": …} or {"error": …} is the last line; all others report progress. The subprocess ends when its stdin ends.
+Knows no task.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from ..interfaces.jobs import Progress
 from .worker.runner import python
 
 WAIT_SECONDS = 5
-"""How long a child may tidy up before it is killed."""
+"""How long a subprocess may clean up before it is killed."""
 
 
 def run(
@@ -29,17 +30,20 @@ def run(
     environment: dict[str, str],
     interpreter: str = "",
 ):
-    """Run a child to its end; → its result.
+    """Run a subprocess to its end and return its result.
 
     Args:
-        script: takes the library's folder as its argument.
-        task: what is told.
-        on_line: gets every line but the result; raises for those that are errors.
-        words: what to say when it was stopped, and when it ended without a word.
-        environment: its variables. interpreter: the Python that runs it; see `execution.worker.runner.python`.
+        script: Python file that takes the library's folder as its argument.
+        task: the task, as JSON can hold it.
+        progress: for cancellation.
+        on_line: receives every line except the result; raises for lines that are errors.
+        words: (message if it was cancelled, message if it ended without a result).
+        environment: environment variables of the subprocess.
+        interpreter: Python interpreter that runs it; "" for `execution.worker.runner.python`.
 
     Raises:
-        Cancelled: it was stopped. MedFMError: it ended, or can't be started. And what `on_line` raises.
+        Cancelled: if it was cancelled.
+        MedFMError: if it ended without a result or can't be started; also what `on_line` raises.
     """
     stopped, ended = words
     process = subprocess.Popen(
@@ -71,10 +75,11 @@ def run(
 
 
 def forward_progress(progress: Progress, failure: type[MedFMError]) -> Callable[[dict], None]:
-    """What to do with a line of `told.Told`: steps go to the progress.
+    """Return an `on_line` that forwards the lines of `SubprocessProgress` to a progress.
 
     Args:
-        failure: what an error is raised as.
+        progress: receives stages, fractions and notes.
+        failure: class of the exception for an error line.
     """
 
     def on_line(line: dict) -> None:
@@ -89,7 +94,7 @@ def forward_progress(progress: Progress, failure: type[MedFMError]) -> Callable[
 
 def _end(process: subprocess.Popen) -> None:
     try:
-        process.stdin.close()  # the child ends then, also behind a launcher
+        process.stdin.close()  # ends the subprocess, also when it was started through a launcher
     except OSError:
         pass
     try:
@@ -104,5 +109,5 @@ def _read(stream, lines: queue.SimpleQueue) -> None:
         for line in stream:
             lines.put(json.loads(line))
     except (OSError, ValueError):
-        pass  # closed, or cut off in the middle
+        pass  # closed, or an incomplete last line
     lines.put(None)

@@ -13,7 +13,7 @@ import json
 import re
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +25,7 @@ from ..core.request import Reference
 from ..errors import InputError, OutputError
 from ..measure import measure_fully
 from ..storage import paths, resources
+from ..storage.json_records import check_record
 from ..storage.user_settings import write
 from .cleaning import Consent, cleaned
 
@@ -75,20 +76,12 @@ class LibraryEntry:
         Raises:
             ValueError: if a field is missing, unknown or of the wrong type.
         """
-        known = {f.name for f in fields(cls)}
-        if not isinstance(content, dict) or set(content) != known:
-            raise ValueError(f"an entry must have {', '.join(sorted(known))}")
-        kinds = {"generated": bool, "average": bool}
-        kinds |= dict.fromkeys(("id", "title", "modality", "plane", "sequence", "about", "licence"), str)
-        kinds |= dict.fromkeys(("labels", "measurements", "done", "shape", "spacing"), list)
-        for name, kind in kinds.items():
-            if not isinstance(content[name], kind):
-                raise ValueError(f"“{name}” is {content[name]!r}")
+        check_record(cls, content, complete=True)
         if not NAME.fullmatch(content["id"]):
             raise ValueError(f"the id {content['id']!r} is no plain name")
         if content["modality"] not in MODALITIES or content["plane"] not in PLANES:
             raise ValueError(f"{content['id']} is {content['modality']!r}, {content['plane']!r}")
-        measured = tuple(Measurement(**m) for m in content["measurements"])
+        measured = tuple(Measurement(**check_record(Measurement, m)) for m in content["measurements"])
         numbers = {name: tuple(content[name]) for name in ("labels", "done", "shape", "spacing")}
         return cls(**{**content, **numbers, "measurements": measured})
 

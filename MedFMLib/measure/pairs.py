@@ -8,6 +8,7 @@ import numpy as np
 
 from ..core.findings import Segment
 from ..core.geometry import Geometry
+from .overlap import dice_of_counts
 from .shape import border_points
 
 NEAREST_BLOCK = 2_000_000
@@ -45,7 +46,7 @@ def compare(first: Segment, second: Segment, geometry: Geometry) -> SegmentPair:
     centers = [geometry.to_world(np.argwhere(s.boxed.inside).mean(axis=0) + s.boxed.start) for s in (first, second)]
     return SegmentPair(
         both * geometry.voxel_volume / 1000,
-        2 * both / sum(sizes),
+        dice_of_counts(both, sum(sizes), empty=0.0),
         0.0 if both else nearest(*points),
         float(np.linalg.norm(centers[0] - centers[1])),
     )

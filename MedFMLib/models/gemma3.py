@@ -17,6 +17,7 @@ from ..storage.model_card import ModelCard
 from .generation import chat
 from .runtime import model_folder
 from .runtime.memory import QuestionSize
+from .runtime.random_checkpoint import TEXT_MODEL, byte_tokenizer, save
 
 MODEL_TYPES = ("gemma3",)
 
@@ -80,6 +81,59 @@ def card_for_folder(folder: Path, config: dict[str, Any]) -> ModelCard:
         image_size=int(config.get("vision_config", {}).get("image_size", 896)),
         abilities=("writes", "explains"),
     )
+
+
+TEMPLATE = """{{ bos_token }}
+{%- if messages[0]['role'] == 'system' -%}
+  {%- set lead = messages[0]['content'][0]['text'] + '\n\n' -%}{%- set turns = messages[1:] -%}
+{%- else -%}{%- set lead = '' -%}{%- set turns = messages -%}{%- endif -%}
+{%- for turn in turns -%}
+  {{ '<start_of_turn>' + ('model' if turn['role'] == 'assistant' else turn['role']) + '\n' + (lead if loop.first else '') }}
+  {%- for part in turn['content'] -%}
+    {%- if part['type'] == 'image' -%}{{ '<start_of_image>' }}{%- else -%}{{ part['text'] | trim }}{%- endif -%}
+  {%- endfor -%}
+  {{ '<end_of_turn>\n' }}
+{%- endfor -%}
+{%- if add_generation_prompt -%}{{ '<start_of_turn>model\n' }}{%- endif -%}"""
+"""The chat template of random checkpoints, in the family's own format."""
+
+
+def random_checkpoint(folder: Path) -> Path:
+    """Write a tiny Gemma 3 with random weights and return its folder: 32 pixels, patches of 8, 4 tokens a picture."""
+    from transformers import (
+        Gemma3Config,
+        Gemma3ForConditionalGeneration,
+        Gemma3ImageProcessorPil,
+        Gemma3Processor,
+        Gemma3TextConfig,
+        SiglipVisionConfig,
+    )
+
+    special = ("<pad>", "<eos>", "<bos>", "<start_of_image>", "<end_of_image>", "<image_soft_token>", "<start_of_turn>",
+               "<end_of_turn>")  # fmt: skip
+    words = byte_tokenizer(
+        special, pad_token="<pad>", eos_token="<eos>", bos_token="<bos>",
+        extra_special_tokens={"boi_token": "<start_of_image>", "eoi_token": "<end_of_image>",
+                              "image_token": "<image_soft_token>"},
+    )  # fmt: skip
+    number = words.convert_tokens_to_ids
+    config = Gemma3Config(
+        text_config=Gemma3TextConfig(
+            vocab_size=len(words), sliding_window=64, query_pre_attn_scalar=4, pad_token_id=0,
+            eos_token_id=1, bos_token_id=2, **TEXT_MODEL,
+        ),
+        vision_config=SiglipVisionConfig(
+            hidden_size=72, intermediate_size=80, num_hidden_layers=2, num_attention_heads=2, image_size=32,
+            patch_size=8, vision_use_head=False,
+        ),
+        mm_tokens_per_image=4, boi_token_index=number("<start_of_image>"), eoi_token_index=number("<end_of_image>"),
+        image_token_index=number("<image_soft_token>"), eos_token_id=[1, number("<end_of_turn>")],
+    )  # fmt: skip
+    images = Gemma3ImageProcessorPil(
+        size={"height": 32, "width": 32}, image_mean=[0.5] * 3, image_std=[0.5] * 3, do_pan_and_scan=False
+    )
+    processor = Gemma3Processor(images, words, chat_template=TEMPLATE, image_seq_length=4)
+    return save(folder, Gemma3ForConditionalGeneration(config), processor)
 
 
 class Gemma3(chat.ChatModel):

@@ -15,6 +15,7 @@ from ..storage.model_card import ModelCard
 from .generation import chat
 from .runtime import model_folder
 from .runtime.memory import QuestionSize
+from .runtime.random_checkpoint import TEXT_MODEL, byte_tokenizer, save
 
 MODEL_TYPES = ("llava", "llava_next")
 
@@ -78,6 +79,65 @@ def card_for_folder(folder: Path, config: dict[str, Any]) -> ModelCard:
         image_size=size if config.get("model_type") == "llava" else 2 * size,
         abilities=("writes", "explains"),
     )
+
+
+TEMPLATE = """{%- for turn in messages -%}
+  {%- if turn['role'] == 'system' -%}{{ raise_exception('there are no system turns') }}{%- endif -%}
+  {{ turn['role'].upper() + ': ' }}
+  {%- for part in turn['content'] if part['type'] == 'image' -%}{{ '<image>\n' }}{%- endfor -%}
+  {%- for part in turn['content'] if part['type'] == 'text' -%}{{ part['text'] + ' ' }}{%- endfor -%}
+{%- endfor -%}
+{%- if add_generation_prompt -%}{{ 'ASSISTANT:' }}{%- endif -%}"""
+"""The chat template of random checkpoints, in the family's own format."""
+
+
+def random_checkpoint(folder: Path, kind: str = "llava") -> Path:
+    """Write a tiny LLaVA with random weights and return its folder.
+
+    32 pixels, patches of 8: 16 tokens a picture; LLaVA-NeXT sees 64 pixels in four tiles and the whole picture.
+
+    Args:
+        folder: of the checkpoint.
+        kind: one of `MODEL_TYPES`.
+    """
+    from transformers import (
+        CLIPImageProcessorPil,
+        CLIPVisionConfig,
+        LlamaConfig,
+        LlavaConfig,
+        LlavaForConditionalGeneration,
+        LlavaNextConfig,
+        LlavaNextForConditionalGeneration,
+        LlavaNextImageProcessorPil,
+        LlavaNextProcessor,
+        LlavaProcessor,
+    )
+
+    words = byte_tokenizer(
+        ("<pad>", "<s>", "</s>", "<image>"), pad_token="<pad>", eos_token="</s>", bos_token="<s>",
+        extra_special_tokens={"image_token": "<image>"},
+    )  # fmt: skip
+    parts = {
+        "vision_config": CLIPVisionConfig(
+            hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=2, image_size=32,
+            patch_size=8, projection_dim=64,
+        ),
+        "text_config": LlamaConfig(vocab_size=len(words), pad_token_id=0, bos_token_id=1, eos_token_id=2, **TEXT_MODEL),
+        "image_token_index": words.convert_tokens_to_ids("<image>"),
+    }  # fmt: skip
+    size = {"size": {"shortest_edge": 32}, "crop_size": {"height": 32, "width": 32}}
+    settings = {"patch_size": 8, "vision_feature_select_strategy": "default", "num_additional_image_tokens": 1,
+            "chat_template": TEMPLATE}  # fmt: skip
+    if kind == "llava":
+        model = LlavaForConditionalGeneration(LlavaConfig(image_seq_length=16, **parts))
+        processor = LlavaProcessor(CLIPImageProcessorPil(**size), words, **settings)
+    else:
+        pinpoints = [[32, 64], [64, 32], [64, 64]]
+        model = LlavaNextForConditionalGeneration(LlavaNextConfig(image_grid_pinpoints=pinpoints, **parts))
+        processor = LlavaNextProcessor(
+            LlavaNextImageProcessorPil(image_grid_pinpoints=pinpoints, **size), words, **settings
+        )
+    return save(folder, model, processor)
 
 
 class Llava(chat.ChatModel):

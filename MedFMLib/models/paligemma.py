@@ -132,6 +132,57 @@ def card_for_folder(folder: Path, config: dict[str, Any]) -> ModelCard:
     )
 
 
+def random_checkpoint(folder: Path) -> Path:
+    """Write a tiny PaliGemma with random weights and return its folder: 64 pixels, patches of 16, 16 tokens a picture."""
+    from transformers import (
+        GemmaConfig,
+        PaliGemmaConfig,
+        PaliGemmaForConditionalGeneration,
+        PaliGemmaProcessor,
+        SiglipImageProcessor,
+        SiglipVisionConfig,
+    )
+
+    from .masks.location_tokens import LOCATION_TOKENS, MASK_TOKENS
+    from .masks.mask_codec import CodecShape, MaskCodec
+    from .runtime.random_checkpoint import TEXT_MODEL, byte_tokenizer, save
+
+    special = ("<pad>", "<eos>", "<bos>", "<unk>", "<image>")
+    words = byte_tokenizer(
+        special, pad_token="<pad>", eos_token="<eos>", bos_token="<bos>", unk_token="<unk>", padding_side="left",
+        extra_special_tokens={"image_token": "<image>"},
+    )  # fmt: skip
+    words.add_tokens([*LOCATION_TOKENS, *MASK_TOKENS], special_tokens=True)
+    ends = {"pad_token_id": 0, "eos_token_id": 1, "bos_token_id": 2}
+    config = PaliGemmaConfig(
+        vision_config=SiglipVisionConfig(
+            hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=2, image_size=64,
+            patch_size=16, projection_dim=64, vision_use_head=False,
+        ),
+        text_config=GemmaConfig(vocab_size=-(-len(words) // 64) * 64, **TEXT_MODEL, **ends),
+        image_token_id=words.convert_tokens_to_ids("<image>"), projection_dim=64, tie_word_embeddings=True, **ends,
+    )  # fmt: skip
+    model = PaliGemmaForConditionalGeneration(config)
+    for name, number in ends.items():
+        setattr(model.generation_config, name, number)
+    images = SiglipImageProcessor(size={"height": 64, "width": 64})
+    images.image_seq_length = 16
+    save(folder, model, PaliGemmaProcessor(image_processor=images, tokenizer=words))
+    MaskCodec(CodecShape(16, 16, 16)).save(folder / "mask_codec")
+    return folder
+
+
+def object_answer(label: str, masks: bool) -> str:
+    """Return an answer in which the model reports one structure, in the middle of the picture.
+
+    Args:
+        label: name of the structure.
+        masks: with the sixteen codes of its mask.
+    """
+    codes = "".join(f"<seg{code:03}>" for code in range(16)) if masks else ""
+    return f"<loc0256><loc0300><loc0767><loc0700>{codes} {label}"
+
+
 class PaliGemma(NamedStructureMasks):
     """A loaded PaliGemma. `Writes`, `Samples`, `Explains`, `Segments`, `SegmentsVolumes` and `Locates`; one picture per
     question.
@@ -326,23 +377,13 @@ class PaliGemma(NamedStructureMasks):
     def _generate(self, prompts, views, max_tokens: int, callbacks: Callbacks, on_text=None, drawn=GREEDY) -> list[str]:
         """One answer for each (prompt, view), the likeliest or drawn; special tokens kept except the end."""
         import torch
-        from transformers import StoppingCriteria, StoppingCriteriaList, TextStreamer
 
-        class StopWhenCancelled(StoppingCriteria):
-            def __call__(self, input_ids, scores, **_):
-                if callbacks.cancelled():
-                    raise Cancelled
-                return torch.zeros(input_ids.shape[0], dtype=torch.bool, device=input_ids.device)
+        from .generation.streaming import raise_if_cancelled, stop_when_cancelled, text_streamer
 
-        class Pieces(TextStreamer):
-            def on_finalized_text(self, text: str, stream_end: bool = False):
-                if text:
-                    on_text(text)
-
-        if callbacks.cancelled():
-            raise Cancelled
+        raise_if_cancelled(callbacks)
         tokenizer, inputs = self.processor.tokenizer, self._inputs(prompts, views)
-        streamer = Pieces(tokenizer, skip_prompt=True, skip_special_tokens=True) if on_text else None
+        drop = [t for t in (tokenizer.eos_token, tokenizer.pad_token, tokenizer.bos_token) if t]
+        streamer = text_streamer(tokenizer, on_text, drop, special=True) if on_text else None
         with torch.inference_mode(), drawn.seeded():
             output = self.model.generate(
                 **inputs,
@@ -350,12 +391,11 @@ class PaliGemma(NamedStructureMasks):
                 max_new_tokens=max_tokens,
                 num_beams=1,
                 streamer=streamer,
-                stopping_criteria=StoppingCriteriaList([StopWhenCancelled()]),
+                stopping_criteria=stop_when_cancelled(callbacks),
             )
         length = inputs["input_ids"].shape[1]
         callbacks.on_tokens(int(inputs["attention_mask"].sum()), (output.shape[1] - length) * len(output))
         answers = tokenizer.batch_decode(output[:, length:], skip_special_tokens=False)
-        drop = [t for t in (tokenizer.eos_token, tokenizer.pad_token, tokenizer.bos_token) if t]
         return [_without(answer, drop) for answer in answers]
 
 

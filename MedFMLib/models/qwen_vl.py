@@ -15,17 +15,20 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from math import ceil, isqrt, sqrt
 from pathlib import Path
 from typing import Any, ClassVar
 
 from ..core.view import SeenObject, View
+from ..interfaces import registry
 from ..interfaces.family import FamilyTraits
 from ..interfaces.model import Callbacks
 from ..storage.model_card import ModelCard
 from .generation import chat
 from .runtime import model_folder
 from .runtime.memory import QuestionSize
+from .runtime.random_checkpoint import TEXT_MODEL, byte_tokenizer, save
 
 MODEL_TYPES = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")
 
@@ -106,6 +109,69 @@ def card_for_folder(folder: Path, config: dict[str, Any]) -> ModelCard:
     )
 
 
+TEMPLATE = """{%- for turn in messages -%}
+  {{ '<|im_start|>' + turn['role'] + '\n' }}
+  {%- for part in turn['content'] -%}
+    {%- if part['type'] == 'image' -%}{{ '<|vision_start|><|image_pad|><|vision_end|>' }}{%- else -%}{{ part['text'] }}
+    {%- endif -%}
+  {%- endfor -%}
+  {{ '<|im_end|>\n' }}
+{%- endfor -%}
+{%- if add_generation_prompt -%}{{ '<|im_start|>assistant\n' }}{%- endif -%}"""
+"""The chat template of random checkpoints, in the family's own format."""
+
+
+def random_checkpoint(folder: Path, kind: str = "qwen2_5_vl", sections: Sequence[int] = (4, 6, 6)) -> Path:
+    """Write a tiny Qwen-VL with random weights and return its folder.
+
+    Patches of 14 pixels (Qwen3: 16), four of them to a token; 56 or 64 pixels by its card, so 4 tokens a picture.
+
+    Args:
+        folder: of the checkpoint.
+        kind: one of `MODEL_TYPES`.
+        sections: of the rotary position embedding, for time, height and width.
+    """
+    import transformers
+    from transformers import Qwen2VLImageProcessorPil
+
+    special = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>",
+               "<|video_pad|>")  # fmt: skip
+    words = byte_tokenizer(special, pad_token="<|endoftext|>", eos_token="<|im_end|>")
+    number = words.convert_tokens_to_ids
+    patch = 16 if kind == "qwen3_vl" else 14
+    vision = {"depth": 2, "num_heads": 2, "patch_size": patch, "hidden_size": TEXT_MODEL["hidden_size"]}
+    vision |= {
+        "qwen2_vl": {"embed_dim": 72, "mlp_ratio": 1},
+        "qwen2_5_vl": {
+            "hidden_size": 72, "intermediate_size": 80, "out_hidden_size": TEXT_MODEL["hidden_size"],
+            "fullatt_block_indexes": [1],
+        },
+        "qwen3_vl": {
+            "hidden_size": 72, "intermediate_size": 80, "out_hidden_size": TEXT_MODEL["hidden_size"], "num_position_embeddings": 16,
+            "deepstack_visual_indexes": [0],
+        },
+    }[kind]  # fmt: skip
+    text = {**TEXT_MODEL, "vocab_size": len(words), "bos_token_id": None, "eos_token_id": 2, "pad_token_id": 0}
+    if kind != "qwen3_vl":
+        del text["head_dim"]
+    rope = {"rope_type": "default", "mrope_section": list(sections), "rope_theta": 10000.0}
+    name = {"qwen2_vl": "Qwen2VL", "qwen2_5_vl": "Qwen2_5_VL", "qwen3_vl": "Qwen3VL"}[kind]
+    config = getattr(transformers, f"{name}Config")(
+        text_config={**text, "rope_parameters": rope}, vision_config=vision,
+        image_token_id=number("<|image_pad|>"), video_token_id=number("<|video_pad|>"),
+        vision_start_token_id=number("<|vision_start|>"), vision_end_token_id=number("<|vision_end|>"),
+    )  # fmt: skip
+    images = Qwen2VLImageProcessorPil(patch_size=patch, merge_size=2, min_pixels=28 * 28, max_pixels=512 * 512)
+    model = getattr(transformers, f"{name}ForConditionalGeneration")(config)
+    save(folder, model, None)
+    words.chat_template = TEMPLATE
+    words.save_pretrained(folder)
+    images.save_pretrained(folder)  # no whole processor: its half for videos needs torchvision
+    card = replace(registry.card(str(folder)), image_size=4 * patch)  # what MedFM makes of the folder, but smaller
+    (folder / "medfm-card.json").write_text(json.dumps(card.as_json()), encoding="utf-8")
+    return folder
+
+
 class QwenVL(chat.ChatModel):
     """A loaded Qwen-VL. `Writes` and `Locates`; sees up to 32 slices in one question."""
 
@@ -156,6 +222,16 @@ def box_question(label: str) -> str:
     return (
         f"Locate the {label} in this image. Answer with its bounding boxes as JSON, {form}, or [] if it is not there."
     )
+
+
+def object_answer(label: str, masks: bool = False) -> str:
+    """Return an answer in which the model reports one structure, in the middle of the picture.
+
+    Args:
+        label: name of the structure.
+        masks: this family has none; ignored.
+    """
+    return f'[{{"bbox_2d": [14, 14, 42, 42], "label": "{label}"}}]'
 
 
 def fitting_side(wanted: int, step: int, least: int, most: int) -> int:

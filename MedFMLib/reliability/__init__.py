@@ -1,10 +1,11 @@
-"""How far an answer can be relied on: values and arithmetic, no model and no task.
+"""Assess how reliable an answer is: values and arithmetic; no model and no task.
 
-meaning      do two answers say the same?
-agreement    how many of several answers do
-calibration  from agreement to the chance of being right, fitted on data; the threshold below which an answer is withheld
-blind        pictures without the image, and whether an answer stands without it
-cost         what all of it takes, said before
+meaning      whether two answers have the same meaning
+agreement    how many of several answers agree
+calibration  from agreement to the probability of being right, fitted on data; threshold below which an answer is
+withheld
+blind        pictures without the image, and whether an answer is the same without it
+cost         the computing time of all this, stated in advance
 diagram      a reliability plot
 """
 

@@ -1,7 +1,7 @@
-"""How many of several answers say the same. Knows meanings; no model.
+"""Compute how many of several answers agree in meaning. Knows meanings; no model.
 
-Uncertainty from the spread of meanings over samples follows semantic entropy (Farquhar et al., Nature 630:625, 2024); here the
-share of the answer's own meaning is taken, which needs no second model and is calibrated on data afterwards.
+Uncertainty from the spread of meanings over samples follows semantic entropy (Farquhar et al., Nature 630:625, 2024);
+here the share of the answer's own meaning is used, which needs no second model and is calibrated on data afterwards.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from .meaning import same
 
 @dataclass(frozen=True)
 class Agreement:
-    """Samples by their meaning.
+    """Samples grouped by their meaning.
 
     Args:
-        clusters: (an answer that stands for the cluster, how many say so), the largest first.
-        share: of the samples that mean what the answer means, 0…1.
+        clusters: (a representative answer, number of samples in the cluster), the largest first.
+        share: fraction of the samples that mean the same as the answer, 0…1.
     """
 
     clusters: tuple[tuple[str, int], ...]
@@ -27,7 +27,7 @@ class Agreement:
 
     @property
     def entropy(self) -> float:
-        """Spread of the meanings, 0 (all one) … 1 (all different)."""
+        """Normalized entropy of the meanings, 0 (all the same) … 1 (all different)."""
         total = sum(count for _, count in self.clusters)
         if total < 2:
             return 0.0
@@ -35,11 +35,15 @@ class Agreement:
 
 
 def agree(answer: str, samples: Sequence[str]) -> Agreement:
-    """Group samples by meaning, and count those that mean what the answer means."""
+    """Group samples by meaning, and count those that mean the same as the answer.
+
+    Args:
+        answer: the answer to assess.
+        samples: sampled answers to the same question.
+    """
     groups: list[list[str]] = []
-    for sample in sorted(
-        samples, key=lambda text: (-samples.count(text), text)
-    ):  # the most common ones stand for a cluster
+    # the most common answers come first, so that they represent their clusters
+    for sample in sorted(samples, key=lambda text: (-samples.count(text), text)):
         group = next((g for g in groups if same(g[0], sample)), None)
         if group is None:
             groups.append([sample])

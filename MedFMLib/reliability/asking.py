@@ -1,4 +1,7 @@
-"""Looks into an answer with the model that gave it: draws more answers, and asks without the image. Knows abilities only."""
+"""Assess an answer with the model that gave it: sample further answers, and ask without the image.
+
+Knows abilities only.
+"""
 
 from __future__ import annotations
 
@@ -17,12 +20,18 @@ from .meaning import is_refusal
 
 ABSTAINS = "The model is not sure enough of its answer to this; ask your radiologist."
 UNCALIBRATED = 0.5
-"""Least agreement of a model that nobody calibrated."""
+"""Smallest agreement at which an answer is shown if the model has no calibration."""
 
 
 @dataclass(frozen=True, eq=False)
 class SampledAnswer:
-    """One answer, with the pictures and the words that it is an answer to."""
+    """One answer, with the pictures and the question that it answers.
+
+    Args:
+        views: the slices shown.
+        asked: the question.
+        said: the answer.
+    """
 
     views: Sequence[View]
     asked: str
@@ -32,14 +41,17 @@ class SampledAnswer:
 def assess_answer(
     request: Request, context: TaskContext, said: str, given: Sequence[SampledAnswer], seconds: float
 ) -> Reliability:
-    """What is found out about an answer.
+    """Return the reliability of an answer.
 
     Args:
-        request: with what is wanted. said: the whole answer. given: its parts, one for each time the model was asked.
-        seconds: that the answer took.
+        request: with the wanted checks in `reliability`.
+        context: model, progress and provenance.
+        said: the complete answer.
+        given: the parts of the answer, one for each call of the model.
+        seconds: computing time of the answer.
     """
     choice, started = request.reliability, time.monotonic()
-    context.progress.stage(f"Looking into the answer: {cost.words(choice, seconds)}")
+    context.progress.stage(f"Assessing the reliability of the answer: {cost.words(choice, seconds)}")
     notes: list[str] = []
     samples, share, confidence, least = (), None, None, 0.0
     if choice.samples:
@@ -54,17 +66,22 @@ def assess_answer(
 
 
 def shown(reliability: Reliability, text: str) -> str:
-    """An answer's text as it is shown after it was looked into."""
+    """Return the text that is shown for an assessed answer.
+
+    Args:
+        reliability: the result of `assess_answer`.
+        text: the answer.
+    """
     if reliability.abstained:
         return ABSTAINS
     return f"{text.rstrip()}\n{blind.STANDS}" if reliability.blind == "stands" else text
 
 
 def _agreement(request: Request, context: TaskContext, given: Sequence[SampledAnswer], notes: list[str]):
-    """(samples, share, confidence, threshold)."""
+    """Return (samples, share that agrees, calibrated confidence, threshold)."""
     choice = request.reliability
     if not isinstance(context.model, Samples):
-        notes.append(f"{context.card.title} always answers the same, so no agreement can be told.")
+        notes.append(f"{context.card.title} can't sample answers, so their agreement can't be computed.")
         return (), None, None, 0.0
     known = _known(context, notes)
     temperature = choice.temperature or (known.temperature if known else 1.0)
@@ -81,7 +98,7 @@ def _agreement(request: Request, context: TaskContext, given: Sequence[SampledAn
     share = sum(shares) / len(shares)
     if known is None:
         least = UNCALIBRATED if choice.threshold < 0 else choice.threshold
-        notes.append(f"{share:.0%} of {len(samples)} further answers agree; nobody calibrated what that is worth.")
+        notes.append(f"{share:.0%} of {len(samples)} further answers agree; this model has no calibration.")
         return tuple(samples), share, None, least
     confidence = known.confidence(share)
     notes.append(
@@ -102,7 +119,10 @@ def _known(context: TaskContext, notes: list[str]):
 def _blind(
     request: Request, context: TaskContext, given: Sequence[SampledAnswer], notes: list[str]
 ) -> tuple[str, tuple[str, ...]]:
-    """("stands" if every part of the answer stands without the image, else "changed" or "refused", the other answers)."""
+    """Return (verdict, answers without the image).
+
+    The verdict is "stands" if every part of the answer is the same without the image, else "changed" or "refused".
+    """
     verdicts, others = [], []
     for one in given:
         hidden = blind.controls(one.views, request.reliability.other)

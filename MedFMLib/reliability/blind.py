@@ -1,8 +1,8 @@
-"""Pictures without the image, and whether an answer stands without it. Knows views; no model.
+"""Make pictures without the image, and decide whether an answer is the same without it. Knows views; no model.
 
-Two pictures take the image's place, since one alone is met by chance too often (half of all yes-or-no answers): one of middle
-grey, and the image itself in shuffled tiles, which has its brightness but no anatomy; with another image given, its slice at
-the same height takes the place of the shuffled one.
+Two control pictures replace the image, since the answers agree with a single one by chance too often (half of all
+yes-or-no answers): one of middle grey, and the image itself in shuffled tiles, which has its brightness but no anatomy.
+If another image is given, its slice at the same height replaces the shuffled one.
 """
 
 from __future__ import annotations
@@ -22,10 +22,11 @@ STANDS = "The answer is the same without the image, so it did not come from the 
 
 
 def controls(views: Sequence[View], other: Image | None = None) -> dict[str, list[View]]:
-    """What is shown → as many views as given, without the image.
+    """Return control pictures by name, each as many views as given.
 
     Args:
-        other: another image, to be shown instead.
+        views: the slices shown.
+        other: another image, shown instead of shuffled tiles.
     """
     grey = [replace(view, pixels=np.full_like(view.pixels, GREY)) for view in views]
     if other is None:
@@ -34,7 +35,7 @@ def controls(views: Sequence[View], other: Image | None = None) -> dict[str, lis
 
 
 def shuffled(pixels: np.ndarray) -> np.ndarray:
-    """(H, W, 3) of the same tiles in another order, the same each time; what doesn't fill a tile stays."""
+    """Return (H, W, 3) with the tiles in another, fixed order; pixels outside complete tiles stay."""
     height, width = (n // TILES for n in pixels.shape[:2])
     if not height or not width:
         return pixels[::-1, ::-1]
@@ -48,24 +49,30 @@ def shuffled(pixels: np.ndarray) -> np.ndarray:
 
 
 def swapped(view: View, other: Image) -> View:
-    """The slice of another image in the same plane, as far through it."""
+    """Return the slice of another image in the same plane, at the same fraction of the way through it.
+
+    Args:
+        view: the slice to replace.
+        other: the other image.
+    """
     axis, count = other.geometry.index_axis(view.plane), view.geometry.shape[view.axis]
     share = (view.number + 0.5) / count
     if (view.geometry.affine[view.geometry.world_axes[view.axis], view.axis] > 0) != (
         other.geometry.affine[other.geometry.world_axes[axis], axis] > 0
     ):
-        share = 1 - share  # the other volume's slices are counted from the other end
+        share = 1 - share  # the other volume's slice numbers grow in the opposite direction
     number = min(int(share * other.geometry.shape[axis]), other.geometry.shape[axis] - 1)
     return make_view(other, view.plane, number, window_for(other))
 
 
 def stands(answer: str, without: Sequence[str], lost: Sequence[float] = ()) -> str:
-    """ "stands" if an answer is given without the image too, "changed" if not, "refused" if it only refuses.
+    """Return "stands" if the answer is the same without the image, "changed" if not, "refused" if it is a refusal.
 
     Args:
+        answer: the answer with the image.
         without: answers to the same question about each of the controls.
-        lost: by how much likelier the answer is with the image than with each control, in nats a token, where the model
-            can tell: an answer that is the same by chance is less likely without the image.
+        lost: log-probability of the answer with the image minus that with each control, in nats per token, if the model
+            can compute it: an answer that is the same by chance is less likely without the image.
     """
     if is_refusal(answer):
         return "refused"
@@ -75,4 +82,4 @@ def stands(answer: str, without: Sequence[str], lost: Sequence[float] = ()) -> s
 
 
 LOST = 0.02
-"""Nats a token; an answer that loses more without the image rests on it."""
+"""Nats per token; an answer whose log-probability falls by more without the image depends on the image."""

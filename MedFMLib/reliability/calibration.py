@@ -1,46 +1,55 @@
-"""From agreement to the chance of being right: fitted on questions with known answers, kept as JSON. Knows numbers; no model.
+"""Map agreement to the probability of being right: fitted on questions with known answers, saved as JSON.
 
-The fit is isotonic regression (pool adjacent violators): the more samples agree, the higher the chance, in whatever steps
-the data have; each step is drawn a little towards the mean, as if four more answers of mean quality had been seen, since few
-answers prove little. The threshold is the least confidence at which, on the same data, answers that are shown are right often
-enough; if none are, it is the confidence of the surest ones. Expected calibration error: Guo et al., ICML 2017, ten bins.
+Knows no model.
+
+The fit is isotonic regression (pool adjacent violators): the probability rises with the agreement, in the steps that
+the data have. Each step is shrunk towards the mean, as if four more answers of mean quality had been seen, since few
+answers are weak evidence. The threshold is the smallest confidence at which, on the same data, shown answers are right
+often enough; if there is none, it is the highest confidence. Expected calibration error: Guo et al., ICML 2017, ten
+bins.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
 from ..errors import InputError
 from ..storage import paths, resources
+from ..storage.json_records import check_record
 from ..storage.user_settings import write
 
 PRIOR = 4
-"""Answers of mean quality that every step of the curve counts besides its own."""
+"""Number of pseudo-answers of mean quality that are added to every step of the curve."""
 
 TARGET = 0.9
-"""Share of shown answers that should be right."""
+"""Fraction of the shown answers that should be right."""
 
 LEAST_SHOWN = 0.1
-"""Share of the questions that must be left to speak of a share."""
+"""Fraction of the questions that must remain above the threshold."""
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """What a model's agreement is worth.
+    """Calibration of one model's agreement.
 
     Args:
-        model: id. samples: how many were drawn. temperature: how freely.
-        curve: (agreement, chance of being right) steps, both rising.
-        threshold: below this chance an answer is withheld.
-        questions: how many it was fitted on. right: share of them that was right.
-        error_before, error_after: expected calibration error of agreement, and of the chances, where data that were not fitted
-            say; −1 where none do.
-        data, command, date: where it comes from.
+        model: id of the model.
+        samples: number of sampled answers per question.
+        temperature: sampling temperature.
+        curve: (agreement, probability of being right) steps, both rising.
+        threshold: answers with a lower probability are withheld.
+        questions: number of questions that it was fitted on.
+        right: fraction of them that was answered correctly.
+        error_before: expected calibration error of the agreement on data that were not fitted; −1 if there are none.
+        error_after: expected calibration error of the probabilities on data that were not fitted; −1 if there are none.
+        data: description of the data.
+        command: command that made the calibration.
+        date: date of the calibration.
     """
 
     model: str
@@ -57,12 +66,12 @@ class Calibration:
     date: str = ""
 
     def confidence(self, agreement: float) -> float:
-        """Chance that an answer with this agreement is right."""
+        """Return the probability that an answer with this agreement (0…1) is right."""
         places, chances = zip(*self.curve, strict=True)
         return float(np.interp(agreement, places, chances))
 
     def save(self, path: Path) -> Path:
-        """Write it, whole or not at all.
+        """Write the calibration atomically and return the path.
 
         Raises:
             OutputError: if it can't be written.
@@ -72,15 +81,13 @@ class Calibration:
 
     @classmethod
     def load(cls, path: Path) -> Calibration:
-        """Read and check one.
+        """Read and check a calibration.
 
         Raises:
-            InputError: if it is not whole.
+            InputError: if it is damaged or incomplete.
         """
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            if set(content) != {f.name for f in fields(cls)}:
-                raise ValueError("its fields are others")
+            content = check_record(cls, json.loads(path.read_text(encoding="utf-8")), complete=True)
             curve = tuple((float(a), float(b)) for a, b in content.pop("curve"))
             numbers = np.array(curve)
             if not len(numbers) or (np.diff(numbers, axis=0) < 0).any() or numbers.min() < 0 or numbers.max() > 1:
@@ -93,31 +100,38 @@ class Calibration:
 
 
 def fit(agreements: Sequence[float], right: Sequence[float]) -> tuple[tuple[tuple[float, float], ...], float]:
-    """(curve, threshold) from agreements and whether each answer was right (0…1; a list may be partly right).
+    """Return (curve, threshold) of a calibration.
+
+    Args:
+        agreements: agreement of each answer, 0…1.
+        right: whether each answer was right, 0…1; a list may be partly right.
 
     Raises:
         InputError: with fewer than 20 answers.
     """
+    from scipy.optimize import isotonic_regression
+
     x, y = np.asarray(agreements, float), np.asarray(right, float)
     if len(x) < 20:
         raise InputError(f"A calibration needs at least 20 answers, not {len(x)}; give more questions.")
-    steps: list[list[float]] = []  # [sum of right, count, last place]
-    for place in np.unique(x):
-        here = y[x == place]
-        steps.append([float(here.sum()), float(len(here)), float(place)])
-        while len(steps) > 1 and steps[-2][0] * steps[-1][1] >= steps[-1][0] * steps[-2][1]:
-            total, count, last = steps.pop()
-            steps[-1] = [steps[-1][0] + total, steps[-1][1] + count, last]
-    mean, places = float(y.mean()), np.unique(x)
-    ends = [step[2] for step in steps]
-    chances = [(step[0] + PRIOR * mean) / (step[1] + PRIOR) for step in steps]
-    chances = np.maximum.accumulate(chances)
-    curve = tuple((float(p), float(chances[int(np.searchsorted(ends, p))])) for p in places)
+    places, group, counts = np.unique(x, return_inverse=True, return_counts=True)
+    means = np.bincount(group, weights=y) / counts
+    fitted = isotonic_regression(means, weights=counts).x
+    step = np.concatenate([[0], np.cumsum(np.diff(fitted) > 1e-12)])  # places of one step have the same fitted value
+    right_in, count_in = np.bincount(step, weights=means * counts), np.bincount(step, weights=counts)
+    chances = np.maximum.accumulate((right_in + PRIOR * y.mean()) / (count_in + PRIOR))[step]
+    curve = tuple((float(p), float(c)) for p, c in zip(places, chances, strict=True))
     return curve, threshold(np.interp(x, *zip(*curve, strict=True)), y)
 
 
 def threshold(chances: Sequence[float], right: Sequence[float], target: float = TARGET) -> float:
-    """The least chance from which on shown answers are right often enough."""
+    """Return the smallest probability at and above which enough of the shown answers are right.
+
+    Args:
+        chances: probability of each answer, 0…1.
+        right: whether each answer was right, 0…1.
+        target: fraction of the shown answers that should be right.
+    """
     chances, right = np.asarray(chances, float), np.asarray(right, float)
     best = float(chances.max())
     for cut in sorted(set(chances.tolist())):
@@ -128,7 +142,13 @@ def threshold(chances: Sequence[float], right: Sequence[float], target: float = 
 
 
 def expected_error(chances: Sequence[float], right: Sequence[float], bins: int = 10) -> float:
-    """Expected calibration error, 0…1: how far stated chances lie from what came true, over equal bins."""
+    """Return the expected calibration error, 0…1: mean difference of stated probability and correctness over bins.
+
+    Args:
+        chances: stated probability of each answer, 0…1.
+        right: whether each answer was right, 0…1.
+        bins: number of bins of equal width.
+    """
     chances, right = np.asarray(chances, float), np.asarray(right, float)
     number = np.minimum((chances * bins).astype(int), bins - 1)
     gaps = [
@@ -138,7 +158,7 @@ def expected_error(chances: Sequence[float], right: Sequence[float], bins: int =
 
 
 def known(model: str) -> Calibration | None:
-    """The calibration of a model: a person's own, else the one that ships; None if there is neither.
+    """Return the calibration of a model: the user's own, else the one that ships; None if there is neither.
 
     Raises:
         InputError: if the file is damaged.
@@ -150,6 +170,6 @@ def known(model: str) -> Calibration | None:
 
 
 def own_file(model: str) -> Path:
-    """Where a person's own calibration of a model lies."""
+    """Return the path of the user's own calibration of a model."""
     name = "".join(c if c.isalnum() or c in "-._" else "_" for c in model).strip(".")
     return paths.settings() / "reliability" / f"{name}.json"

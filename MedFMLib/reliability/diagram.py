@@ -1,4 +1,4 @@
-"""A reliability plot as SVG: how often answers were right, against how sure they were said to be. Knows numbers only."""
+"""Draw a reliability plot as SVG: fraction of right answers against stated confidence. Knows numbers only."""
 
 from __future__ import annotations
 
@@ -12,10 +12,15 @@ SIDE, MARGIN, BINS = 300, 46, 10
 def reliability(
     chances: Sequence[float], right: Sequence[float], before: Sequence[float] = (), title: str = "Reliability"
 ) -> str:
-    """An SVG document; a point's area grows with its number of answers, and the diagonal is what a perfect one would do.
+    """Return an SVG document; the area of a point grows with its number of answers.
+
+    The diagonal is perfect calibration.
 
     Args:
-        chances: stated confidence, 0…1. right: 0…1 each. before: another stated confidence of the same answers, drawn hollow.
+        chances: stated confidence of each answer, 0…1.
+        right: whether each answer was right, 0…1.
+        before: another stated confidence of the same answers, drawn hollow.
+        title: heading of the plot.
     """
     parts = [f'<path d="M{_x(0)} {_y(0)}L{_x(1)} {_y(1)}" stroke="#888" stroke-dasharray="4 4"/>']
     for share in np.linspace(0, 1, 6):
@@ -48,7 +53,12 @@ def reliability(
 
 
 def points(chances: Sequence[float], right: Sequence[float]) -> list[tuple[float, float, int]]:
-    """(mean stated, share right, how many) of each bin that has answers."""
+    """Return (mean stated confidence, fraction right, number of answers) of each of ten bins that has answers.
+
+    Args:
+        chances: stated confidence of each answer, 0…1.
+        right: whether each answer was right, 0…1.
+    """
     values, truth = np.asarray(chances, float), np.asarray(right, float)
     if not len(values):
         return []

@@ -1,8 +1,9 @@
-"""Do two answers say the same? By rules, both ways: each must hold what the other says. Knows English words; no model.
+"""Decide by rules whether two answers have the same meaning. Knows English words; no model.
 
-Small words, case, punctuation, number words and the order of a list don't count; yes and no, sides, numbers and negations do.
-Two answers are the same if they agree in those, and most of the content words of each are in the other. It errs where the
-same is said in other words ("hepatic", "of the liver"): then agreement comes out too low, which withholds rather than shows.
+Small words, case, punctuation, spelled-out numbers and the order of a list are ignored; yes and no, sides, numbers and
+negations count. Two answers are the same if they agree in those, and most of the content words of each are in the
+other. It errs where the same is said in other words ("hepatic", "of the liver"): then agreement comes out too low, so
+that an answer is withheld rather than shown.
 """
 
 from __future__ import annotations
@@ -27,12 +28,19 @@ REFUSALS = re.compile(
     re.IGNORECASE,
 )
 SHARE = 0.75
-"""Least share of the content words of each answer that the other has."""
+"""Smallest fraction of the content words of each answer that the other one contains."""
 
 
 @dataclass(frozen=True)
 class Meaning:
-    """What of an answer counts: polarity ("yes", "no" or ""), sides and numbers, negated or not, other words."""
+    """The parts of an answer that count.
+
+    Args:
+        polarity: "yes", "no" or "".
+        marks: sides and numbers.
+        negated: whether it contains a negation.
+        words: the other content words.
+    """
 
     polarity: str
     marks: frozenset[str]
@@ -41,7 +49,7 @@ class Meaning:
 
 
 def meaning(text: str) -> Meaning:
-    """The words of an answer that count."""
+    """Return the parts of an answer that count."""
     words = [NUMBERS.get(w, w) for w in re.findall(r"[a-z0-9]+(?:['’.-][a-z0-9]+)*", text.lower().replace("’", "'"))]
     first = words[0] if words else ""
     polarity = "yes" if first in YES else "no" if first in NO else ""
@@ -53,7 +61,12 @@ def meaning(text: str) -> Meaning:
 
 
 def same(one: str, other: str) -> bool:
-    """Do two answers mean the same?"""
+    """Return whether two answers have the same meaning.
+
+    Args:
+        one: an answer.
+        other: another answer.
+    """
     if one.strip().lower() == other.strip().lower():
         return True
     if is_refusal(one) or is_refusal(other):
@@ -70,15 +83,15 @@ def same(one: str, other: str) -> bool:
 
 
 def is_refusal(text: str) -> bool:
-    """Does an answer say that it can't answer?"""
+    """Return whether an answer says that the question can't be answered."""
     return REFUSALS.search(text) is not None
 
 
 def _holds(words: frozenset[str], others: frozenset[str]) -> bool:
-    """Are most of the other's words among these?"""
+    """Return whether `words` contain most of `others`."""
     return not others or len(words & others) >= SHARE * len(others)
 
 
 def _stem(word: str) -> str:
-    """Singular and plural are one word."""
+    """Return the word without a plural s."""
     return word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith("ss") else word

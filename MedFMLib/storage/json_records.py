@@ -68,6 +68,8 @@ def _json_types(hint: Any) -> tuple[type, ...]:
 def _fits(value: Any, kinds: tuple[type, ...]) -> bool:
     if isinstance(value, bool):
         return bool in kinds
+    if isinstance(value, tuple):  # of a record that was parsed already
+        return list in kinds
     return isinstance(value, kinds) or (isinstance(value, int) and float in kinds)
 
 

@@ -1,1 +1,1 @@
-"""Tasks, one file each, with a module-level `TASK`. They know abilities, never an architecture."""
+"""Implement the tasks, one file each, with a module-level `TASK`. They know abilities, never an architecture."""

@@ -1,8 +1,8 @@
 """Answer a question about a volume, a slice, an ROI or a segment.
 
-Knows the ability `Writes`, never an architecture. A model that looks at one picture at a time is asked about
-several slices; where the answers differ, the reply says which slices say what. What an answer says of numbers and sides is
-held against measurements, and how far it can be relied on is looked into if that is wanted.
+Knows the ability `Writes`, never an architecture. A model that takes one picture at a time is asked about several
+slices; where the answers differ, the reply says which slices each answer belongs to. Numbers and sides in an answer are
+checked against measurements, and the answer's reliability is assessed on request.
 """
 
 from __future__ import annotations
@@ -29,26 +29,26 @@ SLICES_PER_QUESTION = 3
 
 
 class AskTask:
-    """One question → one Answer with the slices it rests on."""
+    """Task that turns one question into one Answer with the slices it is based on."""
 
     name = "ask"
     needs = ("writes",)
 
     def check(self, request: Request, card: ModelCard) -> None:
-        """See `Task.check`."""
+        """Implement `Task.check`."""
         if not request.question.strip():
             raise InputError("There is no question; type one, for example “Which organs are visible?”.")
         choose_slices(request.image.geometry, request.slices)
 
     def run(self, request: Request, context: TaskContext) -> tuple[Finding, ...]:
-        """See `Task.run`."""
+        """Implement `Task.run`."""
         question = asked = " ".join(request.question.split())
         chooser = context.model if isinstance(context.model, ChoosesSlices) else None
         views = views_for(request, context.model.max_views, chooser)
         context.progress.stage("Reading the question")
         evidence = context.slices_seen(views)
         if request.history and not getattr(context.model, "remembers", context.model.max_views > 1):
-            context.note(f"{context.card.title} answers each question by itself; earlier ones are not seen.")
+            context.note(f"{context.card.title} answers each question separately; it does not read earlier ones.")
         if request.prompts and len(views) == 2:
             plane = views[0].plane
             asked = f"{words_for(request.image, region_mask(request.prompts, request.image), plane)} {question}"
@@ -65,17 +65,17 @@ class AskTask:
                 context.note(note)
             text = shown(reliability, text)
         stream.finish(text)
-        if request.audience == PATIENT:  # samples and chances are for clinicians; what they led to stands in the text
+        if request.audience == PATIENT:  # samples and confidence are for clinicians; the text reflects their result
             reliability = None
         return (Answer(question, text, evidence, reliability),)
 
     def _answers(
         self, request: Request, context: TaskContext, views: list[View], asked: str, stream: WithholdingStream
     ) -> list[SampledAnswer]:
-        """One answer about all views, or one about each, as the model can."""
+        """Return one answer about all views if the model takes them all, else one about each."""
         if len(views) <= context.model.max_views:
             callbacks = context.callbacks()
-            if not request.reliability.samples:  # an answer that may be withheld is not shown before
+            if not request.reliability.samples:  # an answer that may be withheld is not streamed
                 callbacks = replace(callbacks, on_text=stream)
             return [SampledAnswer(views, asked, self._write(request, context, views, asked, callbacks))]
         if isinstance(context.model, WritesMany):
@@ -100,10 +100,15 @@ class AskTask:
 
 
 class MeasurementCheck:
-    """Holds answers against what is measured: by the person, in the marked region, or now if the model draws whole volumes.
+    """Checks answers against measurements.
+
+    The measurements are those of the request, those of the marked region, and, if the model segments whole volumes,
+    those of structures that the answer names, segmented when needed.
 
     Args:
-        request: with the image. work: draws. views: that were shown.
+        request: with the image.
+        context: model, progress and provenance.
+        views: the slices that were shown.
     """
 
     def __init__(self, request: Request, context: TaskContext, views: list[View]):
@@ -117,7 +122,12 @@ class MeasurementCheck:
             self._measured += measure_fully(region, request.image)
 
     def check(self, question: str, said: str) -> str:
-        """The answer, and a note of what had to go."""
+        """Return the answer without unsupported statements; what was removed becomes a note.
+
+        Args:
+            question: the question.
+            said: the model's answer.
+        """
         if not claims(said):
             return said
         if at_stake(said):
@@ -125,13 +135,13 @@ class MeasurementCheck:
         checked = check_answer(question, said, self._measured, self._allowed, self._plane)
         if checked.removed:
             gone = "; ".join(f"“{removed.text}” ({removed.reason})" for removed in checked.removed)
-            self._work.note(f"Taken out of the model's words, since no measurement supports it: {gone}.")
+            self._work.note(f"Removed from the model's text because no measurement supports it: {gone}.")
         for note in checked.notes:
             self._work.note(note)
         return checked.text
 
     def _measure(self, text: str, fully: bool) -> None:
-        """Draw and measure the structures that a text names, where that is one look at the volume; diameters if `fully`."""
+        """Segment and measure the structures that a text names, if the model segments whole volumes; diameters if `fully`."""
         card, image = self._work.card, self._request.image
         if not ("segments" in card.abilities and getattr(self._work.model, "draws_volumes", False)):
             return
@@ -139,17 +149,19 @@ class MeasurementCheck:
         if not named:
             return
         self._looked.update(named)
-        self._work.progress.stage("Measuring what the answer speaks of")
+        self._work.progress.stage("Measuring the structures that the answer names")
         request = replace(self._request, labels=tuple(named), prompts=(), slices=SliceChoice())
         segmentation, *measured = self._work.run_task("segment", request)
         self._measured += measure_fully(segmentation, image) if fully else measured
 
 
 def views_for(request: Request, max_views: int, chooser: ChoosesSlices | None = None) -> list[View]:
-    """The slices a question is about: the chosen one, those through an ROI or segment, or some of the volume.
+    """Return the slices that a question is about: the chosen one, those of an ROI or segment, or some of the volume.
 
     Args:
-        max_views: how many the model takes. chooser: the model, if it has a recipe of its own for which.
+        request: with image, prompts and choice of slices.
+        max_views: largest number of slices that the model takes at once.
+        chooser: the model, if it has its own recipe for selecting slices.
     """
     image, choice = request.image, request.slices
     plane = choice.plane or image.geometry.acquisition_plane
@@ -165,13 +177,13 @@ def views_for(request: Request, max_views: int, chooser: ChoosesSlices | None = 
         else:
             count = min(SLICES_PER_QUESTION if max_views == 1 else max_views, last - first + 1)
             numbers = sorted({round(first + (last - first) * (i + 1) / (count + 1)) for i in range(count)})
-            if count > last - first:  # there is room for all
+            if count > last - first:  # all slices can be shown
                 numbers = list(range(first, last + 1))
     return [make_view(image, plane, number, window) for number in numbers]
 
 
 def combine(answers: list[tuple[View, str]]) -> str:
-    """One reply from one answer a slice: the common answer, or each answer with its slices."""
+    """Return one reply from one answer per slice: the common answer, or each answer with its slices."""
     grouped: dict[str, list[int]] = {}
     for view, answer in answers:
         grouped.setdefault(answer.strip(), []).append(view.number)

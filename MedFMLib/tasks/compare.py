@@ -1,6 +1,6 @@
-"""Compare with a healthy reference: the same structures, at the same level, with their measurements side by side.
+"""Compare with a healthy reference: the same structures, at the same level, with their measurements in one table.
 
-Knows the ability `Segments`, never an architecture, and no folder: the reference comes with the request.
+Knows the ability `Segments`, never an architecture, and reads no files: the reference comes with the request.
 """
 
 from __future__ import annotations
@@ -24,42 +24,42 @@ from ..storage.model_card import ModelCard
 from .segment import labels_for
 
 PAIRS = 3
-"""Most slices that are shown side by side."""
+"""Largest number of slices that are shown side by side."""
 
 
 class CompareTask:
-    """→ a Comparison, with the Segmentation and Measurements that it rests on."""
+    """Task that returns a Comparison, with the Segmentation and Measurements that it is based on."""
 
     name = "compare"
     needs = ("segments",)
 
     def check(self, request: Request, card: ModelCard) -> None:
-        """See `Task.check`."""
+        """Implement `Task.check`."""
         check_references(request)
         choose_slices(request.image.geometry, request.slices)
         if not self._labels(request, card):
             shown = request.references[0]
             known = ", ".join(s.label for s in shown.segmentation.segments)
             raise InputError(
-                f"{card.title} draws nothing that “{shown.title}” has ({known}); choose another case or model."
+                f"{card.title} can segment nothing that “{shown.title}” has ({known}); choose another case or model."
             )
 
     def run(self, request: Request, context: TaskContext) -> tuple[Finding, ...]:
-        """See `Task.run`."""
+        """Implement `Task.run`."""
         findings = context.run_task("segment", replace(request, labels=self._labels(request, context.card), prompts=()))
         segmentation = next(f for f in findings if isinstance(f, Segmentation))
         measurements = measure_fully(segmentation, request.image)
         return (compared(request, context, segmentation, measurements), segmentation, *measurements)
 
     def _labels(self, request: Request, card: ModelCard) -> tuple[str, ...]:
-        """Structures that are asked for (all by default) and that the reference has."""
+        """Return the requested structures (all by default) that the reference has."""
         theirs = {s.label for s in request.references[0].segmentation.segments}
         mine = labels_for(request, card) or tuple(theirs)
         return tuple(label for label in mine if label in theirs)
 
 
 def check_references(request: Request) -> None:
-    """Raises `InputError` if there is no healthy case to show."""
+    """Check that the request has a healthy case with image and segmentation; raise `InputError` if not."""
     if not request.references or request.references[0].image is None or request.references[0].segmentation is None:
         raise InputError("There is no healthy case to compare with; choose or add one (`medfm healthy list`).")
 
@@ -67,13 +67,20 @@ def check_references(request: Request) -> None:
 def compared(
     request: Request, context: TaskContext, segmentation: Segmentation, measurements: Sequence[Measurement]
 ) -> Comparison:
-    """What was drawn and measured beside the request's first reference, at the same level."""
+    """Compare a segmentation and its measurements with the request's first reference at the same level.
+
+    Args:
+        request: with image and references.
+        context: progress and provenance.
+        segmentation: of the request's image.
+        measurements: of the segmentation.
+    """
     image, shown = request.image, request.references[0]
     context.progress.stage("Finding the same level")
     plane, numbers = choose_slices(image.geometry, request.slices)
     level = levels.find(segmentation, shown.segmentation, plane)
     pairs = tuple(_pairs(request, segmentation, shown, level, plane, numbers))
-    for_patient = request.audience == PATIENT  # who sees the pictures, and gets no numbers that look like odds
+    for_patient = request.audience == PATIENT  # patients see the pictures, but no numbers that look like probabilities
     found = () if for_patient else tuple(differences(measurements, request.references, image.modality))
     notes = list(_notes(request.references, level, plane, found))
     for note in notes:
@@ -92,7 +99,7 @@ def compared(
 
 
 def _pairs(request: Request, segmentation: Segmentation, shown: Reference, level, plane: str, numbers):
-    """Slices that show the structures well, and the reference's at the same level."""
+    """Yield slices that show the structures well, each with the reference's slice at the same level."""
     image, other = request.image, shown.image.geometry
     within = [p for p in choose_slices_to_show(segmentation, plane, PAIRS) if numbers[0] <= p[0] <= numbers[-1]]
     for number, labels in within or [(numbers[len(numbers) // 2], ())]:
@@ -108,12 +115,12 @@ def _notes(references, level, plane: str, found):
     if shown.generated:
         yield f"“{shown.title}” was computed, nobody was scanned; its sizes mean nothing and are not compared."
     elif shown.average:
-        yield f"“{shown.title}” is an average of many people: its sizes are nobody's and are not compared."
+        yield f"“{shown.title}” is an average of many people: its sizes belong to no individual and are not compared."
     if not level.landmarks:
         yield f"No structure is in common, so the {plane} level was matched by the share of the way through the image."
     most = max((d.n for d in found), default=0)
     if found and most < LEAST:
-        yield f"{most} reference{'s' * (most > 1)}: too few to say what is usual; add at least {LEAST}."
+        yield f"{most} reference{'s' * (most > 1)}: too few to define what is usual; add at least {LEAST}."
 
 
 def _at(geometry, plane: str, number: int) -> SliceReference:

@@ -1,8 +1,9 @@
-"""Which pixels an answer rests on, as a volume: by attention, or by hiding one part of the picture after the other.
+"""Show which pixels an answer rests on, as a volume: by attention, or by occluding the parts of the picture in turn.
 
-Knows the abilities `Writes` and `Explains`, never an architecture. Attention takes one look and says where the network looked;
-hiding takes many and says what the answer depends on: the more its likelihood falls, the more it rests on that part (occlusion,
-Zeiler & Fergus, ECCV 2014). The two may differ, and neither proves that the answer is right.
+Knows the abilities `Writes` and `Explains`, never an architecture. Attention needs one pass of the model and shows
+where the network attended; occlusion needs many passes and shows what the answer depends on: the more its likelihood
+falls, the more it rests on that part (occlusion, Zeiler & Fergus, ECCV 2014). The two may differ, and neither proves
+that the answer is right.
 """
 
 from __future__ import annotations
@@ -25,17 +26,17 @@ from .ask import SLICES_PER_QUESTION, views_for
 METHODS = ("attention", "occlusion")
 
 PARTS = 8
-"""Parts along each side of the picture that are hidden one after the other."""
+"""Number of parts along each side of the picture that are occluded in turn."""
 
 
 class ExplainTask:
-    """One question → its Answer, and a Saliency."""
+    """Task that turns one question into its Answer and a Saliency."""
 
     name = "explain"
     needs = ("writes", "explains")
 
     def check(self, request: Request, card: ModelCard) -> None:
-        """See `Task.check`."""
+        """Implement `Task.check`."""
         if not request.question.strip():
             raise InputError("There is no question to explain; type one, for example “Which organs are visible?”.")
         if request.method not in METHODS:
@@ -43,7 +44,7 @@ class ExplainTask:
         choose_slices(request.image.geometry, request.slices)
 
     def run(self, request: Request, context: TaskContext) -> tuple[Finding, ...]:
-        """See `Task.run`."""
+        """Implement `Task.run`."""
         question = " ".join(request.question.split())
         most = min(context.model.max_views, SLICES_PER_QUESTION)
         views = views_for(request, most)
@@ -63,13 +64,13 @@ class ExplainTask:
             )
             part = (number / len(groups), (number + 1) / len(groups))
             if request.method == "attention":
-                context.progress.stage("Looking at the attention (about 1 × the time of an answer)")
+                context.progress.stage("Computing the attention (about 1 × the time of an answer)")
                 maps += context.model.attention(
                     group, question, answer, history=request.history, callbacks=context.callbacks(*part)
                 )
             else:
                 hidden = [hidings(view) for view in group]
-                context.progress.stage(f"Hiding parts of the picture (about {sum(map(len, hidden))} looks)")
+                context.progress.stage(f"Hiding parts of the picture ({sum(map(len, hidden))} passes of the model)")
                 maps += [
                     self._fall(request, context, group, place, ways, (question, answer), part)
                     for place, ways in enumerate(hidden)
@@ -83,7 +84,7 @@ class ExplainTask:
         return (Answer(question, text, evidence), Saliency(question, text, request.method, levels, geometry, evidence))
 
     def _fall(self, request: Request, context: TaskContext, group, place: int, ways, asked, part) -> np.ndarray:
-        """(PARTS, PARTS): how much less likely the answer is with each part of one picture hidden, in nats a token."""
+        """Return (PARTS, PARTS): fall of the answer's log-probability with each part hidden, in nats per token."""
         model: Explains = context.model
         shown = [list(group), *([*group[:place], hidden, *group[place + 1 :]] for _, hidden in ways)]
         first, *rest = model.score(shown, *asked, history=request.history, callbacks=context.callbacks(*part))
@@ -94,7 +95,7 @@ class ExplainTask:
 
 
 def hidings(view: View) -> list[tuple[tuple[int, int], View]]:
-    """((row, column), the picture with that part grey) for every part of it that shows anything."""
+    """Return ((row, column), the view with that part grey) for every part of the picture with visible content."""
     y, x = view.positions()
     rows, columns = (np.clip((along * PARTS).astype(int), 0, PARTS - 1) for along in (y, x))
     grey = np.rint(view.pixels.reshape(-1, 3).mean(axis=0)).astype(np.uint8)
@@ -110,9 +111,20 @@ def hidings(view: View) -> list[tuple[tuple[int, int], View]]:
 
 
 def as_volume(request: Request, views: Sequence[View], maps: Sequence[np.ndarray]):
-    """(levels, geometry) of a `Saliency` from one (h, w) map over the square of each view."""
+    """Return (levels, geometry) of a `Saliency`.
+
+    Args:
+        request: with the image.
+        views: the slices shown.
+        maps: for each view (h, w) values over its square.
+
+    Returns:
+        (i, j, k) uint8 levels of the slices' range, each view scaled to 0…255; the geometry of that range.
+    """
     image, axis = request.image.geometry, views[0].axis
-    starts = [np.rint(image.to_index(view.geometry.origin)).astype(int) for view in views]  # a region's grid is a part
+    starts = [
+        np.rint(image.to_index(view.geometry.origin)).astype(int) for view in views
+    ]  # the grid of a region is a part of the image's
     numbers = [view.number + start[axis] for view, start in zip(views, starts, strict=True)]
     start, stop = np.zeros(3, int), np.array(image.shape)
     start[axis], stop[axis] = min(numbers), max(numbers) + 1
@@ -128,7 +140,7 @@ def as_volume(request: Request, views: Sequence[View], maps: Sequence[np.ndarray
 
 
 def _smooth(values: np.ndarray, view: View) -> np.ndarray:
-    """(H, W) at the view's pixels, linear between the middles of a map's cells."""
+    """Return (H, W) at the view's pixels, interpolated linearly between the centres of a map's cells."""
     (y, x), (h, w) = view.positions(), values.shape
     columns = np.stack([np.interp(x * w - 0.5, np.arange(w), row) for row in values])
     return np.stack([np.interp(y * h - 0.5, np.arange(h), column) for column in columns.T], axis=1)

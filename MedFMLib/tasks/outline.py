@@ -1,6 +1,6 @@
-"""Draw what a person marked (points, boxes, strokes), and follow it through the volume.
+"""Segment structures that the user marked (points, boxes, strokes), and propagate them through the volume.
 
-Knows the ability `NamedStructureMasks`, never an architecture.
+Knows the ability `Outlines`, never an architecture.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ from .segment import announce
 
 
 class OutlineTask:
-    """Masks of marked structures over a range of slices; → one Segmentation and its Measurements."""
+    """Task that returns one Segmentation of marked structures over a range of slices, and its Measurements."""
 
     name = "outline"
     needs = ("outlines",)
 
     def check(self, request: Request, card: ModelCard) -> None:
-        """See `Task.check`."""
+        """Implement `Task.check`."""
         prompts_by_structure(request)
 
     def run(self, request: Request, context: TaskContext) -> tuple[Finding, ...]:
-        """See `Task.run`."""
+        """Implement `Task.run`."""
         image, progress = request.image, context.progress
         marks = prompts_by_structure(request)
         announce(context, marks.last - marks.first + 1, image.geometry.shape[image.geometry.index_axis(marks.plane)])
-        progress.stage(f"Following {', '.join(marks.structures)} through the {marks.plane} slices")
+        progress.stage(f"Propagating {', '.join(marks.structures)} through the {marks.plane} slices")
         masks = context.model.outline(image, marks, callbacks=context.callbacks(0.0, 0.95))
 
-        progress.stage("Putting the slices together")
+        progress.stage("Combining the slices")
         segments, reached = [], set()
         axis = image.geometry.index_axis(marks.plane)
         for label, mask in masks.items():
@@ -57,10 +57,10 @@ class OutlineTask:
 
 
 def prompts_by_structure(request: Request) -> SlicePrompts:
-    """The request's prompts on its slices. One label names all of them, several choose among their own names.
+    """Return the request's prompts by slice; one label names all of them, several labels select prompts by name.
 
     Raises:
-        InputError: see `marks.place`; or a label that nothing is marked with.
+        InputError: see `core.slice_prompts.place`; or if no prompt has the name of a label.
     """
     choice, geometry = request.slices, request.image.geometry
     choose_slices(geometry, choice)

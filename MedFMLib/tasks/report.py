@@ -1,6 +1,7 @@
-"""A draft report: segment, measure, let the model describe, choose key images. Knows abilities only.
+"""Draft a report: segment, measure, let the model describe the image, choose key images. Knows abilities only.
 
-With references it also compares with healthy; with a question, the answer is in it, and what that rests on among the key images.
+With references the report also contains a comparison with healthy cases; with a question, its answer, and key images of
+what the answer rests on.
 """
 
 from __future__ import annotations
@@ -27,17 +28,17 @@ from .compare import check_references, compared
 from .segment import labels_for
 
 UNSUPPORTED = "Nothing that a measurement supports."
-"""What stands in the place of an answer of which nothing is left."""
+"""Replaces an answer of which nothing is supported."""
 
 
 class ReportTask:
-    """→ a Report, with the Segmentation and Measurements that it rests on, and earlier questions."""
+    """Task that returns a Report, with the Segmentation and Measurements that it is based on, and earlier questions."""
 
     name = "report"
     needs = ("writes", "segments")
 
     def check(self, request: Request, card: ModelCard) -> None:
-        """See `Task.check`."""
+        """Implement `Task.check`."""
         choose_slices(request.image.geometry, request.slices)
         labels_for(request, card)
         choose_template(request.template, request.image.modality, ())
@@ -49,7 +50,7 @@ class ReportTask:
             )
 
     def run(self, request: Request, context: TaskContext) -> tuple[Finding, ...]:
-        """See `Task.run`."""
+        """Implement `Task.run`."""
         image = request.image
         findings = context.run_task("segment", request)
         segmentation = next(f for f in findings if isinstance(f, Segmentation))
@@ -57,7 +58,7 @@ class ReportTask:
         found = {s.label for s in segmentation.segments}
         template = choose_template(request.template, image.modality, sorted(found))
         missing = [label for label in labels_for(request, context.card) if label not in found]
-        if not request.labels:  # nobody looks for a liver in the head
+        if not request.labels:  # do not list a liver as missing in a head
             missing = [label for label in missing if template.covers(label)]
 
         context.progress.stage("Describing the image")
@@ -96,12 +97,12 @@ class ReportTask:
         )  # fmt: skip
         report = make_report(material, template, request)
         comparison_pictures = () if comparison is None else (comparison,)
-        whole = serialization.dumps(Response((report, segmentation, *measurements), context.provenance()))
-        report = replace(report, kept=whole)
+        response = serialization.dumps(Response((report, segmentation, *measurements), context.provenance()))
+        report = replace(report, kept=response)
         return (report, segmentation, *measurements, *comparison_pictures, *answers_seen)
 
     def _explained(self, request: Request, context: TaskContext, measurements) -> tuple[Answer | None, Saliency | None]:
-        """The answer to the request's question, as far as measurements support it, and what it rests on; (None, None) without."""
+        """Return the supported part of the answer to the request's question, and its saliency; (None, None) without one."""
         if not request.question.strip():
             return None, None
         answer, saliency = context.run_task("explain", request)
@@ -110,12 +111,19 @@ class ReportTask:
 
 
 def supported(text: str, measurements: list[Measurement], context: TaskContext, allowed: tuple[str, ...] = ()) -> str:
-    """A model's text with its placeholders filled, and without numbers and sides that no measurement supports."""
+    """Return a model's text with its placeholders filled, and without numbers and sides that no measurement supports.
+
+    Args:
+        text: the model's text.
+        measurements: of the image.
+        context: receives a note about removed parts.
+        allowed: phrases that may contain numbers, e.g. "axial slice 12".
+    """
     filled, unfilled = fill(text, measurements)
     checked = check(filled, measurements, allowed=allowed)
     gone = [*unfilled, *(f"“{removed.text}” ({removed.reason})" for removed in checked.removed)]
     if gone:
-        context.note(f"Taken out of the model's words, since no measurement supports it: {'; '.join(gone)}.")
+        context.note(f"Removed from the model's text because no measurement supports it: {'; '.join(gone)}.")
     return checked.text
 
 

@@ -29,32 +29,32 @@ from ..measure import measure
 from ..storage.model_card import ModelCard
 
 FAST_SECONDS = 0.2
-"""Models that take less per slice are shown twice as many."""
+"""Models that need less time per slice segment twice as many slices."""
 
 FEW = 5
-"""Slices of a volume up to which each is looked at by itself."""
+"""Number of slices of a volume up to which each is segmented separately."""
 
 LONG_SECONDS = 60
-"""Above this estimate a person is told before the start."""
+"""Estimated time above which the user is informed before the start."""
 
 
 class SegmentTask:
-    """Masks of structures over a range of slices; → one Segmentation and its Measurements."""
+    """Task that returns one Segmentation of structures over a range of slices, and its Measurements."""
 
     name = "segment"
     needs = ("segments",)
 
     def check(self, request: Request, card: ModelCard) -> None:
-        """See `Task.check`."""
+        """Implement `Task.check`."""
         choose_slices(request.image.geometry, request.slices)
         labels_for(request, card)
 
     def run(self, request: Request, context: TaskContext) -> tuple[Finding, ...]:
-        """See `Task.run`."""
+        """Implement `Task.run`."""
         image = request.image
         labels = labels_for(request, context.card)
         if isinstance(context.model, SegmentsVolumes) and context.model.draws_volumes and not _few_slices(request):
-            masks, evidence = self._whole(request, context, labels)
+            masks, evidence = self._in_volume(request, context, labels)
         else:
             masks, evidence = self._by_slices(request, context, labels)
         segments = []
@@ -63,19 +63,19 @@ class SegmentTask:
             segments.append(Segment(known.label, mask, known.color, known.category, known.code, known.side))
         missing = [label for label in labels if label not in masks]
         if missing:
-            context.note(f"Not seen on the slices looked at: {', '.join(missing)}.")
+            context.note(f"Not found on the examined slices: {', '.join(missing)}.")
         segmentation = Segmentation(tuple(segments), image.geometry, evidence)
         return (segmentation, *measure(segmentation, image))
 
-    def _whole(self, request: Request, context: TaskContext, labels: tuple[str, ...]):
-        """(label → (I, J, K) or boxed mask, slices looked at): the whole volume at once, then cut to what was asked for."""
+    def _in_volume(self, request: Request, context: TaskContext, labels: tuple[str, ...]):
+        """Segment the entire volume at once, crop to the requested slices; return (label → mask, examined slices)."""
         image, progress = request.image, context.progress
         geometry = image.geometry
         plane, numbers = choose_slices(geometry, request.slices)
-        progress.stage("Looking at the volume")
+        progress.stage("Segmenting the volume")
         evidence = context.looked_through(geometry, plane, numbers)
         found = context.model.segment_volume(image, labels, callbacks=context.callbacks(0.0, 0.95))
-        progress.stage("Putting the slices together")
+        progress.stage("Combining the slices")
         axis = geometry.index_axis(plane)
         outside = np.ones(geometry.shape[axis], dtype=bool)
         outside[numbers[0] : numbers[-1] + 1] = False
@@ -92,19 +92,19 @@ class SegmentTask:
         return masks, evidence
 
     def _by_slices(self, request: Request, context: TaskContext, labels: tuple[str, ...]):
-        """(label → mask, slices looked at): slice by slice, filled in between."""
+        """Segment slice by slice and interpolate between them; return (label → mask, examined slices)."""
         image, progress = request.image, context.progress
         step = FINE_STEP_MM if 0 < context.card.seconds_per_slice < FAST_SECONDS else AUTOMATIC_STEP_MM
         plane, numbers = choose_slices(image.geometry, request.slices, step)
         announce(context, len(numbers), image.geometry.shape[image.geometry.index_axis(plane)])
 
-        progress.stage("Looking at the slices")
+        progress.stage("Segmenting the slices")
         window = window_for(image)
         views = [make_view(image, plane, number, window) for number in numbers]
         evidence = context.slices_seen(views)
         seen = context.model.segment(views, labels, callbacks=context.callbacks(0.0, 0.9))
 
-        progress.stage("Putting the slices together")
+        progress.stage("Combining the slices")
         found = {}
         for label in labels:
             masks = [self._slice_mask(view, objects, label, request) for view, objects in zip(views, seen, strict=True)]
@@ -125,9 +125,10 @@ class SegmentTask:
 
 
 def _few_slices(request: Request) -> bool:
-    """Is it one slice, or a volume of few, in a plane that tells left from right? Then a look at each answers at once.
+    """Return whether the request covers one slice or a thin volume, in a plane that distinguishes left from right.
 
-    A volume that is lower than the distance of the pictures that a whole one is seen in would be drawn in its middle alone.
+    Such slices are segmented separately: the volume method samples slices at a distance, and in a volume thinner than
+    that distance it would segment the middle alone.
     """
     choice, geometry = request.slices, request.image.geometry
     plane = choice.plane or geometry.acquisition_plane
@@ -136,10 +137,16 @@ def _few_slices(request: Request) -> bool:
 
 
 def labels_for(request: Request, card: ModelCard) -> tuple[str, ...]:
-    """What to segment: the asked labels in the model's spelling, or all it knows for this modality but `on_request`.
+    """Return the labels to segment, in the model's spelling.
+
+    All of the modality, except `on_request` ones, if the request has none.
+
+    Args:
+        request: with labels and image.
+        card: card of the model.
 
     Raises:
-        InputError: for unknown labels, or when the model lists none for this modality.
+        InputError: for unknown labels, or if the model lists none for this modality.
     """
     known = card.labels_for(request.image.modality)
     if request.labels:
@@ -147,7 +154,7 @@ def labels_for(request: Request, card: ModelCard) -> tuple[str, ...]:
             return tuple(dict.fromkeys(normalize(label) for label in request.labels))
         if not known:
             raise InputError(
-                f"{card.title} has learned no structures in {request.image.modality} images, only in "
+                f"{card.title} was trained on no structures in {request.image.modality} images, only in "
                 f"{' and '.join(card.labels)}; choose another model."
             )
         return choose(request.labels, known, card.title)
@@ -157,7 +164,13 @@ def labels_for(request: Request, card: ModelCard) -> tuple[str, ...]:
 
 
 def announce(context: TaskContext, slices_seen: int, total: int) -> None:
-    """Say before the start how long it will take, where that is long, and that slices are left out."""
+    """Inform the user before the start about a long computing time and about skipped slices.
+
+    Args:
+        context: receives the note.
+        slices_seen: number of slices that the model will process.
+        total: number of slices of the volume.
+    """
     seconds = context.card.seconds_per_slice * slices_seen
     if seconds > LONG_SECONDS:
         context.note(

@@ -40,7 +40,7 @@ def test_a_task_is_written_as_people_do():
         ("ask", "needs a question"),
         ("segment:liver", "takes no question"),
         ("a b", "is not a task"),
-        ("", "no task"),
+        ("", "not a task"),
     ):
         with pytest.raises(InputError, match=reason):
             step_from(text)

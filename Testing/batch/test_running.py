@@ -103,7 +103,7 @@ def test_another_question_model_or_image_is_refused_unless_again(volumes, batch,
     assert batch(folder, "-t", "segment", "-o", out)[0] == 0
     for changed, reason in (
         (["-t", "segment", "-t", "ask:Why?"], "Other tasks are given for 'a'"),
-        (["-t", "segment", "--model", OTHER], rf"Another model \({OTHER}, not medfm-tiny\) is asked"),
+        (["-t", "segment", "--model", OTHER], rf"Another model \({OTHER}, not medfm-tiny\) is given"),
         (["-t", "segment", "--label", "liver"], "Another labels"),
     ):
         code, said, error = batch(folder, *changed, "-o", out)

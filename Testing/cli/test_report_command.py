@@ -30,7 +30,7 @@ def test_a_draft_is_changed_signed_and_written_in_every_form(medfm, draft):
 
 def test_a_wrong_change_leaves_the_draft_as_it_was(medfm, draft):
     before = draft.read_bytes()
-    wrong = {"Impression": "SECTION=TEXT", "Limitations=None.": "can't be changed", "Impression=@no.txt": "no.txt"}
+    wrong = {"Impression": "SECTION=TEXT", "Limitations=None.": "can't be edited", "Impression=@no.txt": "no.txt"}
     for change, words in wrong.items():
         done = medfm("sign", draft, "--set", change)
         assert done.returncode == 2 and words in done.stderr

@@ -149,7 +149,7 @@ def test_nothing_to_compare_with_is_refused(library, monkeypatch):
         made.run(Request("compare", image))
     library.add(*torso(), "one")
     found = references(image, cases=[(library, library.entries()[0])])
-    with pytest.raises(InputError, match="draws nothing that “one” has"):
+    with pytest.raises(InputError, match="can segment nothing that “one” has"):
         engine(ScriptedModel(masks, image.geometry), monkeypatch, labels={"CT": ("heart",)}).run(
             Request("compare", image, references=found)
         )

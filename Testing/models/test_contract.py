@@ -1,7 +1,10 @@
 """What every architecture must keep: one suite over everything that the registry finds.
 
-A new file in MedFMLib/models adds a builder of a small random checkpoint to `BUILDERS`, and arrives tested.
+A new file in MedFMLib/models brings its own `random_checkpoint`, and arrives tested. A model that runs elsewhere has no
+checkpoint; its builder stands in `ELSEWHERE`.
 """
+
+import contextlib
 
 import numpy as np
 import pytest
@@ -9,9 +12,7 @@ from support.phantoms import ct_phantom
 
 pytest.importorskip("torch")
 
-from support import random_families
 from support.fake_endpoint import folder_of_one
-from support.random_sam2 import sam2
 from support.random_tiny import build
 
 from MedFMLib.core.prompts import Points
@@ -24,17 +25,21 @@ from MedFMLib.execution import serialization
 from MedFMLib.healthy import references
 from MedFMLib.healthy.library import shipped
 from MedFMLib.interfaces import registry
+from MedFMLib.interfaces.family import FamilyTraits
 from MedFMLib.interfaces.jobs import NoProgress
 from MedFMLib.interfaces.model import Callbacks, Explains, Locates, Outlines, Samples, Segments, Writes, WritesMany
 from MedFMLib.storage.model_card import ABILITIES
 
+ELSEWHERE = {"openai_api": folder_of_one}
+"""Families without weights of their own → builder of a model folder."""
+
+MORE = {"paligemma, quantized, with an adapter": lambda root: build(root, quantized=True)}
+"""Further kinds of checkpoints of a family."""
+
 BUILDERS = {
-    "paligemma": lambda root: build(root, quantized=True),
-    "gemma3": random_families.gemma3,
-    "llava": random_families.llava,
-    "qwen_vl": random_families.qwen_vl,
-    "sam2": sam2,
-    "openai_api": folder_of_one,
+    **{name: getattr(family, "random_checkpoint", None) for name, family in registry.architectures().items()},
+    **ELSEWHERE,
+    **MORE,
 }
 PROTOCOLS = dict(zip(ABILITIES, (Writes, Segments, Locates, Outlines, Explains), strict=True))
 SEEING = {"segments": "segment", "locates": "locate"}
@@ -65,8 +70,11 @@ def test_what_is_outlined_is_one_mask_a_structure_within_the_range(loaded):
         assert not mask[:, :, 14:].any()
 
 
-def test_every_architecture_has_a_small_checkpoint_to_be_tested_with():
-    assert set(BUILDERS) == set(registry.architectures())
+def test_every_architecture_brings_a_small_checkpoint_and_its_traits():
+    families = registry.architectures()
+    assert len(families) >= 6
+    assert [name for name, builder in BUILDERS.items() if builder is None] == []
+    assert all(isinstance(family.TRAITS, FamilyTraits) for family in families.values())
 
 
 @pytest.fixture(scope="module", params=sorted(BUILDERS))
@@ -108,19 +116,76 @@ def test_the_same_question_gets_the_same_answer(loaded, views):
     assert first == again
 
 
-def test_what_is_seen_is_one_list_a_view_with_asked_labels_and_boxes_inside(loaded, views):
+@contextlib.contextmanager
+def writing(model, text):
+    """Let a language model write this text instead of what its random weights would."""
+    import torch
+
+    tokenizer = model.processor.tokenizer
+    words = tokenizer(text, add_special_tokens=False, return_tensors="pt")["input_ids"]
+    end = torch.tensor([[tokenizer.eos_token_id]])
+
+    def generate(input_ids, streamer=None, **_):
+        answer = torch.cat([words, end], 1).expand(len(input_ids), -1)
+        if streamer is not None:
+            streamer.put(input_ids)
+            for token in answer[0]:
+                streamer.put(token[None])
+            streamer.end()
+        return torch.cat([input_ids, answer], 1)
+
+    inner = model.model
+    inner.generate = generate
+    try:
+        yield
+    finally:
+        del inner.generate
+
+
+def test_structures_that_are_found_have_asked_labels_boxes_inside_and_masks(loaded, views):
+    """Random weights find nothing, so the model is made to write an answer of its family's own form."""
     card, model, _ = loaded
-    labels = list(card.labels_for("CT") or ("liver",))
     if not seeing(card, model):
         pytest.skip("its card promises no ability that finds structures")
+    labels = list(card.labels_for("CT") or ("liver",))
+    answer = registry.architecture(card.architecture).object_answer
     for ability in seeing(card, model):
-        seen = ability(views, labels)
+        masks = ability.__name__ == "segment"
+        with writing(model, answer(labels[0], masks)):
+            seen = ability(views, labels)
         assert len(seen) == len(views)
+        assert sum(map(len, seen)) >= len(views)  # something is found in each view
         for found in (o for objects in seen for o in objects):
             assert found.label in labels
             y0, x0, y1, x1 = found.box
             assert 0 <= y0 < y1 <= 1
             assert 0 <= x0 < x1 <= 1
+            if masks:
+                assert found.mask.ndim == 2 and min(found.mask.shape) >= 2
+                assert 0 <= found.mask.min() <= found.mask.max() <= 1
+        with writing(model, answer("a structure nobody asked for", masks)):
+            assert not any(ability(views, labels))
+        with writing(model, "nothing of the kind"):
+            assert not any(ability(views, labels))
+
+
+def test_streamed_pieces_joined_are_the_answer(loaded, views):
+    card, model, _ = loaded
+    if "writes" not in card.abilities:
+        pytest.skip("its card does not promise that it writes")
+    shown = views[: model.max_views]
+
+    def streamed():
+        pieces = []
+        answer = model.write(shown, "what is this?", max_tokens=12, callbacks=Callbacks(on_text=pieces.append))
+        return "".join(pieces), answer
+
+    joined, answer = streamed()
+    assert joined.strip() == answer
+    if not card.endpoint:
+        with writing(model, "The liver is visible, and the spleen is not."):
+            joined, answer = streamed()
+        assert joined.strip() == answer == "The liver is visible, and the spleen is not."
 
 
 def test_every_ability_can_be_cancelled_before_it_starts(loaded, views):
@@ -154,6 +219,7 @@ def test_every_task_runs_and_its_response_travels(loaded, task):
     request = Request(
         task,
         ct_phantom(),
+        labels=() if card.labels_for("CT") else ("liver",),
         references=references(ct_phantom(), cases=[(shipped(), e) for e in shipped().entries()])
         if task == "compare"
         else (),

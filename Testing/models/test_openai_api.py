@@ -233,7 +233,7 @@ def no(status, message, **more):
         ("refused", "no chat at http", refuse(404, {"detail": "Not Found"})),
         ("refused", "(422): “what is this”", refuse(422, {"error": "what is this"})),
         ("server", "failed (500): no reason given", refuse(500, b"<html>oops</html>")),
-        ("server", "memory of 'here'", refuse(500, {"error": {"message": "CUDA out of memory."}})),
+        ("server", "ran out of memory", refuse(500, {"error": {"message": "CUDA out of memory."}})),
         ("server", "failed (500): “boom”", raw(chunk("A ") + event({"error": {"message": "boom"}}))),
         ("nonsense", "something that is not JSON", raw(b"data: {oops\n\n")),
         ("nonsense", "something that is not JSON", raw(b"<html>a portal</html>", "text/html")),
@@ -480,8 +480,8 @@ def test_this_machine_needs_no_yes_and_any_other_does(url, model, leaves):
     ("url", "words"),
     [
         ("http://ai.hospital.test/v1", "not encrypted; use https, or add --insecure"),
-        ("ftp://x", "is no address"), ("localhost:11434", "is no address"), ("http://", "is no address"),
-        ("http://[::1", "is no address"), ("https://x:port/v1", "is no address"),
+        ("ftp://x", "is not the address"), ("localhost:11434", "is no address"), ("http://", "is no address"),
+        ("http://[::1", "is not the address"), ("https://x:port/v1", "is no address"),
         (f"https://me:{SECRET}@x/v1", "may not have a user, key"), (f"https://x/v1?key={SECRET}", "may not have a user, key"),
     ],
 )  # fmt: skip

@@ -136,7 +136,7 @@ def test_report_shows_its_text_and_opens_its_page(host, panel, volume, use_runne
 
 
 def test_apply_becomes_cancel_and_cancel_writes_nothing(host, panel, volume, use_runner, finish):
-    use_runner(script=[Stage("Looking at the slices"), Fraction(0.4)], hold=True)
+    use_runner(script=[Stage("Segmenting the slices"), Fraction(0.4)], hold=True)
     assert panel.ui.applyButton.text == "Segment"
     panel.ui.applyButton.click()
     host.wait_until(lambda: panel.ui.progressBar.value == 40, 5, "40 %")

@@ -79,7 +79,7 @@ def test_the_heartbeat_notices_a_block(host):
 def test_a_scripted_job_blocks_the_window_less_than_50_ms(
     host, panel, large_volume, quiet_views, use_runner, run_measured, choose_task
 ):
-    script = [Stage("Looking at the slices")]
+    script = [Stage("Segmenting the slices")]
     script += [event for n in range(100) for event in (Fraction(n / 100), PartialText("word "))]
     use_runner(script=script, pause=0.005)
     for task in TASKS:

@@ -70,9 +70,9 @@ def test_a_draft_is_no_verified_report(case, tmp_path):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"forms": ("page", "fax")}, "no form 'fax'"),
+        ({"forms": ("page", "fax")}, "output form 'fax'"),
         ({"forms": ("dicom",)}, "choose its folder"),
-        ({"changes": {"Provenance": "x"}}, "can't be changed"),
+        ({"changes": {"Provenance": "x"}}, "can't be edited"),
         ({"forms": ("page", "patient"), "plain": "You have a tumor."}, "can't be given to a patient"),
     ],
 )

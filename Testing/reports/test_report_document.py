@@ -148,7 +148,7 @@ def test_a_signature_is_in_every_form_and_editing_takes_it_back(response):
     assert b"Signed: Dr Jane Q. Doe" in as_pdf_text(signed) and b"DRAFT" in as_pdf_text(response.report)
     assert edit(signed, {"Impression": "Else."}).signed is None
     assert edit(signed, {"Impression": "\n".join(signed.section("Impression").paragraphs)}) is signed  # nothing changed
-    with pytest.raises(InputError, match="signed with a name"):
+    with pytest.raises(InputError, match="signature needs a name"):
         sign(response.report, "  ")
 
 

@@ -143,7 +143,7 @@ def test_an_unsure_answer_is_withheld_and_was_never_streamed(monkeypatch):
     assert answer.text == ABSTAINS and answer.reliability.abstained and answer.reliability.said == "yes"
     assert answer.reliability.agreement == 0.25 and answer.reliability.confidence is None
     assert "".join(e.text for e in events if isinstance(e, PartialText)) == ABSTAINS
-    assert any("nobody calibrated" in note for note in response.provenance.notes)
+    assert any("no calibration" in note for note in response.provenance.notes)
 
 
 def test_a_patient_gets_what_the_looking_led_to_and_none_of_the_models_other_words(monkeypatch):

@@ -100,7 +100,7 @@ def test_what_is_not_there_is_said_and_makes_no_segment(monkeypatch):
     events = list(job.stream(60))
     response = job.result()
     assert [s.label for s in response.segmentation.segments] == ["liver"]
-    note = "Not seen on the slices looked at: left lung, right lung."
+    note = "Not found on the examined slices: left lung, right lung."
     assert Note(note) in events
     assert note in response.provenance.notes
 

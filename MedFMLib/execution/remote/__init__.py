@@ -1,4 +1,4 @@
-"""Jobs on a MedFM server: one that this application starts for itself, or one elsewhere. Needs nothing but `requests`."""
+"""Run jobs on a MedFM server, started by this application or elsewhere. Needs nothing but `requests`."""
 
 from .runner import RemoteRunner, ServerRunner
 

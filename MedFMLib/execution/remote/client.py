@@ -1,8 +1,8 @@
-"""Talks to a MedFM server (execution/server/app.py says how). Knows HTTP and our wire; nothing of Qt, MRML or torch.
+"""Send requests to a MedFM server over HTTP (protocol: execution/server/app.py). Knows nothing of Qt, MRML or torch.
 
-A volume is sent once: it is named by the hash of its voxels, and the server is asked first. A line that breaks loses
-nothing: uploads go on where they stopped, jobs are submitted under a name that the client chose, and events are asked
-for again from the last that was heard.
+A volume is sent once: it is identified by the hash of its voxels, and the client first asks whether the server has it.
+A broken connection loses nothing: uploads continue where they stopped, jobs are submitted under an id that the client
+chose, and events are requested again from the last received one.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ PIECE = 8 << 20
 
 SAMPLE = 1 << 16
 WORTH = 0.9
-"""A piece is deflated if a sample of it shrinks below this part; never for a server on this machine."""
+"""A piece is deflated if a sample of it shrinks below this fraction; never for a server on this machine."""
 
 PATIENCE = 20.0
-"""Seconds for which a broken line is tried again; `BUSY` for a server whose queue is full."""
+"""Seconds for which a broken connection is retried; `BUSY` for a server whose queue is full."""
 
 BUSY = 120.0
 TIMEOUTS = (5.0, 30.0)
-"""Seconds to connect, and between two pieces of an answer."""
+"""Seconds to connect, and between two pieces of a response."""
 
 
 class ConnectionLost(MedFMError):
@@ -42,39 +42,43 @@ class ConnectionLost(MedFMError):
 
 
 class ServerClient:
-    """One server.
+    """Client of one server.
 
     Args:
         url: such as "https://server:8765".
-        token: what it lets in; never logged or stored here.
-        certificates: PEM file of the authorities to trust; the system's choice of `requests` if left out.
-        alive: asked before a broken line is tried again.
+        token: access key; never logged or stored here.
+        certificates: PEM file of the certificate authorities to trust; the default of `requests` if "".
+        alive: called before a broken connection is retried; False ends the retries.
 
     Raises:
-        InputError: the address can't be used.
+        InputError: if the address can't be used.
     """
 
     def __init__(self, url: str, token: str, certificates: str = "", alive: Callable[[], bool] = lambda: True):
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise InputError(f"'{url}' is no address of a server; write it like https://server.hospital:8765.")
+            raise InputError(f"'{url}' is not the address of a server; write it like https://server.hospital:8765.")
         self.local = parts.hostname in ("127.0.0.1", "localhost", "::1")
         if parts.scheme == "http" and not self.local:
             raise InputError(f"'{url}' would send the key and images unencrypted; use https.")
         if parts.username or parts.password:
-            raise InputError("Give the key by itself, not in the address.")
+            raise InputError("The address contains a user name or password; give the key separately instead.")
         self._url, self._token = url.rstrip("/"), token
         self._certificates, self._alive = certificates, alive
         self._name = secrets.token_hex(8)
         self._session = None
 
-    # -- what it does ----------------------------------------------------------------------------------
+    # -- operations ------------------------------------------------------------------------------------
 
     def run(self, request: Request, progress: Progress) -> Response:
-        """Run a request there.
+        """Run a request on the server and return the response.
+
+        Args:
+            request: the request.
+            progress: receives the events.
 
         Raises:
-            MedFMError: what went wrong there, or `ConnectionLost`.
+            MedFMError: the error of the job, or `ConnectionLost`.
         """
         progress.stage("Sending the image")
         payload, name = pack(request), secrets.token_hex(16)
@@ -85,29 +89,35 @@ class ServerClient:
             self._forget(name)
 
     def state(self) -> dict:
-        """What the server does now.
+        """Return the current state of the server.
 
         Raises:
-            MedFMError: it can't be reached, or the key is wrong.
+            MedFMError: if it can't be reached, or the key is wrong.
         """
         return self._json("GET", "/medfm/v1/state")
 
     def models(self) -> list[dict]:
-        """What can be asked for there. Errors: see `state`."""
+        """Return the models of the server. Raises the errors of `state`."""
         return self._json("GET", "/medfm/v1/models")["models"]
 
     def load(self, model: str, adapter: str = "", precision: str = "") -> None:
-        """Let it load a model ahead. Errors: see `state`."""
+        """Let the server preload a model. Raises the errors of `state`.
+
+        Args:
+            model: id.
+            adapter: as in a request.
+            precision: as in a request.
+        """
         self._json("POST", "/medfm/v1/models/load", json={"model": model, "adapter": adapter, "precision": precision})
 
     def unload(self) -> None:
-        """Let it give memory back. Errors: see `state`."""
+        """Let the server free the memory of idle models. Raises the errors of `state`."""
         self._json("POST", "/medfm/v1/unload")
 
-    # -- inside ----------------------------------------------------------------------------------------
+    # -- internals -------------------------------------------------------------------------------------
 
     def _submit(self, name: str, payload: Payload, progress: Progress) -> None:
-        """Upload what is missing, and submit; waits while the server's queue is full."""
+        """Upload missing voxels and submit the job; wait while the server's queue is full."""
         headers = {"MedFM-Volume": payload.digest}
         until, waiting = time.monotonic() + BUSY, False
         while True:
@@ -138,7 +148,7 @@ class ServerClient:
             answer = self._persistently("PATCH", path, progress, data=bytes(piece), headers=headers)
 
     def _follow(self, name: str, progress: Progress) -> bytes:
-        """Relay events until the response is there."""
+        """Relay events until the response arrives, and return it."""
         import requests
         import urllib3
 
@@ -168,7 +178,7 @@ class ServerClient:
                 self._pause(0.3, progress)
 
     def _persistently(self, method: str, path: str, progress: Progress, **options):
-        """A request that may be sent again, until the line is back or patience ends."""
+        """Send an idempotent request, retried for `PATIENCE` seconds while the connection is broken."""
         import requests
 
         until, pause = time.monotonic() + PATIENCE, 0.1
@@ -194,7 +204,7 @@ class ServerClient:
         try:
             return answer.json()
         except ValueError:
-            raise ConnectionLost(f"{self._url} answers, but is no MedFM server; check the address.") from None
+            raise ConnectionLost(f"{self._url} answers, but is not a MedFM server; check the address.") from None
 
     def _forget(self, name: str) -> None:
         import requests
@@ -202,16 +212,16 @@ class ServerClient:
         try:
             self._request("DELETE", f"/medfm/v1/jobs/{name}", timeout=2.0)
         except requests.RequestException:
-            pass  # it forgets by itself
+            pass  # the server discards the job by itself
 
     def _request(self, method: str, path: str, headers: dict | None = None, timeout=TIMEOUTS, **options):
         import requests
 
         if self._session is None:
             session = requests.Session()
-            session.trust_env = not self.local  # a proxy has no business between two processes here
-            session.auth = self._sign  # or a .netrc would take its place
-            self._session = session  # ready, for whatever thread asks next
+            session.trust_env = not self.local  # no proxy between two processes of this machine
+            session.auth = self._sign  # otherwise a .netrc would replace the header
+            self._session = session  # assigned when complete: other threads use it, too
         sent = {"X-MedFM-Client": self._name, **(headers or {})}
         options = {"timeout": timeout, "verify": self._certificates or None, "allow_redirects": False, **options}
         return self._session.request(method, self._url + path, headers=sent, **options)
@@ -255,7 +265,7 @@ class ServerClient:
 
 
 def _offset(answer) -> int:
-    """Where the server stands in an upload."""
+    """Return the number of bytes of an upload that the server has."""
     if answer.status_code == 409:
         return int(answer.json()["error"].get("offset", 0))
     return int(answer.headers.get("Upload-Offset", 0))

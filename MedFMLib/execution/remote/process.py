@@ -1,7 +1,8 @@
-"""A server process of this application's own: started on a free loopback port, ended with all that it started.
+"""Start and stop a server process of this application on a free loopback port.
 
-The token goes through the pipe, never on the command line or into the environment. The pipe is the process's lifeline, too:
-when it breaks, because this application ended, crashed or was killed, the server ends.
+The token is sent through the pipe, never on the command line or in the environment. The pipe also ties the server's
+lifetime to this application: when it breaks, because the application ended, crashed or was killed, the server ends with
+all processes that it started.
 """
 
 from __future__ import annotations
@@ -20,53 +21,53 @@ from ..worker.runner import end_process, python, read_log, why_ended
 from .client import ServerClient
 
 START_SECONDS = 120.0
-"""How long a cold machine may take until the server answers."""
+"""How long the server may take to answer on a slow first start."""
 
 BOOT = "import sys; sys.path.insert(0, sys.argv.pop(1)); from MedFMLib.execution.server.__main__ import main; main()"
 
 
 class ServerProcess:
-    """One server, started when it is first needed. Used by one thread at a time; `stop` by any.
+    """One server process, started when first needed. Used by one thread at a time, except `stop`.
 
     Args:
-        arguments: further ones for `python -m MedFMLib.execution.server`.
-        interpreter: the Python that runs it; Slicer's own or this one if left out.
+        arguments: further arguments for `python -m MedFMLib.execution.server`.
+        interpreter: the Python that runs it; Slicer's own or this one if "".
     """
 
     def __init__(self, arguments: tuple[str, ...] = (), interpreter: str = ""):
         self._arguments, self._interpreter = arguments, interpreter
         self._process: subprocess.Popen | None = None
         self._client: ServerClient | None = None
-        self._last_words: deque[str] = deque(maxlen=20)
+        self._last_lines: deque[str] = deque(maxlen=20)
         self.pid = 0
 
     @property
     def running(self) -> bool:
-        """Is it there?"""
+        """Whether the process is running."""
         process = self._process
         return process is not None and process.poll() is None
 
     def client(self) -> ServerClient:
-        """A client of the server, which is started if it does not run.
+        """Return a client of the server, which is started if it is not running.
 
         Raises:
-            MedFMError: it can't be started, with the reason.
+            MedFMError: if it can't be started, with the reason.
         """
         if not self.running or self._client is None:
             self._client = self._start()
         return self._client
 
     def why(self) -> str:
-        """Why it ended, in a few words; call it when it has."""
+        """Return in a few words why the process ended; call it only after it has."""
         process = self._process
         try:
             code = process.wait(2) if process else None
         except subprocess.TimeoutExpired:
             code = None
-        return why_ended(code, list(self._last_words))
+        return why_ended(code, list(self._last_lines))
 
     def stop(self) -> None:
-        """End it without waiting."""
+        """End the process without waiting for it."""
         process, self._process = self._process, None
         if process is not None:
             threading.Thread(target=end_process, args=(process,), daemon=True).start()
@@ -74,7 +75,7 @@ class ServerProcess:
     def _start(self) -> ServerClient:
         library, token = Path(__file__).resolve().parents[3], secrets.token_urlsafe(32)
         command = [self._interpreter or python(), "-u", "-c", BOOT, str(library), "--child", *self._arguments]
-        self._last_words = deque(maxlen=20)
+        self._last_lines = deque(maxlen=20)
         try:
             self._process = process = subprocess.Popen(
                 command,
@@ -86,7 +87,7 @@ class ServerProcess:
             )
         except OSError as error:
             raise MedFMError(f"The engine can't be started ({error}); check the Python that runs it.") from error
-        threading.Thread(target=read_log, args=(process, self._last_words), daemon=True).start()
+        threading.Thread(target=read_log, args=(process, self._last_lines), daemon=True).start()
         hello: queue.SimpleQueue[bytes] = queue.SimpleQueue()
         threading.Thread(target=lambda: hello.put(process.stdout.readline()), daemon=True).start()
         try:

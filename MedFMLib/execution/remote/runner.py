@@ -1,4 +1,4 @@
-"""Runners whose jobs run on a server: `RemoteRunner` on one elsewhere, `ServerRunner` on one of its own."""
+"""Define runners whose jobs run on a server: `RemoteRunner` on one elsewhere, `ServerRunner` on a local process."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ from .process import ServerProcess
 
 
 class RemoteRunner(LocalRunner):
-    """A runner whose one thread only waits for a server.
+    """A runner whose only thread waits for a server.
 
     Args:
-        url, token, certificates: see `ServerClient`.
+        url: see `ServerClient`.
+        token: see `ServerClient`.
+        certificates: see `ServerClient`.
 
     Raises:
-        InputError: the address can't be used.
+        InputError: if the address can't be used.
     """
 
     def __init__(self, url: str, token: str, certificates: str = ""):
@@ -24,25 +26,26 @@ class RemoteRunner(LocalRunner):
         super().__init__(self._client.run)
 
     def state(self) -> EngineState:
-        """See `Runner`."""
+        """Implement `Runner.state`."""
         return state_from(self._client.state())
 
     def start(self) -> None:
-        """See `Runner`; asks whether it is there."""
+        """Implement `Runner.start`: check that the server answers."""
         self._client.state()
 
     def stop(self) -> None:
-        """See `Runner`; a server with other clients unloads only what they don't use."""
+        """Implement `Runner.stop`; a server with other clients unloads only models that they don't use."""
         self._client.unload()
 
 
 class ServerRunner(LocalRunner):
-    """A runner with a server process of its own, started with the first job; others may use that server, too.
+    """A runner with its own server process, started with the first job; other programs may use that server, too.
 
-    When it dies, the job fails in one sentence, a new one is started at once, and the model comes back.
+    If the process crashes, the job fails with one sentence, and a new process starts at once and loads the same model.
 
     Args:
-        arguments, interpreter: see `ServerProcess`.
+        arguments: see `ServerProcess`.
+        interpreter: see `ServerProcess`.
     """
 
     def __init__(self, arguments: tuple[str, ...] = (), interpreter: str = ""):
@@ -52,7 +55,7 @@ class ServerRunner(LocalRunner):
         super().__init__(self._run)
 
     def state(self) -> EngineState:
-        """See `Runner`."""
+        """Implement `Runner.state`."""
         if not self.server.running:
             return EngineState("stopped")
         state = state_from(self.server.client().state())
@@ -60,11 +63,11 @@ class ServerRunner(LocalRunner):
         return EngineState(state.doing, state.memory, state.waiting, state.model, note)
 
     def start(self) -> None:
-        """See `Runner`."""
+        """Implement `Runner.start`."""
         self.server.client()
 
     def stop(self) -> None:
-        """See `Runner`."""
+        """Implement `Runner.stop`."""
         self.server.stop()
 
     def close(self) -> None:
@@ -90,12 +93,12 @@ class ServerRunner(LocalRunner):
             try:
                 self.server.client().load(**last)
             except MedFMError:
-                pass  # the next job tries again, and tells
+                pass  # the next job tries again, and reports the error
         return MedFMError(f"The engine ended unexpectedly ({why}); the scene is unchanged. Send the job once more.")
 
 
 def state_from(content: dict) -> EngineState:
-    """The server's own words → what people are told."""
+    """Return the state of an engine from the JSON of the server's `/medfm/v1/state`."""
     workers = content.get("workers", [])
     doing = [worker.get("doing") for worker in workers]
     crashes = sum(worker.get("crashes", 0) for worker in workers)

@@ -1,7 +1,7 @@
-"""`python -m MedFMLib.execution.server`: a server's options, its token, and what a parent process and it say to each other.
+"""Run `python -m MedFMLib.execution.server`: its options, its token, and its messages to a parent process.
 
-With --child, the token comes as one line on stdin, {"token": …}; when requests are answered, one line goes to stdout,
-{"port": …, "pid": …}; and when stdin ends, so does the server with all that it started.
+With --child, the token is read as one line from stdin, {"token": …}; once requests are answered, one line is written to
+stdout, {"port": …, "pid": …}; and when stdin ends, the server ends with all processes that it started.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from .settings import ServerLimits, ServerSettings
 
 
 def parser() -> argparse.ArgumentParser:
-    """The options."""
+    """Return the parser of the command line."""
     options = argparse.ArgumentParser(prog="python -m MedFMLib.execution.server", description=__doc__.splitlines()[0])
     options.add_argument(
-        "--host", default="127.0.0.1", help="address to listen on; others than this machine's need TLS"
+        "--host", default="127.0.0.1", help="address to listen on; addresses that other machines can reach need TLS"
     )
-    options.add_argument("--port", type=int, default=0, help="0 for any that is free")
-    options.add_argument("--keys", type=Path, help="file with a line 'name key' for each who may connect")
+    options.add_argument("--port", type=int, default=0, help="0 for any free port")
+    options.add_argument("--keys", type=Path, help="file with a line 'name key' for each client that may connect")
     options.add_argument("--certificate", type=Path, help="PEM file")
     options.add_argument("--private-key", type=Path, help="PEM file")
-    options.add_argument("--interpreter", default="", help="Python that computes, if not this one")
+    options.add_argument("--interpreter", default="", help="Python interpreter for the worker process, if not this one")
     options.add_argument("--compute", default="", help=argparse.SUPPRESS)
     options.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     options.add_argument("--verbose", action="store_true", help="log each request's route and status")
@@ -39,10 +39,10 @@ def parser() -> argparse.ArgumentParser:
 
 
 def settings_from(options: argparse.Namespace) -> ServerSettings:
-    """Options → settings.
+    """Return the settings that the options describe.
 
     Raises:
-        InputError: they can't be.
+        InputError: if a value is not allowed.
     """
     limits = ServerLimits(**{limit.name: getattr(options, limit.name) for limit in fields(ServerLimits)})
     return ServerSettings(
@@ -58,7 +58,7 @@ def settings_from(options: argparse.Namespace) -> ServerSettings:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Serve."""
+    """Run the server."""
     options = parser().parse_args(arguments)
     logging.basicConfig(
         level=logging.INFO if options.verbose else logging.WARNING,
@@ -80,7 +80,7 @@ def main(arguments: list[str] | None = None) -> None:
             from .keys import fresh_token
 
             token = "" if settings.keys else fresh_token()
-            serve(settings, {token: "owner"}, lambda port: _print_for_person(settings, port, token))
+            serve(settings, {token: "owner"}, lambda port: _print_address(settings, port, token))
     except MedFMError as error:
         print(f"Error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
@@ -90,7 +90,7 @@ def _report_to_parent(port: int) -> None:
     print(json.dumps({"port": port, "pid": os.getpid()}), flush=True)
 
 
-def _print_for_person(settings: ServerSettings, port: int, token: str) -> None:
+def _print_address(settings: ServerSettings, port: int, token: str) -> None:
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     print(f"MedFM listens on {settings.scheme}://{host}:{port}", flush=True)
     if token:

@@ -1,18 +1,22 @@
-"""Our own wire over HTTP: volumes in pieces, jobs, their events, the server's state. Knows starlette; computes nothing.
+"""Serve MedFM's own HTTP API: volumes in pieces, jobs, their events, the server's state.
+
+Uses starlette; computes nothing.
 
     GET    /health                              no key needed: {"status": "ok"}
     GET    /metrics                             Prometheus
     GET    /medfm/v1/state                      version, queue, worker processes
-    GET    /medfm/v1/models                     cards of what can be asked for
-    POST   /medfm/v1/models/load                {"model", "adapter", "precision"}: load ahead
-    POST   /medfm/v1/unload                     end idle worker processes, which gives their memory back
-    HEAD   /medfm/v1/volumes/{sha256}           Upload-Offset: bytes that are here; 200 if all, 202 if not
+    GET    /medfm/v1/models                     cards of the available models
+    POST   /medfm/v1/models/load                {"model", "adapter", "precision"}: preload a model
+    POST   /medfm/v1/unload                     end idle worker processes, which frees their memory
+    HEAD   /medfm/v1/volumes/{sha256}           Upload-Offset: bytes received; 200 if complete, 202 if not
     PATCH  /medfm/v1/volumes/{sha256}           a piece: Upload-Offset, Upload-Length, maybe Content-Encoding: deflate
-    PUT    /medfm/v1/jobs/{id}                  a request without its voxels (parcel.py); MedFM-Volume names them
-    GET    /medfm/v1/jobs/{id}/events?after=n   frames (execution/worker/frames.py): events after the n-th, pulses, response or error
-    DELETE /medfm/v1/jobs/{id}                  cancel it, forget its result
+    PUT    /medfm/v1/jobs/{id}                  a request without its voxels (payload.py); MedFM-Volume is their SHA-256
+    GET    /medfm/v1/jobs/{id}/events?after=n   frames (worker/frames.py): events after the n-th, pulses, response or
+    error
+    DELETE /medfm/v1/jobs/{id}                  cancel the job, discard its result
 
-A PUT may be sent again, an upload goes on where it stopped, events can be asked for again: a lost connection loses nothing.
+A PUT may be repeated, an upload continues where it stopped, events can be requested again: a lost connection loses
+nothing.
 """
 
 from __future__ import annotations
@@ -49,7 +53,13 @@ JOB = re.compile(r"[0-9a-f]{32}")
 
 
 def make_app(service: Service, keys: ApiKeys, local: bool):
-    """The ASGI application."""
+    """Return the ASGI application.
+
+    Args:
+        service: the shared objects of the routes.
+        keys: keys that may connect.
+        local: the server listens on this machine only.
+    """
     routes = [
         Route("/health", health),
         Route("/metrics", metrics),
@@ -72,7 +82,7 @@ def make_app(service: Service, keys: ApiKeys, local: bool):
         service.jobs.close()
         service.volumes.close()
 
-    handlers = {HTTPException: _http_error, MedFMError: _tell}
+    handlers = {HTTPException: _http_error, MedFMError: _error_response}
     app = Starlette(routes=routes, lifespan=lifespan, exception_handlers=handlers)
     app.state.service = service
     return HardeningMiddleware(app, keys, service.limits, service.metrics, local)
@@ -80,12 +90,13 @@ def make_app(service: Service, keys: ApiKeys, local: bool):
 
 async def _http_error(request: Request, error: HTTPException) -> Response:
     kind = NotAllowed if error.status_code == 405 else NotFound
-    return await _tell(
-        request, kind(f"{request.method} is not answered at this address; docs/server.md lists what is.")
+    return await _error_response(
+        request,
+        kind(f"{request.method} is not supported at this address; docs/server.md lists the supported requests."),
     )
 
 
-async def _tell(request: Request, error: MedFMError) -> Response:
+async def _error_response(request: Request, error: MedFMError) -> Response:
     status, headers, body = error_answer(error)
     return Response(body, status, headers)
 
@@ -95,22 +106,22 @@ async def _tidy(service: Service) -> None:
         await asyncio.sleep(1.0)
         try:
             await run_in_threadpool(service.jobs.tidy)
-        except Exception as error:  # the next second is another try; names of files stay out of the log
-            log.error("Tidying failed (%s)", type(error).__name__)
+        except Exception as error:  # retried in a second; no message, because file names must stay out of the log
+            log.error("The periodic cleanup failed (%s)", type(error).__name__)
 
 
 async def health(request: Request) -> Response:
-    """Is it up?"""
+    """Answer whether the server is up."""
     return JSONResponse({"status": "draining" if service_of(request).jobs.draining else "ok"})
 
 
 async def metrics(request: Request) -> Response:
-    """Counters."""
+    """Return the counters."""
     return Response(service_of(request).metrics.text(), media_type="text/plain; version=0.0.4")
 
 
 async def state(request: Request) -> Response:
-    """What it does now."""
+    """Return the current state of queue and worker processes."""
     jobs = service_of(request).jobs
     waiting, running = jobs.counts
     workers = [vars(worker) for worker in await run_in_threadpool(jobs.states)]
@@ -120,7 +131,7 @@ async def state(request: Request) -> Response:
 
 
 async def models(request: Request) -> Response:
-    """What can be asked for."""
+    """List the available models."""
     return JSONResponse(
         {
             "models": [
@@ -132,11 +143,11 @@ async def models(request: Request) -> Response:
 
 
 async def load(request: Request) -> Response:
-    """Load a model ahead on every worker process that does nothing."""
+    """Preload a model on every worker process, if no job waits or runs."""
     content = await json_body(request)
     wanted = {name: content.get(name, "") for name in ("model", "adapter", "precision")}
     if not all(isinstance(value, str) for value in wanted.values()) or set(content) - set(wanted):
-        raise InputError("Send {'model': …, 'adapter': …, 'precision': …}, each a text.")
+        raise InputError("Send {'model': …, 'adapter': …, 'precision': …}, each a string.")
     service = service_of(request)
     service.check_names(wanted["model"], wanted["adapter"])
     if service.jobs.counts == (0, 0):
@@ -146,15 +157,15 @@ async def load(request: Request) -> Response:
 
 
 async def unload(request: Request) -> Response:
-    """Give memory back."""
+    """End idle worker processes."""
     return JSONResponse({"ended": await run_in_threadpool(service_of(request).jobs.unload)})
 
 
 async def volume(request: Request) -> Response:
-    """How much is here, or a further piece."""
+    """Return the upload state of a volume, or receive a further piece."""
     volumes, digest = service_of(request).volumes, request.path_params["digest"]
     if not DIGEST.fullmatch(digest):
-        raise InputError("A volume is named by the SHA-256 of its voxels, 64 hexadecimal digits.")
+        raise InputError("The name of a volume must be the SHA-256 of its voxels, 64 hexadecimal digits.")
     client = request.state.client
     if request.method == "HEAD":
         offset = volumes.offset(client, digest)
@@ -170,10 +181,10 @@ async def volume(request: Request) -> Response:
 
 
 async def job(request: Request) -> Response:
-    """Take a job, or cancel it."""
+    """Accept or cancel a job."""
     service, client, name = service_of(request), request.state.client, request.path_params["name"]
     if not JOB.fullmatch(name):
-        raise InputError("A job is named by 32 hexadecimal digits, chosen at random by the client.")
+        raise InputError("The name of a job must be 32 hexadecimal digits, chosen at random by the client.")
     if request.method == "DELETE":
         service.jobs.discard(service.jobs.get(client, name))
         return Response(status_code=204)
@@ -185,7 +196,7 @@ async def job(request: Request) -> Response:
     try:
         path = service.volumes.hold(digest, size)
     except KeyError:
-        raise VolumeMissing("The voxels of this job are not here; send them first.") from None
+        raise VolumeMissing("The voxels of this job were not uploaded; send them first.") from None
     try:
         record = service.jobs.submit(client, name, asked, payload.Payload(rest, path), digest)
     except Exception:
@@ -195,12 +206,12 @@ async def job(request: Request) -> Response:
 
 
 async def events(request: Request) -> Response:
-    """What a job says, until its end."""
+    """Stream the events of a job until its end."""
     service = service_of(request)
     try:
         after = int(request.query_params.get("after", "0"))
     except ValueError:
-        raise InputError("'after' must be the number of the last event that was heard.") from None
+        raise InputError("'after' must be the number of the last event that was received.") from None
     record = service.jobs.get(request.state.client, request.path_params["name"])
     return StreamingResponse(_frames(record, max(after, 0), service.jobs), media_type="application/octet-stream")
 

@@ -1,4 +1,4 @@
-"""Sockets: a connection whose request does not arrive is closed. Knows uvicorn's HTTP protocol and nothing above it."""
+"""Close connections whose request does not arrive in time. Knows uvicorn's HTTP protocol and nothing above it."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 
 def impatient(seconds: float) -> type[H11Protocol]:
-    """uvicorn's protocol, but the headers of a request have to arrive within `seconds`.
+    """Return uvicorn's HTTP protocol class with a time limit for the headers of a request.
 
-    uvicorn bounds the time between requests only, so that sockets which send a byte now and then could take every
-    connection that the server has.
+    uvicorn limits the time between requests only, so that sockets which send a byte now and then could occupy all
+    connections of the server.
+
+    Args:
+        seconds: time in which the headers have to arrive.
     """
 
     class TimeoutProtocol(H11Protocol):

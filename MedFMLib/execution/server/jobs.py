@@ -1,7 +1,8 @@
-"""The jobs of a server: a queue that is fair across clients, records that clients can come back to, worker processes.
+"""Queue the jobs of a server fairly across clients, keep records for reconnecting clients, and run worker processes.
 
-Each client has a queue of its own and they take turns, so that one who sends a thousand jobs delays another's by one.
-A job that nobody listens to is given up after a while; a finished one is kept for a client that lost its connection.
+Each client has its own queue and the queues take turns, so that a client with a thousand jobs delays another's job by
+one job. A job without a listener is cancelled after a while; a finished one is kept for a client that lost its
+connection.
 
 Concurrency: HTTP handlers run on one event loop; each worker process has one thread here that takes jobs and waits for
 it. `JobQueue._changed` guards the queues; a `JobRecord` has the lock of its `Job`, and wakes its listeners on the loop.
@@ -30,31 +31,35 @@ from .volumes import Volumes
 log = logging.getLogger(__name__)
 
 PULSE = 0.2
-"""Seconds between signs of life on a stream of events; a client that cancels hears of it within that time."""
+"""Seconds between pulses on an event stream; a client that cancels is noticed within that time."""
 
 FRACTIONS = 0.05
-"""Seconds between two fractions that are passed on."""
+"""Shortest time in seconds between two fractions that are sent."""
 
 
 class Busy(MedFMError):
-    """The queue is full; → 429."""
+    """The queue is full (status 429)."""
 
 
 class Draining(MedFMError):
-    """The server is ending; → 503."""
+    """The server is shutting down (503)."""
 
 
 class UnknownJob(MedFMError):
-    """There is no such job of this client; → 404."""
+    """There is no such job of this client (404)."""
 
 
 class JobRecord(Job):
-    """One job of a client, with all that it said.
+    """One job of a client, with all its events.
 
     Args:
-        name: id that the client gave it. client: whose it is. parcel: the request with its voxels.
-        digest: the volume that it holds, or "".
-        seconds: longest that it may run. loop: where its listeners are.
+        name: id that the client chose.
+        client: the client's name.
+        request: the request.
+        payload: the serialized request with its voxels.
+        digest: SHA-256 of the uploaded volume that the job uses, or "".
+        seconds: longest running time.
+        loop: event loop of its listeners.
     """
 
     def __init__(self, name: str, client: str, request: Request, payload: Payload, digest: str, seconds: float, loop):
@@ -65,44 +70,44 @@ class JobRecord(Job):
         self.listeners, self.received = 0, self.submitted
         self._limit, self._loop = seconds, loop
         self._events: list[dict] = []
-        self._told = 0.0
+        self._fraction_sent = 0.0
         self._news = asyncio.Event()
 
     @property
     def overdue(self) -> bool:
-        """Has it run longer than it may?"""
+        """Whether the job has run longer than allowed."""
         return bool(self.started) and time.monotonic() - self.started > self._limit
 
     def cancelled(self) -> bool:
-        """See `Progress`; a job that is overdue has to stop as well."""
+        """Implement `Progress.cancelled`; an overdue job has to stop as well."""
         return super().cancelled() or self.overdue
 
     def deliver(self, response: bytes) -> None:
-        """The worker is done; the response stays in its wire form."""
+        """End the job with its serialized response."""
         self.result = response
         self.finish(None)
 
     def fail(self, error: MedFMError) -> None:
-        """The job ends without a result."""
+        """End the job without a result."""
         if self.overdue and isinstance(error, Cancelled):
             error = MedFMError(
-                f"The job took longer than {self._limit:g} s, what this server allows; choose fewer slices or structures."
+                f"The job took longer than {self._limit:g} s, the limit of this server; choose fewer slices or structures."
             )
         super().fail(error)
 
     @property
     def error(self) -> MedFMError | None:
-        """Why it ended without a result, if it did."""
+        """Error with which the job ended, or None."""
         return self._error
 
     def _put(self, event: Event) -> None:
         now = time.monotonic()
-        if isinstance(event, Fraction) and now - self._told < FRACTIONS:
+        if isinstance(event, Fraction) and now - self._fraction_sent < FRACTIONS:
             return
         if isinstance(event, END):
             self.finished = now
         else:
-            self._told = now if isinstance(event, Fraction) else self._told
+            self._fraction_sent = now if isinstance(event, Fraction) else self._fraction_sent
             self._events.append({"n": len(self._events) + 1, **event_as_json(event)})
         self._loop.call_soon_threadsafe(self._wake)
 
@@ -111,10 +116,11 @@ class JobRecord(Job):
         self._news = asyncio.Event()
 
     async def follow(self, after: int = 0, ahead=lambda record: 0) -> AsyncIterator[dict | None]:
-        """Events after the n-th as JSON, and None at least every `PULSE` seconds; ends with the job.
+        """Yield the events after the n-th as JSON, and None at least every `PULSE` seconds; ends with the job.
 
         Args:
-            ahead: record → how many jobs come before it; told when it changes.
+            after: number of the last event that the listener already has.
+            ahead: record → number of jobs before it in the queue; an event is sent when it changes.
         """
         self.listeners += 1
         reported = 0
@@ -143,7 +149,9 @@ class JobQueue:
     """All jobs of a server.
 
     Args:
-        limits: what clients may take. volumes: where voxels are. metrics: what counts.
+        limits: limits of clients.
+        volumes: the uploaded volumes.
+        metrics: counts jobs.
         workers: worker processes, each with one thread; one loaded model is shared by all clients.
     """
 
@@ -166,31 +174,43 @@ class JobQueue:
     # -- clients -------------------------------------------------------------------------------------
 
     def require_capacity(self, client: str, name: str = "") -> None:
-        """May this client submit another job, or again the one of that name?
+        """Check that a client may submit another job, or repeat the job of that name.
+
+        Args:
+            client: name of the client.
+            name: id of the job.
 
         Raises:
-            Draining: the server is ending. Busy: too many wait.
+            Draining: if the server is shutting down.
+            Busy: if too many jobs wait.
         """
         with self._changed:
             if (client, name) in self._records:
                 return
             if self.draining:
-                raise Draining("The server is ending; send the job again in a minute.")
+                raise Draining("The server is shutting down; send the job again in a minute.")
             waiting = sum(map(len, self._queues.values()))
             if waiting >= self._limits.queue:
-                raise Busy(f"{waiting} jobs wait already, as many as this server takes; try again in a few seconds.")
+                raise Busy(f"{waiting} jobs are waiting, the limit of this server; try again in a few seconds.")
             own = len(self._queues.get(client, ()))
             if own >= self._limits.client_queue:
-                raise Busy(f"{own} of your jobs wait already, as many as one client may have; wait for one of them.")
+                raise Busy(
+                    f"{own} of your jobs are waiting, the limit for one client; wait until one of them has ended."
+                )
 
     def submit(self, client: str, name: str, request: Request, payload: Payload, digest: str = "") -> JobRecord:
-        """Queue a job, or give the one of that name that is there already.
+        """Queue a job; return the existing one if there is one of that name.
 
         Args:
-            digest: the volume that the job holds; it is released at its end.
+            client: name of the client.
+            name: id of the job, chosen by the client.
+            request: the request.
+            payload: the serialized request with its voxels.
+            digest: SHA-256 of the volume that the job uses; the volume is released when the job ends.
 
         Raises:
-            Draining, Busy: see `check_room`.
+            Draining: see `require_capacity`.
+            Busy: see `require_capacity`.
         """
         if (client, name) in self._records:
             if digest:
@@ -205,27 +225,31 @@ class JobQueue:
         return record
 
     def get(self, client: str, name: str) -> JobRecord:
-        """A client's job.
+        """Return a client's job.
+
+        Args:
+            client: name of the client.
+            name: id of the job.
 
         Raises:
-            Unknown: if there is none of that name, or it is another's.
+            UnknownJob: if there is none of that name, or it belongs to another client.
         """
         try:
             return self._records[client, name]
         except KeyError:
             raise UnknownJob(
-                "There is no such job; it ended long ago, or the server was restarted: send it again."
+                "There is no such job; it ended long ago, or the server was restarted. Send it again."
             ) from None
 
     def discard(self, record: JobRecord) -> None:
-        """Cancel it if it still runs, and drop its result."""
+        """Cancel a job if it is still running, and drop its result."""
         record.cancel()
         with self._changed:
             self._unqueue(record)
             self._records.pop((record.client, record.name), None)
 
     def ahead(self, record: JobRecord) -> int:
-        """How many jobs come before a waiting one, those that run included."""
+        """Return how many jobs come before a waiting one, running jobs included."""
         with self._changed:
             own = self._queues.get(record.client, deque())
             if record not in own:
@@ -240,35 +264,35 @@ class JobQueue:
 
     @property
     def counts(self) -> tuple[int, int]:
-        """(waiting, running)."""
+        """Numbers of (waiting, running) jobs."""
         with self._changed:
             return sum(map(len, self._queues.values())), len(self._running)
 
     @property
     def quiet(self) -> bool:
-        """Does nothing wait or run, and has everyone heard the end of theirs?"""
+        """Whether no job waits or runs and all listeners have received the end of their jobs."""
         return self.counts == (0, 0) and not any(record.listeners for record in list(self._records.values()))
 
     def states(self) -> list[WorkerState]:
-        """Of the worker processes."""
+        """Return the states of the worker processes."""
         return [worker.state for worker in self._workers]
 
     def unload(self) -> int:
-        """End the worker processes that do nothing, which gives their memory back; → how many did."""
+        """End idle worker processes, which frees their memory; return their number."""
         idle = [worker for worker in self._workers if worker.state.doing == "idle"]
         for worker in idle:
             worker.stop()
         return len(idle)
 
     def tidy(self) -> None:
-        """Give up jobs that nobody listens to, drop old results, unload what is idle. Called every second."""
+        """Cancel jobs without listeners, drop old results, end idle worker processes. Called every second."""
         now = time.monotonic()
         for record in list(self._records.values()):
             if record.ended:
                 if now - record.finished > self._limits.keep_results:
                     self.discard(record)
             elif not record.listeners and now - record.received > self._limits.lease:
-                log.warning("A job was given up: its client has gone")
+                log.warning("A job was cancelled because its client has disconnected")
                 self.discard(record)
         self._volumes.tidy()
         busy = self.counts != (0, 0)
@@ -278,18 +302,18 @@ class JobQueue:
         self._measure()
 
     def close(self) -> None:
-        """Cancel everything and end the processes."""
+        """Cancel all jobs and end the processes."""
         with self._changed:
             self._closed = self.draining = True
             records = list(self._records.values())
             self._changed.notify_all()
         for record in records:
-            record.fail(Draining("The server was ended; send the job again."))
+            record.fail(Draining("The server was shut down; send the job again when it runs."))
             record.cancel()
         for worker in self._workers:
             worker.close()
 
-    # -- inside --------------------------------------------------------------------------------------
+    # -- internals -----------------------------------------------------------------------------------
 
     def _work(self, worker: WorkerProcess) -> None:
         while (record := self._take()) is not None:
@@ -307,7 +331,7 @@ class JobQueue:
                 with self._changed:
                     self._running.discard(record)
                 self._release(record)
-                # what was asked is not needed any more; a listener needs the result only
+                # free the request: listeners need only the result
                 record.payload = replace(record.payload, rest=b"", voxels=b"")
             outcome = "done" if record.error is None else type(record.error).__name__
             self._metrics.jobs.labels(record.request.task, outcome).inc()
@@ -315,7 +339,7 @@ class JobQueue:
             self._metrics.waited.observe(waited)
 
     def _take(self) -> JobRecord | None:
-        """The next job by turns; None when the server ends."""
+        """Return the next job, clients taking turns; None when the server shuts down."""
         with self._changed:
             while True:
                 if self._closed:

@@ -1,4 +1,4 @@
-"""Who may talk to a server: tokens by name, compared in constant time. Knows a file of keys; nothing of HTTP."""
+"""Check the keys of clients: tokens by name, compared in constant time. Knows a file of keys; nothing of HTTP."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from pathlib import Path
 from ...errors import InputError
 
 SHORTEST = 20
-"""Characters that a key must have at least."""
+"""Smallest number of characters of a key."""
 
 LINE = re.compile(r"([A-Za-z0-9._-]+)\s+(\S+)")
 
 
 def fresh_token() -> str:
-    """A new token, 256 random bits."""
+    """Return a new token, 256 random bits."""
     return secrets.token_urlsafe(32)
 
 
 class ApiKeys:
-    """Names by token. Only hashes are kept.
+    """Names of clients by token; only hashes of the tokens are stored.
 
     Args:
-        tokens: token → name of whom it belongs to.
+        tokens: token → name of the client.
     """
 
     def __init__(self, tokens: dict[str, str]):
@@ -34,10 +34,11 @@ class ApiKeys:
 
     @classmethod
     def from_file(cls, path: Path) -> ApiKeys:
-        """Read lines "name key"; empty lines and those that begin with # are left out.
+        """Read a file with lines "name key"; empty lines and lines that begin with # are skipped.
 
         Raises:
-            InputError: a line can't be read, a key is short or used twice, or there is none; or others may read the file.
+            InputError: if the file or a line can't be read, a key is short or used twice, there is no key, or every
+                user of the machine may read the file.
         """
         try:
             text = Path(path).read_text(encoding="utf-8")
@@ -55,15 +56,17 @@ class ApiKeys:
             found = LINE.fullmatch(line.strip())
             if not found or len(found[2]) < SHORTEST or found[2] in tokens:
                 raise InputError(
-                    f"Line {number} of the file of keys is not 'name key' with a new key of at least {SHORTEST} characters."
+                    f"Line {number} of the file of keys is not 'name key' with an unused key of at least {SHORTEST} characters."
                 )
             tokens[found[2]] = found[1]
         if not tokens:
-            raise InputError(f"The file of keys '{path}' is empty; add a line 'name key' for each who may connect.")
+            raise InputError(
+                f"The file of keys '{path}' is empty; add a line 'name key' for each client that may connect."
+            )
         return cls(tokens)
 
     def name_of(self, token: str) -> str | None:
-        """Whose token it is, or None. Takes the same time whatever is given."""
+        """Return the name that belongs to a token, or None, in time that does not depend on the token."""
         given, found = _hash(token), None
         for known, name in self._names.items():
             if hmac.compare_digest(known, given):

@@ -1,4 +1,4 @@
-"""What a server counts, in Prometheus' form. Counts and seconds only: nothing of patients, questions or clients."""
+"""Count requests and jobs in Prometheus' format. Counts and seconds only: nothing about patients, questions or clients."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ class Metrics:
         self.jobs = Counter("jobs", "Jobs that ended", ("task", "outcome"), **options)
         self.seconds = Histogram("job_seconds", "How long jobs ran", buckets=SECONDS, **options)
         self.waited = Histogram("job_waited_seconds", "How long jobs waited", buckets=SECONDS, **options)
-        self.queue = Gauge("queue_length", "Jobs that wait", **options)
-        self.running = Gauge("jobs_running", "Jobs that run", **options)
+        self.queue = Gauge("queue_length", "Waiting jobs", **options)
+        self.running = Gauge("jobs_running", "Running jobs", **options)
         self.memory = Gauge("worker_memory_bytes", "Main memory of the worker processes", **options)
-        self.crashes = Gauge("worker_crashes", "How often worker processes died", **options)
-        self.volumes = Gauge("volumes_bytes", "Uploaded voxels held", **options)
+        self.crashes = Gauge("worker_crashes", "Unexpected ends of worker processes", **options)
+        self.volumes = Gauge("volumes_bytes", "Uploaded voxels stored", **options)
 
     def text(self) -> bytes:
-        """All of it, as Prometheus reads it."""
+        """Return all counters in Prometheus' text format."""
         return generate_latest(self._registry)

@@ -1,8 +1,9 @@
-"""The OpenAI-compatible face: /v1/models and /v1/chat/completions, so that any OpenAI client can ask MedFM. No model here.
+"""Serve the OpenAI-compatible API, /v1/models and /v1/chat/completions, for any OpenAI client. Loads no model.
 
-A chat is an `ask` request: its pictures are the image, the last user's text the question, earlier pairs the history. A
-model's adapter is named after a colon, `medfm-tiny:brain-mr`. Answers are the likeliest words, so `temperature`, `top_p`
-and `seed` change nothing; what would change the answer and is not there (tools, JSON mode, several answers) is refused.
+A chat is an `ask` request: its pictures are the image, the last user message is the question, earlier pairs are the
+history. An adapter follows the model's name after a colon, `medfm-tiny:brain-mr`. Decoding is greedy, so `temperature`,
+`top_p` and `seed` have no effect; unsupported options that would change the answer (tools, JSON mode, several answers)
+are refused.
 """
 
 from __future__ import annotations
@@ -34,12 +35,12 @@ REFUSED = ("tools", "functions", "logprobs", "audio", "modalities", "prediction"
 
 
 async def models(request: Request) -> Response:
-    """Models that can write and are on this machine, with and without their adapters."""
+    """List the models on this machine that can write, with and without their adapters."""
     return JSONResponse({"object": "list", "data": await run_in_threadpool(_listed)})
 
 
 async def model(request: Request) -> Response:
-    """One of them."""
+    """Return one model of the list."""
     name = request.path_params["name"]
     for entry in await run_in_threadpool(_listed):
         if entry["id"] == name:
@@ -57,7 +58,7 @@ def _listed() -> list[dict]:
 
 
 async def chat(request: Request) -> Response:
-    """Answer a chat, at once or word by word."""
+    """Answer a chat, in one response or streamed."""
     service, client = service_of(request), request.state.client
     content = await json_body(request)
     asked = await run_in_threadpool(read_chat, content, service.limits)
@@ -73,18 +74,21 @@ async def chat(request: Request) -> Response:
         async for piece in reply.pieces():
             if piece is None and await request.is_disconnected():
                 break
-        return JSONResponse(await reply.whole())
+        return JSONResponse(await reply.complete())
     finally:
         service.jobs.discard(record)
 
 
 @dataclass(frozen=True, eq=False)
 class Chat:
-    """A chat as MedFM understands it.
+    """A parsed chat completion.
 
     Args:
-        request: what is asked. name: the model's, as it was given. stop: texts that end the answer.
-        stream: word by word. usage: tell the counts at the end of a stream.
+        request: the request to run.
+        name: name of the model as the client gave it.
+        stop: texts that end the answer.
+        stream: stream the answer.
+        usage: send the token counts at the end of a stream.
     """
 
     request: MedFMRequest
@@ -95,14 +99,19 @@ class Chat:
 
 
 def read_chat(content: dict, limits) -> Chat:
-    """The body of a chat completion → what is asked.
+    """Return the chat that the body of a chat completion describes.
+
+    Args:
+        content: JSON object of the body.
+        limits: limits of the server (`ServerLimits`).
 
     Raises:
-        InputError: something is missing, malformed or can't be done. UnknownModel: there is no such model.
+        InputError: if something is missing, malformed or not supported.
+        UnknownModel: if there is no such model or adapter.
     """
     for name in REFUSED:
         if content.get(name):
-            raise InputError(f"'{name}' can't be used with MedFM; leave it out.")
+            raise InputError(f"MedFM does not support '{name}'; leave it out.")
     if content.get("n") not in (None, 1):
         raise InputError("MedFM gives one answer; leave 'n' out or send 1.")
     form = content.get("response_format")
@@ -132,11 +141,11 @@ def read_chat(content: dict, limits) -> Chat:
     length = content.get("max_completion_tokens", content.get("max_tokens"))
     length = 256 if length is None else length
     if isinstance(length, bool) or not isinstance(length, int) or length < 1:
-        raise InputError(f"The longest answer must be a whole number of tokens from 1, not {length!r}.")
+        raise InputError(f"The token limit must be a whole number of at least 1, not {length!r}.")
     stop = content.get("stop") or ()
     stop = (stop,) if isinstance(stop, str) else stop
     if not isinstance(stop, list | tuple) or not all(isinstance(s, str) and s for s in stop) or len(stop) > 16:
-        raise InputError("'stop' must be a text or a list of at most 16 texts.")
+        raise InputError("'stop' must be a string or a list of at most 16 strings.")
     asked = MedFMRequest(
         "ask",
         image_from_urls(pictures, limits.pixels),
@@ -157,9 +166,9 @@ def read_chat(content: dict, limits) -> Chat:
 
 
 def _turns(messages) -> tuple[list[str], list[str], str]:
-    """(user, assistant, …, user texts, pictures' URLs, system text) of a chat's messages."""
+    """Return (texts of user, assistant, …, user; URLs of pictures; system text) of a chat's messages."""
     if not isinstance(messages, list) or not messages:
-        raise InputError("'messages' is missing; send at least one of the user's.")
+        raise InputError("'messages' is missing; send at least one message with role 'user'.")
     turns: list[str] = []
     pictures: list[str] = []
     system: list[str] = []
@@ -171,17 +180,17 @@ def _turns(messages) -> tuple[list[str], list[str], str]:
             system.append(text)
         elif role == ("user", "assistant")[len(turns) % 2]:
             turns.append(text)
-        elif role == "user":  # several in a row are one
+        elif role == "user":  # consecutive messages of the user are joined
             turns[-1] = f"{turns[-1]}\n{text}".strip()
         else:
-            raise InputError("Messages must be the user's and the assistant's in turn, with 'role' and 'content'.")
+            raise InputError("Messages must alternate between 'user' and 'assistant', each with 'role' and 'content'.")
     if len(turns) % 2 == 0:
-        raise InputError("The last message must be the user's.")
+        raise InputError("The last message must have the role 'user'.")
     return turns, pictures, "\n".join(system).strip()
 
 
 def _parts(content) -> tuple[str, list[str]]:
-    """(text, pictures' URLs) of one message's content."""
+    """Return (text, URLs of pictures) of one message's content."""
     if isinstance(content, str):
         return content, []
     texts, pictures = [], []
@@ -194,12 +203,12 @@ def _parts(content) -> tuple[str, list[str]]:
         elif isinstance(url, str):
             pictures.append(url)
         else:
-            raise InputError("A message's content must be a text, or a list of 'text' and 'image_url' parts.")
+            raise InputError("A message's content must be a string, or a list of 'text' and 'image_url' parts.")
     return "\n".join(texts), pictures
 
 
 class _Reply:
-    """The answer on its way: cuts it at a stop text, and knows the forms that clients expect."""
+    """The answer of a job in OpenAI's format, cut at the first stop text."""
 
     def __init__(self, asked: Chat, record: JobRecord):
         self._asked, self._record = asked, record
@@ -207,10 +216,10 @@ class _Reply:
         self.id, self.created = f"chatcmpl-{record.name}", int(time.time())
 
     async def pieces(self, ahead=lambda record: 0) -> AsyncIterator[str | None]:
-        """Text to show, as it comes; None at signs of life.
+        """Yield the text piece by piece, and None at pulses.
 
         Raises:
-            MedFMError: the job failed.
+            MedFMError: if the job failed.
         """
         async for event in self._record.follow(ahead=ahead):
             if event is None or event["event"] != "PartialText":
@@ -227,7 +236,7 @@ class _Reply:
                 yield self._held
 
     def _take(self, text: str) -> str:
-        """What of the text so far is surely before any stop text; the rest is held back."""
+        """Return the new text that can't be part of a stop text; the rest is buffered."""
         self._held += text
         places = [place for stop in self._asked.stop if (place := self._held.find(stop)) >= 0]
         if places:
@@ -239,15 +248,15 @@ class _Reply:
         self._text += shown
         return shown
 
-    async def whole(self) -> dict:
-        """The answer in one piece."""
+    async def complete(self) -> dict:
+        """Return the answer in one piece."""
         text, usage, reason = await self.end()
         message = {"role": "assistant", "content": text, "refusal": None}
         choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": reason}
         return {**self._head("chat.completion"), "choices": [choice], "usage": usage}
 
     async def end(self) -> tuple[str, dict, str]:
-        """(text, counts of tokens, why it ended)."""
+        """Return (text, token counts, finish reason)."""
         read = written = 0
         text = self._text.strip()
         if not self._cut and self._record.result is not None:
@@ -258,12 +267,12 @@ class _Reply:
         return text, usage, "length" if written >= self._asked.request.max_tokens else "stop"
 
     def chunk(self, delta: dict, reason: str | None = None) -> dict:
-        """A piece of a stream."""
+        """Return a piece of a stream."""
         choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": reason}
         return {**self._head("chat.completion.chunk"), "choices": [choice]}
 
     def counts(self, usage: dict) -> dict:
-        """The last piece of a stream whose client wants counts."""
+        """Return the last piece of a stream whose client wants token counts."""
         return {**self._head("chat.completion.chunk"), "choices": [], "usage": usage}
 
     def _head(self, kind: str) -> dict:
@@ -276,12 +285,12 @@ class _Reply:
 
     @property
     def wants_counts(self) -> bool:
-        """Did the client ask for counts at the end?"""
+        """Whether the client wants token counts at the end."""
         return self._asked.usage
 
 
 def _overlap(text: str, stop: str) -> int:
-    """How many characters at the end of `text` may be the beginning of `stop`."""
+    """Return how many characters at the end of `text` may be the beginning of `stop`."""
     return next((n for n in range(min(len(text), len(stop) - 1), 0, -1) if stop.startswith(text[-n:])), 0)
 
 

@@ -1,7 +1,7 @@
-"""Pictures of a chat → an `Image` that a task can be asked about. Knows PIL and data URLs; nothing of HTTP.
+"""Convert the pictures of a chat to an `Image`. Knows PIL and data URLs; nothing of HTTP.
 
-A picture has no place in a patient, so it gets one that models see it in as it is: axial, a millimetre a pixel, left of
-the picture at the patient's right.
+A picture has no position in a patient, so it gets a grid in which models see it unchanged: axial, 1 mm per pixel, the
+picture's left at the patient's right.
 """
 
 from __future__ import annotations
@@ -23,13 +23,14 @@ FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")
 
 
 def image_from_urls(urls: list[str], most_pixels: int) -> Image:
-    """One image whose slices are the pictures.
+    """Return one image whose slices are the pictures.
 
     Args:
-        urls: base64 data URLs. most_pixels: of all together.
+        urls: base64 data URLs.
+        most_pixels: largest number of pixels of all pictures together.
 
     Raises:
-        InputError: a picture is elsewhere, damaged, too large, or of another size than the first.
+        InputError: if a picture is not a data URL, damaged, too large, or differs in size from the first.
     """
     pictures: list[np.ndarray] = []
     for url in urls:
@@ -43,7 +44,7 @@ def image_from_urls(urls: list[str], most_pixels: int) -> Image:
 
 
 def _grey(url: str, most_pixels: int, before: int) -> np.ndarray:
-    """(H, W) uint8, or uint16 if the picture has that many greys; so many pixels came `before` it."""
+    """Return (H, W) uint8, or uint16 for pictures with 16 bits; `before` pixels were read already."""
     from PIL import Image as Picture
 
     found = DATA_URL.match(url)
@@ -54,16 +55,16 @@ def _grey(url: str, most_pixels: int, before: int) -> np.ndarray:
     try:
         raw = base64.b64decode(url[found.end() :], validate=True)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # its own limit is another one
+            warnings.simplefilter("ignore")  # PIL's own size limit; ours is checked below
             picture = Picture.open(io.BytesIO(raw), formats=FORMATS)
         width, height = picture.size
         if before and before + width * height > most_pixels:
             raise InputError(
-                f"The pictures have {before + width * height} pixels together; this server takes {most_pixels}. Send fewer."
+                f"The pictures have {before + width * height} pixels together; this server accepts {most_pixels}. Send fewer."
             )
         if width * height > most_pixels:
             raise InputError(
-                f"A picture has {width}×{height} pixels; this server takes {most_pixels}. Send it smaller."
+                f"A picture has {width}×{height} pixels; this server accepts {most_pixels}. Send a smaller one."
             )
         if picture.mode.startswith("I"):
             return np.clip(np.asarray(picture), 0, 65535).astype(np.uint16)

@@ -1,4 +1,4 @@
-"""What routes need of a request: its body, bounded and parsed; numbers in headers; the cards of this server."""
+"""Read the body and the headers of a request for the routes, within limits."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from ...errors import InputError
 
 
 async def body_of(request: Request) -> bytes:
-    """The whole body; the shield bounds it.
+    """Return the complete body; `hardening` limits its size.
 
     Raises:
-        InputError: the client went away in the middle.
+        InputError: if the client disconnected before the end.
     """
     try:
         return await request.body()
@@ -24,25 +24,29 @@ async def body_of(request: Request) -> bytes:
 
 
 async def json_body(request: Request) -> dict:
-    """The body as a JSON object.
+    """Return the body as a JSON object.
 
     Raises:
-        InputError: if it is none.
+        InputError: if it is not one.
     """
     try:
         content = json.loads(await body_of(request))
     except (ValueError, RecursionError):
-        raise InputError("The body is no JSON; send an object.") from None
+        raise InputError("The body is not JSON; send a JSON object.") from None
     if not isinstance(content, dict):
-        raise InputError("The body must be a JSON object.")
+        raise InputError(f"The body must be a JSON object, not {type(content).__name__}.")
     return content
 
 
 def number_in(request: Request, header: str) -> int:
-    """A whole number in a header.
+    """Return the whole number in a header.
+
+    Args:
+        request: the request.
+        header: name of the header, lower case.
 
     Raises:
-        InputError: if it is missing or none.
+        InputError: if it is missing or not a whole number.
     """
     text = request.headers.get(header, "")
     if not re.fullmatch(r"[0-9]{1,15}", text):
@@ -51,10 +55,14 @@ def number_in(request: Request, header: str) -> int:
 
 
 def inflate(data: bytes, limit: int) -> bytes:
-    """Compressed bytes → at most `limit` raw ones.
+    """Return the decompressed bytes.
+
+    Args:
+        data: zlib stream.
+        limit: largest number of decompressed bytes.
 
     Raises:
-        InputError: they are damaged or more.
+        InputError: if they are damaged or more.
     """
     try:
         inflater = zlib.decompressobj()
@@ -62,5 +70,5 @@ def inflate(data: bytes, limit: int) -> bytes:
     except zlib.error:
         raise InputError("The piece is damaged (it can't be inflated); send it again.") from None
     if len(raw) > limit or not inflater.eof:
-        raise InputError(f"The piece is damaged or holds more than {limit} bytes; send smaller ones.")
+        raise InputError(f"The piece is damaged or contains more than {limit} bytes; send smaller ones.")
     return raw

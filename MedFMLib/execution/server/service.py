@@ -1,4 +1,4 @@
-"""What the routes of a server share: its limits, volumes, jobs and workers, and which models a client may name."""
+"""Provide the objects that the routes of a server share, and check which models a client may name."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ CARDS_SECONDS = 5
 
 
 def service_of(request: Request) -> Service:
-    """What the routes share."""
+    """Return the shared objects of the routes."""
     return request.app.state.service
 
 
 def cards() -> dict[str, ModelCard]:
-    """Cards of the models that compute here by id, read again at most every few seconds.
+    """Return the cards of the models that compute on this machine by id, reread at most every few seconds.
 
-    Those at endpoints elsewhere are left out: the yes to send images there was given for this machine's own.
+    Models at endpoints elsewhere are excluded: consent to send images there was given for this machine's own user.
     """
     return _cards(int(time.monotonic() / CARDS_SECONDS))
 
@@ -41,10 +41,12 @@ def _cards(_when: int) -> dict[str, ModelCard]:
 
 
 class Service:
-    """What the routes share.
+    """Shared objects of the routes.
 
     Args:
-        limits: what clients may take. workers: what computes.
+        limits: limits of clients.
+        workers: worker processes that run jobs.
+        volumes: the uploaded volumes.
     """
 
     def __init__(self, limits: ServerLimits, workers: list[WorkerProcess], volumes: Volumes):
@@ -53,22 +55,28 @@ class Service:
         self.workers = workers
 
     def check(self, request: MedFMRequest) -> None:
-        """Refuse what a stranger may not ask for: other than listed models, more words than allowed.
+        """Check that a client may make this request: a listed model, an allowed number of tokens.
 
         Raises:
             UnknownModel: see `check_names`.
-            InputError: the answer would be too long, or there is no such task.
+            InputError: if the answer would be too long, or there is no such task.
         """
         registry.task(request.task)
         self.check_names(request.model, request.adapter)
         if request.max_tokens > self.limits.tokens:
-            raise InputError(f"An answer may be {self.limits.tokens} tokens long here, not {request.max_tokens}.")
+            raise InputError(
+                f"The limit for an answer is {self.limits.tokens} tokens here, not {request.max_tokens}; ask for fewer."
+            )
 
     def check_names(self, model: str, adapter: str) -> None:
-        """Refuse models and adapters that are not on the list; names of folders are never followed.
+        """Check that model and adapter are listed; names of folders are never accepted.
+
+        Args:
+            model: id of a model.
+            adapter: name of an adapter; "", "none" and "automatic" as in a request.
 
         Raises:
-            UnknownModel: it is none of them.
+            UnknownModel: if one of them is not listed.
         """
         card = cards().get(model)
         if card is None:

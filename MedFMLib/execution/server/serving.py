@@ -1,4 +1,4 @@
-"""Starts a server and ends it: socket, token, signals, the parent's end. Knows uvicorn and processes."""
+"""Start a server and shut it down: socket, token, signals, end of the parent process. Knows uvicorn and processes."""
 
 from __future__ import annotations
 
@@ -28,58 +28,78 @@ log = logging.getLogger(__name__)
 
 
 class DrainingServer(uvicorn.Server):
-    """uvicorn's server, but SIGTERM lets running jobs end and their clients hear of it."""
+    """uvicorn's server, but SIGTERM lets running jobs end and their clients receive the results.
+
+    Args:
+        config: uvicorn's configuration.
+        service: the shared objects of the routes.
+    """
 
     def __init__(self, config: uvicorn.Config, service: Service):
         super().__init__(config)
         self._service, self._deadline, self._at_once = service, 0.0, False
 
     def handle_exit(self, sig: int, frame) -> None:
-        """A first signal drains, a second one ends at once."""
+        """Drain at the first signal, shut down at once at the second.
+
+        Args:
+            sig: number of the signal.
+            frame: not used.
+        """
         self.drain(at_once=self._service.jobs.draining)
 
     def drain(self, at_once: bool = False) -> None:
-        """End as at a signal; from any thread."""
+        """Shut down as at a signal; may be called from any thread.
+
+        Args:
+            at_once: without waiting for running jobs.
+        """
         self._at_once = at_once
         self._service.jobs.draining = self.should_exit = True
 
     async def on_tick(self, counter: int) -> bool:
-        """Is it time to end?"""
+        """Return whether it is time to shut down."""
         if not await super().on_tick(counter):
             return False
         self._deadline = self._deadline or time.monotonic() + self._service.limits.drain
         if not (self._at_once or self._service.jobs.quiet or time.monotonic() > self._deadline):
             return False
-        self._service.jobs.close()  # whoever still listens hears of it
+        self._service.jobs.close()  # remaining listeners receive the error
         return True
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """A socket to listen on.
+    """Return a listening socket.
+
+    Args:
+        host: address of this machine.
+        port: 0 for any free port.
 
     Raises:
-        InputError: the port is taken, or the address is not one of this machine's.
+        InputError: if the port is in use, or the address does not belong to this machine.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family)
     except OSError as error:
         raise InputError(
-            f"The server can't listen on {host}, port {port} ({error.strerror}); choose another port, or 0 for any that is free."
+            f"The server can't listen on {host}, port {port} ({error.strerror}); choose another port, or 0 for any free port."
         ) from error
 
 
 def serve(
     settings: ServerSettings, tokens: dict[str, str], announce: Callable[[int], None], until_stdin_ends: bool = False
 ):
-    """Serve until a signal, or until stdin ends.
+    """Run the server until a signal, or until stdin ends.
 
     Args:
-        tokens: token → name, used if the settings name no file of keys.
-        announce: told the port once requests are answered.
+        settings: addresses, keys and limits.
+        tokens: token → name, used if the settings have no file of keys.
+        announce: receives the port once requests are answered.
+        until_stdin_ends: shut down when stdin ends, for a server with a parent process.
 
     Raises:
-        InputError: it can't listen there, or the keys can't be read.
+        InputError: if it can't listen there, or the keys can't be read.
     """
     keys = ApiKeys.from_file(settings.keys) if settings.keys else ApiKeys(tokens)
     sock = bind(settings.host, settings.port)
@@ -129,7 +149,7 @@ def serve(
 
 
 def _watch_parent(server: DrainingServer) -> None:
-    """When the parent has gone, nobody waits for anything any more."""
+    """Shut the server down when the parent process, which holds the other end of stdin, has ended."""
     while os.read(sys.stdin.fileno(), 4096):
         pass
     server.drain(at_once=True)

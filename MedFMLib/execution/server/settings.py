@@ -1,4 +1,4 @@
-"""What a server allows and where it listens. Knows numbers and files; nothing of HTTP."""
+"""Define the limits of a server and where it listens. Knows numbers and files; nothing of HTTP."""
 
 from __future__ import annotations
 
@@ -11,22 +11,25 @@ from ...errors import InputError
 
 @dataclass(frozen=True)
 class ServerLimits:
-    """What one request or client may take.
+    """Limits of requests and clients.
 
     Args:
-        body: most bytes of one request's body; volumes come in pieces of at most that.
-        volume: most bytes of one volume's voxels.
-        cache: most bytes of uploaded volumes kept; the longest unused go first.
-        pixels: most pixels of the pictures in a chat, all together.
-        pictures: most pictures in a chat.
-        tokens: longest answer.
-        queue: most jobs that wait, of all clients. client_queue: of one client.
-        seconds_per_job: longest a job may run. lease: seconds that a job lives on while nobody listens to it.
-        keep_results: seconds that a finished job's result is kept for a client that lost its connection.
-        header_seconds: longest until a request's headers are there. body_seconds: longest between pieces of its body.
-        connections: most at once.
-        idle_unload: seconds without a job after which the model is taken out of memory; 0 for never.
-        drain: seconds that running jobs get when the server is told to end.
+        body: largest body of one request, bytes; volumes are sent in pieces of at most that size.
+        volume: largest volume, bytes of voxels.
+        cache: largest total of stored volumes, bytes; the least recently used are deleted first.
+        pixels: largest number of pixels of all pictures in a chat.
+        pictures: largest number of pictures in a chat.
+        tokens: largest number of tokens of an answer.
+        queue: largest number of waiting jobs, of all clients.
+        client_queue: largest number of waiting jobs of one client.
+        seconds_per_job: longest running time of a job.
+        lease: seconds for which a job continues without a listener.
+        keep_results: seconds for which a finished job's result is kept for a client that lost its connection.
+        header_seconds: longest time until a request's headers have arrived.
+        body_seconds: longest time between pieces of a request's body.
+        connections: largest number of simultaneous connections.
+        idle_unload: seconds without a job after which the model is unloaded; 0 for never.
+        drain: seconds that running jobs get when the server shuts down.
     """
 
     body: int = 32 << 20
@@ -54,16 +57,17 @@ class ServerLimits:
 
 @dataclass(frozen=True)
 class ServerSettings:
-    """Where a server listens and who may talk to it.
+    """Where a server listens and which clients may connect.
 
     Args:
-        host: address to listen on; anything but this machine's own needs a certificate and a file of keys.
-        port: 0 for any that is free.
-        keys: file of keys, one "name key" a line; without it a fresh token is made at each start.
-        certificate, private_key: PEM files for TLS.
-        limits: what one request may take.
+        host: address to listen on; addresses that other machines can reach need a certificate and a file of keys.
+        port: 0 for any free port.
+        keys: file of keys, one "name key" per line; without it a new token is made at each start.
+        certificate: PEM file for TLS.
+        private_key: PEM file for TLS.
+        limits: limits of requests and clients.
         worker: further arguments of the worker process, for tests.
-        interpreter: the Python that computes; this one if left out.
+        interpreter: the Python that computes; this one if "".
     """
 
     host: str = "127.0.0.1"
@@ -91,12 +95,12 @@ class ServerSettings:
 
     @property
     def scheme(self) -> str:
-        """http or https."""
+        """Scheme of the server's address: http or https."""
         return "https" if self.certificate else "http"
 
 
 def is_loopback(host: str) -> bool:
-    """Can only this machine reach that address?"""
+    """Return whether only this machine can reach an address."""
     if host == "localhost":
         return True
     try:

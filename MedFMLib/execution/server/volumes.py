@@ -1,9 +1,9 @@
-"""Uploaded voxels, each once, named by their SHA-256: resumable, checked, bounded, gone with the server. No HTTP here.
+"""Store uploaded voxels, each volume once, by SHA-256: resumable, verified, limited in size, deleted with the server.
 
-    FOLDER/<digest>           whole and checked
-    FOLDER/<client>-<digest>  on its way; each client's own, so that none can spoil another's
+    FOLDER/<digest>           complete and verified
+    FOLDER/<client>-<digest>  incomplete; separate per client, so that no client can damage another's upload
 
-FOLDER is private to this user. File names come from hashes alone.
+FOLDER is private to this user. File names are built from hashes alone. No HTTP here.
 """
 
 from __future__ import annotations
@@ -24,22 +24,26 @@ from ...storage.locks import exclusive, is_held
 DIGEST = re.compile(r"[0-9a-f]{64}")
 PREFIX = "medfm-server-"
 OURS: set[Path] = set()
-"""Folders that this process made."""
+"""Folders that this process created."""
 
 STALE_UPLOAD = 600.0
-"""Seconds after which an upload that stopped is dropped."""
+"""Seconds without a new piece after which an upload is dropped."""
 
 
 class Conflict(InputError):
-    """A piece does not begin where the last one ended."""
+    """A piece does not begin where the last one ended.
+
+    Args:
+        offset: byte at which the next piece has to begin.
+    """
 
     def __init__(self, offset: int):
-        super().__init__(f"The upload stands at byte {offset}; go on from there.")
+        super().__init__(f"The upload continues at byte {offset}; send the piece that begins there.")
         self.offset = offset
 
 
 class TooLarge(InputError):
-    """A volume is larger than the server takes."""
+    """A volume is larger than the server accepts."""
 
 
 @dataclass
@@ -56,7 +60,9 @@ class Volumes:
     """The volumes of one server.
 
     Args:
-        largest: most bytes of one volume. cache: most bytes of all, those in use not counted out.
+        largest: largest volume, bytes.
+        cache: largest total of all volumes, bytes, those in use included.
+        root: folder for the server's folder; the system's temporary folder if None.
     """
 
     def __init__(self, largest: int, cache: int, root: Path | None = None):
@@ -67,33 +73,47 @@ class Volumes:
         OURS.add(self.folder)
         self._running = contextlib.ExitStack()
         self._running.enter_context(exclusive(_lock_of(self.folder), OutputError("The folder for volumes is in use.")))
-        self._sizes: dict[str, int] = {}  # whole ones, longest unused first
+        self._sizes: dict[str, int] = {}  # complete volumes, least recently used first
         self._uploads: dict[tuple[str, str], _Upload] = {}
         self._used: dict[str, int] = {}
         self._lock = threading.Lock()
 
     def offset(self, client: str, digest: str) -> int | None:
-        """Bytes that are here of a client's upload; None if the volume is whole."""
+        """Return the number of bytes received of a client's upload; None if the volume is complete.
+
+        Args:
+            client: name of the client.
+            digest: SHA-256 (hex) of the voxels.
+        """
         with self._lock:
             if digest in self._sizes:
-                self._sizes[digest] = self._sizes.pop(digest)  # used last
+                self._sizes[digest] = self._sizes.pop(digest)  # most recently used
                 return None
             upload = self._uploads.get((client, digest))
             return upload.offset if upload else 0
 
     def append(self, client: str, digest: str, size: int, offset: int, piece: bytes) -> int | None:
-        """Add a piece; → bytes that are here, None once the volume is whole.
+        """Add a piece; return the number of bytes received, or None once the volume is complete.
+
+        Args:
+            client: name of the client.
+            digest: SHA-256 (hex) of the voxels.
+            size: bytes of the complete volume.
+            offset: byte at which the piece begins.
+            piece: the bytes.
 
         Raises:
-            TooLarge: the volume is, or the piece goes beyond its end.
-            Conflict: the piece begins elsewhere than the last one ended.
-            InputError: what came is not what its name says; it was dropped.
-            OutputError: the disk is full; the upload was dropped.
+            TooLarge: if the volume is too large, or the piece exceeds its end.
+            Conflict: if the piece does not begin where the last one ended.
+            InputError: if the complete volume does not match its digest; it was dropped.
+            OutputError: if the disk is full; the upload was dropped.
         """
         if not DIGEST.fullmatch(digest):
-            raise InputError("A volume is named by the SHA-256 of its voxels, 64 hexadecimal digits.")
+            raise InputError("The name of a volume must be the SHA-256 of its voxels, 64 hexadecimal digits.")
         if size > self._largest or offset + len(piece) > size:
-            raise TooLarge(f"A volume of {size} bytes was announced; this server takes {self._largest}.")
+            raise TooLarge(
+                f"The announced volume has {size} bytes; this server accepts {self._largest}. Send a smaller one."
+            )
         with self._lock:
             if digest in self._sizes:
                 return None
@@ -103,7 +123,7 @@ class Volumes:
                 name = hashlib.sha256(client.encode()).hexdigest()[:16]
                 upload = self._uploads[client, digest] = _Upload(self.folder / f"{name}-{digest}", size)
         with upload.lock:
-            if self._uploads.get((client, digest)) is not upload:  # it was dropped, or became whole, meanwhile
+            if self._uploads.get((client, digest)) is not upload:  # it was dropped or completed meanwhile
                 raise Conflict(self.offset(client, digest) or 0)
             if upload.offset != offset or upload.size != size:
                 raise Conflict(upload.offset)
@@ -113,7 +133,7 @@ class Volumes:
             except OSError as error:
                 self._drop(client, digest)
                 raise OutputError(
-                    f"The server has no room for this volume ({error.strerror}); try later, or tell its keeper."
+                    f"The server can't store this volume ({error.strerror}); try later, or inform its administrator."
                 ) from error
             upload.sha.update(piece)
             upload.offset += len(piece)
@@ -133,10 +153,14 @@ class Volumes:
             return None
 
     def hold(self, digest: str, size: int) -> Path:
-        """The file of a whole volume, which stays until `release`.
+        """Return the file of a complete volume and keep it until `release`.
+
+        Args:
+            digest: SHA-256 (hex) of the voxels.
+            size: bytes of the volume.
 
         Raises:
-            KeyError: if it is not here, or has another size.
+            KeyError: if it is missing, or has another size.
         """
         with self._lock:
             if self._sizes.get(digest) != size:
@@ -146,7 +170,7 @@ class Volumes:
             return self.folder / digest
 
     def release(self, digest: str) -> None:
-        """A job that held the volume has ended."""
+        """Allow the deletion of a volume that a job has used."""
         with self._lock:
             left = self._used.get(digest, 1) - 1
             if left:
@@ -155,7 +179,7 @@ class Volumes:
                 self._used.pop(digest, None)
 
     def tidy(self) -> None:
-        """Drop uploads that stopped long ago."""
+        """Drop uploads without a new piece for `STALE_UPLOAD` seconds."""
         now = time.monotonic()
         for key, upload in list(self._uploads.items()):
             if now - upload.touched > STALE_UPLOAD and upload.lock.acquire(blocking=False):
@@ -166,12 +190,12 @@ class Volumes:
 
     @property
     def bytes_stored(self) -> int:
-        """Of whole volumes."""
+        """Size of the complete volumes, bytes."""
         with self._lock:
             return sum(self._sizes.values())
 
     def close(self) -> None:
-        """Delete everything."""
+        """Delete all volumes."""
         self._running.close()
         _lock_of(self.folder).unlink(missing_ok=True)
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -183,7 +207,7 @@ class Volumes:
             upload.path.unlink(missing_ok=True)
 
     def _free_space(self, size: int) -> None:
-        """Delete the longest unused volumes until another fits; the lock is held."""
+        """Delete the least recently used volumes until another one fits; call it with the lock held."""
         held = sum(self._sizes.values()) + sum(u.size for u in self._uploads.values())
         for digest in list(self._sizes):
             if held + size <= self._cache:
@@ -192,14 +216,14 @@ class Volumes:
                 try:
                     (self.folder / digest).unlink(missing_ok=True)
                 except OSError:
-                    continue  # Windows deletes no file that a worker has still mapped
+                    continue  # Windows can't delete a file that a worker has mapped
                 held -= self._sizes.pop(digest)
         if held + size > self._cache:
-            raise OutputError("The server holds as many volumes as it may; try again in a minute.")
+            raise OutputError("The server's storage for volumes is full; try again in a minute.")
 
 
 def sweep(root: Path) -> None:
-    """Delete what servers left behind that were killed: folders whose lock no process holds.
+    """Delete folders left behind by killed servers, that is, folders whose lock no process holds.
 
     Args:
         root: folder with the servers' folders.
@@ -212,5 +236,5 @@ def sweep(root: Path) -> None:
 
 
 def _lock_of(folder: Path) -> Path:
-    """Return the lock of a server's folder, which it holds for as long as it runs."""
+    """Return the lock file of a server's folder, which the server holds while it runs."""
     return folder.with_name(f".{folder.name}.lock")

@@ -1,7 +1,7 @@
-"""What two processes say to each other on a stream of bytes: frames.
+"""Read and write frames, the messages of two processes on a byte stream.
 
-A frame is one letter, the length (8 bytes, little endian) and that many bytes. Voxels travel as raw bytes in a frame of
-their own, or as the path of a file that both can read.
+A frame is one letter, the length (8 bytes, little endian) and that many bytes. Voxels are sent as raw bytes in a
+separate frame, or as the path of a file that both processes can read.
 """
 
 from __future__ import annotations
@@ -17,26 +17,40 @@ HEADER = struct.Struct("<cQ")
 
 
 def frame(kind: bytes, payload: bytes = b"") -> bytes:
-    """One frame as bytes."""
+    """Return one frame as bytes.
+
+    Args:
+        kind: one letter, e.g. `REQUEST`.
+        payload: content of the frame.
+    """
     return HEADER.pack(kind, len(payload)) + payload
 
 
 def json_frame(kind: bytes, content) -> bytes:
-    """One frame with JSON in it."""
+    """Return one frame with JSON content as bytes.
+
+    Args:
+        kind: one letter, e.g. `EVENT`.
+        content: what JSON can hold.
+    """
     return frame(kind, json.dumps(content).encode())
 
 
 class FrameWriter:
-    """Writes whole frames from any thread."""
+    """Writer of complete frames, usable from any thread."""
 
     def __init__(self, stream: BinaryIO):
         self._stream, self._lock = stream, threading.Lock()
 
     def write(self, kind: bytes, payload: bytes | memoryview = b"") -> None:
-        """Send one frame.
+        """Write one frame.
+
+        Args:
+            kind: one letter, e.g. `REQUEST`.
+            payload: content of the frame.
 
         Raises:
-            OSError: if the other side has gone.
+            OSError: if the other process has ended.
         """
         with self._lock:
             if self._stream.closed:
@@ -46,19 +60,23 @@ class FrameWriter:
             self._stream.flush()
 
     def write_json(self, kind: bytes, content) -> None:
-        """Send one frame with JSON in it.
+        """Write one frame with JSON content.
+
+        Args:
+            kind: one letter, e.g. `EVENT`.
+            content: what JSON can hold.
 
         Raises:
-            OSError: if the other side has gone.
+            OSError: if the other process has ended.
         """
         self.write(kind, json.dumps(content).encode())
 
 
 def read_frame(stream: BinaryIO) -> tuple[bytes, bytes]:
-    """(kind, payload) of the next frame.
+    """Return (kind, payload) of the next frame.
 
     Raises:
-        EOFError: if the other side has gone.
+        EOFError: if the other process has ended.
     """
     kind, size = HEADER.unpack(_read_exactly(stream, HEADER.size))
     return kind, _read_exactly(stream, size)
@@ -67,5 +85,5 @@ def read_frame(stream: BinaryIO) -> tuple[bytes, bytes]:
 def _read_exactly(stream: BinaryIO, size: int) -> bytes:
     data = stream.read(size) if size else b""
     if len(data) < size:
-        raise EOFError("The other process has gone.")
+        raise EOFError("The other process has ended.")
     return data

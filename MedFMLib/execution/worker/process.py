@@ -1,8 +1,8 @@
-"""The worker process: reads requests from stdin, runs them, tells events and the response on stdout.
+"""Run the worker process: read requests from stdin, compute them, write events and the response to stdout.
 
     python process.py LIBRARY_FOLDER [--compute MODULE:FACTORY] [--clear FOLDER]
 
-Ends when its stdin ends, so it can't outlive the application. Knows neither Qt nor MRML; this is where torch is.
+Ends when its stdin ends, so it can't outlive the application. Knows neither Qt nor MRML; torch is loaded here.
 """
 
 from __future__ import annotations
@@ -20,18 +20,25 @@ import time
 from pathlib import Path
 
 IDLE_SECONDS = 1.0
-"""Without a job for so long, memory is given back."""
+"""Seconds without a job after which unused memory is returned to the system."""
 
 
 def listen(stream, work: queue.SimpleQueue, cancel: threading.Event, clear: Path | None) -> None:
-    """Take frames from the parent as they come; when it goes, end this process whatever it does."""
+    """Read frames from the parent as they come; when the parent ends, end this process immediately.
+
+    Args:
+        stream: stdin of the process.
+        work: queue that receives payloads and models to load.
+        cancel: set when the parent cancels the running job.
+        clear: folder to delete if the parent was killed; None for none.
+    """
     from MedFMLib.execution.payload import Payload
     from MedFMLib.execution.worker import frames
 
     parent = os.getppid()
     try:
         while True:
-            content = voxels = None  # not kept while nothing comes
+            content = voxels = None  # free their memory while waiting
             kind, content = frames.read_frame(stream)
             if kind == frames.REQUEST:
                 kind, voxels = frames.read_frame(stream)
@@ -43,12 +50,12 @@ def listen(stream, work: queue.SimpleQueue, cancel: threading.Event, clear: Path
                 cancel.set()
     except (EOFError, OSError):
         if clear is not None and _orphaned(parent):
-            shutil.rmtree(clear, ignore_errors=True)  # a server that was killed can't do it
+            shutil.rmtree(clear, ignore_errors=True)  # a killed server can't delete it itself
         os._exit(0)
 
 
 def _orphaned(parent: int) -> bool:
-    """Did the parent end, rather than just this process's work? It takes a moment until the system says so."""
+    """Return whether the parent itself has ended; the system may take a moment to report it."""
     until = time.monotonic() + 0.5
     while os.getppid() == parent and time.monotonic() < until:
         time.sleep(0.01)
@@ -56,7 +63,14 @@ def _orphaned(parent: int) -> bool:
 
 
 def serve(stdin, stdout, make_compute, clear: Path | None = None) -> None:
-    """Run requests one after the other, for ever."""
+    """Run requests one after the other, forever.
+
+    Args:
+        stdin: binary stream of frames from the parent.
+        stdout: binary stream of frames to the parent.
+        make_compute: creates the function or object that runs jobs, called at the first job.
+        clear: folder to delete if the parent was killed; None for none.
+    """
     from MedFMLib.errors import MedFMError
     from MedFMLib.execution import payload, serialization
     from MedFMLib.execution.messages import error_as_json
@@ -67,7 +81,7 @@ def serve(stdin, stdout, make_compute, clear: Path | None = None) -> None:
     threading.Thread(target=listen, args=(stdin, work, cancel, clear), daemon=True).start()
     compute = None
     while True:
-        item = response = failure = None  # while nothing is asked, no voxels are held
+        item = response = failure = None  # free their memory while waiting for the next job
         item = _next(work)
         try:
             compute = compute or make_compute()
@@ -89,13 +103,13 @@ def serve(stdin, stdout, make_compute, clear: Path | None = None) -> None:
                 f"The job failed unexpectedly ({type(error).__name__}: {str(error)[:200]}); the scene is unchanged."
             )
         if isinstance(item, dict):
-            logging.warning("A model was not loaded ahead: %s", failure)
+            logging.warning("A model could not be preloaded: %s", failure)
         else:
             writer.write_json(frames.ERROR, error_as_json(failure))
 
 
 def _next(work: queue.SimpleQueue):
-    """What is asked next; while nothing is, the system gets back what this process holds on to."""
+    """Return the next item of work; after `IDLE_SECONDS` without one, return unused memory to the system."""
     from MedFMLib.environment import allocator
 
     try:
@@ -106,7 +120,7 @@ def _next(work: queue.SimpleQueue):
 
 
 def main() -> None:
-    """Keep stdout for frames: what libraries print goes to stderr."""
+    """Parse the options and serve; stdout is reserved for frames, and what libraries print goes to stderr."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("library", type=Path, help="folder that has MedFMLib")
     parser.add_argument(

@@ -1,4 +1,4 @@
-"""The progress of a job in a worker process: every event goes to the parent as a frame."""
+"""Send the progress of a job in a worker process to its parent, one frame per event."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class WorkerProgress(ProgressBase):
     """A `Progress` that sends events to the parent process.
 
     Args:
-        writer: of frames, to the parent.
+        writer: writes frames to the parent.
         cancel: set when the parent cancels the job.
     """
 

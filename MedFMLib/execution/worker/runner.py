@@ -1,7 +1,8 @@
-"""Runs jobs in a worker process, so that the application neither loads torch nor waits for it. No Qt, no MRML.
+"""Run jobs in a worker process, so that the application neither loads torch nor waits for it. No Qt, no MRML.
 
-Importing torch holds Python's lock for hundreds of milliseconds at a time, whatever thread does it; a worker
-thread would freeze the window then. A process also gives its memory back, and when it dies only the job fails.
+Importing torch holds Python's lock (GIL) for hundreds of milliseconds at a time, in whichever thread it happens; a
+worker thread would freeze the window meanwhile. A process also returns its memory, and if it crashes only the job
+fails.
 """
 
 from __future__ import annotations
@@ -41,14 +42,14 @@ CRASHED = (-11, -7, -6, -4, 139, 134, 0xC0000005, 0xC0000409, -1073741819)
 
 @dataclass(frozen=True)
 class WorkerState:
-    """What a worker process is doing.
+    """State of a worker process.
 
     Args:
         doing: "stopped", "idle" or "working".
-        pid: of the process, 0 if there is none.
-        memory: bytes that it holds, 0 if unknown.
+        pid: process id, 0 if there is none.
+        memory: main memory in use, bytes; 0 if unknown.
         loaded: the model that answered last, as {"model", "adapter", "precision"}, {} if none.
-        crashes: how often it died unasked.
+        crashes: number of unexpected ends.
     """
 
     doing: str
@@ -59,55 +60,63 @@ class WorkerState:
 
 
 def python() -> str:
-    """The interpreter for the worker: in Slicer, `sys.executable` is the application itself."""
+    """Return the interpreter for the worker; in Slicer, `sys.executable` is the application itself and can't be used."""
     return shutil.which("PythonSlicer") or sys.executable
 
 
 class WorkerProcess:
-    """One worker process, started when it is first needed and kept, with its loaded model, for the next job.
+    """One worker process, started when first needed and reused, with its loaded model, for later jobs.
 
-    Used by one thread at a time; `close`, `stop` and `state` by any. After a crash a new one starts at once and loads
-    the model that was there, unless it crashed before it had answered anything.
+    Used by one thread at a time, except `close`, `stop` and `state`, which any thread may use. After a crash a new
+    process starts at once and loads the previous model, unless the process crashed before it had answered anything.
 
     Args:
-        arguments: further ones for process.py.
-        interpreter: the Python that runs it; Slicer's own or this one if left out.
+        arguments: further arguments for process.py.
+        interpreter: the Python that runs it; Slicer's own or this one if "".
     """
 
     def __init__(self, arguments: tuple[str, ...] = (), interpreter: str = ""):
         self._arguments, self._interpreter = arguments, interpreter
         self._process: subprocess.Popen | None = None
         self._frames: queue.SimpleQueue = queue.SimpleQueue()
-        self._sending = threading.Lock()  # one process is started, and nothing comes between a request and its voxels
-        self._asked: subprocess.Popen | None = None  # the process that has the job
-        self._last_words: deque[str] = deque(maxlen=20)
+        self._sending = threading.Lock()  # at most one process starts; no frame between a request and its voxels
+        self._asked: subprocess.Popen | None = None  # the process that runs the job
+        self._last_lines: deque[str] = deque(maxlen=20)
         self._loaded: dict[str, str] = {}
         self._working, self._received, self._crashes, self._closed = False, False, 0, False
 
     def run(self, request: Request, progress: Progress) -> Response:
-        """Send the request and relay what the worker says until it is done.
+        """Send a request to the process and relay its events until it is done.
+
+        Args:
+            request: the request.
+            progress: receives the events.
 
         Raises:
-            MedFMError: what the worker raised, or that it died.
+            MedFMError: the error of the job, or that the process ended unexpectedly.
         """
         return serialization.loads(self.run_payload(pack(request), progress))
 
     def run_payload(self, payload: Payload, progress: Progress) -> bytes:
-        """The same for a request and a response in their wire form.
+        """Run a serialized request and return the serialized response.
+
+        Args:
+            payload: the request.
+            progress: receives the events.
 
         Raises:
-            MedFMError: what the worker raised, or that it died.
+            MedFMError: the error of the job, or that the process ended unexpectedly.
         """
         progress.stage("Starting the worker" if self._process is None else "Sending the image")
-        kept, self._received, self._working = self._process is not None, False, True
+        reused, self._received, self._working = self._process is not None, False, True
         try:
             response = self._send(payload, progress)
         except (EOFError, OSError) as error:
             death = self._death()
-            if self._received or not kept or self._closed or progress.cancelled():
+            if self._received or not reused or self._closed or progress.cancelled():
                 raise death from error
             try:
-                response = self._send(payload, progress)  # it had died between two jobs, which is not this one's fault
+                response = self._send(payload, progress)  # it had ended between two jobs, which this job did not cause
             except (EOFError, OSError) as again:
                 raise self._death() from again
         finally:
@@ -117,26 +126,32 @@ class WorkerProcess:
         return response
 
     def prepare(self, model: str, adapter: str = "", precision: str = "") -> None:
-        """Load a model ahead, without waiting for it; what fails is told by the job that needs it."""
+        """Preload a model without waiting for it; errors are reported by the job that needs it.
+
+        Args:
+            model: id or folder.
+            adapter: as in a request.
+            precision: as in a request.
+        """
         content = {"model": model, "adapter": adapter, "precision": precision}
         try:
             with self._sending:
                 self._start().write_json(frames.LOAD, content)
         except (OSError, MedFMError):
-            log.warning("The worker ended before it could load a model ahead")
+            log.warning("The worker ended before it could preload a model")
 
     def start(self) -> None:
-        """Start the process, if there is none.
+        """Start the process, if it is not running.
 
         Raises:
-            MedFMError: the interpreter can't be run.
+            MedFMError: if the interpreter can't be run.
         """
         with self._sending:
             self._start()
 
     @property
     def state(self) -> WorkerState:
-        """What it is doing now."""
+        """Current state of the process."""
         process = self._process
         alive = process is not None and process.poll() is None
         doing = ("working" if self._working else "idle") if alive else "stopped"
@@ -145,22 +160,22 @@ class WorkerProcess:
         )
 
     def stop(self) -> None:
-        """End the process without waiting for it, which gives its memory back; the next job starts another."""
+        """End the process without waiting for it, which frees its memory; the next job starts another one."""
         process, self._process = self._process, None
         if process is not None:
             threading.Thread(target=end_process, args=(process,), daemon=True).start()
 
     def close(self) -> None:
-        """End the process for good."""
+        """End the process permanently."""
         self._closed = True
         self.stop()
 
-    # -- inside --------------------------------------------------------------------------------
+    # -- internals -----------------------------------------------------------------------------
 
     def _start(self) -> frames.FrameWriter:
         if self._process is None:
             library = Path(__file__).resolve().parents[3]
-            self._frames, self._last_words = queue.SimpleQueue(), deque(maxlen=20)
+            self._frames, self._last_lines = queue.SimpleQueue(), deque(maxlen=20)
             try:
                 self._process = subprocess.Popen(
                     [self._interpreter or python(), "-u", str(WORKER), str(library), *self._arguments],
@@ -175,7 +190,7 @@ class WorkerProcess:
                     f"The worker process can't be started ({error}); check the Python that runs it."
                 ) from error
             for target in (_read_frames, read_log):
-                arguments = (self._process, self._frames if target is _read_frames else self._last_words)
+                arguments = (self._process, self._frames if target is _read_frames else self._last_lines)
                 threading.Thread(target=target, args=arguments, daemon=True).start()
             self._writer = frames.FrameWriter(self._process.stdin)
         return self._writer
@@ -201,7 +216,7 @@ class WorkerProcess:
                 kind, data = received.get(timeout=0.05)
             except queue.Empty:
                 if asked_to_stop is not None and time.monotonic() - asked_to_stop > GRACE_SECONDS:
-                    self.stop()  # it is deep in something that can't be interrupted, e.g. an import
+                    self.stop()  # it runs something that can't be interrupted, e.g. an import
                     raise Cancelled() from None
                 continue
             self._received = self._received or kind != b""
@@ -214,12 +229,14 @@ class WorkerProcess:
             try:
                 relay(event_from_json(json.loads(data)), progress)
             except Cancelled:
-                continue  # the worker has to hear of it first
+                continue  # the worker has to receive the cancellation first
 
     def _death(self) -> MedFMError:
         process, code = self._asked, None
         if process is not self._process:
-            return MedFMError("The worker process was stopped; the scene is unchanged. Run again when you like.")
+            return MedFMError(
+                "The worker process was stopped; the scene is unchanged. Run the job again if you need it."
+            )
         self._process = None
         if process is not None:
             try:
@@ -228,7 +245,7 @@ class WorkerProcess:
                 end_process(process)
         self._crashes += 1
         log.error("The worker ended with code %s", code)
-        why = why_ended(code, list(self._last_words))
+        why = why_ended(code, list(self._last_lines))
         loaded, self._loaded = self._loaded, {}
         if loaded and not self._closed:
             self.prepare(**loaded)
@@ -239,7 +256,12 @@ class WorkerProcess:
 
 
 def why_ended(code: int | None, last_words: list[str]) -> str:
-    """Why a process ended, in a few words: from its exit code and the last lines that it wrote."""
+    """Return in a few words why a process ended.
+
+    Args:
+        code: exit code; None if unknown.
+        last_words: the last lines that it wrote to stderr.
+    """
     lines = [line.strip() for line in last_words if line.strip()]
     for line in reversed(lines):
         if found := re.search(r"No module named '([^']+)'", line):
@@ -254,22 +276,22 @@ def why_ended(code: int | None, last_words: list[str]) -> str:
 
 
 def end_tree(process: subprocess.Popen) -> None:
-    """Kill a process and, where the system knows process groups, all that it started."""
+    """Kill a process and, where the system has process groups, all processes that it started."""
     try:
         if os.name == "nt":
             process.kill()
         else:
             os.killpg(process.pid, signal.SIGKILL)
     except (OSError, PermissionError):
-        pass  # it has gone already
+        pass  # it has ended already
 
 
 def end_process(process: subprocess.Popen) -> None:
-    """End a process that watches its stdin; this works through launchers such as PythonSlicer, too. Waits for it."""
+    """End a process that watches its stdin and wait for it; also works through launchers such as PythonSlicer."""
     try:
         process.stdin.close()
     except OSError:
-        pass  # it has gone already
+        pass  # it has ended already
     try:
         process.wait(GRACE_SECONDS)
     except subprocess.TimeoutExpired:
@@ -283,12 +305,17 @@ def _read_frames(process: subprocess.Popen, target: queue.SimpleQueue) -> None:
             target.put(frames.read_frame(process.stdout))
     except (EOFError, OSError, ValueError):
         pass
-    finally:  # whatever happens, a job must not wait for ever
+    finally:  # whatever happens, a job must not wait forever
         target.put((b"", b""))
 
 
 def read_log(process: subprocess.Popen, target: deque) -> None:
-    """Keep the last lines that a process writes to stderr."""
+    """Append the lines that a process writes to stderr.
+
+    Args:
+        process: with a piped stderr.
+        target: receives the lines; its length limits how many are kept.
+    """
     for line in process.stderr:
         text = line.decode("utf-8", "replace").rstrip()
         target.append(text)
@@ -296,10 +323,11 @@ def read_log(process: subprocess.Popen, target: deque) -> None:
 
 
 class ProcessRunner(LocalRunner):
-    """A runner whose one thread only waits for the worker process.
+    """A runner whose only thread waits for the worker process.
 
     Args:
-        arguments, interpreter: see `WorkerProcess`.
+        arguments: see `WorkerProcess`.
+        interpreter: see `WorkerProcess`.
     """
 
     def __init__(self, arguments: tuple[str, ...] = (), interpreter: str = ""):
@@ -307,17 +335,17 @@ class ProcessRunner(LocalRunner):
         super().__init__(self.worker.run)
 
     def state(self) -> EngineState:
-        """See `Runner`."""
+        """Implement `Runner.state`."""
         state, waiting = self.worker.state, super().state().waiting
         note = f"It ended unexpectedly {state.crashes} times." if state.crashes else ""
         return EngineState(state.doing, state.memory, waiting, state.loaded.get("model", ""), note)
 
     def start(self) -> None:
-        """See `Runner`; loads no model."""
+        """Implement `Runner.start`; loads no model."""
         self.worker.start()
 
     def stop(self) -> None:
-        """See `Runner`."""
+        """Implement `Runner.stop`."""
         self.worker.stop()
 
     def close(self) -> None:

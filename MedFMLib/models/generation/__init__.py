@@ -1,1 +1,1 @@
-"""Text generation shared by model families: chat prompts, token sampling, prefix cache, likelihood, attention rollout."""
+"""Provide text generation for model families: prompts, token sampling, prefix cache, likelihood, attention rollout."""

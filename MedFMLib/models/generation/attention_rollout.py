@@ -1,9 +1,10 @@
-"""Where in its pictures a network looked for an answer: attention, averaged over heads and multiplied through the layers.
+"""Compute which parts of the pictures a network attended to for an answer, by attention rollout.
 
-Recipe: attention rollout (Abnar & Zuidema, ACL 2020): each layer is 0.5 · attention + 0.5 · identity, and the product of all
-says how much of an input token each output token holds. Rows are the tokens that predict the answer, columns those of the
-pictures. Where the vision tower has one patch a token, its own rollout comes first, since it mixes the patches. It is a
-heuristic: attention need not be what an answer rests on, so that an occlusion (tasks/explain.py) stands beside it.
+Recipe (Abnar & Zuidema, ACL 2020): each layer is 0.5 · attention (mean over heads) + 0.5 · identity, and the product of
+all layers is the contribution of each input token to each output token. Rows are the tokens that predict the answer,
+columns those of the pictures. Where the vision tower has one patch per token, its own rollout is applied first, since
+it mixes the patches. It is a heuristic: an answer need not rest on what was attended to, so occlusion
+(tasks/explain.py) is offered as well.
 """
 
 from __future__ import annotations
@@ -18,13 +19,13 @@ NAME = "medfm_watched"
 
 
 class Rollout:
-    """The product of what was attended to so far; layers are added as they run."""
+    """The attention rollout of the layers so far; layers are added as they run."""
 
     def __init__(self):
         self.product: torch.Tensor | None = None
 
     def add(self, attention: torch.Tensor) -> None:
-        """(N, T, T) attention of one more layer, mean over heads, float32."""
+        """Add one more layer's (N, T, T) attention, mean over heads, float32."""
         layer = 0.5 * attention + 0.5 * torch.eye(attention.shape[-1], device=attention.device)
         self.product = layer if self.product is None else layer @ self.product
 
@@ -33,7 +34,7 @@ _watching: dict[str, Rollout] = {}
 
 
 def _attend(module, query, key, value, attention_mask, scaling=None, **options):
-    """As transformers' eager attention, and tells the rollout of the module's part ("text" or "vision")."""
+    """Compute attention as transformers' eager one, and add it to the rollout of its part ("text" or "vision")."""
     groups = query.shape[1] // key.shape[1]
     key, value = (x.repeat_interleave(groups, dim=1) if groups > 1 else x for x in (key, value))
     scores = (query @ key.transpose(2, 3)).float() * (query.shape[-1] ** -0.5 if scaling is None else scaling)
@@ -48,7 +49,7 @@ def _attend(module, query, key, value, attention_mask, scaling=None, **options):
 
 @contextmanager
 def _watched(model, kinds):
-    """Within the block, attention of the parts `kinds` is told; as before after it."""
+    """Record the attention of the parts `kinds` inside the block; restore the implementation after it."""
     from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, eager_mask
     from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
@@ -67,7 +68,7 @@ def _watched(model, kinds):
 
 
 def _configs(model, kinds):
-    """Configs by which attention modules of the text part and of the tower choose their function."""
+    """Yield the configs by which attention modules of text part and vision tower choose their implementation."""
     if "text" in kinds:
         yield model.config.get_text_config()
     for module in model.modules():
@@ -80,11 +81,13 @@ def _configs(model, kinds):
 
 
 def look(model, inputs: dict, start: int, pictures: int) -> list[np.ndarray]:
-    """One (h, h) float32 map of each picture, rows down: what the answer's tokens hold of each of its tokens.
+    """Return one (h, h) float32 map per picture, rows down: contribution of each of its tokens to the answer.
 
     Args:
-        model: that generates. inputs: tensors of one prompt with its answer. start: place of the answer's first token.
-        pictures: how many.
+        model: a transformers model that generates.
+        inputs: tensors of one prompt with its answer.
+        start: position of the answer's first token.
+        pictures: number of pictures in the prompt.
     """
     core = model.get_base_model() if hasattr(model, "get_base_model") else model
     places = (inputs["input_ids"][0] == core.config.image_token_id).nonzero()[:, 0]
@@ -94,7 +97,7 @@ def look(model, inputs: dict, start: int, pictures: int) -> list[np.ndarray]:
     with torch.inference_mode(), _watched(core, ("text", "vision") if whole else ("text",)) as seen:
         model(**inputs, use_cache=False, logits_to_keep=1)
         text, tower = seen["text"].product, seen["vision"].product
-    rows = text[0, start - 1 : -1]  # each predicts the token after it
+    rows = text[0, start - 1 : -1]  # each token predicts the next one
     held = rows.mean(0)[places].reshape(pictures, 1, count)
     if whole and tower is not None and tower.shape[-1] == count:
         held = held @ tower
@@ -102,7 +105,7 @@ def look(model, inputs: dict, start: int, pictures: int) -> list[np.ndarray]:
 
 
 def _patches(config) -> int:
-    """Patches of a picture in the vision tower; 0 if the config doesn't tell."""
+    """Return the number of patches of a picture in the vision tower; 0 if the config doesn't have it."""
     vision = getattr(config, "vision_config", None)
     side, patch = getattr(vision, "image_size", 0), getattr(vision, "patch_size", 0)
     return (side // patch) ** 2 if isinstance(side, int) and side and patch else 0

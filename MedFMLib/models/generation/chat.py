@@ -1,8 +1,8 @@
-"""Models that are asked through a chat template: what their families share. Knows conversations; no family's layout.
+"""Implement what model families with a chat template share. Knows conversations; no family's layout.
 
-A family says how its pictures are made and how a question stands among them; this module loads, cards, switches
-adapters, renders the conversation with the template that came with the model, and writes the answer. Texts of people
-never act as a model's control tokens. Torch and transformers are imported when weights are loaded.
+A family defines how its pictures are prepared and where they appear in a question; this module loads models, makes
+cards, switches adapters, renders the conversation with the template that came with the model, and generates the answer.
+User text can never act as a model's control tokens. Torch and transformers are imported when weights are loaded.
 """
 
 from __future__ import annotations
@@ -31,39 +31,43 @@ INSTRUCTION = (
     "You are asked about medical images for research, not for diagnosis. "
     "Answer from the images only, and say so when they do not show what is asked."
 )
-"""Opens every conversation."""
+"""First turn of every conversation."""
 
 REQUESTS = {
     "caption": "Say in one short sentence what the images show.",
     "describe": "Describe what the images show: the kind of scan, the part of the body, and the visible structures.",
 }
-"""What is asked for the kinds of text that come without a question."""
+"""Prompts for the kinds of text that have no question."""
 
 VOCABULARIES = ("tokenizer.json", "tokenizer.model", "vocab.json")
 """A tokenizer has one of these files."""
 
 QUANTIZED_LAYERS = ("Linear4bit", "Linear8bitLt")
 STAND_INS = ("PackedLinear", "DynamicLinear")
-"""What quantized layers become where that is faster (`models.cpu.engines`)."""
+"""Classes that replace quantized layers where that is faster (`models.cpu.engines`)."""
 LAYER = re.compile(r".*\.(layers|blocks)\.\d+")
-"""Names of the layers before which a cancel is heard, so that it is while many pictures are read in too."""
+"""Names of the layers before which cancellation is checked, so that it also works while many pictures are encoded."""
 
 
 def picture() -> dict[str, str]:
-    """The place of a picture in a turn."""
+    """Return the placeholder of a picture in a turn."""
     return {"type": "image"}
 
 
 def said(text: str) -> dict[str, str]:
-    """Text in a turn."""
+    """Return text in a turn."""
     return {"type": "text", "text": text}
 
 
 def uniform(count: int, most: int) -> list[int]:
-    """Which of `count` slices to show where at most `most` can be: all, or round(i / most · (count − 1)), i = 1…most.
+    """Return the slices to show out of `count`, at most `most`: all, or round(i / most · (count − 1)), i = 1…most.
 
     This is the choice of the MedGemma 1.5 CT notebook (Google-Health/medgemma, high_dimensional_ct_hugging_face.ipynb),
     which leaves out the first slice.
+
+    Args:
+        count: number of slices of the volume.
+        most: largest number of slices shown.
     """
     if count <= most:
         return list(range(count))
@@ -71,10 +75,10 @@ def uniform(count: int, most: int) -> list[int]:
 
 
 class ChatModel:
-    """A loaded model that answers in a conversation. `Writes`, `Samples` and `Explains`; families derive from it.
+    """A loaded model that answers in a conversation: `Writes`, `Samples` and `Explains`. Base class of chat families.
 
     Args:
-        card: what it was loaded for; its adapters can be switched to.
+        card: card of the model; its adapters can be switched to.
         model: a transformers model that generates, in eval mode.
         processor: its processor, with a chat template.
         facts: for provenance.
@@ -84,7 +88,7 @@ class ChatModel:
     remembers = True
     """Earlier turns are part of the conversation."""
     vision: ClassVar[tuple[str, ...]] = ()
-    """Modules that are never quantized: few weights, and widths that 4-bit kernels don't take (1152 → 4304)."""
+    """Modules that are never quantized: few weights, and widths that 4-bit kernels don't support (1152 → 4304)."""
 
     def __init__(self, card: ModelCard, model, processor, facts: LoadedFacts):
         self.card, self.processor, self.facts = card, processor, facts
@@ -92,41 +96,46 @@ class ChatModel:
         self.image_cache = PrefixCache()
         self._pictures = ""
         self.shown = 0
-        """Pictures of the last question."""
+        """Number of pictures of the last question."""
         cache_features(model.model, self.image_cache, self._features_key)
         model.generation_config.update(do_sample=False, temperature=None, top_p=None, top_k=None)
 
     @property
     def model(self):
-        """The PEFT model if an adapter was ever attached, else the bare one."""
+        """The PEFT model if an adapter was ever attached, else the base model."""
         return self._adapters.model
 
     def use_adapter(self, name: str) -> None:
-        """Switch; the base stays in memory.
+        """Switch the adapter; the base stays in memory.
 
         Args:
-            name: of one of the card's adapters, or a folder; "" or `AUTOMATIC` for the bare base, since no adapter of
-                these families says what it is made for.
+            name: one of the card's adapters, or a folder; "" or `AUTOMATIC` for the base alone, since adapters of these
+                families don't state what they are made for.
 
         Raises:
-            ModelError: if there is no such adapter, or it doesn't fit.
+            ModelError: if there is no such adapter, or it is incompatible.
         """
         name = "" if name == AUTOMATIC else name
         self._adapters.activate(name)
         self.facts = replace(self.facts, **self._adapters.facts)
 
-    # -- what a family says ----------------------------------------------------------------------
+    # -- implemented by families -----------------------------------------------------------------
 
     def side(self, count: int) -> int:
-        """Pixels along the side of each of `count` pictures."""
+        """Return the side length in pixels of each of `count` pictures."""
         raise NotImplementedError
 
     def first_turn(self, count: int, question: str) -> list[dict[str, str]]:
-        """How `count` pictures and the first question stand together."""
+        """Return the first turn: `count` pictures and the first question.
+
+        Args:
+            count: number of pictures.
+            question: the question.
+        """
         raise NotImplementedError
 
     def pictures(self, views: Sequence[View]) -> list[np.ndarray]:
-        """(S, S, 3) uint8 for each view."""
+        """Return (S, S, 3) uint8 for each view."""
         return [view.square(self.side(len(views))) for view in views]
 
     # -- abilities -------------------------------------------------------------------------------
@@ -141,15 +150,13 @@ class ChatModel:
         max_tokens: int = 64,
         callbacks: Callbacks = Callbacks(),
     ) -> str:
-        """See `Writes.write`; the pictures stand in the first of all turns.
+        """Implement `Writes.write`; the pictures are in the first of all turns.
 
         Raises:
-            InputError: for no views, more than `max_views`, or a conversation longer than the model reads.
+            InputError: for no views, more than `max_views`, or a conversation longer than the model's context.
         """
         if not 1 <= len(views) <= self.max_views:
-            raise InputError(
-                f"{self.card.title} looks at 1 to {self.max_views} pictures per question, not {len(views)}."
-            )
+            raise InputError(f"{self.card.title} takes 1 to {self.max_views} pictures per question, not {len(views)}.")
         question = text if kind == "answer" else REQUESTS[kind]
         return self._say(
             self.conversation(len(views), question, history), views, max_tokens, callbacks, callbacks.on_text
@@ -166,7 +173,7 @@ class ChatModel:
         max_tokens: int = 64,
         callbacks: Callbacks = Callbacks(),
     ) -> list[str]:
-        """See `Samples.sample`; what was kept of the pictures is used again."""
+        """Implement `Samples.sample`; the image cache is reused for all answers."""
         turns, answers = self.conversation(len(views), text, history), []
         for number in range(count):
             answers.append(self._say(turns, views, max_tokens, callbacks, drawn=SamplingMethod(temperature, number)))
@@ -182,7 +189,7 @@ class ChatModel:
         history: Sequence[tuple[str, str]] = (),
         callbacks: Callbacks = Callbacks(),
     ) -> list[float]:
-        """See `Explains.score`."""
+        """Implement `Explains.score`."""
         from .likelihood import mean_log_probability
 
         scores: list[float] = []
@@ -202,7 +209,7 @@ class ChatModel:
         history: Sequence[tuple[str, str]] = (),
         callbacks: Callbacks = Callbacks(),
     ) -> list[np.ndarray]:
-        """See `Explains.attention`."""
+        """Implement `Explains.attention`."""
         from .attention_rollout import look
 
         if callbacks.cancelled():
@@ -210,16 +217,22 @@ class ChatModel:
         return look(self.model, *self._answered(views, text, answer, history), len(views))
 
     def _answered(self, views: Sequence[View], text: str, answer: str, history) -> tuple[dict[str, Any], int]:
-        """(tensors of a conversation with its last answer, place of that answer's first token)."""
+        """Return (tensors of a conversation with its last answer, position of that answer's first token)."""
         prompt, tokenizer = self._render(self.conversation(len(views), text, history)), self.processor.tokenizer
         answer = self._harmless(answer) or " "
-        self._pictures = ""  # nothing is kept of it
+        self._pictures = ""  # do not cache these pictures
         inputs = self._inputs(prompt + answer, self.pictures(views))
         more = len(tokenizer(prompt + answer)["input_ids"]) - len(tokenizer(prompt)["input_ids"])
         return inputs, inputs["input_ids"].shape[1] - max(1, more)
 
     def conversation(self, count: int, question: str, history: Sequence[tuple[str, str]] = ()) -> list[dict[str, Any]]:
-        """Turns for the chat template: instruction, earlier questions and answers, the question."""
+        """Return the turns for the chat template: instruction, earlier questions and answers, the question.
+
+        Args:
+            count: number of pictures.
+            question: the question.
+            history: earlier (question, answer) pairs, oldest first.
+        """
         turns = [{"role": "system", "content": [said(INSTRUCTION)]}]
         for number, (asked, answer) in enumerate([*history, (question, None)]):
             asked = self._harmless(asked)
@@ -228,17 +241,17 @@ class ChatModel:
                 turns.append({"role": "assistant", "content": [said(self._harmless(answer))]})
         return turns
 
-    # -- how -------------------------------------------------------------------------------------
+    # -- internals -------------------------------------------------------------------------------
 
     def _harmless(self, text: str) -> str:
-        """Text without the model's control tokens, which would end a turn or claim a picture."""
+        """Return text without the model's control tokens, which would end a turn or insert a picture."""
         for token in self.processor.tokenizer.added_tokens_decoder.values():
             if token.special and token.content in text:
                 text = text.replace(token.content, " ")
         return text
 
     def _render(self, turns: list[dict[str, Any]], ask: bool = True) -> str:
-        """The conversation as the model reads it, pictures as their placeholders; `ask` ends it where the answer begins."""
+        """Return the conversation as prompt text with picture placeholders; with `ask`, ready for the answer."""
         from jinja2.exceptions import TemplateError
 
         template = _template(self.processor)
@@ -246,7 +259,7 @@ class ChatModel:
             return self.processor.apply_chat_template(
                 turns, chat_template=template, tokenize=False, add_generation_prompt=ask
             )
-        except TemplateError:  # templates that know no system turn say so
+        except TemplateError:  # raised by templates without a system turn
             (system, first, *rest) = turns
             first = {"role": "user", "content": [*system["content"], *first["content"]]}
             return self.processor.apply_chat_template(
@@ -254,27 +267,37 @@ class ChatModel:
             )
 
     def inputs_for(self, view: View, question: str) -> dict[str, Any]:
-        """Tensors for `generate` of a question about one picture."""
-        self._pictures = ""  # nothing is kept of it
+        """Return the tensors for `generate` of a question about one picture.
+
+        Args:
+            view: the slice.
+            question: the question.
+        """
+        self._pictures = ""  # do not cache these pictures
         return self._inputs(self._render(self.conversation(1, question)), self.pictures([view]))
 
     answer_fill: ClassVar[dict[str, int]] = {}
 
     def answer_part(self, question: str, answer: str) -> str:
-        """What follows the prompt when an answer is written: it and its end, as the template has them."""
-        prompt, said_so = self._render(self.conversation(1, question)), self._harmless(answer)
-        turns = [*self.conversation(1, question), {"role": "assistant", "content": [said(said_so)]}]
-        whole = self._render(turns, False)
-        part = whole[len(prompt) :] if whole.startswith(prompt) else said_so
+        """Return the text that follows the prompt when an answer is written: the answer and the template's end token.
+
+        Args:
+            question: the question.
+            answer: the answer.
+        """
+        prompt, written = self._render(self.conversation(1, question)), self._harmless(answer)
+        turns = [*self.conversation(1, question), {"role": "assistant", "content": [said(written)]}]
+        complete = self._render(turns, False)
+        part = complete[len(prompt) :] if complete.startswith(prompt) else written
         tokenizer = self.processor.tokenizer
         ends = [t.content for t in tokenizer.added_tokens_decoder.values() if t.special and t.content in part]
-        if ends:  # what the template writes after the end is never asked for
+        if ends:  # drop what the template writes after the end of the answer
             first = min(part.index(end) + len(end) for end in ends)
             return part[:first]
         return part.rstrip() + (tokenizer.eos_token or "")
 
     def _inputs(self, prompt: str, pictures: Sequence[np.ndarray]):
-        """Tensors for one prompt, on the model's device and in its dtype."""
+        """Return the tensors of one prompt, on the model's device and in its dtype."""
         start = self.processor.tokenizer.bos_token
         inputs = self.processor(
             images=list(pictures),
@@ -286,13 +309,13 @@ class ChatModel:
         return {k: v.to(place, dtype if v.is_floating_point() else None) for k, v in inputs.items()}
 
     def _features_key(self):
-        """What the tower makes of pictures depends on: them, and an adapter if it touches the tower."""
+        """Return the cache key of image features: the pictures, and the adapter if it changes the vision tower."""
         if not self._pictures:
             return None
         return "features", self._pictures, self._adapters.active if self._adapters.touches(self.vision) else ""
 
     def _after_pictures(self, inputs: dict) -> dict:
-        """Inputs for `generate` that begin after the last picture; what lies before it is looked up, or read and kept."""
+        """Return inputs for `generate` after the last picture; the earlier part comes from the cache or is added to it."""
         from transformers import DynamicCache
 
         core = self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
@@ -326,23 +349,13 @@ class ChatModel:
         on_text=None,
         drawn: SamplingMethod = GREEDY,
     ) -> str:
-        """The answer to a conversation about views, the likeliest or a drawn one."""
+        """Return the answer to a conversation about views, by greedy decoding or sampling."""
         import torch
-        from transformers import StoppingCriteria, StoppingCriteriaList, TextStreamer
+
+        from .streaming import raise_if_cancelled, stop_when_cancelled, text_streamer
 
         def stop_if_cancelled(*_) -> None:
-            if callbacks.cancelled():
-                raise Cancelled
-
-        class StopWhenCancelled(StoppingCriteria):
-            def __call__(self, input_ids, scores, **_):
-                stop_if_cancelled()
-                return torch.zeros(input_ids.shape[0], dtype=torch.bool, device=input_ids.device)
-
-        class Pieces(TextStreamer):
-            def on_finalized_text(self, text: str, stream_end: bool = False):
-                if text:
-                    on_text(text)
+            raise_if_cancelled(callbacks)
 
         self.shown = len(views)
         prompt, pictures = self._render(turns), self.pictures(views)
@@ -357,7 +370,7 @@ class ChatModel:
                 f"{self.card.title} reads at most {most} tokens, and this conversation has {length} with "
                 f"{max_tokens} for the answer; choose fewer slices or start a new conversation."
             )
-        streamer = Pieces(tokenizer, skip_prompt=True, skip_special_tokens=True) if on_text else None
+        streamer = text_streamer(tokenizer, on_text) if on_text else None
         layers = [module for name, module in self.model.named_modules() if LAYER.fullmatch(name)]
         hooks = [layer.register_forward_pre_hook(stop_if_cancelled) for layer in layers]
         try:
@@ -369,7 +382,7 @@ class ChatModel:
                     num_beams=1,
                     pad_token_id=tokenizer.pad_token_id,
                     streamer=streamer,
-                    stopping_criteria=StoppingCriteriaList([StopWhenCancelled()]),
+                    stopping_criteria=stop_when_cancelled(callbacks),
                 )
         finally:
             for hook in hooks:
@@ -378,7 +391,7 @@ class ChatModel:
         return tokenizer.decode(output[0, length:], skip_special_tokens=True).strip()
 
 
-# -- from a folder to a model ------------------------------------------------------------------------
+# -- loading -----------------------------------------------------------------------------------------
 
 
 def load(
@@ -387,16 +400,21 @@ def load(
     """Load a base, check what was quantized, and attach an adapter.
 
     Args:
-        family: class of the result. card, adapter, precision, progress: as for every architecture's `load`.
-        model_class, processor_class: of transformers.
+        family: class of the result.
+        card: see `Family.load`.
+        adapter: see `Family.load`.
+        precision: see `Family.load`.
+        progress: see `Family.load`.
+        model_class: of transformers.
+        processor_class: of transformers.
 
     Raises:
-        ModelError: if something is missing or doesn't fit.
+        ModelError: if files are missing or incompatible.
     """
     from ..runtime import checkpoint, loading
 
     folder = loading.base_folder(card)
-    if not any((folder / name).is_file() for name in VOCABULARIES):  # some tokenizers would come up empty instead
+    if not any((folder / name).is_file() for name in VOCABULARIES):  # some tokenizers would be empty otherwise
         raise ModelError(f"The tokenizer of {card.title} is missing; copy the whole model again.")
     try:
         processor = processor_class.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
@@ -420,7 +438,7 @@ def load(
 
 
 def check_template(model: ChatModel) -> None:
-    """Make sure that a picture has its place in a conversation.
+    """Check that the chat template inserts exactly one placeholder for a picture.
 
     Raises:
         ModelError: if the chat template is for text alone, or broken.
@@ -433,13 +451,17 @@ def check_template(model: ChatModel) -> None:
         places = 0
     if places != 1:
         raise ModelError(
-            f"The chat template of {model.card.title} has no place for a picture; copy chat_template.jinja from where "
+            f"The chat template of {model.card.title} inserts no picture; copy chat_template.jinja from where "
             "the model was published."
         )
 
 
 def check_quantized(model, skip: Sequence[str]) -> None:
-    """Make sure that layers were quantized, and none of those under `skip`.
+    """Check that layers were quantized, and none of those under `skip`.
+
+    Args:
+        model: the loaded model.
+        skip: paths of modules that stay dense.
 
     Raises:
         ModelError: if the library did otherwise, as it does when it renames modules.
@@ -453,5 +475,5 @@ def check_quantized(model, skip: Sequence[str]) -> None:
 
 
 def _template(processor) -> str:
-    """The chat template: the processor's, or the tokenizer's as older folders have it."""
+    """Return the chat template of the processor, or of the tokenizer, as in older folders."""
     return getattr(processor, "chat_template", None) or getattr(processor.tokenizer, "chat_template", None) or ""

@@ -1,4 +1,4 @@
-"""How likely an answer is that is already known. Knows logits and tokens; no family."""
+"""Compute the likelihood of a given answer. Knows logits and tokens; no family."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import torch
 
 
 def mean_log_probability(model, inputs: dict, start: int) -> list[float]:
-    """For each row of `inputs`, the mean log-probability (nats) of its tokens from place `start` on, given all before them.
+    """Return, for each row, the mean log-probability (nats) of its tokens from position `start` on.
 
     Args:
-        model: that generates. inputs: tensors of prompts with their answers, of equal lengths.
+        model: a transformers model that generates.
+        inputs: tensors of prompts with their answers, of equal lengths.
+        start: position of the first token of the answers.
     """
     numbers = inputs["input_ids"]
     count = numbers.shape[1] - start

@@ -1,11 +1,11 @@
-"""What a model made of pictures is kept, so that the next question about them pays for its own words only.
+"""Cache a model's encoding of pictures, so that another question about them processes only its own words.
 
-Knows tensors and keys; no architecture. Two things are kept apart, the least recently used leaving first:
+Knows tensors and keys; no architecture. Two kinds of entries, the least recently used dropped first:
 
-* what the vision tower made of the pictures: stays right when an adapter of the text model is switched;
-* keys and values of the conversation up to its last picture, of one adapter: valid for models whose text is read causally,
-  where nothing before a word depends on what comes after it. (PaliGemma reads pictures and question together, so only the
-  first can be kept for it.)
+* features of the vision tower: stay valid when an adapter of the text model is switched;
+* keys and values of the conversation up to its last picture, of one adapter: valid for models with causal attention,
+  where nothing before a word depends on what comes after it. (PaliGemma attends to pictures and question
+  bidirectionally, so only the first kind can be cached for it.)
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 MOST_BYTES = 2_000_000_000
-"""Of all that is kept by one model."""
+"""Largest size of one model's cache."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +29,9 @@ class Prefix:
     """Keys and values of the first tokens of a conversation.
 
     Args:
-        tokens: how many. past: a transformers `Cache`. position_shift: Qwen's, between token and rotary positions, or None.
+        tokens: number of tokens.
+        past: a transformers `Cache`.
+        position_shift: Qwen's difference between token and rotary positions, or None.
     """
 
     tokens: int
@@ -37,15 +39,15 @@ class Prefix:
     position_shift: Any = None
 
     def fresh(self):
-        """A copy of `past` to go on with; what is kept stays as it is."""
+        """Return a copy of `past` to continue with; the cached one stays unchanged."""
         return copy.deepcopy(self.past)
 
 
 class PrefixCache:
-    """A bounded store; what was not used for longest leaves first.
+    """A cache of limited size that drops the least recently used entries first.
 
     Args:
-        most: bytes of everything that is kept.
+        most: largest total size, bytes.
 
     `hits`, `misses` and `reused` bytes are counted from the start.
     """
@@ -56,7 +58,7 @@ class PrefixCache:
         self.hits = self.misses = self.reused = 0
 
     def get(self, key: Hashable):
-        """What is kept under a key, or None."""
+        """Return the entry of a key, or None."""
         if key not in self._things:
             self.misses += 1
             return None
@@ -67,7 +69,12 @@ class PrefixCache:
         return thing
 
     def put(self, key: Hashable, thing) -> None:
-        """Keep something; nothing is kept that is larger than all that may be."""
+        """Add an entry, unless it is larger than the cache.
+
+        Args:
+            key: its key.
+            thing: tensors, or lists, dicts and objects with tensors.
+        """
         size = byte_size(thing)
         if size > self.most:
             return
@@ -77,12 +84,12 @@ class PrefixCache:
             self._things.popitem(last=False)
 
     def drop(self) -> None:
-        """Forget everything."""
+        """Clear the cache."""
         self._things.clear()
 
     @property
     def bytes(self) -> int:
-        """Held now."""
+        """Current size, bytes."""
         return sum(size for _, size in self._things.values())
 
     def __len__(self) -> int:
@@ -90,7 +97,7 @@ class PrefixCache:
 
 
 def byte_size(thing) -> int:
-    """Bytes of all tensors in something made of tensors, lists, dicts and objects with attributes."""
+    """Return the bytes of all tensors in nested lists, dicts and objects with attributes."""
     import torch
 
     seen: set[int] = set()
@@ -113,7 +120,7 @@ def byte_size(thing) -> int:
 
 
 def digest(pictures: Sequence[np.ndarray]) -> str:
-    """Names the content of uint8 pictures; shapes count."""
+    """Return a hash of the content of uint8 pictures, including their shapes."""
     sha = hashlib.blake2b(digest_size=20)
     for picture in pictures:
         sha.update(repr(picture.shape).encode())
@@ -122,14 +129,16 @@ def digest(pictures: Sequence[np.ndarray]) -> str:
 
 
 def cache_features(core, store: PrefixCache, key: Callable[[], Hashable | None]) -> None:
-    """Let `core.get_image_features` look into the store first.
+    """Let `core.get_image_features` use a cache.
 
     Args:
-        key: asked at each call; None: neither look nor keep.
+        core: the module with `get_image_features`.
+        store: the cache.
+        key: called at each use; None bypasses the cache.
     """
     make = core.get_image_features
 
-    @functools.wraps(make)  # transformers looks at its parameters
+    @functools.wraps(make)  # transformers inspects its parameters
     def features(*arguments, **options):
         name = key()
         found = store.get(name) if name is not None else None

@@ -1,4 +1,4 @@
-"""A causal language model that judges texts, for the guard. Knows transformers; nothing of rules or patients."""
+"""Run a causal language model that classifies texts, for the guard. Knows transformers; nothing of rules or patients."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from ..runtime.device import choose_device, compute_dtype
 
 
 class TextJudge:
-    """Writes what a guard model says of a conversation, without chance.
+    """Generates a guard model's verdict on a conversation, by greedy decoding.
 
     Args:
-        model: hub id of a model on this machine, or a folder. max_tokens: longest output.
+        model: hub id of a model on this machine, or a folder.
+        max_tokens: largest number of generated tokens.
 
     Raises:
-        ModelError: if it is not here, or can't be loaded.
+        ModelError: if it is not on this machine, or can't be loaded.
     """
 
     def __init__(self, model: str, max_tokens: int = 64):
@@ -38,7 +39,7 @@ class TextJudge:
         self._model, self._max_tokens = made.to(target).eval(), max_tokens
 
     def __call__(self, messages: Sequence[dict[str, str]]) -> str:
-        """The output for a conversation, as the model's own chat template shows it."""
+        """Return the model's output for a conversation, rendered with its own chat template."""
         import torch
 
         asked = self._tokenizer.apply_chat_template(

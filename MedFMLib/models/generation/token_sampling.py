@@ -1,4 +1,4 @@
-"""How the next word is chosen: the likeliest, or drawn at random by likelihood, the same draws each time. Knows torch's dice."""
+"""Choose the next token: greedily, or sampled by probability with a fixed seed."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ SEED = 20_261
 
 @dataclass(frozen=True)
 class SamplingMethod:
-    """A way to choose words.
+    """A method of choosing tokens.
 
     Args:
-        temperature: 0 for the likeliest; 1 for as likely as the model says; above that more freely.
-        number: which of the draws.
+        temperature: 0 for greedy decoding; 1 for the model's own probabilities; above 1 for flatter ones.
+        number: number of the sampled answer; part of the seed.
     """
 
     temperature: float = 0.0
@@ -29,7 +29,7 @@ class SamplingMethod:
 
     @contextmanager
     def seeded(self):
-        """Within the block, torch's dice are the draw's own; everybody else's are untouched."""
+        """Use a fixed torch seed inside the block; the global random state is restored after it."""
         import torch
 
         if not self.temperature:

@@ -1,1 +1,1 @@
-"""Loading of models: devices, checkpoints, precision, memory plans, quantized copies, adapters."""
+"""Load models: devices, checkpoints, precision, memory plans, quantized copies, adapters."""

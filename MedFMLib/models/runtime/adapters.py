@@ -1,7 +1,7 @@
-"""LoRA adapters of one base: found, checked, attached, switched without reloading. Knows no architecture.
+"""Find, check, attach and switch the LoRA adapters of one base without reloading it. Knows no architecture.
 
-Only safetensors are read. Torch and PEFT are imported when an adapter is attached; the packing trap of 4-bit layers that
-is kept off here is explained in `loading`.
+Only safetensors are read. Torch and PEFT are imported when an adapter is attached. Attaching must not repack 4-bit
+layers; `checkpoint` explains why.
 """
 
 from __future__ import annotations
@@ -22,8 +22,10 @@ class Adapters:
     """The adapters of one base: attached when first used, merged where that is faster, switched without reloading.
 
     Args:
-        card: names them. model: the bare base. head: the base's mask head, or None.
-        revision: of the base; an adapter whose card names another is refused.
+        card: card of the base; names its adapters.
+        model: the base without adapters.
+        head: the base's mask head, or None.
+        revision: of the base; an adapter whose card names another one is refused.
     """
 
     def __init__(self, card: ModelCard, model, head, revision: str = ""):
@@ -33,10 +35,10 @@ class Adapters:
         self._known: dict[str, tuple[object, str, tuple[str, ...]]] = {}
 
     def activate(self, name: str) -> None:
-        """Make `name` the active one; "" for the bare base.
+        """Activate an adapter by name or folder; "" for the base alone.
 
         Raises:
-            ModelError: if there is no such adapter, or it doesn't fit.
+            ModelError: if there is no such adapter, or it is incompatible.
         """
         if name == self.active:
             return
@@ -63,7 +65,7 @@ class Adapters:
         return {"adapter": name, "adapter_hash": self.hash, "notes": self.notes}
 
     def touches(self, modules: Sequence[str]) -> bool:
-        """Does the active adapter change something under one of these paths?"""
+        """Return whether the active adapter changes a layer under one of these module paths."""
         if not self.active:
             return False
         names = (
@@ -72,7 +74,14 @@ class Adapters:
         return any(name.startswith(tuple(modules)) for name in names)
 
     def choose(self, labels: Sequence[str], modality: str) -> dict[str, list[str]]:
-        """Adapter → labels: each label to the first of the card's adapters that lists it for this modality, else to the base."""
+        """Return the labels that each adapter segments; "" is the base without adapter.
+
+        Each label goes to the first of the card's adapters that lists it for the modality, else to the base.
+
+        Args:
+            labels: names of structures.
+            modality: "CT" or "MR".
+        """
         groups: dict[str, list[str]] = {}
         for label in labels:
             adapters = (n for n in self.card.adapters if label in self.card.adapter_labels.get(n, {}).get(modality, ()))
@@ -81,12 +90,16 @@ class Adapters:
 
 
 def adapter_folder(card: ModelCard, adapter: str) -> Path:
-    """Folder of an adapter: one that comes with the model, one on the person's shelf, a path, or a hub id that was downloaded.
+    """Return the folder of an adapter: shipped with the model, installed, given as a path, or a downloaded hub id.
 
-    Nothing is fetched here.
+    Nothing is downloaded here.
+
+    Args:
+        card: card of the base.
+        adapter: name, path or hub id.
 
     Raises:
-        ModelError: if it is none of these, or unsafe.
+        ModelError: if there is none, or its weights are missing or pickled.
     """
     root = (
         resources.path(*card.weights.split("/"))
@@ -108,7 +121,7 @@ def adapter_folder(card: ModelCard, adapter: str) -> Path:
         )
     if not (folder / "adapter_config.json").is_file():
         raise ModelError(
-            f"'{folder.name}' has no adapter_config.json, so it is no PEFT adapter; choose the folder that has."
+            f"'{folder.name}' has no adapter_config.json, so it is not a PEFT adapter; choose the folder that has one."
         )
     if not (folder / "adapter_model.safetensors").is_file():
         raise ModelError(
@@ -119,7 +132,7 @@ def adapter_folder(card: ModelCard, adapter: str) -> Path:
 
 
 def _cached(adapter: str) -> Path | None:
-    """The snapshot of a hub id in huggingface_hub's cache, or None."""
+    """Return the snapshot of a hub id in huggingface_hub's cache, or None."""
     if not installed_models.NAME.fullmatch(adapter) or adapter.count("/") != 1:
         return None
     try:
@@ -132,7 +145,7 @@ def _cached(adapter: str) -> Path | None:
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """An adapter's adapter_config.json.
+    """Return the content of an adapter's adapter_config.json.
 
     Raises:
         ModelError: if it is damaged.
@@ -145,9 +158,14 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def other_base(card: ModelCard, folder: Path) -> tuple[str, ...]:
-    """A note if an adapter says that it was made for another base, or another revision of it, than the card's.
+    """Return a note if an adapter names another base, or another revision of it, than the card's.
 
-    Its layers fit all the same, or `attach_adapter` refuses it; a path says nothing, since it is one of where it was trained.
+    If the layers are incompatible as well, `attach_adapter` refuses it. A path as base is ignored, since it only tells
+    where the base was during training.
+
+    Args:
+        card: card of the base.
+        folder: folder of the adapter.
     """
     config = read_config(folder)
     base, revision = str(config.get("base_model_name_or_path") or ""), str(config.get("revision") or "")
@@ -163,7 +181,7 @@ def other_base(card: ModelCard, folder: Path) -> tuple[str, ...]:
 
 
 def read_tensors(folder: Path) -> dict[str, Any]:
-    """An adapter's tensors as numpy arrays, bfloat16 as float32.
+    """Return an adapter's tensors as numpy arrays, bfloat16 as float32.
 
     Raises:
         ModelError: if the file is damaged, or a value is NaN or infinite.
@@ -188,14 +206,15 @@ def read_tensors(folder: Path) -> dict[str, Any]:
 
 
 def attach_adapter(model, folder: Path, known_as: str = "default"):
-    """The model with a LoRA adapter beside its (frozen) weights; not active until `switch_adapter`.
+    """Return the model with a LoRA adapter next to its (frozen) weights; inactive until `switch_adapter`.
 
     Args:
-        model: bare, or a PEFT model with other adapters.
-        known_as: the name under which it can be switched to.
+        model: without adapters, or a PEFT model with other adapters.
+        folder: folder of the adapter.
+        known_as: name for switching to it.
 
     Raises:
-        ModelError: if the adapter was made for another base, or has broken values.
+        ModelError: if the adapter was made for another base, or has NaN or infinite values.
     """
     from ..cpu import adapters as cpu_adapters
 
@@ -232,7 +251,7 @@ def attach_adapter(model, folder: Path, known_as: str = "default"):
 
 @contextmanager
 def _stays_packed(model):
-    """Nothing that asks for the model's state packs its 4-bit weights back (see the module's docstring)."""
+    """Prevent that reading the model's state repacks its 4-bit weights with rounding (see `checkpoint`)."""
     layers = [module for module in model.modules() if type(module).__name__ == "Linear4bit"]
     states = [getattr(getattr(layer, "base_layer", layer).weight, "quant_state", None) for layer in layers]
     packed = [state for state in states if getattr(state, "packing_format_for_cpu", False)]
@@ -246,10 +265,14 @@ def _stays_packed(model):
 
 
 def switch_adapter(model, name: str) -> None:
-    """Make one attached adapter the active one; "" for the bare base.
+    """Activate one attached adapter; "" for the base alone.
 
-    Into float32 weights it is merged, which can be undone and saves a third of the time of small models; from bf16 ones
-    it could not be taken out again without a trace.
+    It is merged into float32 weights, which is reversible and saves a third of the time of small models; merging into
+    bf16 weights could not be undone exactly.
+
+    Args:
+        model: with or without adapters.
+        name: as given to `attach_adapter`.
     """
     import torch
 
@@ -269,5 +292,5 @@ def switch_adapter(model, name: str) -> None:
 
 
 def _key(name: str) -> str:
-    """A name that PEFT takes as part of module names."""
+    """Return a name that PEFT accepts as part of module names."""
     return name.replace("/", "__").replace("\\", "__").replace(".", "_")

@@ -1,12 +1,13 @@
-"""Check a model folder and read its weight files: names, hashes, completeness, the traps of bitsandbytes. Knows no architecture.
+"""Check a model folder and read its weight files: names, hashes, completeness, defects of bitsandbytes.
 
-Checking needs no torch: only safetensors' headers are read. Nothing but safetensors is opened, and no code from a model's
-folder is run. The traps guarded against here were measured with bitsandbytes 0.50 on CPUs with AVX512-BF16:
+Knows no architecture. Checking needs no torch: only the headers of safetensors are read. No other weight format is
+opened, and no code from a model's folder is run. These defects of bitsandbytes are worked around (measured with
+bitsandbytes 0.50 on CPUs with AVX512-BF16):
 
 * the first inference repacks 4-bit weights in place, after which gradients are silently wrong,
-* that repacking fails for widths that are no multiples of 64 (in) and 32 (out), and
-* asking a repacked model for its state, as PEFT does to attach an adapter, packs it back with rounding: each time the
-  base would drift by a per cent or two.
+* that repacking fails for widths that are not multiples of 64 (in) and 32 (out), and
+* reading the state of a repacked model, as PEFT does to attach an adapter, packs it back with rounding: each time the
+  base would change by a per cent or two.
 """
 
 from __future__ import annotations
@@ -23,10 +24,10 @@ PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 
 
 def check_folder(folder: Path) -> list[Path]:
-    """The weight files of a model folder, after checking that it is whole and safe.
+    """Check that a model folder is complete and safe, and return its weight files.
 
     Raises:
-        ModelError: no config, no weights, pickled weights, missing shards or files that are no safetensors.
+        ModelError: no config, no weights, pickled weights, missing shards or files that are not safetensors.
     """
     name = folder.name
     if not (folder / "config.json").is_file():
@@ -56,10 +57,10 @@ def check_folder(folder: Path) -> list[Path]:
 
 
 def tensor_names(path: Path) -> list[str]:
-    """Names of the tensors in a safetensors file.
+    """Return the names of the tensors in a safetensors file.
 
     Raises:
-        ModelError: if the file is truncated or something else.
+        ModelError: if the file is truncated or not safetensors.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -71,7 +72,7 @@ def tensor_names(path: Path) -> list[str]:
 
 
 def weights_count(files: list[Path]) -> int:
-    """Numbers in safetensors files, from their headers alone."""
+    """Return the number of values in safetensors files, from their headers alone."""
     import math
 
     from safetensors import safe_open
@@ -84,7 +85,7 @@ def weights_count(files: list[Path]) -> int:
 
 
 def sha256_of(files: list[Path]) -> str:
-    """SHA-256 (hex) over the files' bytes, in order."""
+    """Return the SHA-256 (hex) over the files' bytes, in order."""
     sha = hashlib.sha256()
     for path in files:
         with path.open("rb") as stream:
@@ -94,16 +95,21 @@ def sha256_of(files: list[Path]) -> str:
 
 
 def fingerprint(files: list[Path]) -> str:
-    """SHA-256 (hex) of names, sizes and times of change: tells quickly whether files are those of last time."""
+    """Return a SHA-256 (hex) of names, sizes and modification times: a fast check whether files have changed."""
     facts = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
     return hashlib.sha256(repr(facts).encode()).hexdigest()
 
 
 def load_pretrained(model_class, folder: Path, **arguments):
-    """`from_pretrained` of a local safetensors folder that runs no code of it.
+    """Load a local safetensors folder with `from_pretrained`, without running code from it.
+
+    Args:
+        model_class: of transformers.
+        folder: with config and weights.
+        arguments: further ones of `from_pretrained`.
 
     Raises:
-        ModelError: if it can't be read, or lacks weights.
+        ModelError: if it can't be read, or weights are missing.
     """
     arguments |= {"local_files_only": True, "use_safetensors": True, "trust_remote_code": False}
     try:
@@ -119,26 +125,26 @@ def load_pretrained(model_class, folder: Path, **arguments):
 
 
 def plain_name(name: str) -> str:
-    """A tensor's name without the levels that transformers adds or drops between versions."""
+    """Return a tensor's name without the levels that transformers adds or drops between versions."""
     return ".".join(part for part in name.split(".") if part not in ("model", "vision_model", "language_model"))
 
 
 def guard_4bit(model) -> None:
-    """Keep 4-bit layers off the repacking CPU path wherever its widths don't fit (see the module's docstring)."""
+    """Exclude 4-bit layers from the repacking CPU path where it does not support their widths (see the module)."""
     for module in model.modules():
         if type(module).__name__ == "Linear4bit" and (module.in_features % 64 or module.out_features % 32):
             module.support_avx512bf16_for_cpu = False
 
 
 def train_guard_4bit(model) -> None:
-    """Keep *all* 4-bit layers off the repacking path, for a model that may be trained."""
+    """Exclude *all* 4-bit layers from the repacking CPU path, for a model that may be trained."""
     for module in model.modules():
         if type(module).__name__ == "Linear4bit":
             module.support_avx512bf16_for_cpu = False
 
 
 def one_line(error: Exception) -> str:
-    """An error's text on one line, cut where it gets long."""
+    """Return an error's text on one line, shortened to 240 characters."""
     text = " ".join(str(error).split())
     return text if len(text) < 240 else text[:240] + "…"
 
@@ -156,7 +162,17 @@ def stored_precision(config: dict[str, Any]) -> str:
 
 
 def check_quantized_names(model_class, folder: Path) -> None:
-    """Missing tensors of a quantized checkpoint otherwise end in an obscure error of weight initialisation."""
+    """Check that a quantized checkpoint has all tensors of its model.
+
+    Otherwise missing tensors end in an obscure error of weight initialization.
+
+    Args:
+        model_class: of transformers.
+        folder: with config and weights.
+
+    Raises:
+        ModelError: if tensors are missing.
+    """
     import torch
     from transformers import AutoConfig
 
@@ -175,7 +191,10 @@ def check_quantized_names(model_class, folder: Path) -> None:
 
 
 def quiet_bitsandbytes() -> None:
-    """At import bitsandbytes asks the hub for an optional accelerator, and tells that it could not download it."""
+    """Silence a warning of bitsandbytes.
+
+    At import it requests an optional accelerator from the hub, and warns that the download failed.
+    """
     import logging
 
     offline.while_loading()
@@ -183,15 +202,19 @@ def quiet_bitsandbytes() -> None:
 
 
 def need_bitsandbytes(precision: str) -> None:
-    """
+    """Check that bitsandbytes can be imported.
+
+    Args:
+        precision: the precision that needs it.
+
     Raises:
         ModelError: if bitsandbytes is missing or too old for this machine.
     """
     quiet_bitsandbytes()
     try:
-        import bitsandbytes  # noqa: F401 - only to fail here, with a sentence
+        import bitsandbytes  # noqa: F401 - only to fail here, with a clear message
     except ImportError as error:
         raise ModelError(
-            f"'{precision}' needs the package bitsandbytes, which this machine lacks ({error}); "
+            f"'{precision}' needs the package bitsandbytes, which can't be imported ({error}); "
             "choose bf16 or fp32, or install it."
         ) from error

@@ -1,7 +1,7 @@
-"""Choose the device and number format to compute with, and say what memory is free there. Knows no model.
+"""Choose the device and number format for computation, and measure its free memory. Knows no model.
 
-MEDFM_DEVICE chooses another device; MEDFM_MEMORY_LIMIT (such as "6 GB") bounds what is counted as free, for machines that
-are shared.
+MEDFM_DEVICE selects another device; MEDFM_MEMORY_LIMIT (such as "6 GB") limits what is counted as free, for shared
+machines.
 """
 
 from __future__ import annotations
@@ -9,14 +9,14 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from ...errors import ModelError
+from ...errors import MedFMError, ModelError
 
 ROOM = 0.92
-"""Share of the free memory that a plan may fill: allocators and other programs need the rest."""
+"""Fraction of the free memory that a plan may fill: allocators and other programs need the rest."""
 
 
 def choose_device():
-    """The torch device to use: CUDA, Apple's MPS, or the CPU; MEDFM_DEVICE overrides.
+    """Return the torch device to use: CUDA, Apple's MPS, or the CPU; MEDFM_DEVICE overrides.
 
     Raises:
         ModelError: if the variable names no device of this machine.
@@ -40,9 +40,13 @@ def choose_device():
 
 
 def compute_dtype(target, parameters: int):
-    """dtype to compute in: bf16 where the device has it and the model is large, else fp32.
+    """Return the dtype to compute in: bf16 where the device supports it and the model is large, else fp32.
 
-    fp16 is never chosen by itself: Gemma's activations overflow in it.
+    fp16 is never chosen automatically: Gemma's activations overflow in it.
+
+    Args:
+        target: `torch.device`.
+        parameters: number of weights of the model.
     """
     import torch
 
@@ -54,7 +58,10 @@ def compute_dtype(target, parameters: int):
 
 
 def multiplies_bfloat16() -> bool:
-    """Has this CPU instructions for bfloat16 (AVX512-BF16 or AMX)? Without them bfloat16 is slower than float32."""
+    """Return whether this CPU has bfloat16 instructions (AVX512-BF16 or AMX).
+
+    Without them bfloat16 is slower than float32.
+    """
     import torch
 
     known = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
@@ -62,13 +69,13 @@ def multiplies_bfloat16() -> bool:
 
 
 def input_device(model):
-    """(device, dtype) that tensors for a model go to; weights on disk are nowhere until they are used."""
+    """Return (device, dtype) of a model's input tensors; weights on the meta device (offloaded to disk) are skipped."""
     floats = [p for p in model.parameters() if p.is_floating_point()]
     return next((p.device for p in floats if p.device.type != "meta"), choose_device()), floats[0].dtype
 
 
 def free_bytes(target) -> tuple[int, int, int]:
-    """(free bytes of the device that computes, of main memory if that is another, of the disk with the cache).
+    """Return the free bytes of the device, of main memory if the device has its own memory, and of the cache's disk.
 
     Args:
         target: `torch.device`.
@@ -90,11 +97,13 @@ def free_bytes(target) -> tuple[int, int, int]:
 
 
 def placement(target, needed: int) -> dict[str, Any]:
-    """Where `from_pretrained` puts dense weights of `needed` bytes: the device if they fit, else spread by accelerate over it,
-    main memory and the cache's disk.
+    """Return the arguments of `from_pretrained` that place dense weights.
+
+    They go to the device if they fit, else accelerate spreads them over the device, main memory and the cache's disk.
 
     Args:
         target: `torch.device`.
+        needed: bytes of the weights.
     """
     from ...storage import paths
 
@@ -107,12 +116,12 @@ def placement(target, needed: int) -> dict[str, Any]:
 
 
 def gigabytes(count: int) -> str:
-    """Bytes for people, in GB of 10⁹."""
+    """Return a number of bytes as text, in GB of 10⁹ or MB of 10⁶."""
     return f"{count / 1e9:.1f} GB" if count >= 1e8 else f"{count / 1e6:.0f} MB"
 
 
 def release_memory() -> None:
-    """Free what nobody holds any more, on the device too."""
+    """Free unreferenced memory, on the device too."""
     import gc
 
     import torch
@@ -126,7 +135,12 @@ def release_memory() -> None:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Did the device or the machine run out of memory?"""
+    """Return whether the device or this machine ran out of memory.
+
+    An error that MedFM itself raised is not one: it may report that a server elsewhere ran out of its own.
+    """
+    if isinstance(error, MedFMError):
+        return False
     text = str(error).lower()
     return isinstance(error, MemoryError) or any(
         words in text for words in ("out of memory", "can't allocate memory", "not enough memory", "bad_alloc")

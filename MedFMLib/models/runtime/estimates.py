@@ -1,7 +1,7 @@
 """Estimate the size of models from their cards and configs, without torch, and say which are on this machine.
 
 For lists of many models; `sizes` counts one model exactly. An estimate counts the text model's attention and feed-forward
-weights, which are quantized in all families, and the embeddings, which are int8, and takes the rest for dense; it lies
+weights, which are quantized in all families, and the embeddings, which are int8, and treats the rest as dense; it is
 within 2 % of the exact count (`Testing/models/test_zoo_sizes.py`).
 """
 
@@ -23,7 +23,7 @@ TEXT_SIZES = (
 
 
 def config_folder(card: ModelCard) -> Path | None:
-    """Where the model's config.json lies: among the resources, in its own folder or in the hub's cache."""
+    """Return the folder of the model's config.json (a resource, its own folder or the hub's cache), or None."""
     if card.config:
         return resources.path(*card.config.split("/"))
     root = installed_models.model_folder(card.id) or Path(card.id)
@@ -35,7 +35,7 @@ def config_folder(card: ModelCard) -> Path | None:
 
 
 def is_here(card: ModelCard) -> bool:
-    """Are the model's weights on this machine?"""
+    """Return whether the model's weights are on this machine."""
     if card.weights or Path(card.id).is_dir() or installed_models.model_folder(card.id):
         return True
     folder = hub_folder(card)
@@ -51,7 +51,12 @@ def is_here(card: ModelCard) -> bool:
 
 
 def weight_bytes(card: ModelCard, precision: str) -> int | None:
-    """Roughly how many bytes the weights take; None if it can't be said without the model's whole config.json."""
+    """Return the approximate bytes of the weights; None if the model's config.json is needed and missing.
+
+    Args:
+        card: card of the model.
+        precision: one of the card's.
+    """
     if precision in BYTES:
         return card.parameters * BYTES[precision] or None
     folder = config_folder(card)
@@ -78,10 +83,10 @@ def weight_bytes(card: ModelCard, precision: str) -> int | None:
 
 
 def fitting_precision(card: ModelCard, free: int) -> str:
-    """Return the precision that `choose_precision` takes if `free` bytes must hold the weights; "" if none fits.
+    """Return the precision that `choose_precision` selects for weights of at most `free` bytes; "" if none fits.
 
     Args:
-        card: which model.
+        card: card of the model.
         free: bytes.
     """
 
@@ -94,7 +99,7 @@ def fitting_precision(card: ModelCard, free: int) -> str:
 
 
 def hub_folder(card: ModelCard) -> Path | None:
-    """The downloaded snapshot, if there is one; nothing is fetched."""
+    """Return the downloaded snapshot, or None; nothing is downloaded."""
     if card.weights or card.id.count("/") != 1:
         return None
     try:

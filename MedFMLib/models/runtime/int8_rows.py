@@ -1,7 +1,8 @@
-"""Tables of word embeddings, and output heads, in 8 bits with one scale a row. Knows torch; no model.
+"""Store tables of word embeddings, and output heads, in 8 bits with one scale per row. Knows torch; no model.
 
-A row w becomes round(w / s) with s = max|w| / 127. Looking a word up reads one row; the head multiplies with the bytes
-where torch has a kernel for it (`_weight_int8pack_mm`), and with some rows at a time made dense where not.
+A row w becomes round(w / s) with s = max|w| / 127. Embedding a token reads one row; the head multiplies with the int8
+values where torch has a kernel for it (`_weight_int8pack_mm`), otherwise with blocks of rows converted to the input's
+dtype.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ ROWS_AT_ONCE = 4096
 
 
 def pack_rows(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """(N, K) weights → (N, K) int8 and (N,) float32 scales; a row of zeros has scale 1."""
+    """Return (N, K) int8 and (N,) float32 scales of (N, K) weights; a row of zeros has scale 1."""
     scale = weight.abs().amax(1).float() / 127
     scale = torch.where(scale > 0, scale, 1.0)
     packed = torch.empty(weight.shape, dtype=torch.int8)
@@ -24,37 +25,44 @@ def pack_rows(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 class Int8Embedding(nn.Module):
-    """Looks words up: (...) token numbers → (..., K) in `dtype`.
+    """Embedding table: (...) token numbers → (..., K) in `dtype`.
 
     Args:
-        packed, scale: of `pack_rows`. dtype: of what comes out.
-        factor: of the family that scales its embeddings (Gemma 3: √K).
+        packed: (N, K) int8 of `pack_rows`.
+        scale: (N,) of `pack_rows`.
+        dtype: of the result.
+        factor: for families that scale their embeddings (Gemma 3: √K).
     """
 
     def __init__(self, packed: torch.Tensor, scale: torch.Tensor, dtype: torch.dtype, factor: float = 1.0):
         super().__init__()
         self.weight = nn.Parameter(packed, requires_grad=False)
-        self.register_buffer("scale", scale)  # no parameter: it must not be taken for the dtype of the model
+        self.register_buffer("scale", scale)  # not a parameter: its dtype must not be mistaken for the model's
         self.dtype, self.factor = dtype, factor
         self.num_embeddings, self.embedding_dim = packed.shape
 
     def forward(self, numbers: torch.Tensor) -> torch.Tensor:
-        """See the class."""
+        """Return the rows of the token numbers."""
         rows = nn.functional.embedding(numbers, self.weight).float() * self.scale[numbers][..., None]
         return rows.to(self.dtype) * self.factor
 
 
 class Int8Head(nn.Module):
-    """Scores of every word: (..., K) → (..., N) in the input's dtype. No bias, as in all language models here."""
+    """Output head: (..., K) → (..., N) scores in the input's dtype, without bias, as in all language models here.
+
+    Args:
+        packed: (N, K) int8 of `pack_rows`.
+        scale: (N,) of `pack_rows`.
+    """
 
     def __init__(self, packed: torch.Tensor, scale: torch.Tensor):
         super().__init__()
         self.weight = nn.Parameter(packed, requires_grad=False)
-        self.register_buffer("scale", scale)  # no parameter: it must not be taken for the dtype of the model
+        self.register_buffer("scale", scale)  # not a parameter: its dtype must not be mistaken for the model's
         self.out_features, self.in_features = packed.shape
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """See the class."""
+        """Return the scores of all words."""
         if x.dtype == torch.bfloat16 and x.device.type == "cpu" and not x.requires_grad:
             flat = x.reshape(-1, x.shape[-1])
             scores = torch._weight_int8pack_mm(flat, self.weight, self.scale.to(x.dtype))

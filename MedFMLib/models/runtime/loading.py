@@ -35,14 +35,14 @@ from .precision import PACKED
 _to_train: ContextVar[bool] = ContextVar("to train", default=False)
 
 SMALL = 100_000_000
-"""Models with fewer parameters are unpacked on a CPU: they fit anywhere, and run four times as fast."""
+"""Models with fewer parameters are dequantized on a CPU: they fit in memory anywhere, and run four times as fast."""
 
 
 def base_folder(card: ModelCard) -> Path:
-    """Folder with the base's config and weights, downloaded ones included.
+    """Return the folder with the base's config and weights, downloaded ones included.
 
     Raises:
-        ModelError: if they are not on this machine, with where to get them.
+        ModelError: if they are not on this machine, with how to get them.
     """
     root = resources.path(*card.weights.split("/")) if card.weights else model_folder(card)
     base = root / "base" if (root / "base").is_dir() else root
@@ -51,10 +51,10 @@ def base_folder(card: ModelCard) -> Path:
 
 
 def model_folder(card: ModelCard) -> Path:
-    """Where the files of a model that doesn't come with MedFM lie: its own folder, the person's shelf or the hub's cache.
+    """Return the folder of a model that doesn't ship with MedFM: a path, an installed model or the hub's cache.
 
     Raises:
-        ModelError: if they are not on this machine, with where to get them.
+        ModelError: if it is not on this machine, with how to get it.
     """
     if Path(card.id).is_dir():
         return Path(card.id)
@@ -76,19 +76,22 @@ def _hub_folder(card: ModelCard) -> Path:
 
 
 def load_weights(model_class, folder: Path, precision: str, parameters: int, keep: Sequence[str] = (), progress=None):
-    """(model in eval mode, how its weights are held) from a checked folder.
+    """Load a checked folder; return (the model in eval mode, a description of the precision of its weights).
 
-    A folder that is quantized already is loaded as it is; 'fp32' and 'bf16' then mean dequantized. Another is quantized once,
-    and its copy is kept (`quantized_copy`).
+    A quantized folder is loaded as it is; 'fp32' and 'bf16' then mean dequantized. A dense folder is quantized once,
+    and the copy is stored (`quantized_copy`).
 
     Args:
+        model_class: of transformers.
+        folder: with config and weights.
+        precision: one of the card's.
+        parameters: number of weights.
         keep: paths of modules that are never quantized.
-        progress: told when a copy is made, which takes a while.
+        progress: receives a stage and fractions while a copy is made, which takes a while; None for none.
 
     Raises:
-        ModelError: if weights are missing or don't fit the config.
+        ModelError: if weights are missing or don't match the config.
     """
-
     import torch
     import transformers
 
@@ -103,8 +106,8 @@ def load_weights(model_class, folder: Path, precision: str, parameters: int, kee
     ):
         return _load_unpacked(model_class, folder), f"{stored} weights in fp32"
     quiet_bitsandbytes()
-    os.environ.setdefault("HF_DEACTIVATE_ASYNC_LOAD", "1")  # loading in parallel peaks above the dense size
-    transformers.utils.logging.disable_progress_bar()  # front ends have their own
+    os.environ.setdefault("HF_DEACTIVATE_ASYNC_LOAD", "1")  # parallel loading needs more than the dense size
+    transformers.utils.logging.disable_progress_bar()  # front ends show their own progress
     dtype = compute_dtype(target, parameters)
     dense = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
     if stored and precision not in (stored, *dense):
@@ -126,7 +129,7 @@ def load_weights(model_class, folder: Path, precision: str, parameters: int, kee
     if stored:
         check_quantized_names(model_class, folder)
     arguments = {"dtype": dense.get(precision, dtype), "device_map": {"": target}}
-    if not stored:  # packed layers can't be taken from elsewhere
+    if not stored:  # quantized layers can't be offloaded
         arguments |= placement(target, weights_count(check_folder(folder)) * arguments["dtype"].itemsize)
     if stored:
         arguments["dtype"] = torch.float32 if precision == "fp32" else dtype
@@ -136,7 +139,7 @@ def load_weights(model_class, folder: Path, precision: str, parameters: int, kee
         held = f"{precision}, partly on {' and '.join(sorted(elsewhere))}"
     elif stored and precision in dense:
         model, held = _dense(model, dense[precision]), f"{stored} weights in {precision}"
-    elif stored and target.type == "cpu" and _parameters(model) < SMALL:  # small, though its card doesn't say so
+    elif stored and target.type == "cpu" and _parameters(model) < SMALL:  # small, though its card has no size
         model, held = _dense(model, torch.float32), f"{stored} weights in fp32"
     else:
         held = precision
@@ -144,7 +147,7 @@ def load_weights(model_class, folder: Path, precision: str, parameters: int, kee
 
 
 def _made_fast(model, held: str) -> str:
-    """Guard the layers, and let those of a model that only answers take their fastest form; how they are held now."""
+    """Guard the layers; speed up those of a model for inference; return the description of their precision."""
     from ..cpu import engines
 
     if _to_train.get():
@@ -156,7 +159,7 @@ def _made_fast(model, held: str) -> str:
 
 @contextmanager
 def to_train() -> Iterator[None]:
-    """What is loaded inside can be trained: every layer stays in the form that gradients find their way back through."""
+    """Load models inside this context so that they can be trained: every layer keeps a form that supports gradients."""
     token = _to_train.set(True)
     try:
         yield
@@ -165,9 +168,9 @@ def to_train() -> Iterator[None]:
 
 
 def _load_unpacked(model_class, folder: Path):
-    """A stored NF4 model with the same values as float32, without the second that importing bitsandbytes takes.
+    """Load a stored NF4 model with the same values as float32, without importing bitsandbytes, which takes a second.
 
-    4-bit kernels cost four times as long as the products of so small a model (docs/decisions/0003).
+    4-bit kernels take four times as long as float32 products in so small a model (docs/decisions/0003).
 
     Raises:
         ModelError: if weights are missing or don't fit the config.
@@ -203,7 +206,7 @@ def _load_unpacked(model_class, folder: Path):
 
 
 def _dense(model, dtype):
-    """The model with its 4-bit weights unpacked."""
+    """Return the model with its 4-bit weights dequantized."""
     import transformers
 
     level = transformers.utils.logging.get_verbosity()
@@ -215,5 +218,5 @@ def _dense(model, dtype):
 
 
 def _parameters(model) -> int:
-    """Number of weights, packed ones counted as what they stand for."""
+    """Return the number of weights; packed bytes count as two 4-bit weights."""
     return sum(2 * p.numel() if type(p).__name__ == "Params4bit" else p.numel() for p in model.parameters())

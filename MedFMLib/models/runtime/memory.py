@@ -1,17 +1,17 @@
-"""How much memory a model will take, from its config alone, and what to choose so that it fits. Knows no architecture.
+"""Estimate the memory that a model needs, from its config alone, and choose settings that fit. Knows no architecture.
 
-What is counted, in bytes; T: tokens of the conversation, pictures and answer included; B, n: pictures seen by the vision
-tower at a time, and patches of each; d: bytes of a number in the dtype that is computed in:
+What is counted, in bytes; T: tokens of the conversation, pictures and answer included; B, n: pictures in the vision
+tower at a time, and patches of each; d: bytes of a number in the compute dtype:
 
 * weights, as `sizes` counts them;
 * KV cache: 2 · layers · key-value heads · head width · T · d; layers with a sliding window keep at most the window;
-* activations: the larger of the vision tower's (residual, queries, keys, values, feed-forward: B · n · (6 h + 2 m) · d) and
-  of reading the conversation (T · (6 h + 3 m) · d and masks of T² bytes), one layer at a time, since nothing is kept for
-  gradients; pictures and their patches as float32; one 4-bit layer made dense, while many tokens are read;
+* activations: the larger of the vision tower's (residual, queries, keys, values, feed-forward: B · n · (6 h + 2 m) · d)
+  and of reading the conversation (T · (6 h + 3 m) · d and masks of T² bytes), one layer at a time, since nothing is
+  kept for gradients; pictures and their patches as float32; one 4-bit layer dequantized, while many tokens are read;
 * 45 MB for what libraries load and keep when a model first computes (measured, `Testing/bench/memory.py`);
-* an adapter: r · (in + out) of every layer that it touches, float32;
-* for training besides: gradients and two moments of AdamW in float32 for every trained weight, and the residual of every
-  layer kept for the way back (activation checkpointing).
+* an adapter: r · (in + out) of every layer that it changes, float32;
+* for training also: gradients and two moments of AdamW in float32 for every trained weight, and the residual of every
+  layer kept for the backward pass (activation checkpointing).
 """
 
 from __future__ import annotations
@@ -32,14 +32,22 @@ from .sizes import BYTES, sizes_from_config
 LIBRARIES = 45_000_000
 
 RANK = 16
-"""Of a LoRA adapter, where none is at hand to be measured."""
+"""Rank of a LoRA adapter, where none is available to be measured."""
 
 ANSWER_TOKENS, QUESTION_TOKENS = 256, 128
 
 
 @dataclass(frozen=True)
 class MemoryParts:
-    """Bytes, part by part."""
+    """Memory by purpose, bytes.
+
+    Args:
+        weights: of the model.
+        cache: KV cache.
+        activations: activations, pictures and libraries.
+        adapter: weights of a LoRA adapter.
+        optimizer: gradients and optimizer state, for training.
+    """
 
     weights: int
     cache: int
@@ -49,18 +57,22 @@ class MemoryParts:
 
     @property
     def total(self) -> int:
-        """All parts together."""
+        """Sum of all parts, bytes."""
         return sum(asdict(self).values())
 
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """What to choose, and what it takes.
+    """Chosen settings, and the memory that they need.
 
     Args:
-        precision: of the weights. slices: pictures per question. place: "device", "device and main memory" or
-            "device, main memory and disk", where the weights lie.
-        parts: bytes. free: bytes of the device. fits: may it be tried? says: one sentence for people.
+        precision: of the weights.
+        slices: pictures per question.
+        place: location of the weights: "device", "device and main memory" or "device, main memory and disk".
+        parts: bytes by purpose.
+        free: free bytes of the device.
+        fits: whether the settings fit.
+        says: one sentence for the user.
     """
 
     precision: str
@@ -74,11 +86,14 @@ class MemoryPlan:
 
 @dataclass(frozen=True)
 class QuestionSize:
-    """What one question to a model amounts to; families say so (`reads` in each of their files).
+    """Sizes of one question to a model, for the estimate; each family computes them from its config (`reads`).
 
     Args:
-        image_tokens: of one picture. patches: of one picture in the vision tower. pixels: of one picture.
-        tower_batch: pictures in the tower at a time. square_mask: are masks of T × T made?
+        image_tokens: tokens of one picture in the text model.
+        patches: patches of one picture in the vision tower.
+        pixels: pixels of one picture.
+        tower_batch: pictures in the vision tower at a time.
+        square_mask: whether attention masks of T × T are created.
     """
 
     image_tokens: int
@@ -102,12 +117,19 @@ def parts(
     training: bool = False,
     compute: str = "bf16",
 ) -> MemoryParts:
-    """Bytes for one question about `slices` pictures, or for training with them.
+    """Return the memory for one question about `slices` pictures, or for training with them.
 
     Args:
-        model_class, folder: class and folder with config.json. keep: see `precision.plan`.
+        model_class: of transformers.
+        folder: with config.json.
+        precision: of the weights.
         reads: config → `QuestionSize`.
-        answer, question: tokens. adapter_rank: of a LoRA on all linear layers of the text model; 0: none.
+        slices: pictures per question.
+        keep: see `precision.plan`.
+        answer: tokens of the answer.
+        question: tokens of the question.
+        adapter_rank: rank of a LoRA on all linear layers of the text model; 0 for none.
+        training: include gradients and optimizer.
         compute: "bf16", "fp16" or "fp32".
     """
     from transformers import AutoConfig
@@ -150,15 +172,20 @@ def parts(
 
 def choose(card: ModelCard, estimate, free: int, slices: int, precision: str = "", other_memory: int = 0,
            disk: int = 0) -> MemoryPlan:  # fmt: skip
-    """The best precision and number of slices that fit.
+    """Return the best precision and number of slices that fit.
 
-    First the card's own precision, then less exact ones, since 4 bits cost little; then fewer slices; then, on a GPU, weights in main memory or on disk,
-    in bf16 since 4-bit layers can't be taken from there; else the plan says what would fit.
+    First the card's own precision is tried, then lower ones, since 4 bits cost little quality; then fewer slices; then,
+    on a GPU, weights in main memory or on disk, in bf16 since 4-bit layers can't be offloaded; otherwise the plan says
+    what would fit.
 
     Args:
-        estimate: (precision, slices) → `MemoryParts`. free: bytes of the device that computes.
-        slices: wished for. precision: "" for any of the card's.
-        other_memory: bytes of main memory, if the device is a GPU. disk: free bytes there.
+        card: card of the model.
+        estimate: (precision, slices) → `MemoryParts`.
+        free: bytes of the device that computes.
+        slices: requested number of slices.
+        precision: one of the card's; "" for any.
+        other_memory: bytes of main memory, if the device is a GPU.
+        disk: free bytes of the cache's disk.
     """
     room = int(free * device.ROOM)
     ways = precisions_to_try(card, precision)

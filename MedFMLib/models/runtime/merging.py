@@ -1,8 +1,11 @@
-"""A LoRA adapter merged into its base: a model folder that needs no adapter. Knows safetensors and PEFT's file, no architecture.
+"""Merge a LoRA adapter into its base, for a model folder that needs no adapter.
 
-W' = W + s · B A, with s = alpha / r, or alpha / √r for rank-stabilized LoRA (Hu et al., LoRA, ICLR 2022; Kalajdzievski 2023),
-computed in float32 file by file and stored in the type that W had, so that it takes the memory of one file, whatever the model
-is. NF4 bases are unpacked to bfloat16 first; an unquantized base gives a better result. A test holds it to PEFT's own merging.
+Knows safetensors and PEFT's file format.
+
+W' = W + s · B A, with s = alpha / r, or alpha / √r for rank-stabilized LoRA (Hu et al., LoRA, ICLR 2022; Kalajdzievski
+2023), computed in float32 file by file and stored in the dtype that W had, so that only one file is in memory at a
+time. NF4 bases are dequantized to bfloat16 first; an unquantized base gives a better result. A test compares it with
+PEFT's own merging.
 """
 
 from __future__ import annotations
@@ -18,20 +21,22 @@ from .adapters import read_config, read_tensors
 from .checkpoint import check_folder, plain_name
 
 PLAIN = {"use_dora": False, "fan_in_fan_out": False, "bias": "none", "lora_bias": False, "modules_to_save": None}
-"""What a config must say, or not say, for the formula to hold."""
+"""Values of an adapter's config for which the formula is valid; missing ones count as these."""
 COPIED = (".json", ".jinja", ".txt", ".model", ".md")
 
 
 def merge(base: Path, adapter: Path, target: Path, on_fraction=lambda _: None) -> int:
-    """Write base and adapter, merged, into the folder `target`; → the number of layers that changed.
+    """Write base and adapter, merged, into the folder `target`; return the number of changed layers.
 
     Args:
-        base: checked folder with config and weights. target: an empty folder.
-        on_fraction: told 0…1; may raise to end the work.
+        base: checked folder with config and weights.
+        adapter: folder of the adapter.
+        target: an empty folder.
+        on_fraction: receives 0…1; may raise to end the work.
 
     Raises:
         InputError: if this kind of adapter, or of base, can't be merged.
-        ModelError: if the adapter doesn't fit the base, or is damaged.
+        ModelError: if the adapter is incompatible with the base, or is damaged.
     """
     import torch
     from safetensors.torch import load_file, save_file
@@ -39,7 +44,7 @@ def merge(base: Path, adapter: Path, target: Path, on_fraction=lambda _: None) -
     config = json.loads((base / "config.json").read_text(encoding="utf-8"))
     packed = config.pop("quantization_config", None)
     if packed and not (packed.get("load_in_4bit") and packed.get("bnb_4bit_quant_type") == "nf4"):
-        raise InputError(f"'{base.name}' is stored in another packed form than NF4; merge into the unquantized model.")
+        raise InputError(f"'{base.name}' is quantized in another format than NF4; merge into the unquantized model.")
     factors = _factors(adapter)
     done: set[str] = set()
     weights = check_folder(base)
@@ -59,7 +64,9 @@ def merge(base: Path, adapter: Path, target: Path, on_fraction=lambda _: None) -
             if not name.endswith(".weight") or layer not in factors:
                 continue
             if layer in done:
-                raise ModelError(f"The base has two layers {layer}; merging would be a guess.")
+                raise ModelError(
+                    f"The base has two layers with the name {layer}, so the adapter's layer is ambiguous; use it unmerged."
+                )
             a, b, scale = factors[layer]
             weight = tensors[name]
             if weight.shape != (b.shape[0], a.shape[1]):
@@ -86,7 +93,7 @@ def merge(base: Path, adapter: Path, target: Path, on_fraction=lambda _: None) -
 
 
 def _factors(adapter: Path) -> dict:
-    """Layer's plain name → (A (r, in), B (out, r), scale), float32.
+    """Return plain name of the layer → (A (r, in), B (out, r), scale), float32.
 
     Raises:
         InputError: if the adapter is of another kind than W + s · B A.
@@ -101,12 +108,14 @@ def _factors(adapter: Path) -> dict:
     for name, value in read_tensors(adapter).items():
         match = re.fullmatch(r"base_model\.model\.(.+)\.lora_([AB])\.weight", name)
         if not match:
-            raise InputError(f"The adapter '{adapter.name}' has {name}, which is no LoRA factor; MedFM can't merge it.")
+            raise InputError(
+                f"The adapter '{adapter.name}' has {name}, which is not a LoRA factor; MedFM can't merge it."
+            )
         halves.setdefault(match[1], {})[match[2]] = torch.from_numpy(value).float()
     found = {}
     for layer, both in halves.items():
         if set(both) != {"A", "B"}:
-            raise ModelError(f"The adapter '{adapter.name}' has half a layer: {layer}; copy it again.")
+            raise ModelError(f"The adapter '{adapter.name}' has only one of the two factors of {layer}; copy it again.")
         rank = _of_pattern(config.get("rank_pattern"), layer, config.get("r", both["A"].shape[0]))
         alpha = _of_pattern(config.get("alpha_pattern"), layer, config.get("lora_alpha", 8))
         found[plain_name(layer)] = (
@@ -118,7 +127,7 @@ def _factors(adapter: Path) -> dict:
 
 
 def _of_pattern(pattern: dict | None, layer: str, default):
-    """A layer's own value, as PEFT looks it up: a pattern is matched at the end of the layer's name."""
+    """Return the layer's value of a PEFT pattern, which matches the end of the layer's name; else the default."""
     for key, value in (pattern or {}).items():
         if re.match(rf"(.*\.)?({key})$", layer):
             return value
@@ -126,7 +135,7 @@ def _of_pattern(pattern: dict | None, layer: str, default):
 
 
 def _write_index(target: Path, names: dict[str, str]) -> None:
-    """The list of which tensor lies in which file, if there are several."""
+    """Write the index of tensors by file, if there are several files."""
     path = target / "model.safetensors.index.json"
     path.unlink(missing_ok=True)
     if len(set(names.values())) > 1:

@@ -1,4 +1,4 @@
-"""What a folder with weights says of itself before they are loaded: its kind, its sizes, a card. Loads nothing."""
+"""Read the type, sizes and card of a folder with weights, without loading it."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from .checkpoint import stored_precision
 
 
 def config_of(card: ModelCard) -> tuple[Path, dict[str, Any]]:
-    """(folder, content) of the config.json that a card names or that came with its weights.
+    """Return (folder, content) of the config.json that a card names or that came with its weights.
 
     Raises:
-        ModelError: if there is none.
+        ModelError: if there is none, or it is damaged.
     """
     from . import loading
 
@@ -31,10 +31,14 @@ def config_of(card: ModelCard) -> tuple[Path, dict[str, Any]]:
 
 
 def kind_of(card: ModelCard, known: Sequence[str]) -> str:
-    """The config's model type.
+    """Return the model type of a card's config.
+
+    Args:
+        card: card of the model.
+        known: model types of the architecture.
 
     Raises:
-        ModelError: if it is none of those `known`.
+        ModelError: if it is not one of `known`.
     """
     kind = str(config_of(card)[1].get("model_type", ""))
     if kind not in known:
@@ -45,24 +49,43 @@ def kind_of(card: ModelCard, known: Sequence[str]) -> str:
 
 
 def sizes(card: ModelCard, model_class, precision: str, vision: Sequence[str]):
-    """Sizes from the config alone; see `parts.sizes`."""
+    """Return the sizes from the config alone; see `sizes.sizes_from_config`.
+
+    Args:
+        card: card of the model.
+        model_class: of transformers.
+        precision: see `precision.plan`.
+        vision: paths of modules that stay dense.
+    """
     from .sizes import sizes_from_config
 
     return sizes_from_config(model_class, config_of(card)[0], precision, skip=tuple(vision))
 
 
 def memory(card: ModelCard, model_class, vision: Sequence[str], reads, precision: str, slices: int, **more):
-    """Bytes that a question takes, from the config alone; see `parts.memory.parts`."""
+    """Return the memory for a question, from the config alone; see `memory.parts`.
+
+    Args:
+        card: card of the model.
+        model_class: of transformers.
+        vision: paths of modules that stay dense.
+        reads: config → `QuestionSize`.
+        precision: of the weights.
+        slices: pictures per question.
+        more: further arguments of `memory.parts`.
+    """
     from .memory import parts
 
     return parts(model_class, config_of(card)[0], precision, reads, slices, keep=tuple(vision), **more)
 
 
 def card_for_folder(folder: Path, config: dict[str, Any], **facts) -> ModelCard:
-    """A card for a folder with weights.
+    """Return a card for a folder with weights.
 
     Args:
-        facts: what the family says: architecture, summary, image_size, abilities.
+        folder: folder with the weights.
+        config: content of its config.json.
+        facts: fields that the family sets: architecture, summary, image_size, abilities.
     """
     stored = stored_precision(config)
     return ModelCard(
@@ -77,7 +100,10 @@ def card_for_folder(folder: Path, config: dict[str, Any], **facts) -> ModelCard:
 
 
 def count_parameters(folder: Path) -> int:
-    """Number of weights by the headers of a folder's safetensors files, 4-bit ones unpacked; 0 if they can't be read."""
+    """Return the number of weights from the headers of a folder's safetensors files; 0 if they can't be read.
+
+    4-bit weights are counted unpacked.
+    """
     from safetensors import SafetensorError, safe_open
 
     total = 0

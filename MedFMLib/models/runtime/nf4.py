@@ -1,9 +1,9 @@
-"""Unpacks NF4 tensors as bitsandbytes stores them, without bitsandbytes, whose import takes longer than a small model's answer.
+"""Dequantize NF4 tensors without bitsandbytes, whose import takes longer than a small model's answer.
 
-Knows the file format; nothing of models. A weight of the original shape is a row of 4-bit numbers of `quant_map`, times one
-scale (`absmax`) for every `blocksize` of them; with double quantization the scales are 8-bit numbers of `nested_quant_map`,
-times `nested_absmax` for every `nested_blocksize` of them, plus `nested_offset` (Dettmers et al., QLoRA, NeurIPS 2023).
-A test holds the result to bitsandbytes' own, bit by bit.
+Knows the file format of bitsandbytes; nothing of models. A weight of the original shape is a sequence of 4-bit indices
+into `quant_map`, times one scale (`absmax`) for every `blocksize` of them; with double quantization the scales are
+8-bit indices into `nested_quant_map`, times `nested_absmax` for every `nested_blocksize` of them, plus `nested_offset`
+(Dettmers et al., QLoRA, NeurIPS 2023). A test checks that the result is identical to bitsandbytes', bit by bit.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ STATE = ".quant_state.bitsandbytes__nf4"
 
 
 def unpack(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """State dict of a file with NF4 weights → the same with float32 weights of the original shapes.
+    """Return a state dict with float32 weights of the original shapes from one with NF4 weights.
 
     Raises:
-        KeyError, ValueError: if something of a packed weight is missing or damaged.
+        KeyError: if a tensor of a packed weight is missing.
+        ValueError: if a packed weight is damaged.
     """
     plain = {}
     for name, value in tensors.items():

@@ -1,12 +1,12 @@
-"""Which part of a model is held in which precision, and why. Knows kinds of layers; no architecture, no files.
+"""Decide the precision of each part of a model, with the reason. Knows kinds of layers; no architecture, no files.
 
-* Linear layers hold nine tenths of the weights and are read once a token: NF4, double-quantized (Dettmers et al., QLoRA,
-  2023), or int8 with outliers apart (Dettmers et al., LLM.int8(), 2022).
-* A large table of word embeddings, and the output head that shares it, are int8 with one scale a row. As bfloat16 the table
-  of PaliGemma would be 1.05 GB beside 1.24 GB of 4-bit layers; each row of it is one word with a scale of its own, so that
-  eight bits lose less than 0.4 % of its largest value.
-* Norms, biases, convolutions and position tables are few and set the scale of everything behind them: bfloat16.
-* What a family wants kept, such as vision towers, stays bfloat16.
+* Linear layers contain nine tenths of the weights and are read once per token: NF4, double-quantized (Dettmers et al.,
+  QLoRA, 2023), or int8 with outliers separate (Dettmers et al., LLM.int8(), 2022).
+* A large table of word embeddings, and the output head that shares it, are int8 with one scale per row. As bfloat16 the
+  table of PaliGemma would be 1.05 GB next to 1.24 GB of 4-bit layers; each row of it is one word with its own scale, so
+  that eight bits lose less than 0.4 % of its largest value.
+* Norms, biases, convolutions and position tables are few and set the scale of all later layers: bfloat16.
+* Modules that a family excludes, such as vision towers, stay bfloat16.
 """
 
 from __future__ import annotations
@@ -22,27 +22,29 @@ BY_MEMORY = ("fp32", "bf16", "fp16", "int8", "nf4")
 """Precisions, each taking no more memory than the one before: the one order in which MedFM steps down."""
 
 LARGE_TABLE = 16_000_000
-"""Embedding tables with fewer weights stay dense: there is nothing to gain."""
+"""Embedding tables with fewer weights stay dense: quantizing them would save little."""
 
 PACKED = ("nf4", "int8")
-"""Precisions that need a plan; in the others everything is held alike."""
+"""Precisions that need a plan; in the others all modules have the same precision."""
 
 WHY = {
-    "linear": "nine tenths of the weights, read once a token",
+    "linear": "nine tenths of the weights, read once per token",
     "table": "a row is a word with its own scale",
-    "head": "read whole for every token",
+    "head": "read entirely for every token",
     "tied head": "shares the table of the embeddings",
-    "kept": "the family keeps it",
+    "kept": "excluded by the family",
     "small": "few weights, and they set scales",
 }
 
 
 @dataclass(frozen=True)
 class ModulePrecision:
-    """How one module's weight is held.
+    """Precision of one module's weight.
 
     Args:
-        path: of the module. kind: a key of `WHY`. precision: "nf4", "int8", "int8 rows" or "dense".
+        path: of the module.
+        kind: a key of `WHY`.
+        precision: "nf4", "int8", "int8 rows" or "dense".
     """
 
     path: str
@@ -51,7 +53,7 @@ class ModulePrecision:
 
     @property
     def why(self) -> str:
-        """In a few words."""
+        """The reason, in a few words."""
         return WHY[self.kind]
 
 
@@ -95,7 +97,7 @@ def choose_precision(card: ModelCard, requested: str = "", fits: Callable[[str],
     Args:
         card: which model.
         requested: what the user asked for; "" for none in particular.
-        fits: precision → does it fit into memory? Everything does if left out.
+        fits: precision → whether it fits into memory; always true if None.
 
     Returns:
         The first of `precisions_to_try` that fits; the last of them, which takes least memory, if none does.
@@ -108,12 +110,12 @@ def choose_precision(card: ModelCard, requested: str = "", fits: Callable[[str],
 
 
 def plan(model, precision: str, keep: tuple[str, ...] = ()) -> dict[str, ModulePrecision]:
-    """Path of each module with weights of its own → how it is held.
+    """Return path → precision for each module that has its own weights.
 
     Args:
         model: a transformers model, on any device (meta is enough), weights tied.
         precision: "nf4" or "int8" for linear layers; anything else: all dense.
-        keep: paths of modules that stay dense with all that is in them.
+        keep: paths of modules that stay dense with all their submodules.
     """
     import torch
 
@@ -140,10 +142,12 @@ def plan(model, precision: str, keep: tuple[str, ...] = ()) -> dict[str, ModuleP
 
 
 def refusal(precision: str, card, target) -> str:
-    """Why this machine can't hold a model so, in one sentence with what to do; "" if it can.
+    """Return why this machine does not support a precision, in one sentence with the next step; "" if it does.
 
     Args:
-        precision: of a `ModelCard`. card: which model. target: the `torch.device` to use.
+        precision: one of the card's.
+        card: card of the model.
+        target: the `torch.device` to use.
     """
     import torch
 

@@ -1,7 +1,7 @@
-"""What holding a model less exactly costs: how far its next words and its answers move from those in bfloat16.
+"""Measure the quality lost by a lower precision: how far next words and answers differ from those in bfloat16.
 
-Knows models that write, and precisions; no family. The questions and pictures are fixed and computed here, so that numbers of
-two machines can be compared; they say nothing of whether answers are right.
+Knows models that write, and precisions; no family. The questions and pictures are fixed and generated here, so that
+numbers of two machines can be compared; they do not measure whether answers are right.
 """
 
 from __future__ import annotations
@@ -29,18 +29,22 @@ QUESTIONS = (
 )
 ANSWER_TOKENS = 12
 REFERENCES = ("bf16", "fp32")
-"""What the others are compared with: the first that the model can be held in."""
+"""Precisions to compare the others with: the first one that the model supports."""
 
 
 @dataclass(frozen=True)
 class PrecisionCost:
-    """One precision beside the reference, over all questions.
+    """One precision compared with the reference, over all questions.
 
     Args:
-        precision: what was measured. against: the reference.
+        precision: the measured one.
+        against: the reference.
         divergence: mean Kullback-Leibler divergence (nats) of the next word, along the reference's answer.
-        same_word: share of words where the likeliest one is the same. same_answer: share of whole answers.
-        gigabytes: of weights in memory. seconds: to load and to answer one question, on average.
+        same_word: fraction of words where the likeliest one is the same.
+        same_answer: fraction of identical answers.
+        gigabytes: weights in memory, GB of 10⁹ bytes.
+        load_seconds: time to load the model.
+        answer_seconds: mean time to answer one question.
     """
 
     precision: str
@@ -54,7 +58,7 @@ class PrecisionCost:
 
 
 def pictures(size: int = 160) -> list[View]:
-    """Computed slices: an ellipse with organs of several greys, a ring as of a skull, and a gradient with noise."""
+    """Return generated slices: an ellipse with organs of several greys, a ring like a skull, and a gradient with noise."""
     y, x = np.mgrid[-1 : 1 : size * 1j, -1 : 1 : size * 1j]
     body = (x / 0.85) ** 2 + (y / 0.65) ** 2 < 1
     torso = 90 * body + 80 * ((x + 0.35) ** 2 + y**2 < 0.08) - 70 * (((x - 0.4) / 0.6) ** 2 + (y + 0.1) ** 2 < 0.1)
@@ -69,24 +73,28 @@ def pictures(size: int = 160) -> list[View]:
 def measure(
     card: ModelCard, load: Callable[[str], object], precisions=(), tell: Callable[[str], None] = lambda _: None
 ) -> list[PrecisionCost]:
-    """Hold the model in one precision after another, the reference first; keep the result in the cache.
+    """Measure the model in one precision after another, the reference first; save the result in the cache.
 
     Args:
-        load: precision → loaded model with `inputs_for`. precisions: which to measure; all of the card's if empty.
-        tell: gets a sentence before each.
+        card: card of the model.
+        load: precision → loaded model with `inputs_for`.
+        precisions: which to measure; all of the card's if empty.
+        tell: receives a sentence before each.
 
     Raises:
         ModelError: if the model does not write, or has no dense precision to compare with.
     """
     reference = next((p for p in REFERENCES if p in card.precisions), "")
     if "writes" not in card.abilities or not reference:
-        raise ModelError(f"{card.title} writes nothing in {' or '.join(REFERENCES)} to compare other precisions with.")
+        raise ModelError(
+            f"{card.title} can't write text in {' or '.join(REFERENCES)}, which other precisions are compared with."
+        )
     others = [p for p in (precisions or card.precisions) if p != reference]
     asked = [(view, question) for view in pictures() for question in QUESTIONS]
     truth: list[tuple] = []
     costs = []
     for precision in (reference, *others):
-        tell(f"Holding {card.title} in {precision}")
+        tell(f"Loading {card.title} in {precision}")
         start = time.perf_counter()
         model = load(precision)
         loaded, start = time.perf_counter() - start, time.perf_counter()
@@ -106,7 +114,7 @@ def measure(
 
 
 def _answer(model, view: View, question: str, forced: list[int] | None = None):
-    """(token numbers of the answer, (T, V) log-probabilities of the next word); along `forced` if given."""
+    """Return (tokens of the answer, (T, V) log-probabilities of the next word); along `forced` tokens if given."""
     import torch
     from transformers import LogitsProcessor, LogitsProcessorList
 
@@ -133,7 +141,7 @@ def _answer(model, view: View, question: str, forced: list[int] | None = None):
 
 
 def _moved(model, view: View, question: str, truth) -> tuple[float, float]:
-    """(mean divergence, share of same words) along the reference's answer."""
+    """Return (mean divergence, fraction of same words) along the reference's answer."""
     import torch.nn.functional as F
 
     tokens, right = truth
@@ -143,7 +151,7 @@ def _moved(model, view: View, question: str, truth) -> tuple[float, float]:
 
 
 def file(card: ModelCard) -> Path:
-    """Where the result of a model is kept."""
+    """Return the path of a model's saved result."""
     return paths.cache() / "precision-cost" / (re.sub(r"[^A-Za-z0-9.-]+", "-", card.id).strip("-") + ".json")
 
 
@@ -156,7 +164,7 @@ def _keep(card: ModelCard, costs: list[PrecisionCost]) -> None:
 
 
 def known(card: ModelCard) -> tuple[str, list[PrecisionCost]]:
-    """(date, costs) as last measured on this machine; ("", []) if never."""
+    """Return (date, costs) as last measured on this machine; ("", []) if never."""
     try:
         content = json.loads(file(card).read_text(encoding="utf-8"))
         return content["date"], [PrecisionCost(**cost) for cost in content["costs"]]

@@ -1,12 +1,13 @@
-"""A model is quantized once; the copy is kept, and loaded without the full model ever being in memory.
+"""Quantize a model once, store the copy, and load it without the full model ever being in memory.
 
-Knows plans (`precision`), safetensors and bitsandbytes; no architecture. A copy is a folder in the person's cache:
+Knows plans (`precision`), safetensors and bitsandbytes; no architecture. A copy is a folder in the user's cache:
 
-    copy.json                what it was made from, how, and of which versions
+    copy.json                source, format, precision and files
     config.json              of the model, and generation_config.json if it has one
     model-00001.safetensors  tensors under the names of the model's modules; packed ones as bitsandbytes names them
 
-It is written beside its final name and moved in one step; a second process that wants the same one is told to wait.
+It is written next to its final name and renamed when complete; a second process that needs the same copy fails with a
+message to wait.
 """
 
 from __future__ import annotations
@@ -31,16 +32,23 @@ BUSY = "Another process ({}) is quantizing this model right now; wait until it h
 
 
 def folder_for(source: Path, fingerprint: str, precision: str) -> Path:
-    """Where the copy of a model in a precision lies, or would lie.
+    """Return the folder of the copy of a model in a precision, whether it exists or not.
 
     Args:
-        source: folder of the dense model, for its name. fingerprint: of its weights, see `checkpoint.fingerprint`.
+        source: folder of the dense model, for its name.
+        fingerprint: of its weights, see `checkpoint.fingerprint`.
+        precision: "nf4" or "int8".
     """
     return paths.cache() / "quantized" / f"{source.name}-{fingerprint[:16]}-{precision}"
 
 
 def is_complete(copy: Path, model_class) -> bool:
-    """Is there a copy that this version of everything can read?"""
+    """Return whether there is a complete copy that this version can read.
+
+    Args:
+        copy: folder of the copy.
+        model_class: of transformers.
+    """
     try:
         facts = json.loads((copy / FACTS).read_text(encoding="utf-8"))
         sizes = {name: (copy / name).stat().st_size for name in facts["files"]}
@@ -54,10 +62,15 @@ def make(
 ) -> None:
     """Quantize a checked dense folder layer by layer into `copy`.
 
-    Weights are read from the file as they are needed; only the copy's own shard is held.
+    Weights are read from the file as they are needed; only the current shard of the copy is in memory.
 
     Args:
-        keep: see `precision.plan`. on_fraction: told 0…1; may raise to end the work.
+        model_class: of transformers.
+        source: folder of the dense model.
+        copy: folder to create.
+        precision: "nf4" or "int8".
+        keep: see `precision.plan`.
+        on_fraction: receives 0…1; may raise to end the work.
 
     Raises:
         ModelError: if the model can't be read, or another process is making the same copy.
@@ -69,7 +82,7 @@ def make(
     for folder in (copy.parent, locks):
         folder.mkdir(parents=True, exist_ok=True)
     with exclusive(locks / f"{copy.name}.lock", ModelError(BUSY)):
-        # as stored: its pages come from the file when they are read
+        # in the stored dtype: pages are then mapped from the file when they are read
         model = load_pretrained(model_class, source, dtype="auto").requires_grad_(False)
         held = plan(model, precision, keep)
         staged = Path(tempfile.mkdtemp(prefix=f".{copy.name}.", dir=copy.parent))
@@ -86,24 +99,28 @@ def make(
             staged.rename(copy)
         except OSError as error:
             raise OutputError(
-                f"The quantized copy of {source.name} can't be written to {copy.parent}: {error.strerror or error}; make "
-                "room there, or choose bf16."
+                f"The quantized copy of {source.name} can't be written to {copy.parent}: {error.strerror or error}; free "
+                "space there, or choose bf16."
             ) from error
         finally:
             shutil.rmtree(staged, ignore_errors=True)
 
 
 def load(model_class, copy: Path, target, dtype, settle_below: int = 0):
-    """The model in eval mode, built from a copy tensor by tensor.
+    """Return the model in eval mode, built from a copy tensor by tensor.
 
     Args:
-        target: `torch.device`. dtype: what dense weights are held and everything is computed in.
-        settle_below: in models with fewer weights, let each 4-bit layer take the form in which it computes at once, while
-            there is little else in memory; otherwise all of them do at the first question, side by side with what they were.
-            Such a model can't be trained, and its layers can't be exchanged (`models.cpu.engines`).
+        model_class: of transformers.
+        copy: folder of the copy.
+        target: `torch.device`.
+        dtype: of dense weights and of computation.
+        settle_below: in models with fewer weights, each 4-bit layer is repacked for its CPU kernel while loading, when
+            little else is in memory; otherwise all are repacked at the first question, with both forms in memory. Such
+            a model can't be trained, and its layers can't be exchanged (`models.cpu.engines`).
 
     Raises:
-        ModelError: if the copy doesn't fit the model, or is damaged; it is deleted, so that the next try makes it again.
+        ModelError: if the copy doesn't match the model, or is damaged; it is deleted, so that the next attempt creates
+            it again.
     """
     import torch
     import transformers
@@ -126,12 +143,14 @@ def load(model_class, copy: Path, target, dtype, settle_below: int = 0):
     except (SafetensorError, OSError, KeyError, ValueError, RuntimeError, AttributeError) as error:
         shutil.rmtree(copy, ignore_errors=True)
         raise ModelError(
-            f"The quantized copy in {copy.name} was damaged and is deleted ({one_line(error)}); load the model again to make it "
-            "anew."
+            f"The quantized copy in {copy.name} was damaged and is deleted ({one_line(error)}); load the model again to create "
+            "a new one."
         ) from error
     if (copy / "generation_config.json").is_file():
         model.generation_config = transformers.GenerationConfig.from_pretrained(copy, local_files_only=True)
-    model.is_loaded_in_4bit, model.is_loaded_in_8bit = (facts["precision"] == p for p in PACKED)  # what PEFT asks for
+    model.is_loaded_in_4bit, model.is_loaded_in_8bit = (
+        facts["precision"] == p for p in PACKED
+    )  # attributes that PEFT reads
     model.is_quantized = True
     return model.eval()
 
@@ -140,7 +159,7 @@ def load(model_class, copy: Path, target, dtype, settle_below: int = 0):
 
 
 def _write_shards(model, held: dict[str, ModulePrecision], folder: Path, on_fraction) -> dict[str, int]:
-    """Pack module after module; returns file name → bytes."""
+    """Pack module after module; return file name → bytes."""
     from safetensors.torch import save_file
 
     modules, total = dict(model.named_modules()), sum(p.numel() for p in model.parameters())
@@ -175,7 +194,7 @@ def _write_shards(model, held: dict[str, ModulePrecision], folder: Path, on_frac
 
 
 def _packed(name: str, weight, precision: str) -> dict:
-    """Tensors, by name in the file, that hold one parameter."""
+    """Return the tensors, by name in the file, that represent one parameter."""
     import torch
 
     weight = weight.detach()
@@ -201,9 +220,9 @@ def _packed(name: str, weight, precision: str) -> dict:
 
 
 def _read(path: Path, target) -> dict:
-    """All tensors of a file, on `target`.
+    """Return all tensors of a file, on `target`.
 
-    Opened anew for every piece: else pages of the file stay in memory beside what is made of them.
+    The file is opened again for every piece: otherwise its mapped pages stay in memory next to the tensors.
     """
     import torch
     from safetensors import safe_open
@@ -226,10 +245,11 @@ def _read(path: Path, target) -> dict:
 
 
 def _fill(model, held: dict[str, ModulePrecision], tensors: dict, target, dtype, settle: bool) -> None:
-    """Put layers and tensors in their places.
+    """Replace quantized layers and assign all tensors.
 
     Raises:
-        KeyError, ValueError: if something is missing.
+        KeyError: if a tensor is missing in the file.
+        ValueError: if a tensor is missing, or the model has no such tensor.
     """
     import torch
 
@@ -265,7 +285,7 @@ def _fill(model, held: dict[str, ModulePrecision], tensors: dict, target, dtype,
         elif last in module._buffers:
             module._buffers[last] = value
         else:
-            raise ValueError(f"the model has no place for {name}")
+            raise ValueError(f"the model has no tensor {name}")
     model.tie_weights()
     left = [name for name, p in model.named_parameters() if p.is_meta]
     if left:
@@ -288,7 +308,7 @@ def _row_module(module, packed, scale, dtype):
 
 
 def _packed_linear(module, path: str, precision: str, tensors: dict, target, dtype):
-    """A bitsandbytes layer around tensors that are packed already."""
+    """Return a bitsandbytes layer with tensors that are packed already."""
     import bitsandbytes as bnb
     import torch
 
@@ -314,7 +334,7 @@ def _packed_linear(module, path: str, precision: str, tensors: dict, target, dty
 
 
 def _settle(layer, bias, target, dtype) -> None:
-    """Let a layer compute once."""
+    """Let a layer compute once, so that it repacks its weights for the CPU kernel."""
     import torch
 
     guard_4bit(layer)

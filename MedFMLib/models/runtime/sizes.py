@@ -1,12 +1,12 @@
-"""How large a model is, layer by layer, dense and quantized, from its config alone (meta device).
+"""Compute the size of a model, layer by layer, dense and quantized, from its config alone (meta device).
 
 What is counted for a quantized linear layer of n weights, as bitsandbytes stores it:
 
-* nf4, double-quantized: n/2 bytes of codes, one byte per block of 64, one float32 per 256 such blocks, and a
-  float32 offset and two look-up tables (16 and 256 float32) per layer;
+* nf4, double-quantized: n/2 bytes of codes, one byte per block of 64, one float32 per 256 such blocks, and a float32
+  offset and two look-up tables (16 and 256 float32) per layer;
 * int8, and the int8 rows of embeddings and heads: n bytes and one float32 per output row.
 
-Which layer is held how is `precision`'s affair; what it leaves dense stays in the dense dtype.
+`precision` decides the precision of each layer; what it leaves dense stays in the dense dtype.
 """
 
 from __future__ import annotations
@@ -27,11 +27,13 @@ class LayerSize:
 
     Args:
         name: path with layer numbers replaced by `*`.
-        count: how many modules.
+        count: number of modules.
         shape: of one module's main tensor.
-        parameters: in all of them.
-        dense_bytes, quantized_bytes: in all of them.
-        held: "nf4", "int8", "int8 rows" or "dense". why: in a few words.
+        parameters: number of weights in all of them.
+        dense_bytes: bytes of all of them in the dense dtype.
+        quantized_bytes: bytes of all of them in their precision.
+        held: their precision: "nf4", "int8", "int8 rows" or "dense".
+        why: the reason, in a few words.
     """
 
     name: str
@@ -46,7 +48,13 @@ class LayerSize:
 
 @dataclass(frozen=True)
 class ModelSize:
-    """Sizes of a whole model."""
+    """Sizes of a whole model.
+
+    Args:
+        layers: groups of equal layers.
+        dense: the dense dtype.
+        quantized: the precision of quantized layers.
+    """
 
     layers: tuple[LayerSize, ...]
     dense: str
@@ -54,7 +62,7 @@ class ModelSize:
 
     @property
     def parameters(self) -> int:
-        """Number of weights, tied ones once."""
+        """Number of weights, tied ones counted once."""
         return sum(layer.parameters for layer in self.layers)
 
     @property
@@ -64,12 +72,19 @@ class ModelSize:
 
     @property
     def quantized_bytes(self) -> int:
-        """Bytes when quantized, every constant counted."""
+        """Bytes when quantized, constants included."""
         return sum(layer.quantized_bytes for layer in self.layers)
 
 
 def linear_bytes(weights: int, rows: int, precision: str, dense: str = "bf16") -> int:
-    """Bytes of one linear layer's weight matrix, constants included."""
+    """Return the bytes of one linear layer's weight matrix, constants included.
+
+    Args:
+        weights: number of weights.
+        rows: number of output rows.
+        precision: "nf4", "int8", "int8 rows", a key of `BYTES`, or "dense".
+        dense: dtype for "dense".
+    """
     if precision == "nf4":
         blocks = ceil(weights / 64)
         return ceil(weights / 2) + blocks + 4 * ceil(blocks / 256) + NF4_TABLES
@@ -79,13 +94,13 @@ def linear_bytes(weights: int, rows: int, precision: str, dense: str = "bf16") -
 
 
 def measure_sizes(model, precision: str = "nf4", dense: str = "bf16", skip: tuple[str, ...] = ()) -> ModelSize:
-    """Sizes of a model on the meta device (or any other).
+    """Return the sizes of a model on the meta device (or any other).
 
     Args:
         model: of an architecture's class, built under `torch.device("meta")`, weights tied.
-        precision: "nf4" or "int8", see `precision.plan`; another: nothing is quantized.
-        dense: dtype of everything else, and of all of it when dense.
-        skip: paths of modules that stay dense with all that is in them.
+        precision: "nf4" or "int8", see `precision.plan`; otherwise nothing is quantized.
+        dense: dtype of everything that is not quantized.
+        skip: paths of modules that stay dense with all their submodules.
     """
     import re
 
@@ -112,7 +127,15 @@ def measure_sizes(model, precision: str = "nf4", dense: str = "bf16", skip: tupl
 def sizes_from_config(
     model_class, config_folder: Path, precision: str = "nf4", dense: str = "bf16", skip: tuple[str, ...] = ()
 ) -> ModelSize:
-    """Sizes of `model_class` built from a folder's config.json without allocating any weight."""
+    """Return the sizes of a model built from a folder's config.json without allocating any weight.
+
+    Args:
+        model_class: of transformers.
+        config_folder: with config.json.
+        precision: see `measure_sizes`.
+        dense: see `measure_sizes`.
+        skip: see `measure_sizes`.
+    """
     import torch
     from transformers import AutoConfig
 

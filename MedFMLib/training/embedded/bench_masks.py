@@ -1,7 +1,8 @@
-"""How well the embedded model draws brains: real and synthetic ones, robustness, invariance, the rival.
+"""Measure how well the embedded model segments brains: real and synthetic ones, robustness, invariance, and a baseline.
 
-Every function takes the images and a model and returns a `BenchSection`. Knows cases, measures and what MeshNet knows; nothing
-of how models are loaded or how results are shown.
+Every function takes the images and a model and returns a `BenchSection`. Uses cases, measures and MeshNet's classes;
+not
+how models are loaded or how results are shown.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ import numpy as np
 from ...core.geometry import PLANES
 from ...core.image import Image
 from ...errors import InputError
+from ...measure.overlap import dice, surface_distances
 from . import labels
-from .bench_measures import PeakMemory, as_parts, bootstrap, dice, mirrored_share, part_dice, surface_distances
+from .bench_measures import PeakMemory, as_parts, bootstrap, mirrored_share, part_dice
 from .bench_runtime import LoadedModel, way_name
 from .bench_tables import BenchSection, Failure, Figure, SlicePicture, Table, mean
 from .cases import BenchCase, Images
@@ -23,7 +25,7 @@ from .meshnet import MERGED, MeshNet, merged_mask, merged_parts
 from .sources import in_ras_order
 
 BRAIN, TORSO, HIPPOCAMPUS = "brain-mr", "torso-ct", "hippocampus"
-"""Adapters, by what they are for."""
+"""Adapters, by their purpose."""
 
 BRAIN_VALUES = {name: labels.STRUCTURES[name] for name in labels.BRAIN_PARTS}
 
@@ -32,10 +34,11 @@ _VISIBLE_MM2 = 60.0
 
 
 class MeshNetBaseline:
-    """MeshNet, which looks at each volume once; nothing of it is kept on disk.
+    """MeshNet, which processes each volume once; nothing is stored on disk.
 
     Args:
-        folder: of its weights, or None: then it is not run. why_not: in a sentence.
+        folder: of its weights, or None: then it is not run.
+        why_not: reason for not running it, in a sentence.
     """
 
     def __init__(self, folder: Path | None, why_not: str = ""):
@@ -47,7 +50,7 @@ class MeshNetBaseline:
         return self._net is not None
 
     def look(self, case: BenchCase) -> tuple[np.ndarray, float]:
-        """(class numbers on the case's grid, seconds)."""
+        """Return (class numbers on the case's grid, seconds)."""
         if case.name not in self._seen:
             start = time.time()
             self._seen[case.name] = (self._net.segment(case.image), time.time() - start)
@@ -57,7 +60,14 @@ class MeshNetBaseline:
 def segment_parts(
     model: LoadedModel, image: Image, adapter: str, names=labels.BRAIN_PARTS
 ) -> tuple[np.ndarray, list[str]]:
-    """((I, J, K) uint8 part numbers, the names that the model can draw)."""
+    """Return ((I, J, K) uint8 part numbers, the names that the model can segment).
+
+    Args:
+        model: the model.
+        image: scalar volume.
+        adapter: its name.
+        names: requested structures.
+    """
     model.use(adapter)
     known = model.drawable(names)
     return as_parts(model.runtime.segment_volume(image, known), image.geometry.shape), known
@@ -71,7 +81,13 @@ def _merged(parts: np.ndarray, name: str) -> np.ndarray:
 
 
 def brain(images: Images, model: LoadedModel, baseline: MeshNetBaseline) -> BenchSection:
-    """The real T1 with FreeSurfer labels: each structure, with the adapter, the bare base, and MeshNet beside."""
+    """Measure each structure of the real T1 with FreeSurfer labels, with the adapter, the bare base, and MeshNet.
+
+    Args:
+        images: the test images.
+        model: the model.
+        baseline: MeshNet.
+    """
     case, ways = images.t1, model.ways(BRAIN)
     drawn, facts = {}, []
     overlap: dict[str, dict[str, float | None]] = {}
@@ -97,9 +113,9 @@ def brain(images: Images, model: LoadedModel, baseline: MeshNetBaseline) -> Benc
     about = f"{case.about}; training saw this person: {case.seen}."
     headings = ("structure", *(f"Dice, {way_name(way)}" for way in ways), "surface, mm", "95 % Hausdorff, mm")
     notes = (
-        "Interval: bootstrap over structures; it tells how far the mean depends on which structures are counted, not how "
+        "Interval: bootstrap over structures; it shows how much the mean depends on the choice of structures, not how "
         "the model does on other people: this is one person.",
-        f"Distances are those of {way_name(ways[0])}; a structure that was not drawn has none, and Dice 0.",
+        f"Distances are those of {way_name(ways[0])}; a structure that was not segmented has none, and Dice 0.",
     )
     speed = Table("Brain T1: left and right, time and memory", about,
                   ("way", "mean Dice", "given to the other side", "seconds, s", "peak memory, MB"), facts,
@@ -121,7 +137,7 @@ def brain(images: Images, model: LoadedModel, baseline: MeshNetBaseline) -> Benc
 
 
 def interval(column) -> tuple[float, float] | None:
-    """Bootstrap interval of the numbers of a column; None if there is none."""
+    """Return the bootstrap interval of the numbers of a column; None if there is none."""
     numbers = [v for v in column if v is not None]
     return bootstrap(numbers) if numbers else None
 
@@ -137,7 +153,7 @@ def _against_baseline(case: BenchCase, ours: np.ndarray, baseline: MeshNetBaseli
         rows.append(row)
     columns = list(zip(*(row[1:] for row in rows), strict=True))
     rows += [[f"mean of {len(MERGED)}", *map(mean, columns)], ["95 % interval", *map(interval, columns)]]
-    table = Table("Brain T1 beside MeshNet", about + " Sides and parts merged to what both know.",
+    table = Table("Brain T1 compared with MeshNet", about + " Sides and parts merged to what both know.",
                   ("structure", "Dice, MedFM-tiny", "surface, MedFM-tiny, mm", "Dice, MeshNet", "surface, MeshNet, mm"), rows,
                   (f"MeshNet (MIT, 196,038 parameters) knows no sides and took {seconds:.0f} s; which people it was trained "
                    "on is not known here. Interval: bootstrap over structures.",))  # fmt: skip
@@ -147,7 +163,7 @@ def _against_baseline(case: BenchCase, ours: np.ndarray, baseline: MeshNetBaseli
 
 
 def _overview(case: BenchCase, ours: np.ndarray) -> Figure:
-    """Three planes: picture, truth, ours."""
+    """Return three planes: picture, truth, result."""
     shots = []
     for plane in ("axial", "coronal", "sagittal"):
         number = _richest(case.parts, case.image.geometry, plane)
@@ -158,7 +174,7 @@ def _overview(case: BenchCase, ours: np.ndarray) -> Figure:
 
 
 def _richest(parts: np.ndarray, geometry, plane: str) -> int:
-    """The slice with most structures on it; the one with most voxels of brain among equals."""
+    """Return the slice with most structures; among equals the one with most brain voxels."""
     axis = geometry.index_axis(plane)
     others = tuple(a for a in range(3) if a != axis)
     counts = np.zeros(parts.shape[axis])
@@ -176,10 +192,12 @@ def _richest(parts: np.ndarray, geometry, plane: str) -> int:
 def worst_slices(
     case, found: np.ndarray, truth: np.ndarray, values: dict[str, tuple[int, ...]], slices=None
 ) -> list[Failure]:
-    """The slices where a well visible structure has the lowest Dice: one a structure, a few a case.
+    """Return the slices where a well visible structure has the lowest Dice: one per structure, a few per case.
 
     Args:
-        case: with `name` and `image`. found, truth: (I, J, K) uint8 on its grid.
+        case: with `name` and `image`.
+        found: (I, J, K) uint8 on its grid, result.
+        truth: (I, J, K) uint8 on its grid.
         values: structure → its numbers in both.
         slices: plane → slice numbers to choose from; all planes and slices if None.
     """
@@ -218,7 +236,13 @@ def _mm2(area: np.ndarray, geometry, axis: int) -> float:
 
 
 def robustness(images: Images, model: LoadedModel, baseline: MeshNetBaseline) -> BenchSection:
-    """One person as T1, T2 and FLAIR, and the MNI average: does the answer depend on the contrast, do two models agree?"""
+    """Measure whether the result depends on the contrast: one person as T1, T2 and FLAIR, and the MNI average.
+
+    Args:
+        images: the test images.
+        model: the model.
+        baseline: MeshNet.
+    """
     way = model.ways(BRAIN)[0]
     cases = images.stroke
     ours = {name: segment_parts(model, case.image, way)[0] for name, case in cases.items()}
@@ -252,7 +276,7 @@ def robustness(images: Images, model: LoadedModel, baseline: MeshNetBaseline) ->
                   ("Mean Dice over structures between two results, not against truth: agreement, which two wrong results "
                    "can have, too.", "MeshNet's labels of one other head may have been among what training learned from, so "
                    "agreeing with it is no independent check."))  # fmt: skip
-    figure = Figure("One person, three contrasts", "The same slice; a person after a stroke, whom training did not see.",
+    figure = Figure("One person, three contrasts", "The same slice; a person after a stroke, not in the training data.",
                     tuple(shots))  # fmt: skip
     return BenchSection(
         [table], [figure], summary={"Dice, T2 against T1": rows[0][2], "Dice, FLAIR against T1": rows[1][2]}
@@ -264,7 +288,12 @@ def _agreement(masks) -> float | None:
 
 
 def invariance(images: Images, model: LoadedModel) -> BenchSection:
-    """The same brain in four orders of axes, and the T1 at three other voxel sizes."""
+    """Measure the same brain in four orders of axes, and the T1 at three other voxel sizes.
+
+    Args:
+        images: the test images.
+        model: the model.
+    """
     way = model.ways(BRAIN)[0]
     rows, section = [], BenchSection()
     cases = images.orientations
@@ -295,7 +324,12 @@ def invariance(images: Images, model: LoadedModel) -> BenchSection:
 
 
 def synthetic(images: Images, model: LoadedModel) -> BenchSection:
-    """Held-out label maps, each painted in three contrasts."""
+    """Measure held-out label maps, each rendered in three contrasts.
+
+    Args:
+        images: the test images.
+        model: the model.
+    """
     way, rows, section = model.ways(BRAIN)[0], [], BenchSection()
     for case in images.heads:
         start = time.time()

@@ -1,6 +1,6 @@
-"""The arithmetic of the bench: overlap, distances between surfaces, intervals, memory. Knows arrays; no images, no model.
+"""Compute the measures of the bench: overlap, surface distances, intervals, memory. Depends on arrays only.
 
-* Dice = 2·|A∩B| / (|A|+|B|); None where neither has a voxel.
+* Dice = 2·|A∩B| / (|A|+|B|); None if neither has a voxel.
 * Surface distance = mean over the border voxels of both masks of the distance in mm to the other border.
 * 95 % Hausdorff distance = the larger of the two directed 95th percentiles.
 """
@@ -12,17 +12,18 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ...measure.overlap import dice
 from . import labels
 
 
-def dice(found: np.ndarray, truth: np.ndarray) -> float | None:
-    """Overlap of two bool arrays, None if both are empty."""
-    total = np.count_nonzero(found) + np.count_nonzero(truth)
-    return 2.0 * np.count_nonzero(found & truth) / total if total else None
-
-
 def part_dice(found: np.ndarray, truth: np.ndarray, names: Sequence[str]) -> dict[str, float]:
-    """Structure → Dice of two part arrays where the truth is known; structures in neither are left out."""
+    """Return structure → Dice of two part arrays where the truth is known; without structures in neither.
+
+    Args:
+        found: (I, J, K) uint8 part numbers, result.
+        truth: (I, J, K) uint8 part numbers.
+        names: of structures.
+    """
     known = truth != labels.UNKNOWN_PART
     row = {}
     for name in names:
@@ -32,35 +33,13 @@ def part_dice(found: np.ndarray, truth: np.ndarray, names: Sequence[str]) -> dic
     return row
 
 
-def surface_distances(found: np.ndarray, truth: np.ndarray, spacing: Sequence[float]) -> tuple[float, float] | None:
-    """(mean symmetric surface distance, 95 % Hausdorff distance) in mm, None if a mask is empty.
+def mirrored_share(found: np.ndarray, truth: np.ndarray) -> float:
+    """Return the share of the voxels of structures with a side that have the same structure of the other side in the result.
 
     Args:
-        found, truth: (I, J, K) bool. spacing: (3,) mm in the same order.
+        found: (I, J, K) uint8 part numbers, result.
+        truth: (I, J, K) uint8 part numbers.
     """
-    import SimpleITK as sitk
-
-    if not found.any() or not truth.any():
-        return None
-    either, box = found | truth, []
-    for axis in range(3):
-        along = np.flatnonzero(either.any(axis=tuple(a for a in range(3) if a != axis)))
-        box.append(slice(int(along[0]), int(along[-1]) + 1))
-    borders, distances = [], []
-    for mask in (found, truth):
-        picture = sitk.GetImageFromArray(np.pad(mask[tuple(box)], 1).astype(np.uint8))
-        picture.SetSpacing([float(s) for s in spacing][::-1])
-        border = sitk.LabelContour(picture)
-        borders.append(sitk.GetArrayViewFromImage(border).astype(bool))
-        away = sitk.SignedMaurerDistanceMap(border, squaredDistance=False, useImageSpacing=True)
-        distances.append(np.abs(sitk.GetArrayFromImage(away)))
-    there, back = distances[1][borders[0]], distances[0][borders[1]]
-    mean = (there.sum() + back.sum()) / (there.size + back.size)
-    return float(mean), float(max(np.percentile(there, 95), np.percentile(back, 95)))
-
-
-def mirrored_share(found: np.ndarray, truth: np.ndarray) -> float:
-    """Share of the voxels of structures with a side that were given to the same structure on the other side."""
     swap = np.full(256, labels.UNKNOWN_PART, np.uint8)
     for left, right in labels.PAIRS:
         swap[left], swap[right] = right, left
@@ -69,7 +48,12 @@ def mirrored_share(found: np.ndarray, truth: np.ndarray) -> float:
 
 
 def as_parts(masks: dict[str, np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
-    """uint8 part numbers from masks of parts by name; the later one wins where two meet."""
+    """Return uint8 part numbers from masks of parts; where two overlap, the later one wins.
+
+    Args:
+        masks: part name → bool array.
+        shape: of the arrays.
+    """
     parts = np.zeros(shape, np.uint8)
     for name, mask in masks.items():
         parts[np.asarray(mask)] = labels.part_number(name)
@@ -77,7 +61,13 @@ def as_parts(masks: dict[str, np.ndarray], shape: tuple[int, ...]) -> np.ndarray
 
 
 def bootstrap(values: Sequence[float], draws: int = 4000, seed: int = 0) -> tuple[float, float]:
-    """95 % percentile interval of the mean when the values are drawn again with replacement; seeded."""
+    """Return the 95 % percentile interval of the mean by resampling with replacement; seeded.
+
+    Args:
+        values: the sample.
+        draws: number of resamples.
+        seed: of the resampling.
+    """
     values = np.asarray(values, float)
     rng = np.random.default_rng(seed)
     means = values[rng.integers(0, len(values), (draws, len(values)))].mean(1)
@@ -85,7 +75,12 @@ def bootstrap(values: Sequence[float], draws: int = 4000, seed: int = 0) -> tupl
 
 
 def wilson(right: float, count: int) -> tuple[float, float]:
-    """95 % interval of a share (Wilson 1927); good for few answers and for shares of 0 and 1."""
+    """Return the 95 % interval of a share (Wilson 1927), which suits few answers and shares of 0 and 1.
+
+    Args:
+        right: sum of the points, 0…count.
+        count: number of answers.
+    """
     if not count:
         return 0.0, 1.0
     z, share = 1.959964, right / count
@@ -95,9 +90,10 @@ def wilson(right: float, count: int) -> tuple[float, float]:
 
 
 class PeakMemory:
-    """The most memory that this process held while the block ran: `.megabytes`, or None where nothing can tell.
+    """Peak memory of this process within a block: `.megabytes`, or None if it can't be measured.
 
-    Looks every 20 ms with psutil; without it, reads the kernel's own high-water mark (Linux), which counts from the start
+    Samples every 20 ms with psutil; without it, reads the kernel's own high-water mark (Linux), which counts from the
+    start
     of the process.
     """
 

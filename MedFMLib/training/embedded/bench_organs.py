@@ -1,6 +1,6 @@
-"""How well the embedded model draws hippocampi and the torso, and one number of each kind for comparing precisions.
+"""Measure how well the embedded model segments hippocampi and the torso, and key numbers for comparing precisions.
 
-Every function takes the images and a model and returns a `BenchSection`. Knows cases and measures; nothing of how models are
+Every function takes the images and a model and returns a `BenchSection`. Uses cases and measures; not how models are
 loaded or how results are shown.
 """
 
@@ -13,17 +13,18 @@ import numpy as np
 
 from ...core.view import View
 from ...imaging.slices import paint
+from ...measure.overlap import dice, dice_of_counts, surface_distances
 from . import labels
 from .baselines import MeanShapes
 from .bench_masks import BRAIN, HIPPOCAMPUS, TORSO, WORST_PER_CASE, interval, segment_parts, worst_slices
-from .bench_measures import as_parts, dice, part_dice, surface_distances
+from .bench_measures import as_parts, part_dice
 from .bench_runtime import BARE, LoadedModel, way_name
 from .bench_tables import BenchSection, Figure, SlicePicture, Table, mean
 from .cases import OTHER_SLICES, BenchCase, Hippocampus, Images, probes
 from .sources import HELD_OUT_SLICES
 
 LEAST_VOXELS = 60
-"""Structures with fewer voxels in all looked-at slices of a torso are not measured."""
+"""Structures with fewer voxels in all tested slices of a torso are not measured."""
 
 # -- hippocampus ---------------------------------------------------------------------------------
 
@@ -32,7 +33,12 @@ _HIPPOCAMPUS = _DRAWN | {"hippocampus": (1, 2)}
 
 
 def hippocampi(images: Images, model: LoadedModel) -> BenchSection:
-    """Crops around one hippocampus, drawn by hand: anterior, posterior and whole."""
+    """Measure crops around one manually segmented hippocampus: anterior, posterior and whole.
+
+    Args:
+        images: the test images.
+        model: the model.
+    """
     rows, cases = [], images.hippocampi
     section = BenchSection()
     if HIPPOCAMPUS in model.adapters:
@@ -66,13 +72,13 @@ def hippocampi(images: Images, model: LoadedModel) -> BenchSection:
         Table("Hippocampus crops", "MSD task 4, MR crops of about 35 × 50 × 35 mm, anterior and posterior drawn by hand; "
               "people whom the adapter's training left out.",
               ("structure", "training saw it", "cases", "mean Dice", "95 % interval", "surface, mm", "95 % Hausdorff, mm"),
-              rows, ("Interval: bootstrap over cases. The bare base is told neither side nor that it is a crop: the best of "
+              rows, ("Interval: bootstrap over cases. The bare base is given neither the side nor that it is a crop: the best of "
                      "left, right and both together counts.",)))  # fmt: skip
     return section
 
 
 def _hippocampi_shots(cases: list[Hippocampus], found: list[dict], overlap: list[float]) -> BenchSection:
-    """Worst, middle and best by the whole structure's Dice, and the worst slices of all."""
+    """Return the worst, median and best by the whole structure's Dice, and the worst slices of all."""
     drawn = []
     for case, masks in zip(cases, found, strict=True):
         ours = np.zeros(case.values.shape, np.uint8)
@@ -105,18 +111,36 @@ class DiceSums:
         self._sums: dict[tuple[str, str], np.ndarray] = defaultdict(lambda: np.zeros(2))
 
     def add(self, case: str, structure: str, found: np.ndarray, truth: np.ndarray, known: np.ndarray) -> None:
-        """Count one slice; unknown voxels count for nothing."""
+        """Add one slice without its unknown voxels.
+
+        Args:
+            case: name of the case.
+            structure: name of the structure.
+            found: bool, result.
+            truth: bool.
+            known: bool, where the truth is known.
+        """
         found, truth = found & known, truth & known
-        self._sums[case, structure] += (2.0 * np.count_nonzero(found & truth), found.sum() + truth.sum())
+        self._sums[case, structure] += (np.count_nonzero(found & truth), found.sum() + truth.sum())
 
     def get(self, case: str, structure: str) -> float | None:
-        """Dice over all slices, None if there was nothing."""
-        both, total = self._sums[case, structure]
-        return float(both / total) if total else None
+        """Return the Dice over all slices, None if there was no voxel.
+
+        Args:
+            case: name of the case.
+            structure: name of the structure.
+        """
+        return dice_of_counts(*self._sums[case, structure])
 
 
 def torso(images: Images, model: LoadedModel, data: Path) -> BenchSection:
-    """Held-out slices of the torso volumes, beside the mean shape of the same patient's other slices."""
+    """Measure held-out slices of the torso volumes, compared with the mean shape of the same patient's other slices.
+
+    Args:
+        images: the test images.
+        model: the model.
+        data: the data folder.
+    """
     section, rows = BenchSection(), []
     shapes, ways = MeanShapes(data), model.ways(TORSO)
     overlap = {way: DiceSums() for way in ("mean shape", *ways)}
@@ -160,10 +184,10 @@ def torso(images: Images, model: LoadedModel, data: Path) -> BenchSection:
         )
     section.tables.append(
         Table("Torso, held-out slices", "Axial slices that were cut out of training, which saw the rest of these very "
-              "patients: this tells how well slices between known ones are drawn, not how other people would be.",
+              "patients: this measures slices between known ones, not other people.",
               ("case: structure", "training saw", "slices", "mean shape", *map(way_name, ways)), rows,
               ("Dice pooled over the slices. Mean shape: where the structure lies in most training slices at this height of "
-               "this patient; it is told the height, the model is not.",)))  # fmt: skip
+               "this patient; it is given the height, the model is not.",)))  # fmt: skip
     section.figures.append(Figure("Pictures", f"Held-out slices. Training saw: {OTHER_SLICES}.", tuple(shots)))
     means = next((row for row in rows if row[0] == "ct torso: mean"), None)
     if means:
@@ -181,7 +205,7 @@ def _count(overlap: DiceSums, case: BenchCase, probe, name: str, mask: np.ndarra
 
 
 def _position(case: BenchCase, probe) -> float:
-    """Position 0…1 through what the mean shapes are made of: training volumes lack the held-out slices."""
+    """Return the position 0…1 in the volume of the mean shapes: training volumes lack the held-out slices."""
     n = case.image.geometry.shape[case.image.geometry.index_axis("axial")]
     gone = np.zeros(n, bool)
     for start, stop in HELD_OUT_SLICES[case.name.replace(" ", "_")]:
@@ -190,7 +214,7 @@ def _position(case: BenchCase, probe) -> float:
 
 
 def _to_slice(mask: np.ndarray, view: View) -> np.ndarray:
-    """(64, 64) over the square → bool at the slice's voxels."""
+    """Convert (64, 64) over the square to bool at the slice's voxels."""
     y, x = view.positions()
     rows, columns = (np.clip((v * len(mask)).astype(int), 0, len(mask) - 1) for v in (y, x))
     return view.to_slice(mask[np.ix_(rows, columns)])
@@ -200,7 +224,12 @@ def _to_slice(mask: np.ndarray, view: View) -> np.ndarray:
 
 
 def key_masks(images: Images, model: LoadedModel) -> dict[str, tuple[list[np.ndarray], list[float]]]:
-    """What → (masks or part numbers, Dice against truth): the T1, ten hippocampi, the slices of the CT torso."""
+    """Return name → (masks or part numbers, Dice) for the T1, ten hippocampi, and the slices of the CT torso.
+
+    Args:
+        images: the test images.
+        model: the model.
+    """
     found = {}
     parts, _ = segment_parts(model, images.t1.image, model.ways(BRAIN)[0])
     found["real T1, 27 parts"] = ([parts], list(part_dice(parts, images.t1.parts, labels.BRAIN_PARTS).values()))

@@ -1,9 +1,10 @@
-"""How good the embedded model is on images outside its training, beside what needs no model at all and beside a rival.
+"""Measure the embedded model on images outside its training, compared with baselines and a published model.
 
     medfm bench-tiny --data DIR [--output DIR] [--quick] [--model DIR] [--unquantized DIR] [--pretrained DIR]
 
-Runs the parts of the bench one after another and shows them: tables on the terminal, `bench-tiny.json`, and one page with
-pictures, `bench-tiny.html`. What is measured is in `bench_masks`, `bench_organs` and `bench_answers`; on what, in `cases`.
+Runs the parts of the bench in order and shows them: tables on the terminal, `bench-tiny.json`, and one page with
+pictures, `bench-tiny.html`. The measurements are in `bench_masks`, `bench_organs` and `bench_answers`; the images in
+`cases`.
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ from pathlib import Path
 import numpy as np
 
 from ...errors import MedFMError
+from ...measure.overlap import dice
 from . import bench_answers, bench_masks, bench_organs
 from .baselines import majority_answers
-from .bench_measures import dice
 from .bench_page import page
 from .bench_runtime import (
     BARE,
@@ -40,7 +41,7 @@ from .cases import Images, probes
 from .meshnet import FOLDER
 
 PER_KIND, PER_KIND_QUICK = 40, 4
-"""Questions of each kind."""
+"""Number of questions of each kind."""
 
 Open = Callable[[Path, str], LoadedModel]
 
@@ -60,13 +61,14 @@ def run(
 
     Args:
         data: folder with the open test images.
-        quick: fewer of everything and no rival, for a smoke test.
+        output: destination, or None.
+        quick: fewer of everything and no published model, for a smoke test.
         model: folder of the model, the shipped one by default.
-        pretrained: folder that holds the rival's; beside `data` by default.
+        pretrained: folder with the published model's weights; by default `pretrained` next to `data`.
         unquantized: folder with the unquantized base, to compare precisions.
         open_: loads a folder in a precision.
-        only: measure just the part whose heading begins so, e.g. "brain".
-        tell: gets a line when a part begins.
+        only: measure only the part whose heading starts with this text, e.g. "brain".
+        tell: receives a line when a part begins.
 
     Returns:
         {"tables", "summary", "absent", "date", "command", "seconds", …}; `format_tables` prints it.
@@ -89,7 +91,7 @@ def run(
             return
         try:
             sections.append((heading, make()))
-        except MedFMError as error:  # an absent folder or an untaught label must not stop the rest
+        except MedFMError as error:  # a missing folder or an unknown label must not stop the other parts
             absent.append(f"{heading.lower()}: {error}")
 
     add("Brain T1", lambda: bench_masks.brain(images, shown, baseline))
@@ -132,8 +134,8 @@ def run(
 def _baseline(pretrained: Path, quick: bool, absent: list[str]) -> bench_masks.MeshNetBaseline:
     folder = pretrained / FOLDER
     if quick or not (folder / "model.safetensors").is_file():
-        why = "--quick leaves it out" if quick else f"its weights are not in '{pretrained.name}', see --pretrained"
-        absent.append(f"the rival MeshNet: {why}.")
+        why = "--quick skips it" if quick else f"its weights are not in '{pretrained.name}', see --pretrained"
+        absent.append(f"the baseline MeshNet: {why}.")
         return bench_masks.MeshNetBaseline(None)
     return bench_masks.MeshNetBaseline(folder)
 
@@ -187,7 +189,7 @@ def _wrong(asked: bench_answers.AnswerSet) -> list[tuple[SlicePicture, str, str,
 
 
 def _precisions(images: Images, shown: LoadedModel, folder: Path, base: Path, asked, open_: Open) -> BenchSection:
-    """The same adapters and heads on the unquantized base in fp32 and in int8, beside what ships."""
+    """Compare the unquantized base in fp32 and in int8, with the same adapters and heads, with the shipped model."""
     first, rows = bench_organs.key_masks(images, shown), []
     seen: dict[str, dict] = {}
     answers: dict[str, list[str]] = {}
@@ -212,7 +214,7 @@ def _precisions(images: Images, shown: LoadedModel, folder: Path, base: Path, as
             row += [mean(_points(asked, written)), mean(same)]
         rows.append(row)
     return BenchSection([Table(
-        "Quantization", "The unquantized base with the adapters and heads that ship; images as above.",
+        "Quantization", "The unquantized base with the shipped adapters and heads; images as above.",
         ("what", "nf4, as shipped", "fp32", "fp32 to nf4", "int8", "int8 to nf4"), rows,
         ("Masks: mean Dice against the truth; “to nf4”: mean Dice between the two results. Answers: share right; “to nf4”: "
          "share of the same answers, letter by letter.",))])  # fmt: skip
@@ -234,7 +236,7 @@ def _speed(images: Images, model: LoadedModel, folder: Path, asked: bench_answer
     start = time.time()
     model.runtime.segment(views, model.drawable(images.t1.structures))
     rows = [["loading the model", model.seconds, "s"],
-            [f"drawing, per slice ({len(views)} at once, {way_name(way)})", (time.time() - start) / len(views), "s"]]  # fmt: skip
+            [f"segmenting a slice ({len(views)} at once, {way_name(way)})", (time.time() - start) / len(views), "s"]]  # fmt: skip
     model.use(BARE)
     if asked.exchanges:
         some = asked.exchanges[:: max(1, len(asked.exchanges) // 12)]
@@ -256,11 +258,11 @@ def _speed(images: Images, model: LoadedModel, folder: Path, asked: bench_answer
         (r[1] for r in rows if r[0] == "file size, total"), None)})  # fmt: skip
 
 
-# -- words ---------------------------------------------------------------------------------------
+# -- texts ---------------------------------------------------------------------------------------
 
 
 def format_tables(result: dict) -> str:
-    """The result for people: every table, what was not measured, and what it is not for."""
+    """Return the result as text: every table, what was not measured, and the notice."""
     lines = []
     for table in result["tables"]:
         lines += [as_text(Table(**table)), ""]

@@ -14,6 +14,7 @@ import numpy as np
 from ...core.view import View, display_slice
 from ...imaging.slices import paint
 from ...interfaces.jobs import NoProgress, Progress
+from ...measure.overlap import box_iou, dice, surface_distances
 from ..data.dataset import Dataset
 from ..data.samples import Sample
 from . import scores
@@ -118,9 +119,7 @@ def _as_tokens(model):
 def _boxes(seen, sample: Sample) -> JudgedAnswer:
     wanted, got = {o.name: o.box for o in sample.objects}, {o.label: o.box for o in seen}
     each = [
-        scores.overlap(got[name], wanted[name])
-        if name in got and name in wanted
-        else float((name in got) == (name in wanted))
+        box_iou(got[name], wanted[name]) if name in got and name in wanted else float((name in got) == (name in wanted))
         for name in sample.names
     ]
     score = float(np.mean(each))
@@ -139,8 +138,8 @@ def _masks(seen, dataset: Dataset, sample: Sample) -> JudgedAnswer:
             volume = np.zeros(view.geometry.shape, bool)
             volume[:, :, 0] = paint(view, drawn[name])
             mask = display_slice(volume, view.geometry, view.plane, 0)
-        each.append(scores.dice(mask, truth))
-        far.append(scores.surface_distance(mask, truth, sample.spacing))
+        each.append(dice(mask, truth, empty=1.0))  # nothing drawn where nothing is: right
+        far.append((surface_distances(mask, truth, sample.spacing) or (math.nan, math.nan))[0])
     known = [value for value in far if not math.isnan(value)]
     return JudgedAnswer("", float(np.mean(each)), float(np.mean(each)), float(np.mean(known)) if known else math.nan)
 

@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
+import numpy as np
+
 WINDOW = 20
 """Steps that a warning looks back over."""
 LEAST = 8
@@ -54,14 +56,14 @@ class TrainingStep:
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """Linear between neighbours; NaN without finite values."""
-    ordered = sorted(v for v in values if math.isfinite(v))
-    if not ordered:
-        return math.nan
-    place = (len(ordered) - 1) * share / 100
-    low = int(place)
-    high = min(low + 1, len(ordered) - 1)
-    return ordered[low] + (ordered[high] - ordered[low]) * (place - low)
+    """Return the percentile of the finite values, linear between neighbours; NaN without any.
+
+    Args:
+        values: of any number.
+        share: which percentile, 0…100.
+    """
+    finite = [value for value in values if math.isfinite(value)]
+    return float(np.percentile(finite, share)) if finite else math.nan
 
 
 @dataclass

@@ -72,31 +72,6 @@ def rouge_l(answers: Sequence[str], truths: Sequence[str]) -> float:
     return float(np.mean([scorer.score(t, a)["rougeL"].fmeasure for a, t in zip(answers, truths, strict=True)] or [0]))
 
 
-def dice(one: np.ndarray, other: np.ndarray) -> float:
-    """Of two masks; 1 if both are empty."""
-    total = int(one.sum()) + int(other.sum())
-    return 2 * int((one & other).sum()) / total if total else 1.0
-
-
-def surface_distance(one: np.ndarray, other: np.ndarray, spacing: Sequence[float]) -> float:
-    """Mean distance in mm from each mask's border to the other's; NaN if one is empty."""
-    from scipy.ndimage import binary_erosion, distance_transform_edt
-
-    if not one.any() or not other.any():
-        return float("nan")
-    borders = [mask & ~binary_erosion(mask, border_value=0) for mask in (one, other)]
-    ways = [distance_transform_edt(~border, sampling=spacing)[borders[1 - n]] for n, border in enumerate(borders)]
-    return float(np.concatenate(ways).mean())
-
-
-def overlap(one: Sequence[float], other: Sequence[float]) -> float:
-    """Intersection over union of two boxes (y0, x0, y1, x1)."""
-    inside = [max(0.0, min(one[n + 2], other[n + 2]) - max(one[n], other[n])) for n in (0, 1)]
-    area = [(box[2] - box[0]) * (box[3] - box[1]) for box in (one, other)]
-    both = inside[0] * inside[1]
-    return both / (area[0] + area[1] - both) if both else 0.0
-
-
 def interval(
     values: Sequence[float], patients: Sequence[str], seed: int = 0, share: float = 0.95
 ) -> tuple[float, float]:

@@ -147,7 +147,7 @@ def test_sigterm_lets_running_jobs_end_and_takes_no_more(start_server, request_f
     job = started(runner.submit(request_for("sleep 1.5")))
     server.process.send_signal(signal.SIGTERM)
     wait_for(lambda: requests.get(f"{server.url}/health", timeout=5).json()["status"] == "draining", 5, "draining")
-    with pytest.raises(MedFMError, match="The server is ending"):
+    with pytest.raises(MedFMError, match="The server is shutting down"):
         submit(server, request_for("mark b"))
     assert job.result(10).answers[0].text.startswith("1.5 sum")
     assert server.process.wait(10) == 0
@@ -157,7 +157,7 @@ def test_a_drain_that_takes_too_long_ends_the_job_in_one_sentence(start_server, 
     server = start_server("--drain", "0.5")
     job = started(server.runner().submit(request_for("sleep 600")))
     server.process.send_signal(signal.SIGTERM)
-    with pytest.raises(MedFMError, match="The server was ended"):
+    with pytest.raises(MedFMError, match="The server was shut down"):
         job.result(10)
     assert server.process.wait(10) == 0
 
@@ -247,7 +247,7 @@ def test_a_taken_port_is_one_sentence():
 def test_a_full_disk_is_one_sentence_and_the_server_goes_on(start_server, request_for):
     server = start_server()
     resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
-    with pytest.raises(MedFMError, match="no room for this volume"):
+    with pytest.raises(MedFMError, match="can't store this volume"):
         server.ask(large("mark a"))
     assert server.ask(request_for("mark b")).startswith("b sum")
     folder = next((server.temp).glob("medfm-server-*"))
@@ -269,7 +269,7 @@ def test_a_clock_that_jumps_changes_nothing(start_server, request_for, tmp_path,
 
 def test_a_job_that_takes_too_long_is_ended(start_server, request_for):
     server = start_server("--seconds-per-job", "0.5")
-    with pytest.raises(MedFMError, match=r"longer than 0\.5 s, what this server allows"):
+    with pytest.raises(MedFMError, match=r"longer than 0\.5 s, the limit of this server"):
         server.ask(request_for("sleep 600"))
     assert server.ask(request_for("mark b")).startswith("b sum")
 

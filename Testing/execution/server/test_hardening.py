@@ -175,8 +175,8 @@ def test_with_tls_and_keys_others_may_come(start_server, key_file, tmp_path, req
 
 @pytest.mark.parametrize(
     ("url", "sentence"),
-    [("http://server.hospital:8765", "unencrypted; use https"), ("ftp://x", "no address"), ("", "no address"),
-     ("https://user:pw@server", "by itself")],
+    [("http://server.hospital:8765", "unencrypted; use https"), ("ftp://x", "not the address of a server"), ("", "not the address of a server"),
+     ("https://user:pw@server", "give the key separately")],
 )  # fmt: skip
 def test_a_client_refuses_addresses_that_leak(url, sentence):
     with pytest.raises(InputError, match=sentence):
@@ -203,7 +203,7 @@ def test_ten_gigabytes_are_refused_before_they_come(shared):
     started = time.monotonic()
     answer = talk(shared.port, HEAD.encode() + b"Content-Length: 10737418240\r\n\r\n")
     assert answer.startswith(b"HTTP/1.1 413")
-    assert b"10737418240 bytes was announced" in answer
+    assert b"announced body has 10737418240 bytes" in answer
     assert time.monotonic() - started < 1
 
 
@@ -224,7 +224,7 @@ def test_a_body_without_an_end_is_cut_off(shared):
 
 def test_a_volume_larger_than_allowed_is_refused(start_server, request_for):
     server = start_server("--volume", "1000")
-    with pytest.raises(InputError, match="this server takes 1000"):
+    with pytest.raises(InputError, match="this server accepts 1000"):
         server.ask(request_for("mark a"))
 
 

@@ -130,7 +130,7 @@ BAD = {
     "damaged": ({"messages": [turn("a", "data:image/png;base64,AAAA")]}, "can't be read"),
     "not base64": ({"messages": [turn("a", "data:image/png;base64,?!")]}, "can't be read"),
     "no messages": ({"messages": []}, "'messages' is missing"),
-    "assistant last": ({"messages": [turn("a"), {"role": "assistant", "content": "b"}]}, "must be the user's"),
+    "assistant last": ({"messages": [turn("a"), {"role": "assistant", "content": "b"}]}, "must have the role 'user'"),
     "tools": ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "'tools' can't be used"),
     "several": ({"n": 2}, "one answer"),
     "JSON mode": ({"response_format": {"type": "json_object"}}, "plain text"),

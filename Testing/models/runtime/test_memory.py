@@ -188,7 +188,7 @@ def test_running_out_of_memory_with_one_slice_gives_up_precision():
     response = engine.run(request)
     assert loads[0] == "bf16"
     assert response.findings[0].text == f"| in {loads[1]}"
-    assert any("ran out in bf16; the model is now held in" in note for note in response.provenance.notes)
+    assert any("ran out in bf16; the model is now loaded in" in note for note in response.provenance.notes)
 
 
 def test_running_out_of_memory_while_loading_gives_up_precision():
@@ -212,7 +212,7 @@ def test_what_cannot_be_held_in_less_is_said():
     def load(*_):
         raise MemoryError
 
-    with pytest.raises(ModelError, match="can't be held in less; close other programs"):
+    with pytest.raises(ModelError, match="has no lower precision; close other programs"):
         Engine(load).run(replace(request, precision="nf4"))
 
 

@@ -139,7 +139,7 @@ def test_volumes_give_slices_and_questions_that_labels_answer(tmp_path):
         for folder, array in (("images", values), ("labels", labels)):
             (tmp_path / folder).mkdir(exist_ok=True)
             sitk.WriteImage(sitk.GetImageFromArray(array), str(tmp_path / folder / f"case{patient}.nii.gz"))
-    with pytest.raises(InputError, match="no picture that can be used"):  # labels without names are problems
+    with pytest.raises(InputError, match="no usable picture"):  # labels without names are problems
         building.check(reading.read(tmp_path))
     (tmp_path / "labels.json").write_text('{"1": "liver", "2": "spleen"}')
     checked = building.check(reading.read(tmp_path, reading.ReaderChoices(slices=4, modality="MR")))
@@ -186,7 +186,7 @@ def test_a_planted_leak_is_caught(table, tmp_path):
             row["split"] = "test"  # patient 0 trains otherwise
     first = [row for row in rows if row["image"] != rows[0]["image"]]
     write_rows(table, [rows[0], *first])
-    with pytest.raises(InputError, match="The split leaks: patient P00 stands in test and train"):
+    with pytest.raises(InputError, match="The split leaks: patient P00 is in test and train"):
         building.check(reading.read(table))
 
 
@@ -242,7 +242,7 @@ def test_a_folder_with_something_in_it_is_not_written_over(table, tmp_path):
     checked = building.check(reading.read(table))
     (tmp_path / "there").mkdir()
     (tmp_path / "there" / "a.txt").write_text("mine")
-    with pytest.raises(OutputError, match="is there already"):
+    with pytest.raises(OutputError, match="already exists"):
         building.build(checked, tmp_path / "there")
     assert [p.name for p in (tmp_path / "there").iterdir()] == ["a.txt"]
 

@@ -9,6 +9,7 @@ import pytest
 from MedFMLib.core.geometry import Geometry
 from MedFMLib.core.image import Image
 from MedFMLib.core.view import SeenObject
+from MedFMLib.measure import overlap as overlap_measures
 from MedFMLib.training.embedded import (
     bench_answers,
     bench_masks,
@@ -75,20 +76,20 @@ class Truthful:
 
 def test_dice_is_nothing_where_there_is_nothing():
     full, half, empty = np.ones(4, bool), np.array([1, 1, 0, 0], bool), np.zeros(4, bool)
-    assert bench_measures.dice(half, full) == pytest.approx(2 / 3)
-    assert bench_measures.dice(empty, full) == 0
-    assert bench_measures.dice(empty, empty) is None
+    assert overlap_measures.dice(half, full) == pytest.approx(2 / 3)
+    assert overlap_measures.dice(empty, full) == 0
+    assert overlap_measures.dice(empty, empty) is None
 
 
 def test_surface_distances_are_in_mm_of_each_axis():
     truth, found = np.zeros((30, 20, 20), bool), np.zeros((30, 20, 20), bool)
     truth[10, 5:15, 5:15] = True
     found[13, 5:15, 5:15] = True
-    mean, high = bench_measures.surface_distances(found, truth, (2.0, 1.0, 1.0))
+    mean, high = overlap_measures.surface_distances(found, truth, (2.0, 1.0, 1.0))
     assert mean == pytest.approx(6.0, abs=1e-4)
     assert high == pytest.approx(6.0, abs=1e-4)
-    assert bench_measures.surface_distances(truth, truth, (2, 1, 1)) == (0, 0)
-    assert bench_measures.surface_distances(np.zeros_like(truth), truth, (2, 1, 1)) is None
+    assert overlap_measures.surface_distances(truth, truth, (2, 1, 1)) == (0, 0)
+    assert overlap_measures.surface_distances(np.zeros_like(truth), truth, (2, 1, 1)) is None
 
 
 def test_the_95th_percentile_takes_the_worse_direction():
@@ -96,7 +97,7 @@ def test_the_95th_percentile_takes_the_worse_direction():
     truth[2:10, 2:10, 2:10] = True
     found = truth.copy()
     found[40:48, 2:10, 2:10] = True  # a second island that truth doesn't have
-    mean, high = bench_measures.surface_distances(found, truth, (1, 1, 1))
+    mean, high = overlap_measures.surface_distances(found, truth, (1, 1, 1))
     assert high > 30
     assert mean < high
 

@@ -99,7 +99,7 @@ def test_kept_answers_are_read_back_and_others_are_refused(tmp_path):
     path.write_text(json.dumps({bench_reliability.AS_IT_IS: [asdict(o) for o in outcomes(3)]}))
     assert bench_reliability.load(path) == outcomes(3)
     path.write_text("{}")
-    with pytest.raises(InputError, match="holds no answers"):
+    with pytest.raises(InputError, match="has no answers"):
         bench_reliability.load(path)
 
 

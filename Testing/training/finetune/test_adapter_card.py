@@ -1,6 +1,5 @@
 """The adapter's card: scores that are known, safety drift that is planted and found, and what happens to who fails."""
 
-import math
 import re
 
 import numpy as np
@@ -15,6 +14,7 @@ from MedFMLib.engine import load_model  # noqa: E402
 from MedFMLib.errors import InputError, ModelError  # noqa: E402
 from MedFMLib.interfaces import registry  # noqa: E402
 from MedFMLib.interfaces.jobs import NoProgress  # noqa: E402
+from MedFMLib.measure.overlap import box_iou, dice, surface_distances  # noqa: E402
 from MedFMLib.model_store import adapters  # noqa: E402
 from MedFMLib.storage import adapter_card, installed_models  # noqa: E402
 from MedFMLib.training.data.dataset import Dataset  # noqa: E402
@@ -52,15 +52,12 @@ def test_an_interval_draws_patients_rather_than_answers():
 def test_masks_boxes_and_calibration_have_their_known_values():
     one, other = np.zeros((20, 20), bool), np.zeros((20, 20), bool)
     one[5:10, 5:10], other[5:10, 7:12] = True, True
-    assert scores.dice(one, other) == pytest.approx(0.6) and scores.dice(one, one) == 1
-    assert scores.surface_distance(one, one, (1, 1)) == 0
-    assert scores.surface_distance(one, other, (1, 3)) == pytest.approx(
-        3 * scores.surface_distance(one, other, (1, 1)), rel=0.5
-    )
-    assert math.isnan(scores.surface_distance(one, np.zeros_like(one), (1, 1)))
-    assert (
-        scores.overlap((0, 0, 1, 1), (0, 0.5, 1, 1)) == 0.5 and scores.overlap((0, 0, 0.1, 0.1), (0.5, 0.5, 1, 1)) == 0
-    )
+    assert dice(one, other) == pytest.approx(0.6) and dice(one, one) == 1
+    assert surface_distances(one, one, (1, 1)) == (0, 0)
+    near, far = (surface_distances(one, other, (1, width))[0] for width in (1, 3))
+    assert far == pytest.approx(3 * near, rel=0.5)
+    assert surface_distances(one, np.zeros_like(one), (1, 1)) is None
+    assert box_iou((0, 0, 1, 1), (0, 0.5, 1, 1)) == 0.5 and box_iou((0, 0, 0.1, 0.1), (0.5, 0.5, 1, 1)) == 0
     assert scores.calibration([0.9] * 10, [1.0] * 9 + [0.0])["error"] == pytest.approx(0)
     assert scores.calibration([0.9] * 10, [0.0] * 10)["error"] == pytest.approx(0.9)
 
