@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from support.server_in_test import TOKEN
 
+from MedFMLib.engine import local_runner
 from MedFMLib.errors import InputError, ModelError
 from MedFMLib.execution import backends
 from MedFMLib.execution.backends import Backend
@@ -35,7 +36,7 @@ def test_a_choice_is_remembered_and_a_damaged_one_is_the_default():
     ("kind", "runner"), [("process", ProcessRunner), ("server", ServerRunner), ("here", LocalRunner)]
 )
 def test_each_place_has_its_runner_and_nothing_starts(kind, runner):
-    made = backends.make_runner(Backend(kind))
+    made = backends.make_runner(Backend(kind), local=local_runner)
     assert type(made) is runner
     if kind != "here":
         assert made.state().doing == "stopped"

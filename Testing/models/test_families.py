@@ -546,7 +546,7 @@ TEXT_ONLY = "{% for turn in messages %}{{ turn['role'] + ': ' + turn['content'][
 @pytest.mark.parametrize("template", [TEXT_ONLY, "{{ raise_exception('no') }}", "{{ messages[0]['content'] + 1 }}"])
 def test_a_chat_template_without_a_place_for_pictures_is_refused(copy, template):
     (copy / "chat_template.jinja").write_text(template)
-    assert f"The chat template of {copy.name} has no place for a picture; copy" in sentence(copy)
+    assert f"The chat template of {copy.name} inserts no picture; copy" in sentence(copy)
 
 
 def test_missing_weights_are_named(copy):

@@ -369,13 +369,13 @@ def test_a_checkpoint_that_would_run_code_or_is_something_else_is_refused(model,
     torch.save({"model": {"weight": torch.zeros(2)}}, tmp_path / "other.pt")
     torch.save({"sam_mask_decoder.iou_token.weight": torch.zeros(1)}, tmp_path / "bare.pt")
     for name, sentence in (
-        ("harm.pt", "is no checkpoint that can be opened safely"), ("other.pt", "is no SAM 2"), ("none.pt", "no file"),
+        ("harm.pt", "can't be opened safely as a checkpoint"), ("other.pt", "is not a SAM 2"), ("none.pt", "no file"),
     ):  # fmt: skip
         with pytest.raises(InputError, match=sentence):
             sam2_convert.read_checkpoint(tmp_path / name)
     assert sam2_convert.read_checkpoint(tmp_path / "bare.pt")
     theirs = authors_layout(model.model.state_dict())
-    with pytest.raises(InputError, match="width 16 with 5 blocks is none of SAM 2's"):
+    with pytest.raises(InputError, match="width 16 with 5 blocks is not one of SAM 2's"):
         sam2_convert.config_for(theirs, 512)
     with pytest.raises(InputError, match="multiple of 32 and at least 128 pixels, not 500"):
         sam2_convert.config_for(theirs, 500)

@@ -270,7 +270,7 @@ def test_a_full_queue_is_told_and_waited_for(start_server, request_for):
     answers = [_put(server, request_for("mark a"), headers) for _ in range(3)]
     assert [a.status_code for a in answers] == [202, 429, 429]
     assert answers[1].headers["retry-after"] == "2"
-    assert "as many as one client may have" in answers[1].json()["error"]["message"]
+    assert "the limit for one client" in answers[1].json()["error"]["message"]
     assert runners[1].submit(request_for("mark b")).result(30)  # another client has its own place
     assert first.result(30)
     [runner.close() for runner in runners]
@@ -312,7 +312,7 @@ def test_no_path_of_a_request_is_followed(shared, request_for, model):
 
 
 def test_too_long_an_answer_is_refused(shared, request_for):
-    with pytest.raises(InputError, match="4096 tokens long here, not 5000"):
+    with pytest.raises(InputError, match="limit for an answer is 4096 tokens here, not 5000"):
         shared.ask(request_for("mark a", max_tokens=5000))
 
 

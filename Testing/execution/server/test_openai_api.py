@@ -131,10 +131,10 @@ BAD = {
     "not base64": ({"messages": [turn("a", "data:image/png;base64,?!")]}, "can't be read"),
     "no messages": ({"messages": []}, "'messages' is missing"),
     "assistant last": ({"messages": [turn("a"), {"role": "assistant", "content": "b"}]}, "must have the role 'user'"),
-    "tools": ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "'tools' can't be used"),
+    "tools": ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "does not support 'tools'"),
     "several": ({"n": 2}, "one answer"),
     "JSON mode": ({"response_format": {"type": "json_object"}}, "plain text"),
-    "no length": ({"max_tokens": 0}, "from 1, not 0"),
+    "no length": ({"max_tokens": 0}, "at least 1, not 0"),
 }
 
 

@@ -87,7 +87,7 @@ def test_a_volume_that_the_system_does_not_let_go_makes_no_trouble(held, monkeyp
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, "unlink", refuse)
-        with pytest.raises(volumes.OutputError, match="as many volumes as it may"):
+        with pytest.raises(volumes.OutputError, match="storage for volumes is full"):
             held.append("two", "a" * 64, 9_900, 0, b"x")
     assert held.hold(DIGEST, len(WHOLE)).read_bytes() == WHOLE
 
@@ -275,7 +275,7 @@ def test_pictures_are_bounded_together():
     Picture.fromarray(np.zeros((100, 100), np.uint8)).save(stream, "PNG")
     url = "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode()
     assert image_from_urls([url] * 3, 30_000).voxels.shape == (1, 100, 100, 3)
-    with pytest.raises(InputError, match="40000 pixels together; this server takes 30000"):
+    with pytest.raises(InputError, match="40000 pixels together; this server accepts 30000"):
         image_from_urls([url] * 4, 30_000)
 
 

@@ -39,7 +39,7 @@ def test_an_engine_that_is_stopped_while_it_works_stays_stopped(own, request_for
     own.submit(request_for("mark a")).result(30)
     job = started(own.submit(request_for("sleep 600")))
     own.stop()
-    with pytest.raises(MedFMError, match=r"was (stopped|ended)") as caught:
+    with pytest.raises(MedFMError, match=r"was (stopped|shut down)") as caught:
         job.result(10)
     assert "exit code None" not in str(caught.value)
     time.sleep(1)

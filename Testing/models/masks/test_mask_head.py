@@ -53,7 +53,7 @@ def test_a_structure_is_the_sum_of_its_parts(network):
     assert np.array_equal(np.argwhere(first["some"] > 0.5).min(0), [2, 3])
     assert (first["some"] > 0.5).sum() == 36
     assert second == {}
-    with pytest.raises(ModelError, match="has not learned c; it knows one, some"):
+    with pytest.raises(ModelError, match="was not trained on c; choose from one, some"):
         head.masks(chances, ["c"])
 
 
