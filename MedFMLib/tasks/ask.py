@@ -19,7 +19,7 @@ from ..fact_check.quantities import quantities
 from ..imaging.region_views import near_view, outlined_view, region_mask, words_for
 from ..imaging.slices import choose_slices, slice_reference
 from ..interfaces.model import Callbacks, ChoosesSlices, WritesMany
-from ..interfaces.task import TaskContext
+from ..interfaces.task import TaskContext, TaskOption
 from ..measure import measure_fully
 from ..reliability.asking import SampledAnswer, assess_answer, shown
 from ..storage.model_card import ModelCard
@@ -33,6 +33,11 @@ class AskTask:
 
     name = "ask"
     needs = ("writes",)
+    title = "Ask"
+    summary = "Ask about the volume, a range of slices, a region or a segment."
+    button = "Ask"
+    tab = 2
+    options: tuple[TaskOption, ...] = ()
 
     def check(self, request: Request, card: ModelCard) -> None:
         """Implement `Task.check`."""

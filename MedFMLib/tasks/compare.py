@@ -18,7 +18,7 @@ from ..healthy.differences import LEAST, differences
 from ..healthy.pictures import burned, side_by_side
 from ..imaging.key_images import choose_slices_to_show
 from ..imaging.slices import choose_slices
-from ..interfaces.task import TaskContext
+from ..interfaces.task import TaskContext, TaskOption
 from ..measure import measure_fully
 from ..storage.model_card import ModelCard
 from .segment import labels_for
@@ -32,6 +32,11 @@ class CompareTask:
 
     name = "compare"
     needs = ("segments",)
+    title = "Compare"
+    summary = "Compare with a healthy case at the same anatomical level."
+    button = "Compare"
+    tab = 0
+    options: tuple[TaskOption, ...] = ()
 
     def check(self, request: Request, card: ModelCard) -> None:
         """Implement `Task.check`."""

@@ -19,7 +19,7 @@ from ..core.view import View
 from ..errors import InputError
 from ..imaging.slices import choose_slices
 from ..interfaces.model import Explains
-from ..interfaces.task import TaskContext
+from ..interfaces.task import TaskContext, TaskOption
 from ..storage.model_card import ModelCard
 from .ask import SLICES_PER_QUESTION, views_for
 
@@ -34,6 +34,11 @@ class ExplainTask:
 
     name = "explain"
     needs = ("writes", "explains")
+    title = "Explain"
+    summary = "Show which pixels an answer depends on."
+    button = "Explain"
+    tab = 0
+    options: tuple[TaskOption, ...] = ()
 
     def check(self, request: Request, card: ModelCard) -> None:
         """Implement `Task.check`."""

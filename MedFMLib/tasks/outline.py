@@ -13,7 +13,7 @@ from ..core.slice_prompts import SlicePrompts, place
 from ..core.terminology import structure
 from ..errors import InputError
 from ..imaging.slices import choose_slices, drop_islands, refine_slices
-from ..interfaces.task import TaskContext
+from ..interfaces.task import TaskContext, TaskOption
 from ..measure import measure
 from ..storage.model_card import ModelCard
 from .segment import announce
@@ -24,6 +24,11 @@ class OutlineTask:
 
     name = "outline"
     needs = ("outlines",)
+    title = "Outline"
+    summary = "Segment what points and boxes mark."
+    button = "Segment"
+    tab = 0
+    options: tuple[TaskOption, ...] = ()
 
     def check(self, request: Request, card: ModelCard) -> None:
         """Implement `Task.check`."""

@@ -16,7 +16,7 @@ from ..execution import serialization
 from ..fact_check import check, fill
 from ..imaging.key_images import choose_slices_to_show, key_image
 from ..imaging.slices import choose_slices, slice_reference
-from ..interfaces.task import TaskContext
+from ..interfaces.task import TaskContext, TaskOption
 from ..measure import measure_fully
 from ..reports import words
 from ..reports.document import ReportMaterial, make_report
@@ -36,6 +36,11 @@ class ReportTask:
 
     name = "report"
     needs = ("writes", "segments")
+    title = "Report"
+    summary = "Draft a structured report with key images."
+    button = "Draft the report"
+    tab = 3
+    options: tuple[TaskOption, ...] = ()
 
     def check(self, request: Request, card: ModelCard) -> None:
         """Implement `Task.check`."""

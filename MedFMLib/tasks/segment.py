@@ -24,7 +24,7 @@ from ..imaging.slices import (
     stack,
 )
 from ..interfaces.model import SegmentsVolumes
-from ..interfaces.task import TaskContext
+from ..interfaces.task import TaskContext, TaskOption
 from ..measure import measure
 from ..storage.model_card import ModelCard
 
@@ -43,6 +43,11 @@ class SegmentTask:
 
     name = "segment"
     needs = ("segments",)
+    title = "Segment"
+    summary = "Delineate structures by name."
+    button = "Segment"
+    tab = 1
+    options: tuple[TaskOption, ...] = ()
 
     def check(self, request: Request, card: ModelCard) -> None:
         """Implement `Task.check`."""

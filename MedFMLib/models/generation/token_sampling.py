@@ -22,7 +22,7 @@ class SamplingMethod:
 
     @property
     def options(self) -> dict:
-        """For transformers' `generate`; no word is left out, so that shares of answers are the model's own."""
+        """Options of transformers' `generate`; no token is excluded, so that answer frequencies are the model's own."""
         if not self.temperature:
             return {"do_sample": False}
         return {"do_sample": True, "temperature": self.temperature, "top_k": 0, "top_p": 1.0}

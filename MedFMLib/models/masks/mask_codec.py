@@ -1,13 +1,13 @@
-"""64×64 masks as sixteen codes of 0…127, and back: the vector-quantised autoencoder beside PaliGemma's `<seg>` tokens.
+"""Encode 64×64 masks as sixteen codes of 0…127, and decode them: the vector-quantized autoencoder of `<seg>` tokens.
 
-Knows masks; nothing of pictures, prompts or volumes. Torch is imported when a codec is made.
+Knows masks; nothing of pictures, prompts or volumes. Torch is imported when a codec is created.
 
     python -m MedFMLib.models.masks.mask_codec vae-oid.npz FOLDER      converts the published file
 
 The decoder has exactly the architecture of the one that Google publishes as `vae-oid.npz` (google-research/big_vision,
-evaluators/proj/paligemma/transfers/segmentation.py; method: Ning et al., "All in Tokens", arXiv 2301.02229), with widths
-that can be chosen, so the embedded codec is small and the published one loads through `from_vae_oid_npz`. The encoder is
-our own: the published file has none that is needed to read a model's answers.
+evaluators/proj/paligemma/transfers/segmentation.py; method: Ning et al., "All in Tokens", arXiv 2301.02229), with
+configurable widths, so that the embedded codec is small and the published one loads through `from_vae_oid_npz`. The
+encoder is our own: the published file has none, since reading a model's answers needs no encoder.
 """
 
 from __future__ import annotations
@@ -31,7 +31,14 @@ CODES = GRID * GRID
 
 @dataclass(frozen=True)
 class CodecShape:
-    """Widths: `embedding` of a code, `width` of the decoder's first layers, `encoder` of the encoder (0: no encoder)."""
+    """Sizes of a codec.
+
+    Args:
+        embedding: length of a code vector.
+        width: channels of the decoder's first layers.
+        encoder: channels of the encoder; 0 for no encoder.
+        codebook: number of codes.
+    """
 
     embedding: int = 64
     width: int = 64
@@ -64,7 +71,7 @@ def _residual(width: int) -> nn.Module:
 
 
 def _decoder(shape: CodecShape) -> nn.Sequential:
-    """Layer numbers are those of the published file's keys."""
+    """Return the decoder; its layer numbers match the keys of the published file."""
     from torch import nn
 
     width = shape.width
@@ -106,7 +113,7 @@ class MaskCodec:
     """Encoder (if any), codebook and decoder.
 
     Args:
-        shape: the widths.
+        shape: the sizes; those of the embedded codec if None.
     """
 
     def __init__(self, shape: CodecShape | None = None):
@@ -118,16 +125,16 @@ class MaskCodec:
         self.codebook = torch.randn(shape.codebook, shape.embedding)
 
     def tensors(self) -> dict[str, torch.Tensor]:
-        """Every tensor by its name in files: `codebook`, `decoder.…`, `encoder.…`."""
+        """Return every tensor by its name in files: `codebook`, `decoder.…`, `encoder.…`."""
         parts = {"decoder": self.decoder} | ({"encoder": self.encoder} if self.encoder is not None else {})
         named = {f"{part}.{n}": t for part, module in parts.items() for n, t in module.state_dict().items()}
         return {"codebook": self.codebook, **named}
 
     def put(self, tensors: dict[str, torch.Tensor]) -> MaskCodec:
-        """Take over tensors named as in `tensors`, all of them; ready for use afterwards.
+        """Copy all tensors, named as in `tensors`, into the codec, set it to evaluation mode and return it.
 
         Raises:
-            ValueError: if names are missing or left over, or a shape differs.
+            ValueError: if names are missing or unexpected, or a shape differs.
         """
         own = self.tensors()
         if wrong := sorted(set(own) ^ set(tensors)):
@@ -145,7 +152,7 @@ class MaskCodec:
         return self
 
     def features(self, masks: torch.Tensor) -> torch.Tensor:
-        """(N, 64, 64) 0…1 → (N, 16, D) before quantisation.
+        """Return the (N, 16, D) features of (N, 64, 64) masks 0…1 before quantization.
 
         Raises:
             ModelError: if this codec has no encoder.
@@ -158,25 +165,25 @@ class MaskCodec:
         return x.flatten(2).transpose(1, 2)
 
     def nearest(self, features: torch.Tensor) -> torch.Tensor:
-        """(N, 16, D) → (N, 16) int64 numbers of the nearest codes."""
+        """Return the (N, 16) int64 nearest codes of (N, 16, D) features."""
         import torch
 
         return torch.cdist(features.flatten(0, 1).float(), self.codebook.float()).argmin(1).view(features.shape[:2])
 
     def raw(self, features: torch.Tensor) -> torch.Tensor:
-        """(N, 16, D) → (N, 64, 64), about -1 outside and 1 inside."""
+        """Return the (N, 64, 64) decoder output for (N, 16, D) features, about -1 outside and 1 inside the mask."""
         x = features.transpose(1, 2).unflatten(2, (GRID, GRID))
         return self.decoder(x)[:, 0]
 
     def encode(self, masks) -> torch.Tensor:
-        """(N, 64, 64) masks, bool or 0…1 → (N, 16) int64 codes, the 4×4 grid row by row."""
+        """Return the (N, 16) int64 codes of (N, 64, 64) masks, bool or 0…1; the 4×4 grid row by row."""
         import torch
 
         with torch.no_grad():
             return self.nearest(self.features(torch.as_tensor(masks)))
 
     def decode(self, codes) -> torch.Tensor:
-        """(N, 16) int codes, tensor or lists → (N, 64, 64) float32, 0 outside … 1 inside.
+        """Return (N, 64, 64) float32 masks, 0 outside … 1 inside, for (N, 16) int codes, tensor or lists.
 
         Raises:
             ModelError: if there are not 16 codes each, or a code is outside the codebook.
@@ -209,7 +216,7 @@ class MaskCodec:
         """Read what `save` wrote; computes in float32.
 
         Raises:
-            ModelError: if a file is missing or doesn't fit.
+            ModelError: if a file is missing or incompatible.
         """
         from safetensors.torch import load_file
 
@@ -227,7 +234,7 @@ class MaskCodec:
 
 
 def from_vae_oid_npz(path: Path) -> MaskCodec:
-    """A decoding codec from a file laid out as the published `vae-oid.npz`; its widths are taken from the file.
+    """Return a decode-only codec from a file with the layout of the published `vae-oid.npz`, which also has its sizes.
 
     Raises:
         ModelError: if the file isn't such an archive; pickled content is never read.
@@ -255,7 +262,9 @@ def from_vae_oid_npz(path: Path) -> MaskCodec:
     try:
         return codec.put(tensors)
     except ValueError as error:
-        raise ModelError(f"The arrays in '{Path(path).name}' don't fit each other: {error}.") from error
+        raise ModelError(
+            f"The arrays in '{Path(path).name}' have inconsistent shapes: {error}; download the file again."
+        ) from error
 
 
 def _main(arguments: list[str]) -> int:

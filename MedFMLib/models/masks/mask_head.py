@@ -1,10 +1,10 @@
-"""Masks from the vision tower and the picture itself: a small convolutional network that names every pixel.
+"""Segment all structures of a picture in one pass: a small convolutional network on the vision tower and the picture.
 
-Knows patch features, pictures and parts; nothing of text, volumes or how it is trained. The tower knows *what* is where, in
-patches of 16 pixels; the picture knows *where exactly* it ends. The network brings both together in the shape of a U-Net
-(Ronneberger et al., MICCAI 2015) whose lowest level is the tower. It scores every pixel against a list of parts that don't
-overlap; a structure that a person asks for is a union of parts. One pass for all structures of a slice, where writing masks
-as tokens takes twenty steps for each (docs/decisions/0006).
+Knows patch features, pictures and parts; nothing of text, volumes or training. The features of the vision tower tell
+*what* is where, in patches of 16 pixels; the picture shows exactly *where* it ends. The network combines both as a
+U-Net (Ronneberger et al., MICCAI 2015) whose lowest level is the tower. It scores every pixel for a list of parts that
+don't overlap; a structure that the user names is a union of parts. One pass serves all structures of a slice, whereas
+masks as tokens take twenty steps for each (docs/decisions/0006).
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ CHANNELS = (32, 64, 96)
 WHOLE = slice(None)
 
 LEAST_PIXELS = 12
-"""A structure with fewer pixels in a picture counts as not seen."""
+"""A structure with fewer pixels in a picture counts as absent."""
 
 
 class _Step(nn.Sequential):
-    """3×3 convolution, batch normalisation, ReLU. `fold` takes the normalisation into the convolution."""
+    """3×3 convolution, batch normalization, ReLU. `folded` merges the normalization into the convolution."""
 
     def __init__(self, inputs: int, outputs: int, stride: int = 1):
         super().__init__(
@@ -38,15 +38,19 @@ class _Step(nn.Sequential):
         )
 
     def folded(self) -> nn.Sequential:
-        """The same in inference, with one layer fewer."""
+        """Return an equivalent for inference with one layer fewer."""
         return nn.Sequential(torch.nn.utils.fuse_conv_bn_eval(self[0].eval(), self[1].eval()), nn.ReLU(inplace=True))
 
 
 class MaskNetwork(nn.Module):
-    """(B, 3, S, S) normalised pixels and (B, n², width) patch features → scores of every part at every pixel.
+    """Network that scores every part at every pixel.
+
+    Its input is (B, 3, S, S) normalized pixels and (B, n², width) patch features.
 
     Args:
-        width: of the tower's features. parts: number of parts. channels: see `CHANNELS`.
+        width: length of the tower's feature vectors.
+        parts: number of parts.
+        channels: see `CHANNELS`.
     """
 
     def __init__(self, width: int, parts: int, channels: tuple[int, int, int] = CHANNELS):
@@ -63,7 +67,12 @@ class MaskNetwork(nn.Module):
         self.score = nn.Conv2d(a, 4 * parts, 1)
 
     def hidden(self, pixels: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
-        """(B, channels[0], S/2, S/2): what the last layer scores."""
+        """Return (B, channels[0], S/2, S/2), the input of the last layer.
+
+        Args:
+            pixels: (B, 3, S, S) normalized.
+            features: (B, n², width).
+        """
         pixels = nn.functional.pixel_unshuffle(pixels, 2).contiguous(memory_format=torch.channels_last)
         half = self.fine(pixels)
         quarter = self.middle(half)
@@ -76,16 +85,27 @@ class MaskNetwork(nn.Module):
         return self.up_fine(torch.cat([half, _larger(x)], 1))
 
     def forward(self, pixels: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
-        """(B, parts, S, S) scores."""
+        """Return (B, parts, S, S) scores.
+
+        Args:
+            pixels: (B, 3, S, S) normalized.
+            features: (B, n², width).
+        """
         return nn.functional.pixel_shuffle(self.score(self.hidden(pixels, features)), 2)
 
     def quarter_scores(self, hidden: torch.Tensor, row: int, column: int) -> torch.Tensor:
-        """(B, parts, S/2, S/2) scores of the pixels [row::2, column::2] alone; training needs no more at a time."""
-        chosen = slice(2 * row + column, None, 4)  # how pixel_shuffle orders channels
+        """Return the (B, parts, S/2, S/2) scores of the pixels [row::2, column::2]; training needs only a quarter.
+
+        Args:
+            hidden: result of `hidden`.
+            row: 0 or 1.
+            column: 0 or 1.
+        """
+        chosen = slice(2 * row + column, None, 4)  # the channel order of pixel_shuffle
         return nn.functional.conv2d(hidden, self.score.weight[chosen], self.score.bias[chosen])
 
     def folded(self) -> MaskNetwork:
-        """A copy for inference without normalisation layers."""
+        """Return a copy for inference without normalization layers."""
         import copy
 
         network = copy.deepcopy(self).eval()
@@ -100,16 +120,16 @@ def _larger(x: torch.Tensor) -> torch.Tensor:
 
 @dataclass(frozen=True, eq=False)
 class MaskHead:
-    """A trained network with what its parts mean.
+    """A trained network with the meaning of its parts.
 
     Args:
-        network: folded, in eval mode.
-        structures: label → numbers of the parts that it is made of.
-        pairs: (left, right) part numbers, which sagittal slices can't tell apart.
-        focus: parts around which a volume is looked at a second time, closer; empty: the whole body is.
-        closer: parts around which a volume is looked at a third time, closer still.
-        planes: along which volumes are looked at.
-        facts: how it was trained, for people.
+        network: folded, in evaluation mode.
+        structures: label → numbers of its parts.
+        pairs: (left, right) part numbers, which sagittal slices can't distinguish.
+        focus: parts around which a volume is processed a second time at a finer resolution; the whole body if empty.
+        planes: planes along which volumes are processed.
+        closer: parts around which a volume is processed a third time, at a still finer resolution.
+        facts: facts about the training, for display.
     """
 
     network: MaskNetwork
@@ -126,18 +146,25 @@ class MaskHead:
         return self.network.parts
 
     def probabilities(self, pixels: torch.Tensor, features: torch.Tensor, rows=WHOLE, columns=WHOLE) -> torch.Tensor:
-        """(B, 3, S, S) pixels and (B, patches, width) features → (B, parts, rows, columns) float32; sums to 1 over parts.
+        """Return (B, parts, rows, columns) float32 probabilities, which sum to 1 over parts.
 
         Args:
-            rows, columns: slices of the picture that are wanted; rows run down.
+            pixels: (B, 3, S, S) normalized.
+            features: (B, patches, width).
+            rows: slice of the picture's rows, from the top.
+            columns: slice of the picture's columns.
         """
         return self.network(pixels, features)[:, :, rows, columns].float().softmax(dim=1)
 
     def masks(self, probabilities: torch.Tensor, labels) -> list[dict[str, np.ndarray]]:
-        """For each picture the labels seen in it, with (S, S) float32 probabilities.
+        """Return, for each picture, the labels present in it with (S, S) float32 probabilities.
+
+        Args:
+            probabilities: (B, parts, S, S).
+            labels: names of structures.
 
         Raises:
-            ModelError: for a label that the head has not learned.
+            ModelError: for a label that the head was not trained on.
         """
         self.check(labels)
         found = []
@@ -147,13 +174,16 @@ class MaskHead:
         return found
 
     def check(self, labels) -> None:
-        """
+        """Check that the head was trained on all labels.
+
         Raises:
-            ModelError: for a label that the head has not learned.
+            ModelError: for a label that it was not trained on.
         """
         unknown = [label for label in labels if label not in self.structures]
         if unknown:
-            raise ModelError(f"This model has not learned {', '.join(unknown)}; it knows {', '.join(self.structures)}.")
+            raise ModelError(
+                f"This model was not trained on {', '.join(unknown)}; choose from {', '.join(self.structures)}."
+            )
 
     def save(self, folder: Path) -> None:
         """Write the two files, weights in float16."""

@@ -1,7 +1,8 @@
-"""Structures by name in a picture or a volume, by a model that has a mask head or writes places and masks as tokens.
+"""Segment and locate structures by name in a picture or a volume.
 
-A mask head draws over whole pictures, or a volume from three sides; without one, `segment a ; b` and `detect a ; b` are asked,
-and the sixteen codes of each mask decoded. Knows masks and adapters; no prompts about words.
+For models with a mask head, or that write locations and masks as tokens. A mask head segments whole pictures, or a
+volume along three planes; without one, the prompts `segment a ; b` and `detect a ; b` are used, and the sixteen codes
+of each mask are decoded. Knows masks and adapters; no text prompts for questions.
 """
 
 from __future__ import annotations
@@ -21,35 +22,38 @@ from ..runtime.adapters import Adapters
 from ..runtime.device import multiplies_bfloat16
 
 LABELS_PER_PROMPT = 6
-"""Structures asked for at once; at 20 tokens each, more makes answers long and worse."""
+"""Largest number of structures per prompt; at 20 tokens each, more makes answers long and less accurate."""
 
 LABELS_AT_A_TIME = 2
-"""Structures of a volume that are cut out at once; numpy and ITK work on each with one core."""
+"""Number of structures of a volume that are extracted in parallel; numpy and ITK use one core for each."""
 
 TOKENS_PER_OBJECT = {"segment": 4 + 16, "detect": 4}
 NAME_TOKENS = 8
 
 
 class NamedStructureMasks:
-    """`Segments`, `SegmentsVolumes` and `Locates` of a model; the model derives from it and has what is listed here, with
-    `_activate(adapter)` and `_generate(prompts, views, max_tokens, watch)` → answers."""
+    """Mixin with `Segments`, `SegmentsVolumes` and `Locates` for a model.
+
+    The model derives from it and has the attributes listed here, `_activate(adapter)` and `_generate(prompts, views,
+    max_tokens, callbacks)`, which returns answers.
+    """
 
     processor: object
     codec: object | None
-    """Turns 16 codes into a mask; None if the model has no masks."""
+    """Decodes 16 codes to a mask; None if the model has no masks."""
     head: object | None
-    """Draws masks from the vision tower and the picture; None to write them as tokens."""
+    """Segments with the vision tower and the picture; None to write masks as tokens."""
     facts: LoadedFacts
     image_size: int
     batch: int
     _adapters: Adapters
     _automatic: bool
-    """Is the adapter chosen by what is asked?"""
+    """Whether the adapter is chosen by the requested labels."""
 
     def segment(
         self, views: Sequence[View], labels: Sequence[str], *, callbacks: Callbacks = Callbacks()
     ) -> list[list[SeenObject]]:
-        """See `Segments.segment`.
+        """Implement `Segments.segment`.
 
         Raises:
             ModelError: if the model came without a mask codec.
@@ -68,10 +72,10 @@ class NamedStructureMasks:
     def segment_volume(
         self, image: Image, labels: Sequence[str], *, callbacks: Callbacks = Callbacks()
     ) -> dict[str, BoxedMask]:
-        """See `SegmentsVolumes.segment_volume`.
+        """Implement `SegmentsVolumes.segment_volume`.
 
         Raises:
-            ModelError: if the model has no mask head, or it has not learned a label.
+            ModelError: if the model has no mask head, or it was not trained on a label.
         """
         groups = self._adapters.choose(labels, image.modality) if self._automatic else {None: list(labels)}
         masks: dict[str, BoxedMask] = {}
@@ -101,18 +105,18 @@ class NamedStructureMasks:
     def locate(
         self, views: Sequence[View], labels: Sequence[str], *, callbacks: Callbacks = Callbacks()
     ) -> list[list[SeenObject]]:
-        """See `Locates.locate`."""
+        """Implement `Locates.locate`."""
         return self._see("detect", views, labels, callbacks)
 
     @property
     def draws_volumes(self) -> bool:
-        """See `SegmentsVolumes`: with a mask head only."""
+        """Whether the model segments whole volumes: only with a mask head."""
         return self.head is not None
 
-    # -- how -------------------------------------------------------------------------------------
+    # -- internals -------------------------------------------------------------------------------
 
     def _chances(self, pictures: Sequence[np.ndarray], rows: slice = slice(None), columns: slice = slice(None)):
-        """(B, S, S, 3) uint8 pictures → (B, parts, rows, columns) chances of every part at every pixel there."""
+        """Return (B, parts, rows, columns) probabilities of every part for (B, S, S, 3) uint8 pictures."""
         import torch
 
         from ..generation.pixels import normalized
@@ -122,7 +126,7 @@ class NamedStructureMasks:
         network = self.head.network
         if next(network.parameters()).device != core.device:
             network.to(core.device)
-        # where the CPU multiplies bfloat16 by itself, it takes half the time and draws the same (docs/decisions/0006)
+        # on CPUs with bfloat16 instructions this takes half the time for the same masks (docs/decisions/0006)
         half = core.device.type == "cpu" and core.dtype == torch.float32 and multiplies_bfloat16()
         with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=half):
             features = core.model.vision_tower(pixels).last_hidden_state
@@ -131,7 +135,7 @@ class NamedStructureMasks:
         return chances.cpu()
 
     def _draw(self, views: Sequence[View], labels: Sequence[str], callbacks: Callbacks) -> list[list[SeenObject]]:
-        """Masks over whole pictures, a batch of slices in one pass."""
+        """Segment whole pictures, a batch of slices in one pass."""
         callbacks.on_prompt(f"mask head: {' ; '.join(labels)}")
         self.head.check(labels)
         seen: list[list[SeenObject]] = []
@@ -145,12 +149,14 @@ class NamedStructureMasks:
         return seen
 
     def _segment_volume(self, image: Image, labels: Sequence[str], callbacks: Callbacks, number: int, of: int) -> dict:
-        """Masks on the volume's grid with the adapter that is active."""
+        """Return masks on the volume's grid with the active adapter."""
         from ...imaging.slices import drop_islands
         from .volume_masks import name_voxels
 
         if self.head is None:
-            raise ModelError("This model draws slice by slice; it has no mask head for whole volumes.")
+            raise ModelError(
+                "This model segments slice by slice; it has no mask head for whole volumes. Choose another model."
+            )
         self.head.check(labels)
         callbacks.on_prompt(f"mask head: {' ; '.join(labels)}")
 
@@ -178,11 +184,10 @@ class NamedStructureMasks:
         return {label: mask for label, mask in masks.items() if mask is not None}
 
     def _segment_inside(self, image: Image, labels, inside: dict, callbacks: Callbacks, number: int, of: int) -> dict:
-        """Find the places that a head is made for with another adapter, and draw in a crop around each.
+        """Find the regions that a head was trained for with another adapter, and segment in a crop around each.
 
-        Args:
-            inside: {"adapter", "labels", "margin_mm", "largest_mm"}: who finds what, how much to leave around it, and the
-                largest volume that the head can look at as it is.
+        `inside` is {"adapter", "labels", "margin_mm", "largest_mm"}: adapter and labels that find the regions, margin
+        around them, and the largest volume that the head can process without cropping.
         """
         name, half = self._adapters.active, of * 2
         self._activate(inside["adapter"])
@@ -222,7 +227,7 @@ class NamedStructureMasks:
         return seen
 
     def _decode(self, objects, labels: Sequence[str], masks: bool) -> list[SeenObject]:
-        """Parsed objects of the asked labels; a structure without valid mask codes is dropped when masks are asked for."""
+        """Return the objects of the requested labels; if masks are requested, only those with valid mask codes."""
         found = [o for o in objects if o.name in labels and (o.codes is not None or not masks)]
         if not masks or not found:
             return [SeenObject(o.name, o.box) for o in found]
@@ -231,17 +236,23 @@ class NamedStructureMasks:
 
 
 def longest_edge(image: Image) -> float:
-    """mm along the longest edge of a volume."""
+    """Return the length of a volume's longest edge, mm."""
     return float((np.array(image.geometry.shape) * image.geometry.spacing).max())
 
 
 def margin_box(mask: BoxedMask, spacing, margin_mm: float) -> tuple[np.ndarray, np.ndarray]:
-    """(start, stop) indices of a mask's box with a margin, inside the grid."""
+    """Return (start, stop) indices of a mask's bounding box with a margin, clipped to the grid.
+
+    Args:
+        mask: the mask.
+        spacing: (3,) mm.
+        margin_mm: on every side.
+    """
     margin = np.ceil(margin_mm / np.asarray(spacing)).astype(int)
     start = np.maximum(mask.start - margin, 0)
     return start, np.minimum([s.stop for s in mask.box] + margin, mask.shape)
 
 
 def _modality(views: Sequence[View]) -> str:
-    """ "CT" for pictures made with CT windows, else "MR"."""
+    """Return "CT" for pictures made with CT windows, else "MR"."""
     return "CT" if any((v.pixels[..., 0] != v.pixels[..., 1]).any() for v in views) else "MR"

@@ -1,6 +1,6 @@
-"""Values of one grid read at the voxels of another: averaged where that is coarser, linear between.
+"""Resample values of one grid at the voxels of another: averaged where that is coarser, linear between voxels.
 
-Knows grids and arrays, either order in memory; nothing of pictures or parts.
+Knows grids and arrays, in either memory order; nothing of pictures or parts.
 """
 
 from __future__ import annotations
@@ -11,18 +11,22 @@ import torch
 from ...core.geometry import Geometry
 
 CHUNK = 4_000_000
-"""Voxels that are read at a time where the axes of two grids are not parallel."""
+"""Number of voxels that are resampled at a time if the axes of the two grids are not parallel."""
 
 READ_AS_THEY_ARE = ("uint8", "int8", "int16", "int32", "float32")
 """Types of voxels that torch adds to float32 without a copy of the whole volume."""
 
 
 def resample(values: np.ndarray, source: Geometry, target: Geometry, outside: float | None = None) -> np.ndarray:
-    """float32 values at the target's voxels, linear between the source's; averaged first where the target is coarser.
+    """Return float32 values at the target's voxels, interpolated linearly.
+
+    Where the target is coarser, the values are averaged first.
 
     Args:
         values: (I, J, K) on `source`.
-        outside: value beyond the source; None for its least value.
+        source: grid of the values.
+        target: grid of the result.
+        outside: value beyond the source; the smallest value if None.
     """
     outside = float(values.min()) if outside is None else outside
     ratio = [max(1, int(min(target.spacing) / s + 0.25)) for s in source.spacing]
@@ -34,9 +38,14 @@ def resample(values: np.ndarray, source: Geometry, target: Geometry, outside: fl
 
 
 def block_means(values: np.ndarray, ratio) -> torch.Tensor:
-    """(I, J, K) → float32 means of blocks of `ratio` voxels, at the end of an axis of those that are left; a copy.
+    """Return the float32 means of blocks of an (I, J, K) array; a block at the end of an axis may be smaller.
 
-    The axis that lies farthest apart in memory goes first: whole planes are added, and what is left is smaller.
+    The axis with the largest stride in memory is averaged first: whole planes are added, and the remaining array is
+    smaller.
+
+    Args:
+        values: (I, J, K).
+        ratio: (3,) voxels per block along each axis.
     """
     if values.dtype.name not in READ_AS_THEY_ARE or min(values.strides) < 0:
         values = values.astype(np.float32)
@@ -59,16 +68,19 @@ def block_means(values: np.ndarray, ratio) -> torch.Tensor:
 
 
 def sample(array: torch.Tensor, matrix: np.ndarray, shape, hold: bool = False) -> torch.Tensor:
-    """(I, J, K) float32 at `matrix` @ (target index), 0 beyond; trilinear. The result keeps the array's order in memory.
+    """Return float32 values at `matrix` @ (target index), trilinear, 0 outside; the memory order is the array's.
 
     Args:
-        hold: voxels at an edge hold their value for the half step beyond their middle that is theirs, in place of fading.
+        array: (I, J, K) float32.
+        matrix: (4, 4) target index → source index.
+        shape: (3,) of the target.
+        hold: voxels at an edge keep their value for the half voxel beyond their centre, instead of fading to 0.
     """
     if array.stride(0) < array.stride(2):
         back = [2, 1, 0, 3]
         return sample(array.permute(2, 1, 0), matrix[back][:, back], tuple(shape)[::-1], hold).permute(2, 1, 0)
     shear = np.abs(matrix[:3, :3] - np.diag(np.diag(matrix[:3, :3]))) * np.array(shape)
-    if shear.max() < 1e-4:  # voxels: the axes are parallel, so that each is read by itself
+    if shear.max() < 1e-4:  # voxels: the axes are parallel, so that each is resampled separately
         for axis in np.argsort([n / m for n, m in zip(shape, array.shape, strict=True)]):
             array = _read_axis(array, int(axis), shape[axis], matrix[axis, axis], matrix[axis, 3], hold)
         return array
@@ -93,7 +105,14 @@ def sample(array: torch.Tensor, matrix: np.ndarray, shape, hold: bool = False) -
 
 
 def index_box(source: Geometry, first, last, target: Geometry) -> tuple[np.ndarray, np.ndarray]:
-    """(low, stop) indices of `target` that cover the index box first…last (inclusive) of `source`."""
+    """Return (low, stop) indices of `target` that cover the index box first…last (inclusive) of `source`.
+
+    Args:
+        source: grid of the box.
+        first: (3,) first index.
+        last: (3,) last index.
+        target: grid of the result.
+    """
     corners = [[(first, last)[(corner >> axis) & 1][axis] for axis in range(3)] for corner in range(8)]
     index = target.to_index(source.to_world(np.array(corners, float)))
     low = np.clip(np.floor(index.min(0)).astype(int), 0, target.shape)
@@ -102,12 +121,12 @@ def index_box(source: Geometry, first, last, target: Geometry) -> tuple[np.ndarr
 
 
 def _read_axis(array: torch.Tensor, axis: int, count: int, scale: float, shift: float, hold: bool) -> torch.Tensor:
-    """An (I, J, K) array read along one axis at `scale` · n + `shift` for n in 0…count − 1, linear between, 0 beyond."""
+    """Resample an (I, J, K) array along one axis at `scale` · n + `shift`, n in 0…count − 1, linearly, 0 outside."""
     place = np.arange(count) * scale + shift
     length = array.shape[axis]
     if hold:
         place = np.where((place >= -0.5) & (place <= length - 0.5), place.clip(0, length - 1), place)
-    if axis == 2:  # neighbours in memory: a product of matrices takes half the time
+    if axis == 2:  # contiguous in memory: a matrix product takes half the time
         away = np.abs(place[:, None] - np.arange(length))
         return torch.matmul(array, torch.from_numpy(np.maximum(0.0, 1.0 - away).astype(np.float32)).T)
     below = np.floor(place).astype(int)

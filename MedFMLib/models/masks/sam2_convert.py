@@ -1,11 +1,11 @@
-"""SAM 2 and MedSAM2 from their authors' checkpoints (.pt) to a folder of transformers' `Sam2VideoModel`.
+"""Convert SAM 2 and MedSAM2 from their authors' checkpoints (.pt) to a folder of transformers' `Sam2VideoModel`.
 
     python -m MedFMLib.models.masks.sam2_convert MedSAM2_latest.pt medsam2 --size 512
 
-A .pt file is a pickle, which can run code when it is opened. It is read with `torch.load(weights_only=True)` only, which
-builds nothing but tensors and plain containers and refuses everything else. Which weight is which follows from the two
-model definitions: facebookresearch/sam2, sam2/modeling, and transformers, models/sam2_video. The picture's size is not
-in the weights and must be given: 1024 for Meta's models, 512 for MedSAM2.
+A .pt file is a pickle, which can run code when it is opened. It is read with `torch.load(weights_only=True)` only,
+which creates nothing but tensors and plain containers and refuses everything else. The names of weights are mapped
+according to the two model definitions: facebookresearch/sam2, sam2/modeling, and transformers, models/sam2_video. The
+picture's size is not in the weights and must be given: 1024 for Meta's models, 512 for MedSAM2.
 """
 
 from __future__ import annotations
@@ -71,14 +71,14 @@ HIERA = {
         "window_size_per_stage": [8, 4, 16, 8],
     },
 }  # fmt: skip
-"""(width, blocks) of the image encoder → what differs from the tiny one, from the authors' configs (sam2/configs)."""
+"""(width, blocks) of the image encoder → differences from the tiny one, from the authors' configs (sam2/configs)."""
 
 
 def read_checkpoint(path: Path) -> dict:
-    """The tensors of a checkpoint by the authors' names.
+    """Return the tensors of a checkpoint by the authors' names.
 
     Raises:
-        InputError: if it is not there, is not a checkpoint, or holds anything but tensors and plain containers.
+        InputError: if it is missing, is not a checkpoint, or contains anything but tensors and plain containers.
     """
     import pickle
 
@@ -90,16 +90,16 @@ def read_checkpoint(path: Path) -> dict:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
         raise InputError(
-            f"'{path.name}' is no checkpoint that can be opened safely ({type(error).__name__}); get it again from its authors."
+            f"'{path.name}' can't be opened safely as a checkpoint ({type(error).__name__}); get it again from its authors."
         ) from error
     state = content.get("model", content) if isinstance(content, dict) else {}
     if "sam_mask_decoder.iou_token.weight" not in state:
-        raise InputError(f"'{path.name}' is no SAM 2: it has no weights of its mask decoder; give another file.")
+        raise InputError(f"'{path.name}' is not a SAM 2: it has no weights of its mask decoder; give another file.")
     return state
 
 
 def rename(state: dict) -> dict:
-    """The authors' state dict by transformers' names; the four point embeddings become one table."""
+    """Return the authors' state dict by transformers' names; the four point embeddings become one table."""
     import torch
 
     renamed, points = {}, {}
@@ -123,13 +123,14 @@ def rename(state: dict) -> dict:
 
 
 def config_for(state: dict, size: int):
-    """The `Sam2VideoConfig` of one of the four published sizes.
+    """Return the `Sam2VideoConfig` of one of the four published sizes.
 
     Args:
-        state: by the authors' names. size: pixels along the picture's side.
+        state: state dict by the authors' names.
+        size: side of the picture, pixels; a multiple of 32, at least 128.
 
     Raises:
-        InputError: if it is none of them, or the size does not fit.
+        InputError: if it is not one of them, or the size is not allowed.
     """
     from transformers import Sam2HieraDetConfig, Sam2VideoConfig, Sam2VisionConfig
 
@@ -139,7 +140,7 @@ def config_for(state: dict, size: int):
     blocks = len({name.split(".")[3] for name in state if name.startswith("image_encoder.trunk.blocks.")})
     if (width, blocks) not in HIERA:
         raise InputError(
-            f"An image encoder of width {width} with {blocks} blocks is none of SAM 2's (tiny, small, base+, large); "
+            f"An image encoder of width {width} with {blocks} blocks is not one of SAM 2's (tiny, small, base+, large); "
             "EfficientTAM and other relatives can't be converted."
         )
     hiera = Sam2HieraDetConfig(**HIERA[width, blocks], image_size=[size, size])
@@ -156,13 +157,16 @@ def config_for(state: dict, size: int):
 
 
 def convert(state: dict, config, folder: Path) -> Path:
-    """Write a folder that MedFM and transformers load.
+    """Write a folder that MedFM and transformers load, and return it.
 
     Args:
-        state: by the authors' names. config: a `Sam2VideoConfig`.
+        state: state dict by the authors' names.
+        config: a `Sam2VideoConfig`.
+        folder: folder to write.
 
     Raises:
-        ModelError: if the weights don't fit the config. OutputError: if the folder can't be written.
+        ModelError: if the weights don't match the config.
+        OutputError: if the folder can't be written.
     """
     import torch
     import transformers
@@ -194,7 +198,7 @@ def convert(state: dict, config, folder: Path) -> Path:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """See the module's docstring."""
+    """Run the command line; see the module's docstring."""
     parser = argparse.ArgumentParser(description="Convert a SAM 2 or MedSAM2 checkpoint of its authors to safetensors.")
     parser.add_argument("checkpoint", type=Path, help="the .pt file")
     parser.add_argument("folder", type=Path, help="where to write the model")

@@ -1,12 +1,12 @@
-"""Slices as the frames of a video for SAM 2, and what its image encoder makes of them, kept for the next marks.
+"""Provide slices as the frames of a video for SAM 2, and cache the output of its image encoder for further prompts.
 
-Both stand where transformers' `Sam2VideoInferenceSession` has its own: frames are prepared when they are needed, so
-that a volume of 500 slices takes no 6 GB, and what the encoder makes of one volume is kept as long as it fits, since
-other marks on the same slices then take a quarter of the time with 512 pixels, and two fifths with 1024 (float32, two
-CPU cores, tiny model; the rest is attention to the memory).
+Both classes replace parts of transformers' `Sam2VideoInferenceSession`: frames are prepared when needed, so that a
+volume of 500 slices does not take 6 GB, and the encoder's output of one volume is cached within a limit. Further
+prompts on the same slices then take a quarter of the time with 512 pixels, and two fifths with 1024 (float32, two CPU
+cores, tiny model; the rest is memory attention).
 
-Frames are prepared as `Sam2VideoVideoProcessor` does, to the bit: the slice's 8-bit picture is stretched to a square
-(bilinear, antialiased, rounded to 8 bits), then scaled by mean and deviation. That class itself needs torchvision.
+Frames are prepared as `Sam2VideoVideoProcessor` does, bit by bit: the slice's 8-bit picture is stretched to a square
+(bilinear, antialiased, rounded to 8 bits), then normalized by mean and deviation. That class itself needs torchvision.
 """
 
 from __future__ import annotations
@@ -26,17 +26,20 @@ MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Of ImageNet; both SAM 2 and MedSAM2 use them."""
 
 CACHE_BYTES = 1 << 30
-"""At most so much of the encoder's output is kept: 128 slices of 1024 pixels in bfloat16, 64 in float32, four times
-as many of 512 pixels."""
+"""Largest size of the cached encoder output.
+
+128 slices of 1024 pixels in bfloat16, 64 in float32; four times as many of 512 pixels.
+"""
 
 
 @dataclass(frozen=True)
 class Preparation:
-    """How a picture becomes the model's input.
+    """Conversion of a picture to the model's input.
 
     Args:
-        size: pixels along the square's side.
-        mean, deviation: of red, green, blue, for values of 0…1.
+        size: side of the square, pixels.
+        mean: of red, green, blue, for values of 0…1.
+        deviation: of red, green, blue, for values of 0…1.
     """
 
     size: int
@@ -45,7 +48,12 @@ class Preparation:
 
     @classmethod
     def of_folder(cls, folder: Path, size: int) -> Preparation:
-        """As the folder's processor files say; `size` is the model's own, which they can't change."""
+        """Return the preparation that the folder's processor files define.
+
+        Args:
+            folder: folder of the model.
+            size: side of the square, pixels; the model's own, which the files can't change.
+        """
         stated: dict = {}
         for name in ("preprocessor_config.json", "video_preprocessor_config.json", "processor_config.json"):
             if (folder / name).is_file():
@@ -54,7 +62,7 @@ class Preparation:
         return cls(size, tuple(stated.get("image_mean", MEAN)), tuple(stated.get("image_std", DEVIATION)))
 
     def __call__(self, pixels) -> torch.Tensor:
-        """(H, W, 3) uint8 → (3, size, size) float32."""
+        """Return the (3, size, size) float32 input for (H, W, 3) uint8 pixels."""
         picture = torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None]
         square = functional.interpolate(picture, (self.size, self.size), mode="bilinear", antialias=True)[0].float()
         mean, deviation = (torch.tensor(v)[:, None, None] * 255 for v in (self.mean, self.deviation))
@@ -62,7 +70,14 @@ class Preparation:
 
 
 class Frames:
-    """The slices of a volume in one plane, prepared on demand. Stands for a session's `processed_frames`."""
+    """The slices of a volume in one plane, prepared on demand. Replaces a session's `processed_frames`.
+
+    Args:
+        image: scalar volume.
+        plane: sagittal, coronal or axial.
+        window: grey or colour window of the pictures.
+        prepare: conversion to the model's input.
+    """
 
     def __init__(self, image: Image, plane: str, window: Window, prepare: Preparation):
         self._image, self._plane, self._window, self._prepare = image, plane, window, prepare
@@ -76,10 +91,10 @@ class Frames:
 
 
 class FrameFeatures:
-    """What the encoder makes of each slice of one volume, plane and window. Stands for a session's `cache`.
+    """Cached output of the encoder for the slices of one volume, plane and window. Replaces a session's `cache`.
 
-    When it is full, no more is kept: a volume is looked through from end to end, so that throwing out the oldest
-    would keep nothing that is asked for next. The slice in use is always kept.
+    When it is full, nothing more is cached: a volume is processed from end to end, so that dropping the oldest slices
+    would leave nothing for the next pass. The slice in use is always available.
 
     Args:
         limit: bytes.
@@ -95,18 +110,23 @@ class FrameFeatures:
         self._positions: torch.Tensor | None = None
 
     def start(self, key: object) -> None:
-        """Keep what is there if it is of the same slices, else drop it."""
+        """Start using the cache for the slices that `key` identifies; clear it if they differ from the last ones."""
         if key != self._key:
             self.clear_all()
             self._key = key
         self._earlier = set(self._kept)
 
     def knows(self, number: int) -> bool:
-        """Need this slice not be encoded again?"""
+        """Return whether this slice is available without encoding it again."""
         return number in self._kept or (self._last is not None and self._last[0] == number)
 
     def cache_vision_features(self, number: int, features: dict) -> None:
-        """Keep a slice's features; positions are the same for all slices."""
+        """Cache a slice's features; positions are the same for all slices.
+
+        Args:
+            number: slice number.
+            features: output of the encoder.
+        """
         found = list(features["vision_feats"])
         self.computed += 1
         self._positions = features["vision_pos_embeds"][-1]
@@ -117,24 +137,24 @@ class FrameFeatures:
             self.used += size
 
     def get_vision_features(self, number: int) -> dict | None:
-        """A slice's features in float32, or None if they are not there."""
+        """Return a slice's features in float32, or None if they are not available."""
         if not self.knows(number):
             return None
         found = self._kept.get(number) or self._last[1]
-        if number in self._earlier:  # made for earlier marks; counted once for these
+        if number in self._earlier:  # computed for earlier prompts; counted once per use
             self._earlier.remove(number)
             self.reused += _bytes(found)
-        # only the last level's positions are ever read
+        # only the last level's positions are used
         return {"vision_feats": [tensor.float() for tensor in found], "vision_pos_embeds": [self._positions.float()]}
 
     @property
     def bytes(self) -> int:
-        """Held now, the slice in use included."""
+        """Current size in bytes, the slice in use included."""
         last = self._last is not None and self._last[0] not in self._kept
         return self.used + (_bytes(self._last[1]) if last else 0)
 
     def clear_all(self) -> None:
-        """Drop everything."""
+        """Clear the cache."""
         self._kept, self._last, self._key, self.used = {}, None, None, 0
         self._earlier = set()
 

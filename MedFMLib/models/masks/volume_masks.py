@@ -1,14 +1,15 @@
-"""Masks of a whole volume: looked at along several planes, twice, and put together in three dimensions.
+"""Segment a whole volume: along several planes, in up to three passes, combined in three dimensions.
 
-Knows images, pictures and a function that names their pixels; nothing of architectures or files.
+Knows images, pictures and a function that segments pictures; nothing of architectures or files.
 
-1. The volume is brought into RAS order and sampled on cubes of the *patient's* axes, so that oblique, flipped and
-   anisotropic volumes look the same to the model.
-2. A first look, at axial slices of the whole body, finds what the head is made for ("focus", e.g. the brain).
-3. A second look goes closer, and along every plane of the head; the chances of each part are averaged. A sagittal slice
-   can't tell left from right: what it says of a pair is shared out as the other planes see it there.
-4. A third look goes closer still to small structures, and is averaged with the second.
-5. Each voxel of the volume gets its likeliest part, read between the cubes.
+1. The volume is brought into RAS order and resampled on cubes along the *patient's* axes, so that oblique, flipped and
+    anisotropic volumes look the same to the model.
+2. A first pass over axial slices of the whole body finds what the head was trained for ("focus", e.g. the brain).
+3. A second pass at a finer resolution uses every plane of the head; the probabilities of each part are averaged. A
+    sagittal slice can't distinguish left from right: its probability of a pair is divided as the other planes see it
+    there.
+4. A third pass is finer still, around small structures, and is averaged with the second.
+5. Each voxel of the volume gets its most probable part, interpolated between the cubes.
 
 Averaging orthogonal planes: Roy et al., QuickNAT, NeuroImage 2019; Henschel et al., FastSurfer, NeuroImage 2020.
 """
@@ -29,28 +30,30 @@ from .voxel_names import BoxScores, NamedVoxels, name, rename
 PLANES = ("axial", "coronal", "sagittal")
 FIRST_STEP_MM = 6.0
 FIRST_MARGIN, MARGIN = 1.04, 1.12
-"""How much larger than its content a picture is, at the first and at the second look."""
+"""Ratio of a picture's side to its content, in the first and in the second pass."""
 
 LEAST_FOCUS_ML = 40.0
-"""Less than this of the focus at the first look means that it isn't there."""
+"""If the first pass finds less of the focus than this, the focus is absent."""
 
 LEAST_CLOSE_ML = 0.5
-"""The same for what is looked at a third time."""
+"""The same for the parts of the third pass."""
 
 AIR_HU = -300.0
 BATCH = 16
 Draw = Callable[[np.ndarray, slice, slice], torch.Tensor]
-"""(B, S, S, 3) uint8 pictures, rows and columns of them → (B, parts, rows, columns) chances there."""
+"""(B, S, S, 3) uint8 pictures, slices of their rows and columns → (B, parts, rows, columns) probabilities there."""
 
 
 def name_voxels(image: Image, draw: Draw, size: int, head, wanted, on_fraction=lambda _: None) -> NamedVoxels:
-    """The number of the likeliest part at every voxel; 0 where it is none that has a name.
+    """Return the number of the most probable part at every voxel; 0 where no named part is.
 
     Args:
-        draw: see `Draw`. size: pixels along a picture's side.
-        head: a `mask_head.MaskHead`, for what its parts mean.
-        wanted: parts that are asked for; if none of them can be there, nothing more is looked at.
-        on_fraction: told 0…1; may raise to end the work.
+        image: scalar volume.
+        draw: see `Draw`.
+        size: side of the pictures, pixels.
+        head: a `mask_head.MaskHead`, for the meaning of its parts.
+        wanted: requested parts; if none of them can be present, later passes are skipped.
+        on_fraction: receives 0…1; may raise to end the work.
     """
     volume, order, flips = _in_ras_order(image)
     window = window_for(volume)
@@ -60,7 +63,7 @@ def name_voxels(image: Image, draw: Draw, size: int, head, wanted, on_fraction=l
     keep = sorted(named_parts)
 
     def masks_by_name(pictures: np.ndarray, rows: slice, columns: slice) -> torch.Tensor:
-        """float16 chances, in some rows and columns, of no named part at all and then of each part of `keep`."""
+        """Return float16 probabilities, in some rows and columns, of no named part and of each part of `keep`."""
         chances = draw(pictures, rows, columns)
         named = torch.empty((1 + len(keep), len(chances), *chances.shape[2:]), dtype=torch.float16)
         named[0] = 1 - _channels(chances, sorted(named_parts)).sum(1)
@@ -114,25 +117,25 @@ def name_voxels(image: Image, draw: Draw, size: int, head, wanted, on_fraction=l
 
 
 def _channels(chances: torch.Tensor, numbers: list[int]) -> torch.Tensor:
-    """(B, parts, …) → (B, numbers, …); without a copy where the numbers follow each other."""
+    """Return (B, numbers, …) of (B, parts, …), without a copy if the numbers are consecutive."""
     first, last = numbers[0], numbers[-1]
     return chances[:, first : last + 1] if last - first + 1 == len(numbers) else chances[:, numbers]
 
 
 def near_cube(box: np.ndarray) -> bool:
-    """Is the longest edge of a (2, 3) box less than twice its shortest?"""
+    """Return whether the longest edge of a (2, 3) box is less than twice its shortest."""
     extent = box[1] - box[0]
     return float(extent.max()) < 2.0 * float(extent.min())
 
 
 def _fits(box: np.ndarray, plane: str, side: float) -> bool:
-    """Does the box's section along a plane fill a picture of `side` mm well enough, and fit in it?"""
+    """Return whether the box's section along a plane fits in a picture of `side` mm, and fills enough of it."""
     extent = np.delete(box[1] - box[0], PLANES[::-1].index(plane))
     return extent.max() <= side and extent.min() >= 0.4 * side
 
 
 def _in_ras_order(image: Image) -> tuple[Image, list[int], list[bool]]:
-    """(the image with its axes permuted and flipped to run nearest to Right, Anterior, Superior; the order; the flips)."""
+    """Return (the image with axes permuted and flipped to run nearest to Right, Anterior, Superior; order; flips)."""
     order = [image.geometry.world_axes.index(axis) for axis in range(3)]
     affine = image.geometry.affine[:, [*order, 3]].copy()
     voxels = image.scalars.transpose(order)
@@ -144,12 +147,12 @@ def _in_ras_order(image: Image) -> tuple[Image, list[int], list[bool]]:
             affine[:3, axis] *= -1
     geometry = Geometry(voxels.shape, affine)
     if min(voxels.strides) < 0:
-        voxels = voxels.copy(order="K")  # in the order of the memory: it is read once, and not turned over
+        voxels = voxels.copy(order="K")  # torch needs positive strides; "K" keeps the memory order
     return Image(voxels[None], geometry, image.modality, image.name), order, flips
 
 
 def body_box(image: Image) -> np.ndarray:
-    """(2, 3) RAS mm: lowest and highest corner of what isn't air, noise left aside; the whole grid if all is air."""
+    """Return (2, 3) RAS mm, the lowest and highest corner of the body without noise; the whole grid if all is air."""
     values = image.scalars
     step = [max(1, int(4.0 / s)) for s in image.geometry.spacing]
     small = values[:: step[0], :: step[1], :: step[2]].astype(np.float32)
@@ -170,14 +173,14 @@ def body_box(image: Image) -> np.ndarray:
 
 
 def _blend(near: BoxScores, far: BoxScores) -> None:
-    """Average a closer look with what the one before it said of the same places, in place."""
+    """Average the probabilities of a finer pass with those of the pass before it, in place."""
     matrix = np.linalg.inv(far.geometry.affine) @ near.geometry.affine
     for closer, farther in zip(near.chances, far.chances, strict=True):
         closer.add_(sample(farther.float().contiguous(), matrix, near.geometry.shape).half()).div_(2)
 
 
 def _focus_box(looked: BoxScores, focus, least_ml: float = LEAST_FOCUS_ML) -> np.ndarray | None:
-    """(2, 3) RAS mm around the focus, stray voxels left aside; None if there is too little of it."""
+    """Return (2, 3) RAS mm around the focus without stray voxels; None if there is too little of it."""
     there = looked.chances[list(focus)].float().sum(0).numpy() > 0.5
     if there.sum() * looked.geometry.voxel_volume < least_ml * 1000:
         return None
@@ -186,18 +189,19 @@ def _focus_box(looked: BoxScores, focus, least_ml: float = LEAST_FOCUS_ML) -> np
         along = there.sum(axis=tuple(a for a in range(3) if a != axis)).cumsum() / there.sum()
         low.append(int(np.searchsorted(along, 0.002)))
         high.append(int(np.searchsorted(along, 0.998)))
-    pad = np.array([0.0, 0.0, 0.5]) * looked.geometry.spacing  # slices of the first look stand for what lies between
+    pad = (
+        np.array([0.0, 0.0, 0.5]) * looked.geometry.spacing
+    )  # slices of the first pass represent the gaps between them
     corners = np.sort([looked.geometry.to_world(np.array(low)), looked.geometry.to_world(np.array(high))], axis=0)
     return np.stack([corners[0] - pad, corners[1] + pad])
 
 
 def _look(volume: Image, window, draw: Draw, size: int, box, side: float, planes, step_mm: float, pairs,
           on_fraction) -> BoxScores:  # fmt: skip
-    """Chances of parts in a box, from pictures of `side` mm along some planes.
+    """Return the probabilities of parts in a box, from pictures of `side` mm along some planes.
 
-    Args:
-        step_mm: at most so far apart are slices; 0: as near as the voxels are, or the pixels.
-        pairs: positions, among the parts, of those that sagittal slices can't tell apart.
+    `step_mm` is the smallest distance of slices, 0 for that of the voxels or pixels; `pairs` are the channel numbers of
+    parts that sagittal slices can't distinguish.
     """
     mm = side / size
     middle = (box[0] + box[1]) / 2
@@ -250,7 +254,7 @@ def _look(volume: Image, window, draw: Draw, size: int, box, side: float, planes
 
 
 def _with_sagittal(sums, weight: float, lone, pairs) -> torch.Tensor:
-    """Mean over planes, the sagittal one without sides; `sums` may be None if it is the only plane."""
+    """Return the mean over planes, the sagittal one without sides; `sums` is None if it is the only plane."""
     if sums is None:
         return lone
     for left, right in pairs:
@@ -262,7 +266,7 @@ def _with_sagittal(sums, weight: float, lone, pairs) -> torch.Tensor:
 
 
 def _between(seen, numbers: list[int], count: int) -> torch.Tensor:
-    """(parts, n, rows, columns) at `numbers` → (parts, count, rows, columns), linear between and constant beyond."""
+    """Interpolate (parts, n, rows, columns) at slices `numbers` linearly to (parts, count, rows, columns)."""
     position = np.interp(np.arange(count), numbers, np.arange(len(numbers)))
     away = np.abs(position[:, None] - np.arange(len(numbers)))
     weights = torch.from_numpy(np.maximum(0.0, 1.0 - away).astype(np.float32))
@@ -273,7 +277,7 @@ def _between(seen, numbers: list[int], count: int) -> torch.Tensor:
 
 
 def _squares(sections: np.ndarray, size: int) -> tuple[np.ndarray, slice, slice]:
-    """(n, rows, columns, 3) uint8 → (n, S, S, 3) with them in the middle of black squares; the rows and columns there."""
+    """Return (n, S, S, 3) black squares with the (n, rows, columns, 3) uint8 sections in the middle; rows; columns."""
     count, rows, columns, _ = sections.shape
     where = [slice((size - length) // 2, (size - length) // 2 + length) for length in (rows, columns)]
     out = np.zeros((count, size, size, 3), np.uint8)

@@ -1,8 +1,9 @@
-"""Which part each voxel of a volume belongs to, read between the voxels of a coarser grid on which the parts' chances stand.
+"""Assign each voxel of a volume to its most probable part, interpolated from probabilities on a coarser grid.
 
-Knows chances and grids; nothing of pictures or models. Chances read linearly between voxels keep their order where it is the
-same at all eight corners, so that a part can be the likeliest only beside a corner where it exceeds "none of them". It is read
-in the box around such corners alone, as what it exceeds that by: one reading for each part, none for the rest of the volume.
+Knows probabilities and grids; nothing of pictures or models. Linear interpolation keeps the order of probabilities
+where it is the same at all eight corners, so that a part can be the most probable only next to a corner where it
+exceeds "none of them". Only the box around such corners is interpolated, and only the excess over "none": one
+interpolation for each part, none for the rest of the volume.
 """
 
 from __future__ import annotations
@@ -17,16 +18,21 @@ from ...core.geometry import Geometry, mask_box
 from .resampling import index_box, sample
 
 LEAST_CHANCE = 0.02
-"""What is less likely than this has no name, even if nothing is likelier."""
+"""A part less probable than this is not assigned, even if nothing is more probable."""
 
 Box = tuple[slice, ...]
 
 
 @dataclass(frozen=True, eq=False)
 class BoxScores:
-    """What was seen of a box: `chances` (parts, X, Y, Z) float16 on `geometry`, whose axes run Left, Posterior, Inferior.
+    """Probabilities of parts in a box.
 
-    So do the rows and columns of radiological pictures: nothing need be flipped.
+    The axes run Left, Posterior, Inferior, as do the rows and columns of radiological pictures, so that nothing needs
+    to be flipped.
+
+    Args:
+        chances: (parts, X, Y, Z) float16.
+        geometry: grid of the probabilities.
     """
 
     chances: torch.Tensor
@@ -35,13 +41,18 @@ class BoxScores:
 
 @dataclass(frozen=True, eq=False)
 class NamedVoxels:
-    """(I, J, K) uint8 numbers of parts, 0 where it is none, and for each part a box outside of which it is nowhere."""
+    """Parts of all voxels.
+
+    Args:
+        parts: (I, J, K) uint8 numbers of parts, 0 for none.
+        boxes: for each part a box that contains all its voxels.
+    """
 
     parts: np.ndarray
     boxes: dict[int, Box]
 
     def structure(self, numbers: Sequence[int]) -> tuple[Box, np.ndarray] | None:
-        """(box, (i, j, k) bool inside it) of the union of some parts; None if there can be none of them."""
+        """Return (box, (i, j, k) bool inside it) of the union of some parts; None if none of them is present."""
         boxes = [self.boxes[number] for number in numbers if number in self.boxes]
         if not boxes:
             return None
@@ -52,7 +63,12 @@ class NamedVoxels:
         return box, inside
 
     def on_axes(self, order: Sequence[int], flips: Sequence[bool]) -> NamedVoxels:
-        """The same where axis n was axis order[n] of an image, and then was flipped if flips[n]: back on the image's axes."""
+        """Return the parts on an image's original axes.
+
+        Args:
+            order: axis n was axis order[n] of the image.
+            flips: whether axis n was flipped after that.
+        """
         back = np.argsort(order)
         turn = tuple(slice(None, None, -1 if flip else None) for flip in flips)
         shape = self.parts.shape
@@ -64,23 +80,25 @@ class NamedVoxels:
 
 
 def hull(boxes: Sequence[Box]) -> Box:
-    """The smallest box around boxes."""
+    """Return the smallest box that contains all boxes."""
     return tuple(slice(min(s.start for s in along), max(s.stop for s in along)) for along in zip(*boxes, strict=True))
 
 
 def name(looked: BoxScores, geometry: Geometry, numbers: Sequence[int], on_fraction, order: str = "C") -> NamedVoxels:
-    """Which of `numbers` is likeliest at every voxel of `geometry`.
+    """Return the most probable of `numbers` at every voxel of `geometry`.
 
     Args:
-        numbers: one for each channel of the chances; the first stands for none of the others and is 0.
-        on_fraction: told 0…1.
-        order: of the voxels in memory, as numpy says it.
+        looked: the probabilities.
+        geometry: grid of the result.
+        numbers: one for each channel of the probabilities; the first is 0, none of the others.
+        on_fraction: receives 0…1.
+        order: memory order of the voxels, "C" or "F" as in numpy.
     """
     named = np.zeros(geometry.shape, np.uint8, order=order)
     names = torch.from_numpy(named)
     matrix = np.linalg.inv(looked.geometry.affine) @ geometry.affine
     none = looked.chances[0].clamp(min=LEAST_CHANCE)
-    least = none.view(torch.int16)  # chances are no less than 0: their bits are in the order of what they mean
+    least = none.view(torch.int16)  # non-negative floats compare like their bits
     boxes: dict[int, Box] = {}
     earlier: list[tuple[Box, torch.Tensor]] = []
     for position, number in enumerate(numbers[1:], start=1):
@@ -107,24 +125,24 @@ def name(looked: BoxScores, geometry: Geometry, numbers: Sequence[int], on_fract
 
 
 def _common(one: Box, other: Box) -> Box | None:
-    """Where two boxes overlap, if they do."""
+    """Return the intersection of two boxes; None if it is empty."""
     box = tuple(slice(max(a.start, b.start), min(a.stop, b.stop)) for a, b in zip(one, other, strict=True))
     return box if all(along.start < along.stop for along in box) else None
 
 
 def _inside(box: Box, around: Box) -> Box:
-    """A box, counted from the start of one around it."""
+    """Return a box relative to the start of one that contains it."""
     return tuple(slice(a.start - b.start, a.stop - b.start) for a, b in zip(box, around, strict=True))
 
 
 def _where(there: np.ndarray, source: Geometry, target: Geometry) -> tuple[Box, Box] | None:
-    """(box of the source with a voxel of margin, box of the target) around true voxels; None if there are none."""
+    """Return (box of the source with a margin of one voxel, box of the target) around true voxels, or None."""
     if not there.any():
         return None
     box = mask_box(there)
     first = np.array([max(0, s.start - 1) for s in box])
     stop = np.array([min(n, s.stop + 1) for s, n in zip(box, there.shape, strict=True)])
-    # a place at the edge stands for half a step beyond it: nothing else looked at what lies there
+    # a voxel at the edge also represents the half voxel beyond it, which no other voxel covers
     near = np.maximum([s.start - 1.0 for s in box], -0.5)
     far = np.minimum([float(s.stop) for s in box], np.array(there.shape) - 0.5)
     low, high = index_box(source, near, far, target)
@@ -134,14 +152,22 @@ def _where(there: np.ndarray, source: Geometry, target: Geometry) -> tuple[Box, 
 
 
 def _in_order(array: torch.Tensor, order: str) -> torch.Tensor:
-    """The same with its voxels in C or F order."""
+    """Return the array in C or F memory order."""
     return array.contiguous() if order == "C" else array.permute(2, 1, 0).contiguous().permute(2, 1, 0)
 
 
 def rename(
     named: NamedVoxels, looked: BoxScores, geometry: Geometry, numbers: Sequence[int], world: np.ndarray
 ) -> NamedVoxels:
-    """The same with the voxels of `geometry` inside a (2, 3) RAS mm box named anew; the array is written into."""
+    """Return the parts with the voxels inside a (2, 3) RAS mm box assigned anew; the array is changed in place.
+
+    Args:
+        named: parts so far.
+        looked: probabilities of a finer pass.
+        geometry: grid of the parts.
+        numbers: see `name`.
+        world: (2, 3) RAS mm, corners of the box.
+    """
     again = name(looked, geometry, numbers, lambda _: None)
     corners = [[world[(corner >> axis) & 1, axis] for axis in range(3)] for corner in range(8)]
     index = geometry.to_index(np.array(corners))
