@@ -7,6 +7,7 @@ thread never waits: a timer polls the running job for events every 50 ms.
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import ctk  # noqa: F401  (registers the CTK widgets of the .ui file)
@@ -54,9 +55,7 @@ from MedFMPanel.session import JobSession, modality_of  # noqa: E402
 from MedFMPanel.error_display import shown  # noqa: E402
 from MedFMPanel.status import Status  # noqa: E402
 from MedFMPanel.structures import StructureList  # noqa: E402
-
-TASKS = {"segment": _("Segment"), "ask": _("Ask"), "report": _("Draft the report")}
-"""Task → the button's text, in the order of the tabs."""
+from MedFMPanel.task_tabs import TaskTabs  # noqa: E402
 
 TIMER_MS = 50
 
@@ -98,6 +97,7 @@ class MedFMWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.timer.connect("timeout()", self.onTimer)
         self.models = ModelChoice(self.ui, self.showModels)
         self.structures = StructureList(self.ui, self.onStructuresTicked)
+        self.tabs = TaskTabs(self.ui, self.updateButtons)
         self.results = Results(self.ui)
         self.status = Status(self.ui)
         self.following = JobProgress(self.ui, self.status, self.results)
@@ -149,7 +149,7 @@ class MedFMWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.extensions.close()
         self.session.close()
         self.removeObservers()
-        self.bindings.parameters = None
+        self.bindings.parameters = self.tabs.parameters = None
 
     def onReload(self):
         """Reload the library and the panel's package, too, for developers."""
@@ -173,7 +173,7 @@ class MedFMWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def setParameterNode(self, node):
         if self.parameters is not None:
             self.removeObserver(self.parameters.node, vtk.vtkCommand.ModifiedEvent, self.onParameterNodeModified)
-        self.parameters = self.bindings.parameters = Parameters(node)
+        self.parameters = self.bindings.parameters = self.tabs.parameters = Parameters(node)
         self.addObserver(node, vtk.vtkCommand.ModifiedEvent, self.onParameterNodeModified)
 
     def onParameterNodeModified(self, caller, event):
@@ -187,7 +187,8 @@ class MedFMWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def showParameters(self):
         self.bindings.show()
-        self.ui.taskTabs.setCurrentIndex(list(TASKS).index(self.parameters.task))
+        self.tabs.show()
+        self.ui.taskTabs.setCurrentIndex(self.tabs.index(self.parameters.task))
         self.showVolume()
         self.updateButtons()
 
@@ -234,7 +235,7 @@ class MedFMWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     @shown
     def onTabChanged(self):
         if self.parameters is not None:
-            self.parameters.task = "ask" if self.patient.on else list(TASKS)[self.ui.taskTabs.currentIndex]
+            self.parameters.task = "ask" if self.patient.on else self.tabs.name(self.ui.taskTabs.currentIndex)
             self.updateButtons()
 
     def onParameterChanged(self, name):
@@ -285,7 +286,8 @@ class MedFMWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         labels = [label for label in p.labels if label in known] if known else self.structures.typed
         task, nodes = p.pointed(self.models.outlines(p.model))
         audience = PATIENT if self.patient.on else CLINICIAN
-        return p.request(task, image, labels, self.results.conversation.history, read_prompts(nodes), audience)
+        request = p.request(task, image, labels, self.results.conversation.history, read_prompts(nodes), audience)
+        return replace(request, options=self.tabs.options(task))
 
     @shown
     def onTimer(self):
@@ -346,7 +348,7 @@ class MedFMWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         """
         self.abandonJob(_("The scene was closed"))
         self.results.conversation.clear()
-        self.bindings.parameters = None  # no widget may write while nodes are removed
+        self.bindings.parameters = self.tabs.parameters = None  # no widget may write while nodes are removed
 
     def onSceneChanged(self, caller, event):
         """Use the new scene's parameter node.
@@ -379,7 +381,7 @@ class MedFMWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def updateButtons(self):
         running = self.session.running
-        self.ui.applyButton.text = _("Cancel") if running else TASKS[self.parameters.task]
+        self.ui.applyButton.text = _("Cancel") if running else _(self.tabs.button(self.parameters.task))
         self.ui.applyButton.enabled = running or self.parameters.volume is not None
         self.following.rest(running)
         self.extensions.show(running)

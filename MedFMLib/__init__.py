@@ -27,6 +27,7 @@ _API = (
     "cache_bytes",
     "remove_model",
     "report",
+    "run_task",
     "segment",
 )
 __all__ = [
@@ -44,7 +45,7 @@ __all__ = [
     "import_model",
     "remove_model",
     "report",
-    "segment",
+    "run_task", "segment",
 ]  # fmt: skip
 
 

@@ -303,6 +303,26 @@ def _image(volume, **reading: Any) -> Image:
     return volume
 
 
+def run_task(name: str, volume, labels: str | Sequence[str] = (), *, progress: Progress | None = None, **options: Any):
+    """Run any task by its name, e.g. one in a folder of MEDFM_EXTENSIONS.
+
+    Args:
+        name: of the task.
+        volume: volume node, `Image` or path.
+        labels: names of structures.
+        progress: callbacks for progress and cancellation.
+        options: as for `segment`, `question`, and `options`, a dict with values of the task's own options.
+
+    Returns:
+        See `segment`.
+
+    Raises:
+        MedFMError: in one sentence with the next step.
+    """
+    labels = (labels,) if isinstance(labels, str) else tuple(labels)
+    return _run(name, volume, progress, labels=labels, **options)
+
+
 def _run(task: str, volume, progress: Progress | None, *, model: str = DEFAULT_MODEL, more=None, **options: Any):
     reading = {key: options.pop(key) for key in ("modality", "frame", "series") if key in options}
     slices = SliceChoice(**{key: options.pop(key) for key in ("plane", "first", "last", "step") if key in options})

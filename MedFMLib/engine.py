@@ -28,7 +28,7 @@ from .guard import Guard, classifier
 from .interfaces import registry
 from .interfaces.jobs import LocalRunner, NoProgress, Progress
 from .interfaces.model import CachesImages, LoadedFacts
-from .interfaces.task import TaskContext
+from .interfaces.task import TaskContext, options_of
 from .models.runtime import estimates
 from .models.runtime.device import choose_device, free_bytes, gigabytes, is_out_of_memory, release_memory
 from .models.runtime.memory import MemoryPlan, plan_for
@@ -94,6 +94,7 @@ class Engine:
         request.image.check_usable()
         card = registry.card(request.model)
         self._check(request, card, task.needs)
+        request = replace(request, options=options_of(task, request.options))
         task.check(request, card)
         with ThreadPoolExecutor(1) as background:
             digest = background.submit(request.image.digest).result  # ready long before the provenance needs it
@@ -147,7 +148,9 @@ class Engine:
         model = self.model(card, request.adapter, request.precision, progress, _slices_wanted(request, card))
 
         def run_task(name: str, changed: Request) -> tuple[Finding, ...]:
-            return registry.task(name).run(replace(changed, task=name), context)
+            inner = registry.task(name)
+            own = {o.name: changed.options[o.name] for o in inner.options if o.name in changed.options}
+            return inner.run(replace(changed, task=name, options=options_of(inner, own)), context)
 
         def provenance() -> Provenance:
             return self._provenance(request, card, context, started, time.monotonic() - clock, digest)

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 
 class WidgetKind:
-    """How to read, write and observe one kind of widget."""
+    """Signal, reader and writer of one kind of widget."""
 
     def __init__(self, signal: str, read, write):
         self.signal, self.read, self.write = signal, read, write

@@ -116,6 +116,7 @@ class Parameters:
     refine = FlagParameter(False)
     maxTokens = NumberParameter(64)
     reliability = TextParameter("demand")
+    options = TextParameter()
 
     def __init__(self, node):
         self.node = node

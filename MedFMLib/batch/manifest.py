@@ -258,7 +258,7 @@ class Manifest:
         ]  # fmt: skip
 
     def counts(self) -> dict[str, int]:
-        """Return state → number of rows."""
+        """Return a mapping from state to number of rows."""
         found = Counter(dict(self._base.execute("SELECT state, count(*) FROM jobs GROUP BY state").fetchall()))
         return {state: found[state] for state in ("done", "failed", "waiting", "running")}
 

@@ -31,6 +31,7 @@ from . import (
     reliability,
     report,
     serve,
+    task_options,
 )
 from .options import Json
 from .running import Output, err, finish, folder_at, out, print_measurements, progress
@@ -48,6 +49,11 @@ for command in (
 ):
     app.command()(command)
 app.command("eval")(finetune.evaluate)
+WRITTEN = {"segment", "outline", "ask", "report", "explain", "compare"}
+"""Tasks with a command written for them; every other task gets one from its description."""
+
+for name, function in task_options.commands(WRITTEN).items():
+    app.command(name)(function)
 for name, group in {
     "models": plan, "adapters": adapters, "data": data, "endpoints": endpoints, "server": serve, "healthy": healthy,
     "reliability": reliability, "guard": guard, "environment": environment,

@@ -37,8 +37,10 @@ from .running import (
     run,
     summary,
 )
+from .task_options import with_task_options
 
 
+@with_task_options("segment")
 def segment(
     image: InputPath,
     labels: Labels = None,
@@ -48,6 +50,7 @@ def segment(
     plane: Plane = "", first: First = -1, last: Last = -1, step: Step = 0,
     points: slice_prompts.PointTexts = None, boxes: slice_prompts.BoxTexts = None,
     modality: Modality = "", frame: Frame = -1, series: Series = "", server: serve.Url = "", as_json: Json = False,
+    *, options: dict,
 ) -> None:  # fmt: skip
     """Segment structures by name, or those marked by points and boxes; writes NAME.seg.nrrd and NAME.measurements.json."""
     from ..files import output_name, write_segmentation, write_text
@@ -56,6 +59,7 @@ def segment(
     marked = slice_prompts.read_prompts_from_options(points or (), boxes or (), volume.geometry)
     request = Request(
         "outline" if marked else "segment", volume, labels=tuple(labels or ()), refine=refine, model=model, prompts=marked,
+        options={} if marked else options,
         adapter=adapter, precision=precision, slices=SliceChoice(plane, first, last, step),
     )  # fmt: skip
     response, _ = run(request, as_json, server=server)
@@ -67,6 +71,7 @@ def segment(
     finish(response, files, as_json)
 
 
+@with_task_options("ask")
 def ask(
     image: InputPath,
     question: Annotated[str, typer.Argument(help="For example: “Which organs are visible?”")],
@@ -79,6 +84,7 @@ def ask(
     agreement: reliability.Samples = 0, threshold: reliability.Threshold = -1.0,
     blind_control: reliability.Blind = False, other: reliability.Other = None, saliency: reliability.SaliencyFile = None,
     modality: Modality = "", frame: Frame = -1, series: Series = "", server: serve.Url = "", as_json: Json = False,
+    *, options: dict,
 ) -> None:  # fmt: skip
     """Ask a question about the volume, a range of slices or one slice (--first N --last N)."""
     from ..files import output_name, write_text
@@ -89,13 +95,14 @@ def ask(
     request = Request(
         "ask", read(image, modality, frame, series), question=question, model=model, adapter=adapter,
         precision=precision, slices=SliceChoice(plane, first, last), max_tokens=max_tokens, reliability=choice,
+        options=options,
     )  # fmt: skip
     if not as_json:
         reliability.print_cost(choice)
     response, streamed = run(request, as_json, stream=True, server=server)
     files = []
     if saliency:
-        explained, _ = run(replace(request, task="explain"), as_json, server=server)
+        explained, _ = run(replace(request, task="explain", options={}), as_json, server=server)
         files.append(reliability.write(saliency, request.image, explained))
     if folder:
         path = folder / f"{output_name(image)}.answer.json"

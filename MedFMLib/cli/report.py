@@ -35,6 +35,7 @@ from .running import (  # fmt: skip
     read,
     run,
 )
+from .task_options import with_task_options
 
 Kept = Annotated[Path, typer.Argument(metavar="REPORT", help="NAME.medfm-report, written by `medfm report`.")]
 Folder = Annotated[
@@ -42,6 +43,7 @@ Folder = Annotated[
 ]
 
 
+@with_task_options("report")
 def report(
     image: InputPath,
     labels: Labels = None,
@@ -56,6 +58,7 @@ def report(
     comparison: Annotated[str, typer.Option(help="Earlier images, in words.")] = "",
     for_patient: Annotated[bool, typer.Option("--patient", help="Also NAME.patient.html, in plain words.")] = False,
     compared: healthy.Beside = False, reference: healthy.Case = "", question: reliability.Explained = "",
+    *, options: dict,
 ) -> None:  # fmt: skip
     """Draft a report: NAME.report.html and .txt, NAME.seg.nrrd, and NAME.medfm-report to edit and sign (`medfm sign`)."""
     from ..files import output_name, write_segmentation, write_text
@@ -72,7 +75,7 @@ def report(
     request = Request(
         "report", volume, labels=tuple(labels or ()), refine=refine, model=model,
         adapter=adapter, precision=precision, slices=SliceChoice(plane, first, last, step), template=template,
-        indication=indication, comparison=comparison, references=found, question=question,
+        indication=indication, comparison=comparison, references=found, question=question, options=options,
     )  # fmt: skip
     response, _ = run(request, as_json, server=server)
     name = output_name(image)

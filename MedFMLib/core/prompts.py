@@ -67,7 +67,7 @@ class Box:
             object.__setattr__(self, name, value)
 
     def mask(self, geometry: Geometry) -> np.ndarray:
-        """(I, J, K) bool: voxels of the grid whose centre lies in the box."""
+        """Return the voxels of the grid whose centre lies in the box, (I, J, K) bool."""
         index = np.stack(np.meshgrid(*[np.arange(n) for n in geometry.shape], indexing="ij"), axis=-1)
         local = (geometry.to_world(index) - self.center) @ self.axes
         return (np.abs(local) <= self.size / 2).all(axis=-1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ..errors import InputError
@@ -134,6 +135,7 @@ class Request:
         adapter: name of one of the model's adapters or a folder; "automatic" for the one that suits the question, ""
             for the card's default, "none" for none.
         precision: one of the card's precisions; "" for its default.
+        options: values of the task's own options by name (`TASK.options`); those left out have their defaults.
 
     Raises:
         InputError: if `max_tokens` is below 1 or the audience is unknown.
@@ -159,6 +161,7 @@ class Request:
     model: str = DEFAULT_MODEL
     adapter: str = ""
     precision: str = ""
+    options: Mapping[str, bool | int | float | str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.max_tokens < 1:

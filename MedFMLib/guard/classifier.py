@@ -79,7 +79,7 @@ class ModelClassifier:
 
 
 def classifiers() -> dict[str, ClassifierCard]:
-    """Return id → card of the known classifiers.
+    """Return a mapping from id to card of the known classifiers.
 
     Raises:
         ModelError: if the file is damaged.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -12,6 +12,7 @@ from ..core.findings import Finding, SliceReference
 from ..core.geometry import Geometry
 from ..core.request import Provenance, Request
 from ..core.view import View
+from ..errors import InputError
 from ..imaging.slices import slice_reference
 from ..storage.model_card import ModelCard
 from .jobs import Progress
@@ -100,11 +101,67 @@ class TaskContext:
             self.progress.note(text)
 
 
+@dataclass(frozen=True)
+class TaskOption:
+    """An option of a task. The panel's widget, the command's option and the check of a value come from this description.
+
+    Args:
+        name: in `Request.options`; with dashes for underscores, the command's option.
+        label: text of the panel's widget.
+        help: one sentence, for tool tip and command.
+        default: its value if left out; its type is the option's: bool (a check box), int, float or str.
+        choices: values that a str may have; empty for any.
+    """
+
+    name: str
+    label: str
+    help: str
+    default: bool | int | float | str
+    choices: tuple[str, ...] = ()
+
+    def check(self, value: Any) -> bool | int | float | str:
+        """Return a value as the option's type.
+
+        Raises:
+            InputError: if it is of another type or none of the choices.
+        """
+        kind = type(self.default)
+        fits = isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
+        if kind is float and isinstance(value, int) and not isinstance(value, bool):
+            value, fits = float(value), True
+        if not fits:
+            raise InputError(f"The option '{self.name}' must be {_KINDS[kind]}, not {value!r}.")
+        if self.choices and value not in self.choices:
+            raise InputError(f"The option '{self.name}' must be one of {', '.join(self.choices)}, not '{value}'.")
+        return value
+
+
+_KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
+
+
 class Task(Protocol):
     """One thing that MedFM can do; a file in MedFMLib/tasks with a module-level `TASK`."""
 
     name: str
+    """In requests and on the command line."""
+
     needs: tuple[str, ...]
+    """Abilities of the model, of `storage.model_card.ABILITIES`."""
+
+    title: str
+    """Of its tab in the panel."""
+
+    summary: str
+    """What it does, in one sentence: tool tip and help of the command."""
+
+    button: str
+    """Text of the panel's button while its tab is open."""
+
+    tab: int
+    """Place of its tab, from 1; 0 for a task without one."""
+
+    options: tuple[TaskOption, ...]
+    """The task's own options."""
 
     def check(self, request: Request, card: ModelCard) -> None:
         """Check a request before a model is loaded.
@@ -127,3 +184,21 @@ class Task(Protocol):
         Raises:
             Cancelled: if the job was cancelled.
         """
+
+
+def options_of(task: Task, given: Mapping[str, Any]) -> dict[str, bool | int | float | str]:
+    """Return the value of every option of a task.
+
+    Args:
+        task: the task.
+        given: values by name; those left out get their defaults.
+
+    Raises:
+        InputError: if the task has no such option, or can't have that value.
+    """
+    known = {option.name: option for option in task.options}
+    for name in given:
+        if name not in known:
+            names = f"it has {', '.join(known)}" if known else "it has none"
+            raise InputError(f"The task '{task.name}' has no option '{name}'; {names}.")
+    return {name: option.check(given.get(name, option.default)) for name, option in known.items()}

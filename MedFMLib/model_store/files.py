@@ -43,7 +43,7 @@ def is_refused(name: str) -> bool:
 
 
 def wanted_files(folder: Path) -> dict[str, Path]:
-    """Return path inside the folder (with /) → file, for all files that may belong to a model, except the manifest."""
+    """Return a mapping from relative path (with /) to file, for all files that may belong to a model."""
     found = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()

@@ -1,4 +1,4 @@
-"""Gemma 3, that is MedGemma 1 and 1.5: a conversation about up to 85 slices at once.
+"""Run Gemma 3, including MedGemma 1 and 1.5: conversations about up to 85 slices at once.
 
 CT is shown as the MedGemma 1.5 notebook does (Google-Health/medgemma, high_dimensional_ct_hugging_face.ipynb): at
 most 85 uniform slices, red, green and blue being the windows −1024…1024, −135…215 and 0…80 HU (`view.CT_RANGES`),
@@ -26,17 +26,20 @@ MAX_SLICES = 85
 TRAITS = FamilyTraits(tied_head=True, overflows_fp16=True, max_views=MAX_SLICES)
 
 TOWER_BATCH = 4
-"""Pictures that the vision tower sees at once; 85 of them together would need gigabytes only to be thrown away."""
+"""Pictures in the vision tower at a time; all 85 together would need gigabytes of temporary memory."""
 
 
 def load(card: ModelCard, adapter: str, precision: str, progress) -> Gemma3:
     """Load base and adapter.
 
     Args:
+        card: card of the model.
         adapter: name or folder; "" for none.
+        precision: one of the card's.
+        progress: receives the stages.
 
     Raises:
-        ModelError: if something is missing or doesn't fit.
+        ModelError: if files are missing or incompatible.
     """
     from transformers import Gemma3ForConditionalGeneration, Gemma3Processor
 
@@ -44,10 +47,14 @@ def load(card: ModelCard, adapter: str, precision: str, progress) -> Gemma3:
 
 
 def stats(card: ModelCard, precision: str = "nf4"):
-    """Sizes from the config alone; see `parts.sizes`.
+    """Return the sizes from the config alone; see `runtime.sizes`.
+
+    Args:
+        card: card of the model.
+        precision: see `runtime.precision.plan`.
 
     Raises:
-        ModelError: if no config is at hand.
+        ModelError: if there is no config on this machine.
     """
     from transformers import Gemma3ForConditionalGeneration
 
@@ -55,10 +62,16 @@ def stats(card: ModelCard, precision: str = "nf4"):
 
 
 def memory(card: ModelCard, precision: str, slices: int, **more):
-    """Bytes that a question takes, from the config alone; see `parts.memory.parts`.
+    """Return the memory for a question, from the config alone; see `runtime.memory.parts`.
+
+    Args:
+        card: card of the model.
+        precision: of the weights.
+        slices: pictures per question.
+        more: further arguments of `runtime.memory.parts`.
 
     Raises:
-        ModelError: if no config is at hand.
+        ModelError: if there is no config on this machine.
     """
     from transformers import Gemma3ForConditionalGeneration
 
@@ -72,7 +85,12 @@ def memory(card: ModelCard, precision: str, slices: int, **more):
 
 
 def card_for_folder(folder: Path, config: dict[str, Any]) -> ModelCard:
-    """A card for any folder with a Gemma 3 model that sees."""
+    """Return a card for a folder with a Gemma 3 model that takes pictures.
+
+    Args:
+        folder: folder with the weights.
+        config: content of its config.json.
+    """
     return model_folder.card_for_folder(
         folder,
         config,
@@ -137,7 +155,7 @@ def random_checkpoint(folder: Path) -> Path:
 
 
 class Gemma3(chat.ChatModel):
-    """A loaded Gemma 3. `Writes`; sees up to 85 slices in one question."""
+    """A loaded Gemma 3: `Writes`; takes up to 85 slices in one question."""
 
     max_views = MAX_SLICES
     vision: ClassVar[tuple[str, ...]] = ("model.vision_tower",)
@@ -147,18 +165,22 @@ class Gemma3(chat.ChatModel):
         super().__init__(card, model, processor, facts)
 
     def choose_slices(self, count: int) -> list[int]:
-        """See `ChoosesSlices`: the notebook's."""
+        """Implement `ChoosesSlices.choose_slices` as the notebook does."""
         return chat.uniform(count, self.max_views)
 
     def side(self, count: int) -> int:
-        """Pixels along a picture's side: what the vision tower takes."""
+        """Return the side of a picture in pixels, that of the vision tower."""
         return int(self.processor.image_processor.size["height"])
 
     def first_turn(self, count: int, question: str) -> list[dict[str, str]]:
-        """Each picture with its number, then the question.
+        """Return the first turn: each picture with its number, then the question.
 
-        The question stands in the last number's text, after an empty line: Gemma's template strips every text, and
-        "SLICE 8" and "5 mm…" would become one number.
+        The question is in the last number's text, after an empty line: Gemma's template strips every text, so that
+        "SLICE 8" and "5 mm…" would otherwise become one number.
+
+        Args:
+            count: number of pictures.
+            question: the question.
         """
         turn = []
         for number in range(1, count + 1):
@@ -167,7 +189,12 @@ class Gemma3(chat.ChatModel):
 
 
 def encode_in_batches(tower, size: int) -> None:
-    """Let a vision tower see at most `size` pictures at a time; what comes out is the same."""
+    """Let a vision tower encode at most `size` pictures at a time, with the same result.
+
+    Args:
+        tower: the vision tower; its `forward` is replaced.
+        size: number of pictures.
+    """
     together = tower.forward
 
     def forward(pixel_values, **options):

@@ -1,8 +1,8 @@
-"""LLaVA 1.5 and 1.6 (LLaVA-NeXT) in their native classes: a conversation about one picture.
+"""Run LLaVA 1.5 and 1.6 (LLaVA-NeXT) with transformers' own classes: conversations about one picture.
 
-They were trained with one picture in a conversation, so a volume is asked about slice by slice. LLaVA sees a square
-of its vision tower's size, LLaVA-NeXT one of twice that, which its processor cuts into tiles beside the whole.
-LLaVA-Med and others that need code of their own are not loaded.
+They were trained with one picture per conversation, so a volume is asked about slice by slice. LLaVA takes a square of
+its vision tower's size, LLaVA-NeXT one of twice that, which its processor cuts into tiles in addition to the whole
+picture. LLaVA-Med and others that need their own code are not loaded.
 """
 
 from __future__ import annotations
@@ -33,29 +33,42 @@ def load(card: ModelCard, adapter: str, precision: str, progress) -> Llava:
     """Load base and adapter.
 
     Args:
+        card: card of the model.
         adapter: name or folder; "" for none.
+        precision: one of the card's.
+        progress: receives the stages.
 
     Raises:
-        ModelError: if something is missing or doesn't fit.
+        ModelError: if files are missing or incompatible.
     """
     kind = model_folder.kind_of(card, MODEL_TYPES)
     return chat.load(Llava, card, adapter, precision, progress, *_classes(kind))
 
 
 def stats(card: ModelCard, precision: str = "nf4"):
-    """Sizes from the config alone; see `parts.sizes`.
+    """Return the sizes from the config alone; see `runtime.sizes`.
+
+    Args:
+        card: card of the model.
+        precision: see `runtime.precision.plan`.
 
     Raises:
-        ModelError: if no config is at hand.
+        ModelError: if there is no config on this machine.
     """
     return model_folder.sizes(card, _classes(model_folder.kind_of(card, MODEL_TYPES))[0], precision, Llava.vision)
 
 
 def memory(card: ModelCard, precision: str, slices: int, **more):
-    """Bytes that a question takes, from the config alone; see `parts.memory.parts`.
+    """Return the memory for a question, from the config alone; see `runtime.memory.parts`.
+
+    Args:
+        card: card of the model.
+        precision: of the weights.
+        slices: pictures per question.
+        more: further arguments of `runtime.memory.parts`.
 
     Raises:
-        ModelError: if no config is at hand.
+        ModelError: if there is no config on this machine.
     """
 
     def reads(config):
@@ -69,7 +82,12 @@ def memory(card: ModelCard, precision: str, slices: int, **more):
 
 
 def card_for_folder(folder: Path, config: dict[str, Any]) -> ModelCard:
-    """A card for any folder with a LLaVA or LLaVA-NeXT model."""
+    """Return a card for a folder with a LLaVA or LLaVA-NeXT model.
+
+    Args:
+        folder: folder with the weights.
+        config: content of its config.json.
+    """
     size = int(config.get("vision_config", {}).get("image_size", 336))
     return model_folder.card_for_folder(
         folder,
@@ -141,12 +159,12 @@ def random_checkpoint(folder: Path, kind: str = "llava") -> Path:
 
 
 class Llava(chat.ChatModel):
-    """A loaded LLaVA. `Writes`; one picture per conversation."""
+    """A loaded LLaVA: `Writes`; one picture per conversation."""
 
     vision: ClassVar[tuple[str, ...]] = ("model.vision_tower", "model.multi_modal_projector")
 
     def __init__(self, card: ModelCard, model, processor, facts):
-        if processor.patch_size is None:  # folders from before processors counted the tokens
+        if processor.patch_size is None:  # older folders, whose processors did not count the tokens
             tower = model.config.vision_config
             processor.patch_size = tower.patch_size
             processor.vision_feature_select_strategy = model.config.vision_feature_select_strategy
@@ -154,9 +172,14 @@ class Llava(chat.ChatModel):
         super().__init__(card, model, processor, facts)
 
     def side(self, count: int) -> int:
-        """Pixels along the picture's side, by the card."""
+        """Return the side of the picture in pixels, that of the card."""
         return self.card.image_size
 
     def first_turn(self, count: int, question: str) -> list[dict[str, str]]:
-        """The picture, then the question."""
+        """Return the first turn: the picture, then the question.
+
+        Args:
+            count: number of pictures.
+            question: the question.
+        """
         return [*(chat.picture() for _ in range(count)), chat.said(question)]

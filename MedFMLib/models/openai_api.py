@@ -1,8 +1,9 @@
-"""Models behind OpenAI's chat protocol: vLLM, llama.cpp, Ollama, LM Studio, a hospital's endpoint. Loads nothing, needs no torch.
+"""Use models behind OpenAI's chat protocol: vLLM, llama.cpp, Ollama, LM Studio, a hospital's endpoint. Needs no torch.
 
-What such a model is shown of a volume is ours, since nothing is known of it: up to as many uniform slices as its card
-says, numbered, half as wide as one slice alone. Windows and views are those of every model (`view`). Before pictures leave
-the machine a person said yes (`endpoints.egress`), and burned-in text is blackened (`burned_in`) if the card says so.
+The recipe for volumes is our own, since nothing is known about the model: up to as many uniform slices as its card
+says, numbered, half as wide as a single slice. Windows and views are those of every model (`view`). Pictures leave the
+machine only with the user's consent (`endpoints.egress`), and burned-in text is blackened (`burned_in_text`) if the
+card says so. Loads no weights.
 """
 
 from __future__ import annotations
@@ -29,21 +30,27 @@ from .generation.chat import INSTRUCTION, REQUESTS, uniform
 MODEL_TYPES = ()
 
 TRAITS = FamilyTraits()
-"""No folder with weights is one of these."""
+"""Defaults; no folder with weights belongs to this family."""
 
 HELD = "as served"
-"""In place of a precision: how the weights are held is not ours to say."""
+"""Value in place of a precision, which the endpoint does not report."""
 
 LEAST_SIDE = 224
 LARGE = 1.5
-"""A slice so many times as wide as the picture that is sent is made smaller before text is looked for."""
+"""A slice wider than the sent picture by more than this factor is shrunk before burned-in text is searched."""
 
 
 def load(card: ModelCard, adapter: str, precision: str, progress) -> OpenAIModel:
-    """Make ready to ask; nothing is sent yet.
+    """Return a model that is ready to ask; nothing is sent yet.
+
+    Args:
+        card: card with the endpoint.
+        adapter: name of an adapter at the endpoint; "" for none.
+        precision: not used.
+        progress: not used.
 
     Raises:
-        ModelError: if the card, key or adapter can't be used, or a person has not allowed the endpoint.
+        ModelError: if the card, key or adapter can't be used, or the user has not allowed the endpoint.
     """
     egress.check(card)
     made = OpenAIModel(card, EndpointClient(card.id, Endpoint.of(card), keys.key(card)))
@@ -52,10 +59,11 @@ def load(card: ModelCard, adapter: str, precision: str, progress) -> OpenAIModel
 
 
 class OpenAIModel:
-    """A model at an endpoint. `Writes` and `Samples`.
+    """A model at an endpoint: `Writes` and `Samples`.
 
     Args:
-        card: with `endpoint`. client: asks it.
+        card: with `endpoint`.
+        client: sends the requests.
     """
 
     remembers = True
@@ -67,7 +75,7 @@ class OpenAIModel:
         self._name = self.endpoint.model
 
     def use_adapter(self, name: str) -> None:
-        """Ask by an adapter's name in place of the model's, as vLLM has it; the base for "" and `AUTOMATIC`.
+        """Use an adapter's name instead of the model's, as in vLLM; the base for "" and `AUTOMATIC`.
 
         Raises:
             ModelError: if the card has no such adapter.
@@ -83,11 +91,11 @@ class OpenAIModel:
         self.facts = replace(self.facts, adapter=name, revision=f"{self._name} at {self.endpoint.host}")
 
     def choose_slices(self, count: int) -> list[int]:
-        """See `ChoosesSlices`: uniform ones."""
+        """Implement `ChoosesSlices.choose_slices` with uniform ones."""
         return uniform(count, self.max_views)
 
     def side(self, count: int) -> int:
-        """Pixels along the side of each of `count` pictures."""
+        """Return the side in pixels of each of `count` pictures."""
         return (
             self.card.image_size
             if count == 1
@@ -104,11 +112,12 @@ class OpenAIModel:
         max_tokens: int = 64,
         callbacks: Callbacks = Callbacks(),
     ) -> str:
-        """See `Writes.write`; the pictures stand in the first of all turns.
+        """Implement `Writes.write`; the pictures are in the first of all turns.
 
         Raises:
-            InputError: for no views or more than `max_views`. ModelError: in one sentence, whatever goes wrong there.
-            Cancelled: within 200 ms after `watch.cancelled()` turns true; the connection is closed.
+            InputError: for no views or more than `max_views`.
+            ModelError: in one sentence, for every error of the endpoint.
+            Cancelled: within 200 ms after `callbacks.cancelled()` returns true; the connection is closed.
         """
         return self._ask(views, text if kind == "answer" else REQUESTS[kind], history, max_tokens, callbacks)
 
@@ -123,7 +132,7 @@ class OpenAIModel:
         max_tokens: int = 64,
         callbacks: Callbacks = Callbacks(),
     ) -> list[str]:
-        """See `Samples.sample`; others each time, since the dice are the endpoint's."""
+        """Implement `Samples.sample`; answers differ each time, since the endpoint chooses the seed."""
         answers = []
         for number in range(count):
             answers.append(
@@ -134,10 +143,8 @@ class OpenAIModel:
 
     def _ask(self, views, question: str, history, max_tokens: int, callbacks: Callbacks, temperature: float = 0) -> str:
         if not 1 <= len(views) <= self.max_views:
-            raise InputError(
-                f"{self.card.title} looks at 1 to {self.max_views} pictures per question, not {len(views)}."
-            )
-        egress.check(self.card)  # a person may have taken the yes back
+            raise InputError(f"{self.card.title} takes 1 to {self.max_views} pictures per question, not {len(views)}.")
+        egress.check(self.card)  # the user may have withdrawn the consent
         side = self.side(len(views))
         pictures, blackened = [], 0
         for view in views:
@@ -152,7 +159,7 @@ class OpenAIModel:
         return said.text.strip()
 
     def _picture(self, view: View, side: int, callbacks: Callbacks) -> tuple[np.ndarray, int]:
-        """((S, S, 3) uint8 as it is sent, areas that were blackened)."""
+        """Return ((S, S, 3) uint8 as sent, number of blackened areas)."""
 
         def stop_if_cancelled() -> None:
             if callbacks.cancelled():
@@ -170,7 +177,7 @@ class OpenAIModel:
     def _body(
         self, pictures: Sequence[str], question: str, history, max_tokens: int, temperature: float = 0
     ) -> dict[str, Any]:
-        """What is posted. Nothing else leaves the machine."""
+        """Return the body of the request. Nothing else leaves the machine."""
         turns = [{"role": "system", "content": INSTRUCTION}]
         for number, (asked, answer) in enumerate([*history, (question, None)]):
             turns.append({"role": "user", "content": asked if number else first_turn(pictures, asked)})
@@ -181,7 +188,7 @@ class OpenAIModel:
         return body | ({"stop": list(self.endpoint.stop)} if self.endpoint.stop else {})
 
     def _shown(self, count: int, side: int, question: str, history) -> str:
-        """The prompt as provenance keeps it."""
+        """Return the prompt as recorded in the provenance."""
         lines = [f"system: {INSTRUCTION}"]
         pictures = f"[{count} × {side}×{side} {self.endpoint.format}] "
         for number, (asked, answer) in enumerate([*history, (question, None)]):
@@ -192,7 +199,7 @@ class OpenAIModel:
     def _note(
         self, said, count: int, side: int, question: str, history, blackened: int, max_tokens: int, callbacks
     ) -> None:
-        """Say where the answer came from, what was sent there, and what to know of it."""
+        """Note where the answer came from, what was sent there, and its limitations."""
         reported = "".join(c for c in said.model if c.isprintable())[:120] or self._name
         self.facts = replace(self.facts, revision=f"{reported} at {self.endpoint.host}")
         sent = egress.sent(self.card, count, side, question, history)

@@ -1,9 +1,9 @@
-"""PaliGemma 1 and 2, the embedded MedFM-tiny included: text, boxes and masks from one slice at a time.
+"""Run PaliGemma 1 and 2, including the embedded MedFM-tiny: text, boxes and masks from one slice at a time.
 
 Prompts are those of the published mix checkpoints: `answer en Q`, `caption en`, `describe en`,
 `detect a ; b`, `segment a ; b` (google-research/big_vision, configs/proj/paligemma). Boxes come as four
 `<loc0000>`–`<loc1023>` tokens (y_min x_min y_max x_max), masks as sixteen `<seg000>`–`<seg127>` codes that a VQ
-decoder turns into 64×64 pixels inside the box; a model that comes with a mask head draws its masks with that instead
+decoder turns into 64×64 pixels inside the box; a model that comes with a mask head segments with that instead
 (docs/decisions/0006). Torch and transformers are imported when weights are loaded.
 """
 
@@ -42,10 +42,13 @@ def load(card: ModelCard, adapter: str, precision: str, progress) -> PaliGemma:
     """Load base, mask codec and mask head, and attach an adapter.
 
     Args:
-        adapter: name or folder; "" for none, `AUTOMATIC` for whichever suits what is asked.
+        card: card of the model.
+        adapter: name or folder; "" for none, `AUTOMATIC` to choose one by the requested labels.
+        precision: one of the card's.
+        progress: receives the stages.
 
     Raises:
-        ModelError: if something is missing or doesn't fit.
+        ModelError: if files are missing or incompatible.
     """
     from transformers import PaliGemmaForConditionalGeneration, PaliGemmaProcessor
 
@@ -86,10 +89,14 @@ def _codec_folder(card: ModelCard, base: Path) -> Path | None:
 
 
 def stats(card: ModelCard, precision: str = "nf4"):
-    """Sizes from the config alone; see `parts.sizes`.
+    """Return the sizes from the config alone; see `runtime.sizes`.
+
+    Args:
+        card: card of the model.
+        precision: see `runtime.precision.plan`.
 
     Raises:
-        ModelError: if no config is at hand.
+        ModelError: if there is no config on this machine.
     """
     from transformers import PaliGemmaForConditionalGeneration
 
@@ -97,10 +104,16 @@ def stats(card: ModelCard, precision: str = "nf4"):
 
 
 def memory(card: ModelCard, precision: str, slices: int, **more):
-    """Bytes that a question takes, from the config alone; see `parts.memory.parts`. One picture at a time, so `slices` is 1.
+    """Return the memory for a question, from the config alone; see `runtime.memory.parts`.
+
+    Args:
+        card: card of the model.
+        precision: of the weights.
+        slices: pictures per question; ignored, since PaliGemma takes one.
+        more: further arguments of `runtime.memory.parts`.
 
     Raises:
-        ModelError: if no config is at hand.
+        ModelError: if there is no config on this machine.
     """
     from transformers import PaliGemmaForConditionalGeneration
 
@@ -108,7 +121,7 @@ def memory(card: ModelCard, precision: str, slices: int, **more):
 
 
 def reads(config):
-    """What a question to a PaliGemma amounts to, see `memory.Reading`."""
+    """Return the sizes of a question to a PaliGemma, from its config; see `runtime.memory.QuestionSize`."""
     from .runtime.memory import QuestionSize
 
     side = config.vision_config.image_size
@@ -117,7 +130,12 @@ def reads(config):
 
 
 def card_for_folder(folder: Path, config: dict[str, Any]) -> ModelCard:
-    """A card for any folder with a PaliGemma model; open vocabulary."""
+    """Return a card for a folder with a PaliGemma model; open vocabulary.
+
+    Args:
+        folder: folder with the weights.
+        config: content of its config.json.
+    """
     return ModelCard(
         id=str(folder),
         title=folder.name,
@@ -184,16 +202,17 @@ def object_answer(label: str, masks: bool) -> str:
 
 
 class PaliGemma(NamedStructureMasks):
-    """A loaded PaliGemma. `Writes`, `Samples`, `Explains`, `Segments`, `SegmentsVolumes` and `Locates`; one picture per
-    question.
+    """A loaded PaliGemma; one picture per question.
+
+    Its abilities are `Writes`, `Samples`, `Explains`, `Segments`, `SegmentsVolumes` and `Locates`.
 
     Args:
-        card: what it was loaded for; its adapters can be switched to.
+        card: card of the model; its adapters can be switched to.
         model: `PaliGemmaForConditionalGeneration`, in eval mode.
         processor: its `PaliGemmaProcessor`.
-        codec: turns 16 codes into a mask; None if the model has no masks.
+        codec: decodes 16 codes to a mask; None if the model has no masks.
         facts: for provenance.
-        head: draws masks from the vision tower and the picture; None to write them as tokens.
+        head: segments with the vision tower and the picture; None to write masks as tokens.
     """
 
     max_views = 1
@@ -208,24 +227,24 @@ class PaliGemma(NamedStructureMasks):
 
     @property
     def model(self):
-        """The PEFT model if an adapter was ever attached, else the bare one."""
+        """The PEFT model if an adapter was ever attached, else the base model."""
         return self._adapters.model
 
     def use_adapter(self, name: str) -> None:
-        """Switch; the base stays in memory.
+        """Switch the adapter; the base stays in memory.
 
         Args:
-            name: of one of the card's adapters, or a folder; "" for the bare base; `AUTOMATIC` for whichever suits what is
-                asked.
+            name: one of the card's adapters, or a folder; "" for the base alone; `AUTOMATIC` to choose one by the
+                requested labels.
 
         Raises:
-            ModelError: if there is no such adapter, or it doesn't fit.
+            ModelError: if there is no such adapter, or it is incompatible.
         """
         self._automatic = name == AUTOMATIC
         self._activate("" if self._automatic else name)
 
     def _activate(self, name: str) -> None:
-        """Switch, and say so in the facts."""
+        """Switch the adapter, and update the facts."""
         self._adapters.activate(name)
         self.head = self._adapters.head
         self.facts = replace(self.facts, **self._adapters.facts)
@@ -242,13 +261,13 @@ class PaliGemma(NamedStructureMasks):
         max_tokens: int = 64,
         callbacks: Callbacks = Callbacks(),
     ) -> str:
-        """See `Writes.write`; earlier turns are not seen by this family.
+        """Implement `Writes.write`; this family does not read earlier turns.
 
         Raises:
             InputError: if more than one view is given.
         """
         if len(views) != 1:
-            raise InputError(f"PaliGemma looks at one picture per question, not {len(views)}.")
+            raise InputError(f"PaliGemma takes one picture per question, not {len(views)}.")
         if self._automatic:
             self._activate("")
         prompt = f"answer en {text}" if kind == "answer" else f"{kind} en"
@@ -259,7 +278,7 @@ class PaliGemma(NamedStructureMasks):
     def write_many(
         self, views: Sequence[View], texts: Sequence[str], *, max_tokens: int = 64, callbacks: Callbacks = Callbacks()
     ) -> list[str]:
-        """See `WritesMany.write_many`."""
+        """Implement `WritesMany.write_many`."""
         if self._automatic:
             self._activate("")
         prompts = [f"answer en {text}" for text in texts]
@@ -283,7 +302,7 @@ class PaliGemma(NamedStructureMasks):
         max_tokens: int = 64,
         callbacks: Callbacks = Callbacks(),
     ) -> list[str]:
-        """See `Samples.sample`; earlier turns are not seen by this family."""
+        """Implement `Samples.sample`; this family does not read earlier turns."""
         if self._automatic:
             self._activate("")
         prompt = f"answer en {text}"
@@ -305,7 +324,7 @@ class PaliGemma(NamedStructureMasks):
         history: Sequence[tuple[str, str]] = (),
         callbacks: Callbacks = Callbacks(),
     ) -> list[float]:
-        """See `Explains.score`."""
+        """Implement `Explains.score`."""
         from .generation.likelihood import mean_log_probability
 
         scores: list[float] = []
@@ -326,7 +345,7 @@ class PaliGemma(NamedStructureMasks):
         history: Sequence[tuple[str, str]] = (),
         callbacks: Callbacks = Callbacks(),
     ) -> list[np.ndarray]:
-        """See `Explains.attention`."""
+        """Implement `Explains.attention`."""
         from .generation.attention_rollout import look
 
         maps: list[np.ndarray] = []
@@ -338,20 +357,31 @@ class PaliGemma(NamedStructureMasks):
         return maps
 
     def _answered(self, views: Sequence[View], text: str, answer: str) -> tuple[dict[str, Any], int]:
-        """(tensors of a question with its answer about each view, place of the answer's first token)."""
+        """Return (tensors of a question with its answer about each view, position of the answer's first token)."""
         if self._automatic:
             self._activate("")
         inputs = self._inputs([f"answer en {text}"] * len(views), views, [answer] * len(views))
         return inputs, int((inputs["token_type_ids"][0] == 1).nonzero()[0])
 
-    # -- how -------------------------------------------------------------------------------------
+    # -- internals -------------------------------------------------------------------------------
 
     def inputs_for(self, view: View, question: str) -> dict[str, Any]:
-        """Tensors for `generate` of a question about one picture."""
+        """Return the tensors for `generate` of a question about one picture.
+
+        Args:
+            view: the slice.
+            question: the question.
+        """
         return self._inputs([f"answer en {question}"], [view])
 
     def inputs_for_objects(self, verb: str, view: View, names: Sequence[str]) -> dict[str, Any]:
-        """Tensors for "segment" or "detect" in one picture."""
+        """Return the tensors for "segment" or "detect" in one picture.
+
+        Args:
+            verb: "segment" or "detect".
+            view: the slice.
+            names: names of the structures.
+        """
         return self._inputs([f"{verb} {JOINT.join(names)}"], [view])
 
     answer_fill: ClassVar[dict[str, int]] = {"token_type_ids": 1}
@@ -365,7 +395,7 @@ class PaliGemma(NamedStructureMasks):
         return _without(answer, [token for token in control if token]) + tokenizer.eos_token
 
     def _inputs(self, prompts: Sequence[str], views: Sequence[View], answers=None) -> dict[str, Any]:
-        """Tensors for one (prompt, view) a row, with their answers if given."""
+        """Return tensors with one (prompt, view) per row, with their answers if given."""
         pictures = [view.square(self.image_size) for view in views]
         texts = ["<image>" + prompt for prompt in prompts]
         given = {} if answers is None else {"suffix": list(answers)}
@@ -375,7 +405,7 @@ class PaliGemma(NamedStructureMasks):
         return {k: v.to(place, dtype if v.is_floating_point() else None) for k, v in inputs.items()}
 
     def _generate(self, prompts, views, max_tokens: int, callbacks: Callbacks, on_text=None, drawn=GREEDY) -> list[str]:
-        """One answer for each (prompt, view), the likeliest or drawn; special tokens kept except the end."""
+        """Return one answer for each (prompt, view), greedy or sampled; special tokens are kept except the end."""
         import torch
 
         from .generation.streaming import raise_if_cancelled, stop_when_cancelled, text_streamer

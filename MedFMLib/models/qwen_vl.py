@@ -1,13 +1,14 @@
-"""Qwen2-VL, Qwen2.5-VL and Qwen3-VL (Lingshu, MedMO, QoQ-Med, MedVLM-R1): a conversation about slices, and boxes.
+"""Run Qwen2-VL, Qwen2.5-VL and Qwen3-VL (Lingshu, MedMO, QoQ-Med, MedVLM-R1): conversations about slices, and boxes.
 
-No recipe for volumes is published, so ours is: at most 32 uniform slices, numbered as Qwen's template numbers
-pictures, 448 pixels wide each, one slice alone 896. Both lie in the 256…1280 × 28² pixels that QoQ-Med's authors
-advise, and no processor changes their size, so that a position in the answer is one in the view's square. The
-processor is used without its half for videos, which needs torchvision.
+No recipe for volumes is published, so this is our own: at most 32 uniform slices, numbered as Qwen's template numbers
+pictures, 448 pixels wide each, a single slice 896. Both are within the 256…1280 × 28² pixels that QoQ-Med's authors
+recommend, and no processor changes their size, so that a position in the answer is one in the view's square. The
+processor is used without its video part, which needs torchvision.
 
-Boxes are asked for one structure at a time and read strictly: JSON with `bbox_2d`, MedMO's
-`<box>[[x1, y1, x2, y2]]</box>`, and Qwen2-VL's `(x1,y1),(x2,y2)`. Positions are pixels of the picture in Qwen2.5-VL,
-thousandths of it in Qwen2-VL and Qwen3-VL. MedMO is a Qwen3-VL; its authors don't say, its examples fit.
+Boxes are requested for one structure at a time and parsed strictly: JSON with `bbox_2d`, MedMO's `<box>[[x1, y1, x2,
+y2]]</box>`, and Qwen2-VL's `(x1,y1),(x2,y2)`. Positions are pixels of the picture in Qwen2.5-VL, thousandths of it in
+Qwen2-VL and Qwen3-VL. MedMO is a Qwen3-VL; its authors don't state the unit, but its examples are consistent with
+thousandths.
 """
 
 from __future__ import annotations
@@ -36,10 +37,10 @@ MAX_SLICES = 32
 
 TRAITS = FamilyTraits(max_views=MAX_SLICES)
 SIDE_ALONE, SIDE_AMONG_OTHERS = 896, 448
-"""Pixels; multiples of 28 (Qwen2 and 2.5) and of 32 (Qwen3), so that both can show them as they are."""
+"""Pixels; multiples of 28 (Qwen2 and 2.5) and of 32 (Qwen3), so that neither processor resizes them."""
 
 BOX_TOKENS = 160
-"""Longest answer about boxes: four of them in JSON."""
+"""Largest number of tokens of an answer about boxes: four of them in JSON."""
 
 THOUSANDTHS = 1000
 
@@ -48,10 +49,10 @@ def _classes(kind: str):
     import transformers
 
     name = {"qwen2_vl": "Qwen2VL", "qwen2_5_vl": "Qwen2_5_VL", "qwen3_vl": "Qwen3VL"}[kind]
-    whole = getattr(transformers, f"{name}Processor")
+    base = getattr(transformers, f"{name}Processor")
 
-    class PictureProcessor(whole):
-        """The processor without videos; the parts it loads are those that its constructor names."""
+    class PictureProcessor(base):
+        """The processor without its video part; it loads the parts that its constructor names."""
 
         def __init__(self, image_processor=None, tokenizer=None, chat_template=None, **options):
             super().__init__(image_processor, tokenizer, None, chat_template=chat_template)
@@ -63,29 +64,42 @@ def load(card: ModelCard, adapter: str, precision: str, progress) -> QwenVL:
     """Load base and adapter.
 
     Args:
+        card: card of the model.
         adapter: name or folder; "" for none.
+        precision: one of the card's.
+        progress: receives the stages.
 
     Raises:
-        ModelError: if something is missing or doesn't fit.
+        ModelError: if files are missing or incompatible.
     """
     kind = model_folder.kind_of(card, MODEL_TYPES)
     return chat.load(QwenVL, card, adapter, precision, progress, *_classes(kind))
 
 
 def stats(card: ModelCard, precision: str = "nf4"):
-    """Sizes from the config alone; see `parts.sizes`.
+    """Return the sizes from the config alone; see `runtime.sizes`.
+
+    Args:
+        card: card of the model.
+        precision: see `runtime.precision.plan`.
 
     Raises:
-        ModelError: if no config is at hand.
+        ModelError: if there is no config on this machine.
     """
     return model_folder.sizes(card, _classes(model_folder.kind_of(card, MODEL_TYPES))[0], precision, QwenVL.vision)
 
 
 def memory(card: ModelCard, precision: str, slices: int, **more):
-    """Bytes that a question takes, from the config alone; see `parts.memory.parts`.
+    """Return the memory for a question, from the config alone; see `runtime.memory.parts`.
+
+    Args:
+        card: card of the model.
+        precision: of the weights.
+        slices: pictures per question.
+        more: further arguments of `runtime.memory.parts`.
 
     Raises:
-        ModelError: if no config is at hand.
+        ModelError: if there is no config on this machine.
     """
 
     def reads(config):
@@ -98,7 +112,12 @@ def memory(card: ModelCard, precision: str, slices: int, **more):
 
 
 def card_for_folder(folder: Path, config: dict[str, Any]) -> ModelCard:
-    """A card for any folder with a Qwen-VL model; open vocabulary."""
+    """Return a card for a folder with a Qwen-VL model; open vocabulary.
+
+    Args:
+        folder: folder with the weights.
+        config: content of its config.json.
+    """
     return model_folder.card_for_folder(
         folder,
         config,
@@ -173,17 +192,17 @@ def random_checkpoint(folder: Path, kind: str = "qwen2_5_vl", sections: Sequence
 
 
 class QwenVL(chat.ChatModel):
-    """A loaded Qwen-VL. `Writes` and `Locates`; sees up to 32 slices in one question."""
+    """A loaded Qwen-VL: `Writes` and `Locates`; takes up to 32 slices in one question."""
 
     max_views = MAX_SLICES
     vision: ClassVar[tuple[str, ...]] = ("model.visual",)
 
     def choose_slices(self, count: int) -> list[int]:
-        """See `ChoosesSlices`: uniform ones."""
+        """Implement `ChoosesSlices.choose_slices` with uniform ones."""
         return chat.uniform(count, self.max_views)
 
     def side(self, count: int) -> int:
-        """Pixels along a picture's side: a size that the processor leaves as it is, at most the card's."""
+        """Return the side of a picture in pixels: a size that the processor does not change, at most the card's."""
         processor = self.processor.image_processor
         wanted = min(self.card.image_size, SIDE_ALONE if count == 1 else SIDE_AMONG_OTHERS)
         return fitting_side(
@@ -194,7 +213,12 @@ class QwenVL(chat.ChatModel):
         )
 
     def first_turn(self, count: int, question: str) -> list[dict[str, str]]:
-        """Pictures, numbered if there are several, then the question."""
+        """Return the first turn: the pictures, numbered if there are several, then the question.
+
+        Args:
+            count: number of pictures.
+            question: the question.
+        """
         if count == 1:
             return [chat.picture(), chat.said(question)]
         pictures = ((chat.said(f"Picture {number}: "), chat.picture()) for number in range(1, count + 1))
@@ -203,7 +227,7 @@ class QwenVL(chat.ChatModel):
     def locate(
         self, views: Sequence[View], labels: Sequence[str], *, callbacks: Callbacks = Callbacks()
     ) -> list[list[SeenObject]]:
-        """See `Locates.locate`; one view and one structure at a time."""
+        """Implement `Locates.locate`; one view and one structure at a time."""
         seen: list[list[SeenObject]] = [[] for _ in views]
         scale = self.side(1) if self.model.config.model_type == "qwen2_5_vl" else THOUSANDTHS
         total = len(labels) * len(views)
@@ -217,7 +241,7 @@ class QwenVL(chat.ChatModel):
 
 
 def box_question(label: str) -> str:
-    """What is asked to get the boxes of a structure."""
+    """Return the prompt for the boxes of a structure."""
     form = f'[{{"bbox_2d": [x1, y1, x2, y2], "label": "{label}"}}]'
     return (
         f"Locate the {label} in this image. Answer with its bounding boxes as JSON, {form}, or [] if it is not there."
@@ -235,7 +259,14 @@ def object_answer(label: str, masks: bool = False) -> str:
 
 
 def fitting_side(wanted: int, step: int, least: int, most: int) -> int:
-    """Pixels along a square's side: a multiple of `step` near and below `wanted`, with `least` to `most` pixels in all."""
+    """Return the side of a square in pixels: a multiple of `step`, near and below `wanted`.
+
+    Args:
+        wanted: side in pixels.
+        step: the side must be a multiple of it.
+        least: smallest number of pixels of the square.
+        most: largest number of pixels of the square.
+    """
     lowest, highest = ceil(sqrt(least) / step) * step, max(step, isqrt(most) // step * step)
     return min(max(wanted // step * step, lowest, step), highest)
 
@@ -246,15 +277,15 @@ CORNERS = re.compile(r"\((\d+),\s*(\d+)\),\s*\((\d+),\s*(\d+)\)")
 
 
 def parse_boxes(text: str, label: str, scale: float) -> list[tuple[float, float, float, float]]:
-    """(y0, x0, y1, x1), 0…1, of every box in an answer about one structure.
+    """Return (y0, x0, y1, x1), each 0…1, of every box in an answer about one structure.
 
-    What is not in one of the known forms, lies outside of the picture, has no area or bears the name of another
-    structure is left out.
+    Boxes that are not in one of the known formats, lie outside of the picture, have no area or the name of another
+    structure are left out.
 
     Args:
         text: the answer, without control tokens.
-        label: what was asked for.
-        scale: the position of the picture's right and lower edge.
+        label: the requested structure.
+        scale: position of the picture's right and lower edge.
     """
     if tags := BOX_TAG.findall(text):
         corners = [four for tag in tags for four in _json_list(tag)]

@@ -1,12 +1,12 @@
-"""SAM 2 and MedSAM2: what was marked in some slices, drawn and followed through the volume.
+"""Run SAM 2 and MedSAM2: segment prompted structures and propagate them through the volume.
 
 The slices of one plane are the frames of a video, as in MedSAM2 (arXiv:2504.03600; medsam2_infer_3D_CT.py): from the
-first marked slice to the last slice of the range, then, from a fresh memory, to the first. Each structure is followed
-by itself; all of them share what the image encoder, most of the work, makes of a slice. A structure that was
-not seen in `PATIENCE` slices is over.
+first prompted slice to the last slice of the range, then, with an empty memory, to the first. Each structure is
+propagated separately; all of them share the output of the image encoder, which is most of the work. Propagation of a
+structure ends after `PATIENCE` slices without it.
 
-CT is shown in one of MedSAM's windows, chosen by what lies under the marks, anything else between the volume's
-percentiles. The authors compute in bfloat16; here that is only the image encoder, where the machine multiplies it.
+CT is shown in one of MedSAM's windows, chosen by the values at the prompts, other modalities between the volume's
+percentiles. The authors compute in bfloat16; here only the image encoder does, on devices that support it.
 """
 
 from __future__ import annotations
@@ -32,21 +32,27 @@ MODEL_TYPES = ("sam2_video",)
 TRAITS = FamilyTraits(converses=False)
 
 PATIENCE = 3
-"""A structure that was empty in so many slices, one after the other, is over in that direction."""
+"""Number of consecutive empty slices after which a structure is not propagated further in that direction."""
 
 SOFT, LUNG, BONE = hu_range("soft tissue"), hu_range("MedSAM lung"), hu_range("bone")
-"""HU ranges that the authors of MedSAM prescribe; see `core.windows`. Their fourth, for the brain, would have to be chosen
-by hand."""
+"""HU ranges that the authors of MedSAM prescribe; see `core.windows`. Their fourth, for the brain, can't be chosen
+automatically."""
 
 AIR_HU, BONE_HU = -300.0, 300.0
-"""Marks whose median lies below are shown in the lung window, above in the bone window."""
+"""Prompts with a median below the first are shown in the lung window, above the second in the bone window."""
 
 
 def load(card: ModelCard, adapter: str, precision: str, progress) -> Sam2:
     """Load the model.
 
+    Args:
+        card: card of the model.
+        adapter: name or folder; "" for none (SAM 2 has no adapters).
+        precision: one of the card's.
+        progress: receives the stages.
+
     Raises:
-        ModelError: if something is missing or doesn't fit, or an adapter is asked for.
+        ModelError: if files are missing or incompatible, or an adapter is requested.
     """
     from transformers import Sam2VideoModel
 
@@ -66,10 +72,14 @@ def load(card: ModelCard, adapter: str, precision: str, progress) -> Sam2:
 
 
 def stats(card: ModelCard, precision: str = "nf4"):
-    """Sizes from the config alone; see `parts.sizes`.
+    """Return the sizes from the config alone; see `runtime.sizes`.
+
+    Args:
+        card: card of the model.
+        precision: see `runtime.precision.plan`.
 
     Raises:
-        ModelError: if no config is at hand.
+        ModelError: if there is no config on this machine.
     """
     from transformers import Sam2VideoModel
 
@@ -77,7 +87,12 @@ def stats(card: ModelCard, precision: str = "nf4"):
 
 
 def card_for_folder(folder: Path, config: dict[str, Any]) -> ModelCard:
-    """A card for any folder with a SAM 2 for videos."""
+    """Return a card for a folder with a SAM 2 for videos.
+
+    Args:
+        folder: folder with the weights.
+        config: content of its config.json.
+    """
     size = config.get("image_size", 1024)
     return ModelCard(
         id=str(folder),
@@ -131,7 +146,7 @@ def random_checkpoint(folder: Path) -> Path:
             if weight.ndim >= 2 and "positional" not in name:
                 weight.normal_(0, 0.08)
             elif weight.ndim and not weight.any():
-                weight.normal_(0, 0.02)  # what starts at zero would hide a wrong name
+                weight.normal_(0, 0.02)  # zeros would hide a wrong name
         model.shared_image_embedding.positional_embedding.copy_(
             model.prompt_encoder.shared_embedding.positional_embedding
         )  # one and the same in the authors' checkpoints
@@ -141,7 +156,15 @@ def random_checkpoint(folder: Path) -> Path:
 
 
 class Sam2:
-    """A loaded SAM 2. `NamedStructureMasks`."""
+    """A loaded SAM 2: `Outlines`.
+
+    Args:
+        card: card of the model.
+        model: `Sam2VideoModel`, in eval mode.
+        folder: folder of the model, for its processor files.
+        half: encode slices in bfloat16.
+        facts: for provenance.
+    """
 
     def __init__(self, card: ModelCard, model, folder: Path, half: bool, facts: LoadedFacts):
         from .masks.sam2_frames import FrameFeatures, Preparation
@@ -153,13 +176,13 @@ class Sam2:
 
     @property
     def image_cache(self) -> CacheUse:
-        """See `CachesImages`."""
+        """The image cache; see `CachesImages`."""
         return self.features
 
     def outline(
         self, image: Image, marks: SlicePrompts, *, callbacks: Callbacks = Callbacks()
     ) -> dict[str, np.ndarray]:
-        """See `NamedStructureMasks.outline`."""
+        """Implement `Outlines.outline`."""
         from .masks.sam2_frames import Frames
 
         window = window_of(image, marks)
@@ -189,7 +212,13 @@ class Sam2:
         return found
 
     def encode(self, number: int, frames, callbacks: Callbacks) -> None:
-        """Have the features of a slice at hand; computed where no session asked for them yet."""
+        """Compute the features of a slice, if they are not cached.
+
+        Args:
+            number: slice number.
+            frames: the slices (`sam2_frames.Frames`).
+            callbacks: for cancellation.
+        """
         import torch
 
         if self.features.knows(number):
@@ -209,7 +238,7 @@ class Sam2:
 
 
 class _Track:
-    """One structure followed in one direction: a session of its own, with the shared frames and features."""
+    """Propagation of one structure in one direction: a separate session with the shared frames and features."""
 
     def __init__(
         self, owner: Sam2, label: str, structure: tuple[SlicePrompt, ...], frames, image, plane, reverse: bool
@@ -231,21 +260,21 @@ class _Track:
         self._object = self._session.obj_id_to_idx(1)
         self._steps = None
         config = owner.model.config
-        self._reach = 1 + max(config.num_maskmem, config.max_object_pointers_in_encoder)  # slices that it remembers
+        self._reach = 1 + max(config.num_maskmem, config.max_object_pointers_in_encoder)  # slices in its memory
 
     def reaches(self, number: int) -> bool:
-        """Is there something to do in this slice?"""
+        """Return whether this slice has to be processed."""
         return not self.over and (number < self._start if self._reverse else number >= self._start)
 
     def follow(self, number: int, callbacks: Callbacks) -> np.ndarray:
-        """2D bool in the order of the volume's remaining index axes: the structure in the next slice."""
+        """Return the structure in the next slice, 2D bool in the order of the volume's remaining index axes."""
         if self._steps is None:
             self._begin(callbacks)
         self._owner.encode(number, self._frames, callbacks)
         mask = self._mask(next(self._steps).pred_masks)
         outputs = self._session.output_dict_per_obj[self._object]
         for image_cache in outputs.values():
-            image_cache.get(number, {}).pop("high_res_masks", None)  # 4 MB a slice that nothing reads again
+            image_cache.get(number, {}).pop("high_res_masks", None)  # 4 MB per slice that are never used again
         outputs["non_cond_frame_outputs"].pop(number + self._reach if self._reverse else number - self._reach, None)
         self._empty = 0 if mask.any() or number in self._marked else self._empty + 1
         later = any((n < number if self._reverse else n > number) for n in self._marked)
@@ -253,7 +282,7 @@ class _Track:
         return _undisplayed(mask, self._image, self._plane)
 
     def _begin(self, callbacks: Callbacks) -> None:
-        """Draw the structure in the slices where it is marked, then make ready to go on from the first."""
+        """Segment the structure in its prompted slices, then prepare the propagation from the first of them."""
         import torch
 
         for number, mark in self._marked.items():
@@ -266,10 +295,10 @@ class _Track:
             self._session, start_frame_idx=self._start, reverse=self._reverse
         )
         if self._reverse:
-            next(self._steps)  # the first slice itself was drawn on the way forward
+            next(self._steps)  # the first slice itself was segmented in the forward direction
 
     def _mask(self, logits) -> np.ndarray:
-        """(H, W) bool at the slice's own voxels, as the processor's `post_process_masks` does it."""
+        """Return (H, W) bool at the slice's own voxels, as the processor's `post_process_masks` does."""
         from torch.nn import functional
 
         full = functional.interpolate(logits.float(), self._shape, mode="bilinear", align_corners=False)
@@ -277,10 +306,10 @@ class _Track:
 
 
 def _inputs(mark: SlicePrompt, shape: tuple[int, int], size: int) -> dict:
-    """A slice's marks as the model takes them: x, y in pixels of its square; corners of a box first, labelled 2 and 3.
+    """Return a slice's prompts as model input: x, y in pixels of its square; box corners first, labelled 2 and 3.
 
-    The model adds half of *its* pixel to a position; half of the *slice's* is put in its place, so that the middle of a
-    voxel stays the middle of a voxel at any size.
+    The model adds half of *its* pixel to a position; this is replaced by half of the *slice's* pixel, so that the centre
+    of a voxel stays the centre of a voxel at any size.
     """
     import torch
 
@@ -295,7 +324,12 @@ def _inputs(mark: SlicePrompt, shape: tuple[int, int], size: int) -> dict:
 
 
 def window_of(image: Image, marks: SlicePrompts) -> Window:
-    """One grey window for the whole volume; see the module's docstring."""
+    """Return one grey window for the whole volume; see the module's docstring.
+
+    Args:
+        image: scalar volume.
+        marks: the prompts.
+    """
     if image.modality != "CT":
         return window_for(image)
     values = []
@@ -315,7 +349,7 @@ def _undisplayed(mask: np.ndarray, image: Image, plane: str) -> np.ndarray:
 
 
 def _multiplies_half(device) -> bool:
-    """Is bfloat16 faster than float32 here?"""
+    """Return whether bfloat16 is faster than float32 on the device."""
     import torch
 
     if device.type == "cuda":
@@ -324,10 +358,10 @@ def _multiplies_half(device) -> bool:
 
 
 def _folder(card: ModelCard) -> Path:
-    """The model's folder.
+    """Return the model's folder.
 
     Raises:
-        ModelError: if it is not there, not whole, or in its authors' format, which transformers can't read.
+        ModelError: if it is missing, incomplete, or in its authors' format, which transformers can't read.
     """
     from .runtime import loading
 

@@ -78,7 +78,7 @@ class ReportTemplate:
 
 
 def templates() -> dict[str, ReportTemplate]:
-    """Return id → template, shipped ones and the user's own.
+    """Return a mapping from id to template, shipped ones and the user's own.
 
     Raises:
         InputError: if a file is damaged or incomplete.

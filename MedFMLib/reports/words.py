@@ -211,7 +211,7 @@ def provenance_lines(p: Provenance) -> tuple[str, ...]:
 
 
 def best_slices(segmentation: Segmentation, plane: str) -> dict[str, SliceReference]:
-    """Return label → the slice of a plane that shows most of it, centred on the structure.
+    """Return a mapping from label to slice of a plane that shows most of it, centred on the structure.
 
     Args:
         segmentation: the segments.

@@ -181,7 +181,7 @@ def read_prompts(nodes: Iterable) -> tuple[Prompt, ...]:
 
 
 def _placed(node, what: str, least: int = 1) -> dict[int, np.ndarray]:
-    """Return number → world RAS mm of a markup's placed control points."""
+    """Return a mapping from number to world RAS mm of a markup's placed control points."""
     world_from_parent(node)  # a non-linear transform would move points, but no voxels
     positions = {}
     for n in range(node.GetNumberOfControlPoints()):

@@ -25,7 +25,7 @@ LINK = "slice:"
 
 
 def texts_of(report: Report, kept: bytes) -> dict[str, str]:
-    """Return kind of node → its text.
+    """Return a mapping from kind of node to text.
 
     Args:
         report: the report.

@@ -74,7 +74,7 @@ def cards() -> list[ModelCard]:
 
 
 def adapters() -> dict[str, dict[str, Any]]:
-    """Return name → adapter_config of the installed adapters; a damaged one is skipped."""
+    """Return a mapping from name to adapter_config of the installed adapters; a damaged one is skipped."""
     found = {}
     for path in sorted(adapters_root().glob("[!.]*/adapter_config.json")):
         try:

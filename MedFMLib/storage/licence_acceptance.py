@@ -62,7 +62,7 @@ def check(card: ModelCard) -> None:
 
 
 def _stored() -> dict[str, dict]:
-    """Return card id → acceptance; {} if the file is missing or damaged, so that the user is asked again."""
+    """Return a mapping from card id to acceptance; {} if the file is missing or damaged, so that the user is asked again."""
     return {key: value for key, value in user_settings.read(file()).items() if isinstance(value, dict)}
 
 

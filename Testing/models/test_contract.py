@@ -143,15 +143,15 @@ def writing(model, text):
 
 
 def test_structures_that_are_found_have_asked_labels_boxes_inside_and_masks(loaded, views):
-    """Random weights find nothing, so the model is made to write an answer of its family's own form."""
+    """Random weights find nothing, so a language model is made to write an answer of its family's own form."""
     card, model, _ = loaded
     if not seeing(card, model):
         pytest.skip("its card promises no ability that finds structures")
     labels = list(card.labels_for("CT") or ("liver",))
-    answer = registry.architecture(card.architecture).object_answer
+    answer = getattr(registry.architecture(card.architecture), "object_answer", None)
     for ability in seeing(card, model):
         masks = ability.__name__ == "segment"
-        with writing(model, answer(labels[0], masks)):
+        with writing(model, answer(labels[0], masks)) if answer else contextlib.nullcontext():
             seen = ability(views, labels)
         assert len(seen) == len(views)
         assert sum(map(len, seen)) >= len(views)  # something is found in each view
@@ -163,10 +163,9 @@ def test_structures_that_are_found_have_asked_labels_boxes_inside_and_masks(load
             if masks:
                 assert found.mask.ndim == 2 and min(found.mask.shape) >= 2
                 assert 0 <= found.mask.min() <= found.mask.max() <= 1
-        with writing(model, answer("a structure nobody asked for", masks)):
-            assert not any(ability(views, labels))
-        with writing(model, "nothing of the kind"):
-            assert not any(ability(views, labels))
+        for text in (answer("a structure nobody asked for", masks), "nothing of the kind") if answer else ():
+            with writing(model, text):
+                assert not any(ability(views, labels))
 
 
 def test_streamed_pieces_joined_are_the_answer(loaded, views):
@@ -182,7 +181,7 @@ def test_streamed_pieces_joined_are_the_answer(loaded, views):
 
     joined, answer = streamed()
     assert joined.strip() == answer
-    if not card.endpoint:
+    if hasattr(model, "processor"):  # a language model of ours
         with writing(model, "The liver is visible, and the spleen is not."):
             joined, answer = streamed()
         assert joined.strip() == answer == "The liver is visible, and the spleen is not."
@@ -206,7 +205,10 @@ def test_sizes_are_known_without_loading(loaded):
     card, _, _ = loaded
     if card.endpoint:
         pytest.skip("it runs elsewhere")
-    sizes = registry.architecture(card.architecture).stats(card)
+    family = registry.architecture(card.architecture)
+    if not hasattr(family, "stats"):
+        pytest.skip("its family gives no sizes")
+    sizes = family.stats(card)
     assert 0 < sizes.quantized_bytes < sizes.dense_bytes
     assert sizes.parameters > 0
 
@@ -216,6 +218,9 @@ def test_every_task_runs_and_its_response_travels(loaded, task):
     card, _, engine = loaded
     if lacking := set(registry.tasks()[task].needs) - set(card.abilities):
         pytest.skip(f"its card does not promise that it {' and '.join(lacking)}")
+    known = {label for entry in shipped().entries() for label in entry.labels}
+    if task == "compare" and card.labels_for("CT") and not known & set(card.labels_for("CT")):
+        pytest.skip("it segments nothing that the healthy cases have")
     request = Request(
         task,
         ct_phantom(),
@@ -231,7 +236,7 @@ def test_every_task_runs_and_its_response_travels(loaded, task):
     )
     response = engine.run(serialization.loads(serialization.dumps(request)))
     assert response.provenance.task == task
-    assert response.provenance.prompts
+    assert response.provenance.prompts or not registry.task(task).needs
     assert response.provenance.slices
     assert serialization.dumps(serialization.loads(serialization.dumps(response))) == serialization.dumps(response)
 

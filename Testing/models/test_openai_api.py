@@ -480,8 +480,8 @@ def test_this_machine_needs_no_yes_and_any_other_does(url, model, leaves):
     ("url", "words"),
     [
         ("http://ai.hospital.test/v1", "not encrypted; use https, or add --insecure"),
-        ("ftp://x", "is not the address"), ("localhost:11434", "is no address"), ("http://", "is no address"),
-        ("http://[::1", "is not the address"), ("https://x:port/v1", "is no address"),
+        ("ftp://x", "is not the address"), ("localhost:11434", "is not the address"), ("http://", "is not the address"),
+        ("http://[::1", "is not the address"), ("https://x:port/v1", "is not the address"),
         (f"https://me:{SECRET}@x/v1", "may not have a user, key"), (f"https://x/v1?key={SECRET}", "may not have a user, key"),
     ],
 )  # fmt: skip

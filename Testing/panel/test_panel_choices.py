@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 import time
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
@@ -480,3 +481,47 @@ def test_a_model_elsewhere_is_sent_pictures_only_after_a_yes_that_shows_what(
         finish()
     assert len(runner.requests) == 2
     assert len(asked) == 2
+
+
+# -- tasks described by their own file -------------------------------------------------------------------
+
+
+@pytest.fixture
+def own_task(monkeypatch, tmp_path):
+    """A folder with a further task, and a check box for the Segment tab."""
+    from MedFMLib.interfaces import registry
+    from MedFMLib.interfaces.task import TaskOption
+
+    page = (Path(__file__).parents[2] / "docs" / "extending" / "add-a-task.md").read_text(encoding="utf-8")
+    (tmp_path / "tasks").mkdir()
+    (tmp_path / "tasks" / "brightest.py").write_text(page.split('title="tasks/brightest.py"\n')[1].split("```")[0])
+    monkeypatch.setenv("MEDFM_EXTENSIONS", str(tmp_path))
+    registry.tasks.cache_clear()
+    tick = TaskOption("smooth", "Smooth borders", "Smooth the borders of segments.", False)
+    monkeypatch.setattr(type(registry.task("segment")), "options", (tick,))
+    yield
+    sys.modules.pop("MedFMLib.tasks.brightest", None)
+    registry.tasks.cache_clear()
+
+
+def test_a_new_task_has_a_tab_with_its_options_and_a_new_option_of_segmenting_is_a_check_box(
+    own_task, panel, volume, use_runner, finish
+):
+    import qt
+
+    titles = [panel.ui.taskTabs.tabText(n) for n in range(panel.ui.taskTabs.count)]
+    assert titles == ["Segment", "Ask", "Report", "Brightest"]
+    runner = use_runner()
+    smooth = panel.ui.taskTabs.findChild(qt.QCheckBox, "segment_smooth")
+    smooth.checked = True
+    panel.onApply()
+    assert runner.requests[-1].task == "segment" and dict(runner.requests[-1].options) == {"smooth": True}
+    finish()
+    panel.ui.taskTabs.setCurrentIndex(3)
+    assert panel.ui.applyButton.text == "Find it"
+    panel.ui.taskTabs.findChild(qt.QCheckBox, "brightest_darkest").checked = True
+    panel.ui.taskTabs.findChild(qt.QSpinBox, "brightest_decimals").value = 3
+    panel.onApply()
+    request = runner.requests[-1]
+    assert request.task == "brightest" and dict(request.options) == {"darkest": True, "decimals": 3}
+    finish()

@@ -1,1 +1,1 @@
-"""Quantized layers, attention and LoRA adapters that run faster on a CPU; the kernels need the optional package llvmlite."""
+"""Run quantized layers, attention and LoRA adapters faster on a CPU; the kernels need the optional package llvmlite."""

@@ -1,7 +1,8 @@
-"""LoRA beside the stand-ins of `linears`, without what PEFT does in between. Knows PEFT's layers; no model.
+"""Compute LoRA next to the layers of `linears`, without the overhead of PEFT. Knows PEFT's layers; no model.
 
-For one token a product with a rank of 16 takes 10 µs in float32; PEFT's way around it takes 150 µs, a third of a small answer's
-time (docs/decisions/0007). Attaching, switching and disabling stay PEFT's: the layers are its own, with another `forward`.
+For one token a product with a rank of 16 takes 10 µs in float32; PEFT's code around it takes 150 µs, a third of the
+time of a short answer (docs/decisions/0007). Attaching, switching and disabling remain PEFT's: the layers are its own,
+with another `forward`.
 """
 
 from __future__ import annotations
@@ -14,16 +15,22 @@ from .linears import FEW, FrozenLinear
 
 
 def use(model) -> None:
-    """Let PEFT's LoRA layers around stand-ins answer with `answer`; call it again after attaching more."""
+    """Replace the `forward` of PEFT's LoRA layers around `FrozenLinear`s by `answer`; repeat after attaching more."""
     for module in model.modules():
         if isinstance(getattr(module, "base_layer", None), FrozenLinear) and "forward" not in vars(module):
             module.forward = MethodType(answer, module)
 
 
 def answer(layer, x, *arguments, **named):
-    """y = W x + s · B A x for each active adapter; (…, in) → (…, out). Everything unusual is left to PEFT.
+    """Return y = W x + s · B A x with each active adapter, (…, out); unusual cases are left to PEFT.
 
-    For few rows in float32, which torch multiplies fastest then; for many in x's own dtype.
+    A few rows are computed in float32, in which torch multiplies them fastest; many in x's own dtype.
+
+    Args:
+        layer: PEFT's LoRA layer.
+        x: (…, in).
+        arguments: further ones of PEFT's `forward`.
+        named: further ones of PEFT's `forward`.
     """
     names = [name for name in layer.active_adapters if name in layer.lora_A]
     usual = not (arguments or named or layer.merged or layer.training or layer.lora_variant)
@@ -41,7 +48,7 @@ def answer(layer, x, *arguments, **named):
 
 
 def _turned(layer, name: str) -> torch.Tensor:
-    """B of an adapter as (rank, out), which is read in one go; made anew when B changes."""
+    """Return B of an adapter as contiguous (rank, out), cached until B changes."""
     weight = layer.lora_B[name].weight
     image_cache = layer.__dict__.setdefault("_medfm_turned", {})
     mark = (weight.data_ptr(), weight._version if not weight.is_inference() else 0)

@@ -1,6 +1,9 @@
-"""Attention of one new token, several times as fast as torch's fused kernel on a CPU. Knows tensors; no model.
+"""Compute the attention of one new token, several times as fast as torch's fused kernel on a CPU.
 
-torch 2.13 takes 1.1 ms for 8 × 256 against 330 earlier tokens in bfloat16, two plain products 0.13 ms (docs/decisions/0007).
+Knows tensors; no model.
+
+torch 2.13 takes 1.1 ms for 8 × 256 with 330 earlier tokens in bfloat16, two plain products 0.13 ms
+(docs/decisions/0007).
 """
 
 from __future__ import annotations
@@ -11,11 +14,16 @@ NAME = "medfm_cpu"
 
 
 def attend(module, query, key, value, attention_mask, scaling=None, **options):
-    """As transformers' `sdpa_attention_forward`, which it leaves everything else to.
+    """Compute attention with the interface of transformers' `sdpa_attention_forward`, which handles all other cases.
 
     Args:
-        query: (batch, heads, tokens, width). key, value: (batch, shared heads, earlier tokens, width).
+        module: the attention module.
+        query: (batch, heads, tokens, width).
+        key: (batch, shared heads, earlier tokens, width).
+        value: (batch, shared heads, earlier tokens, width).
         attention_mask: None, or broadcastable to (batch, heads, tokens, earlier tokens), bool or added.
+        scaling: factor of the scores; 1 / √width if None.
+        options: further ones of transformers.
     """
     batch, heads, tokens, width = query.shape
     shared = key.shape[1]
@@ -38,9 +46,10 @@ def attend(module, query, key, value, attention_mask, scaling=None, **options):
 
 
 def alone(model) -> None:
-    """Let one thread do what torch does for a single token, products by `kernels` excepted.
+    """Let torch use one thread for single tokens, except for products by `kernels`.
 
-    So little work gains nothing from a second thread, and on a busy machine OpenMP waits milliseconds for it at each step.
+    So little work gains nothing from a second thread, and on a busy machine OpenMP waits milliseconds for it at each
+    step.
     """
     threads = []
 
@@ -61,7 +70,7 @@ def alone(model) -> None:
 
 
 def use(model) -> None:
-    """Let a model's text part attend with this, if it used torch's fused kernel."""
+    """Let a model's text part use `attend`, if it used torch's fused kernel."""
     from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, sdpa_mask
     from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
@@ -70,7 +79,7 @@ def use(model) -> None:
         return
     ALL_ATTENTION_FUNCTIONS.register(NAME, attend)
     ALL_MASK_ATTENTION_FUNCTIONS.register(NAME, sdpa_mask)
-    for module in model.modules():  # a text model may hold a copy of the config
+    for module in model.modules():  # a text model may have a copy of the config
         if getattr(module, "config", None) is not None and hasattr(module.config, "num_key_value_heads"):
             module.config._attn_implementation_internal = NAME
     config._attn_implementation_internal = NAME

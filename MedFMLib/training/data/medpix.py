@@ -121,7 +121,7 @@ def _read(folder: Path, found: ReaderResult, names, kind: str) -> tuple[list[dic
 
 
 def _facts(entry: dict[str, Any], inner: dict[str, Any]) -> dict[str, str]:
-    """Return category → answer, "" where it is not certain."""
+    """Return a mapping from category to answer, "" where it is not certain."""
     category = entry.get("Location Category", entry.get("location category"))
     return {
         "modality": {"CT": "CT", "MR": "MR"}.get(clean(entry.get("Type")), ""),

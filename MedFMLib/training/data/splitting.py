@@ -56,7 +56,7 @@ def alike(seen: Sequence[SplitItem]) -> list[tuple[int, int]]:
 
 
 def groups(seen: Sequence[SplitItem]) -> dict[str, str]:
-    """Return patient → the first of the patients that must stay together."""
+    """Return a mapping from patient to first of the patients that must stay together."""
     leader: dict[str, str] = {}
 
     def find(name: str) -> str:
@@ -87,7 +87,7 @@ def shared(seen: Sequence[SplitItem]) -> list[tuple[str, ...]]:
 
 
 def split(seen: Sequence[SplitItem], seed: int = 0, shares: Sequence[float] = SHARES) -> dict[str, str]:
-    """Return patient → split: the source's own if it has one, else by a seeded order of groups of patients.
+    """Return a mapping from patient to split: the source's own if it has one, else by a seeded order of groups of patients.
 
     Args:
         seen: all pictures.

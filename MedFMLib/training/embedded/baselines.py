@@ -62,7 +62,7 @@ class MeanShapes:
 
 
 def majority_answers(data: Path, count: int = 500, seed: int = 4_000_000) -> dict[str, str]:
-    """Return kind of question → its most common answer in training.
+    """Return a mapping from kind of question to most common answer in training.
 
     Args:
         data: the data folder.

@@ -17,7 +17,7 @@ from . import labels
 
 
 def part_dice(found: np.ndarray, truth: np.ndarray, names: Sequence[str]) -> dict[str, float]:
-    """Return structure → Dice of two part arrays where the truth is known; without structures in neither.
+    """Return a mapping from structure to Dice of two part arrays where the truth is known; without structures in neither.
 
     Args:
         found: (I, J, K) uint8 part numbers, result.

@@ -224,7 +224,7 @@ def _to_slice(mask: np.ndarray, view: View) -> np.ndarray:
 
 
 def key_masks(images: Images, model: LoadedModel) -> dict[str, tuple[list[np.ndarray], list[float]]]:
-    """Return name → (masks or part numbers, Dice) for the T1, ten hippocampi, and the slices of the CT torso.
+    """Return a mapping from name to (masks or part numbers, Dice) for the T1, ten hippocampi, and the slices of the CT torso.
 
     Args:
         images: the test images.

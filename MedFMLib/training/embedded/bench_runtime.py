@@ -97,7 +97,7 @@ def with_other_base(folder: Path, base: Path):
 
 
 def switch_milliseconds(model: LoadedModel) -> dict[str, float]:
-    """Return adapter → ms to switch to it from the bare base after it was attached; the first time, files are read."""
+    """Return a mapping from adapter to the time in ms for switching to it after it was attached once."""
     took = {}
     for name in model.adapters:
         model.use(name)  # attaches it
@@ -110,7 +110,7 @@ def switch_milliseconds(model: LoadedModel) -> dict[str, float]:
 
 
 def file_sizes(folder: Path) -> dict[str, float]:
-    """Return the content of the folder → megabytes (10⁶ bytes)."""
+    """Return a mapping from each part of the folder to its size in megabytes (10⁶ bytes)."""
 
     def size(path: Path) -> float:
         return sum(p.stat().st_size for p in path.rglob("*") if p.is_file()) / 1e6

@@ -65,7 +65,7 @@ class Direct:
         return result
 
     def segment(self, pictures: np.ndarray, labels: list[str], size: int | None = None) -> list[dict[str, np.ndarray]]:
-        """Return name → (size, size) bool mask in the picture's square, for each picture; six names per prompt.
+        """Return a mapping from name to (size, size) bool mask in the picture's square, for each picture; six names per prompt.
 
         Args:
             pictures: (N, S, S, 3) uint8.

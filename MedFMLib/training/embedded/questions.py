@@ -27,7 +27,7 @@ PAIRED = {"cerebral hemisphere": "cerebral hemispheres", "lateral ventricle": "l
 
 @dataclass(frozen=True)
 class PictureFacts:
-    """What is certain about one picture.
+    """Certain facts about one picture.
 
     Args:
         modality: "MR" or "CT".
@@ -276,7 +276,7 @@ def _about_one(scene: PictureFacts, kind: str, rng: np.random.Generator) -> tupl
 
 
 def _sides_of(scene: PictureFacts, noun: str) -> dict[str, SeenStructure | None] | None:
-    """Return side → the visible structure, or None if that isn't certain for both sides."""
+    """Return a mapping from side to visible structure, or None if that isn't certain for both sides."""
     names = {side: f"{side} {noun}" for side in ("left", "right")}
     if scene.plane == "sagittal" or not all(n in scene.visible or n in scene.missing for n in names.values()):
         return None

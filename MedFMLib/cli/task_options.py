@@ -1,0 +1,127 @@
+"""Make options and commands from the descriptions of tasks (`TASK.options`), so that a new task needs no code here."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import json
+import typing
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ..core.request import DEFAULT_MODEL, Request, SliceChoice
+from ..interfaces import registry
+from ..interfaces.task import TaskOption
+from . import serve
+from .options import Json
+from .running import (
+    Adapter,
+    First,
+    Frame,
+    InputPath,
+    Labels,
+    Last,
+    Modality,
+    Model,
+    Output,
+    Plane,
+    Precision,
+    Series,
+    Step,
+    finish,
+    folder_at,
+    print_measurements,
+    read,
+    run,
+    summary,
+)
+
+
+def with_task_options(task: str) -> Callable[[Callable], Callable]:
+    """Return a decorator that adds a task's own options to a command; their values arrive as its argument `options`.
+
+    Args:
+        task: name of the task.
+    """
+
+    def decorate(command: Callable) -> Callable:
+        own = registry.task(task).options
+
+        @functools.wraps(command)
+        def wrapper(**arguments: Any):
+            options = {option.name: arguments.pop(option.name) for option in own}
+            return command(**arguments, options=options)
+
+        signature = inspect.signature(command)
+        hints = typing.get_type_hints(command, include_extras=True)
+        kept = [p.replace(annotation=hints[p.name]) for p in signature.parameters.values() if p.name != "options"]
+        wrapper.__signature__ = signature.replace(parameters=[*kept, *map(_parameter, own)])
+        wrapper.__annotations__ = {p.name: p.annotation for p in wrapper.__signature__.parameters.values()}
+        return wrapper
+
+    return decorate
+
+
+def commands(known: set[str]) -> dict[str, Callable]:
+    """Return name → command of every task that has no command written for it.
+
+    Args:
+        known: names of the tasks that have one.
+    """
+    return {name: _command(name) for name in sorted(registry.tasks()) if name not in known}
+
+
+def _parameter(option: TaskOption) -> inspect.Parameter:
+    kind = type(option.default)
+    help_text = option.help + (f" One of {', '.join(option.choices)}." if option.choices else "")
+    flag = f"--{option.name.replace('_', '-')}"
+    flags = (f"{flag}/--no-{option.name.replace('_', '-')}",) if kind is bool else (flag,)
+    return inspect.Parameter(
+        option.name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=option.default,
+        annotation=Annotated[kind, typer.Option(*flags, help=help_text)],
+    )
+
+
+def _command(name: str) -> Callable:
+    task = registry.task(name)
+
+    @with_task_options(name)
+    def command(
+        image: InputPath,
+        question: Annotated[str, typer.Option(help="A question, for tasks that take one.")] = "",
+        labels: Labels = None,
+        output: Output = Path("out"),
+        model: Model = DEFAULT_MODEL, adapter: Adapter = "", precision: Precision = "",
+        plane: Plane = "", first: First = -1, last: Last = -1, step: Step = 0,
+        modality: Modality = "", frame: Frame = -1, series: Series = "", server: serve.Url = "", as_json: Json = False,
+        *,
+        options: dict,
+    ) -> None:  # fmt: skip
+        from ..files import write_segmentation, write_text
+        from ..files.sitk import output_name
+
+        folder = folder_at(output)
+        request = Request(
+            name, read(image, modality, frame, series), labels=tuple(labels or ()), question=question, model=model,
+            adapter=adapter, precision=precision, slices=SliceChoice(plane, first, last, step), options=options,
+        )  # fmt: skip
+        response, _ = run(request, as_json, server=server)
+        stem, files = output_name(image), []
+        if response.segmentation is not None:
+            files.append(write_segmentation(folder / f"{stem}.seg.nrrd", response.segmentation, response.provenance))
+        path = folder / f"{stem}.{name}.json"
+        files.append(write_text(path, json.dumps(summary(response, [*files, path]), indent=2)))
+        if not as_json:
+            print_measurements(response)
+            for answer in response.answers:
+                print(answer.text)
+        finish(response, files, as_json)
+
+    command.__doc__ = task.summary
+    command.__name__ = name
+    return command
