@@ -385,10 +385,15 @@ class PaliGemma(NamedStructureMasks):
         return self._inputs([f"{verb} {JOINT.join(names)}"], [view])
 
     answer_fill: ClassVar[dict[str, int]] = {"token_type_ids": 1}
-    """Of an answer's tokens, where a prompt's are 0: it is read word by word, the prompt all at once."""
+    """Values for the tokens of an answer, 0 for a prompt's: attention is causal in an answer only."""
 
     def answer_part(self, question: str, answer: str) -> str:
-        """What follows the prompt when an answer is written: it and its end; no text in it passes for a picture or an end."""
+        """Return what follows the prompt when an answer is written: the answer without control tokens, and its end.
+
+        Args:
+            question: not used; the answer's part does not depend on it.
+            answer: the answer.
+        """
         tokenizer = self.processor.tokenizer
         picture = tokenizer.convert_ids_to_tokens(self.processor.image_token_id)
         control = [picture, tokenizer.eos_token, tokenizer.bos_token, tokenizer.pad_token]

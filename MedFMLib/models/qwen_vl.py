@@ -166,8 +166,8 @@ def random_checkpoint(folder: Path, kind: str = "qwen2_5_vl", sections: Sequence
             "fullatt_block_indexes": [1],
         },
         "qwen3_vl": {
-            "hidden_size": 72, "intermediate_size": 80, "out_hidden_size": TEXT_MODEL["hidden_size"], "num_position_embeddings": 16,
-            "deepstack_visual_indexes": [0],
+            "hidden_size": 72, "intermediate_size": 80, "out_hidden_size": TEXT_MODEL["hidden_size"],
+            "num_position_embeddings": 16, "deepstack_visual_indexes": [0],
         },
     }[kind]  # fmt: skip
     text = {**TEXT_MODEL, "vocab_size": len(words), "bos_token_id": None, "eos_token_id": 2, "pad_token_id": 0}
@@ -185,7 +185,7 @@ def random_checkpoint(folder: Path, kind: str = "qwen2_5_vl", sections: Sequence
     save(folder, model, None)
     words.chat_template = TEMPLATE
     words.save_pretrained(folder)
-    images.save_pretrained(folder)  # no whole processor: its half for videos needs torchvision
+    images.save_pretrained(folder)  # not the complete processor: its video part needs torchvision
     card = replace(registry.card(str(folder)), image_size=4 * patch)  # what MedFM makes of the folder, but smaller
     (folder / "medfm-card.json").write_text(json.dumps(card.as_json()), encoding="utf-8")
     return folder

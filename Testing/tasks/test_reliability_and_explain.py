@@ -78,7 +78,7 @@ def test_an_answer_keeps_what_was_measured_and_loses_what_was_not_also_while_it_
     text = response.answers[0].text
     assert text == "The liver has 1450 mL and lies on the right. There is a [not supported by a measurement] nodule."
     assert "".join(e.text for e in events if isinstance(e, PartialText)) == text
-    (note,) = [note for note in response.provenance.notes if note.startswith("Taken out")]
+    (note,) = [note for note in response.provenance.notes if note.startswith("Removed from")]
     assert "12 mm" in note
 
 
@@ -170,7 +170,7 @@ def test_a_person_may_set_the_threshold(monkeypatch):
 def test_a_model_that_can_not_be_sampled_says_so(monkeypatch):
     response, _ = ask(ScriptedModel({}, ct_phantom().geometry), monkeypatch, reliability=ReliabilityChoice(5))
     assert response.answers[0].text == "yes" and response.answers[0].reliability.agreement is None
-    assert any("always answers the same" in note for note in response.provenance.notes)
+    assert any("can't sample answers" in note for note in response.provenance.notes)
 
 
 def test_an_answer_that_stands_without_the_image_says_so_and_one_that_sees_does_not(monkeypatch):

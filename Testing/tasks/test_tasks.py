@@ -303,5 +303,5 @@ def test_a_report_keeps_only_what_was_measured_of_the_models_words(monkeypatch):
     assert f"The liver has {plain(volume.value)} mL" in line
     assert "12 mm" not in line and "left kidney" not in line
     assert line.count("[not supported by a measurement]") == 2 and "[not measured]" in line
-    (note,) = [note for note in response.provenance.notes if note.startswith("Taken out")]
+    (note,) = [note for note in response.provenance.notes if note.startswith("Removed from")]
     assert "12 mm" in note and "{spleen.volume}" in note

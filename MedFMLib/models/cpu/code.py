@@ -1,4 +1,4 @@
-"""Writes functions in LLVM's language: loops, and work that threads share. Knows nothing of what is computed."""
+"""Generate functions in LLVM IR: loops, and work that threads share. Knows nothing of what is computed."""
 
 from __future__ import annotations
 
@@ -6,24 +6,29 @@ FIELDS = (
     "next_row", "next_tile", "tiles", "blocks", "rows", "weight", "scales", "table", "x", "codes", "x_scales", "x_sums", "y",
     "stride", "unit",
 )  # fmt: skip
-"""Words of a `kernels.Work`, which says what they mean."""
+"""Fields of a `kernels.ProductWork`, which documents them."""
 
 TEAM = ("busy", "open", "round", "what", "work", "joined")
-"""Words that threads share: someone multiplies; others may join; number of this offer; what is done, and with what; how many
-joined."""
+"""Words of shared memory of the thread team.
+
+busy: a product is running; open: other threads may join; round: number of the offer; what, work: index of the function
+and address of its argument; joined: number of threads that joined.
+"""
 LINE = 128
-"""Bytes between them, so that they don't share a line of the cache."""
+"""Bytes between them, so that they don't share a cache line."""
 PATIENCE = 1_500
-"""How often a thread looks for work before it sleeps: for about half a millisecond, longer than torch takes in between."""
+"""Number of polls for work before a thread sleeps: about half a millisecond, longer than torch needs between products.
+"""
 GIVE_WAY = "medfm_give_way"
-"""The system's function that lets another thread run."""
+"""Name of the system's function that yields the processor to another thread."""
 
 
 class KernelCode:
-    """A unit that LLVM compiles, for one width of vectors.
+    """An LLVM module under construction, for one vector width. In its methods `b` is the builder of the current block.
 
     Args:
-        lanes: float32 numbers in a vector. vnni: whether the CPU multiplies and adds four bytes at once.
+        lanes: float32 numbers per vector.
+        vnni: the CPU has an instruction that multiplies and adds four bytes at once.
     """
 
     def __init__(self, lanes: int, vnni: bool):
@@ -39,41 +44,81 @@ class KernelCode:
         self.unit.triple = ""
         self.pointer = ir.PointerType()
         self.jobs: list = []
-        """Functions of a `Work` that the team can share."""
+        """Functions of a `ProductWork` that the team can share."""
 
-    # -- small things ----------------------------------------------------------------------------
+    # -- basic operations ------------------------------------------------------------------------
 
     def intrinsic(self, name: str, result, *arguments):
-        """A function of LLVM's own, declared once."""
+        """Return one of LLVM's intrinsic functions, declared once.
+
+        Args:
+            name: of the intrinsic.
+            result: its type.
+            arguments: their types.
+        """
         if name in self.unit.globals:
             return self.unit.globals[name]
         return self.ir.Function(self.unit, self.ir.FunctionType(result, arguments), name)
 
     def number(self, value: int):
-        """An address-sized constant."""
+        """Return an address-sized constant."""
         return self.ir.Constant(self.i64, value)
 
     def get(self, b, work, name: str):
-        """A field of `Work`."""
+        """Load a field of a `ProductWork`.
+
+        Args:
+            b: builder of the current block.
+            work: pointer to it.
+            name: of the field.
+        """
         return b.load(b.gep(work, [self.number(FIELDS.index(name))], source_etype=self.i64), typ=self.i64)
 
     def at(self, b, base, offset, kind, align: int = 1):
-        """What stands `offset` bytes after an address."""
+        """Load the value at `offset` bytes after an address.
+
+        Args:
+            b: builder of the current block.
+            base: the address.
+            offset: bytes.
+            kind: type of the value.
+            align: alignment in bytes.
+        """
         return b.load(b.inttoptr(b.add(base, offset), self.pointer), typ=kind, align=align)
 
     def put(self, b, value, base, offset):
-        """Write `offset` bytes after an address."""
+        """Store a value `offset` bytes after an address.
+
+        Args:
+            b: builder of the current block.
+            value: the value.
+            base: the address.
+            offset: bytes.
+        """
         b.store(value, b.inttoptr(b.add(base, offset), self.pointer), align=1)
 
     def spread(self, b, value, kind):
-        """A vector with one number everywhere."""
+        """Return a vector with the same number in every lane.
+
+        Args:
+            b: builder of the current block.
+            value: the number.
+            kind: type of the vector.
+        """
         undefined = self.ir.Constant(kind, self.ir.Undefined)
         first = b.insert_element(undefined, value, self.ir.Constant(self.i32, 0))
         mask = self.ir.Constant(self.ir.VectorType(self.i32, kind.count), [0] * kind.count)
         return b.shuffle_vector(first, undefined, mask)
 
     def loop(self, b, count, carried, body):
-        """Run `body(b, index, values) → values` `count` times; the last values."""
+        """Emit a loop that runs `body(b, index, values) → values` `count` times; return the last values.
+
+        Args:
+            b: builder of the current block.
+            count: number of iterations.
+            carried: values before the first iteration.
+            body: emits one iteration.
+        """
         before, inside = b.block, b.append_basic_block("loop")
         after = b.append_basic_block("after")
         b.cbranch(b.icmp_signed(">", count, self.number(0)), inside, after)
@@ -99,7 +144,17 @@ class KernelCode:
         return final
 
     def each(self, name: str, counter: str, limit: str, chunk: int, body):
-        """A function of a `Work` that takes the next few rows or tiles until none is left; any number may run at once."""
+        """Emit a function of a `ProductWork` that takes the next rows or tiles until none is left.
+
+        Several threads may run it together.
+
+        Args:
+            name: of the function.
+            counter: field with the next index.
+            limit: field with the number of indices.
+            chunk: indices taken at a time.
+            body: emits the work for one index, `(b, work, index)`.
+        """
         function = self.ir.Function(self.unit, self.ir.FunctionType(self.ir.VoidType(), [self.pointer]), name)
         function.linkage = "internal"
         self.jobs.append(function)
@@ -127,7 +182,13 @@ class KernelCode:
         return function
 
     def entry(self, name: str, rounding, tiles) -> None:
-        """What is called from outside: round x, then multiply, with whoever of the team is awake."""
+        """Emit the exported function: round x, then multiply, together with the awake threads of the team.
+
+        Args:
+            name: of the function.
+            rounding: function that rounds rows.
+            tiles: function that multiplies tiles.
+        """
         function = self.ir.Function(self.unit, self.ir.FunctionType(self.ir.VoidType(), [self.i64, self.i64]), name)
         b = self.ir.IRBuilder(function.append_basic_block("start"))
         work, team = (b.inttoptr(argument, self.pointer) for argument in function.args)
@@ -151,15 +212,34 @@ class KernelCode:
     # -- the team --------------------------------------------------------------------------------
 
     def shared(self, b, team, name: str):
-        """Where a word of the team's memory lies; each has a cache line of its own."""
+        """Return the address of a word of the team's memory; each has its own cache line.
+
+        Args:
+            b: builder of the current block.
+            team: pointer to the memory.
+            name: of the word.
+        """
         return b.gep(team, [self.number(LINE // 8 * TEAM.index(name))], source_etype=self.i64)
 
     def look(self, b, team, name: str):
-        """A word of the team's memory as it is now."""
+        """Load the current value of a word of the team's memory.
+
+        Args:
+            b: builder of the current block.
+            team: pointer to the memory.
+            name: of the word.
+        """
         return b.load_atomic(self.shared(b, team, name), "seq_cst", 8, typ=self.i64)
 
     def together(self, b, team, what, work) -> None:
-        """Offer `what(work)` to the team, take part, and wait for those who joined; not for those who are late."""
+        """Emit code that offers `what(work)` to the team, takes part, and waits only for the threads that joined.
+
+        Args:
+            b: builder of the current block.
+            team: pointer to the team's memory.
+            what: function of a `ProductWork`.
+            work: pointer to its argument.
+        """
         b.atomic_rmw("xchg", self.shared(b, team, "what"), self.number(self.jobs.index(what)), "seq_cst")
         b.atomic_rmw("xchg", self.shared(b, team, "work"), b.ptrtoint(work, self.i64), "seq_cst")
         b.atomic_rmw("add", self.shared(b, team, "round"), self.number(1), "seq_cst")
@@ -174,7 +254,7 @@ class KernelCode:
         b.position_at_end(done)
 
     def pause(self, b) -> None:
-        """Let whoever else wants this core run."""
+        """Yield the core to other threads."""
         give_way = self.unit.globals.get(GIVE_WAY) or self.ir.Function(
             self.unit, self.ir.FunctionType(self.i32, []), GIVE_WAY
         )
@@ -182,7 +262,7 @@ class KernelCode:
         b.call(give_way, [])
 
     def member(self) -> None:
-        """What each other thread runs: take part whenever something is offered; return when nothing was for a while."""
+        """Emit the function of the other threads: take part whenever work is offered; return after a while without any."""
         function = self.ir.Function(self.unit, self.ir.FunctionType(self.ir.VoidType(), [self.i64]), "member")
         names = ("start", "look", "join", "work", "leave", "idle", "again", "done")
         start, look, join, work, leave, idle, again, done = (function.append_basic_block(name) for name in names)

@@ -1,15 +1,15 @@
-"""How a quantized model's layers are multiplied on a CPU: the ways there are, a second of probing, and the choice.
+"""Choose how a quantized model's layers are multiplied on a CPU: time the available engines once, take the fastest.
 
-Knows linear layers; nothing of what a model is for. The ways, as MEDFM_CPU_ENGINE names them:
+Knows linear layers; nothing of what a model is for. The engines, as MEDFM_CPU_ENGINE names them:
 
-* `packed`: 4-bit (or 8-bit) weights as they are, kernels of `kernels`; needs the optional package llvmlite,
-* `int8`: 8-bit weights made from them, torch's own quantized product; twice the memory of NF4,
-* `loaded`: as bitsandbytes holds them,
-* `bf16`: unpacked; four times the memory of NF4.
+* `packed`: 4-bit (or 8-bit) weights unchanged, with the kernels of `kernels`; needs the optional package llvmlite,
+* `int8`: weights converted to 8 bits, with torch's own quantized product; twice the memory of NF4,
+* `loaded`: unchanged bitsandbytes layers,
+* `bf16`: dequantized; four times the memory of NF4.
 
-Each is timed on one layer of the model at the first load, compared with the product in float32 on activations with and
-without outliers, and refused if it errs. What was chosen is remembered for the machine and its packages in the person's cache.
-docs/decisions/0007 has the numbers.
+Each is timed on one layer of the model at the first load (about a second), compared with the product in float32 on
+activations with and without outliers, and rejected if its error is too large. The measurement is stored for the machine
+and its packages in the user's cache. docs/decisions/0007 has the numbers.
 """
 
 from __future__ import annotations
@@ -32,36 +32,37 @@ from .products import BLOCK
 
 VARIABLE = "MEDFM_CPU_ENGINE"
 LARGE = 500_000_000
-"""Smaller models are left as they are."""
+"""Smaller models are left unchanged."""
 MOST_ERROR = 0.03
-"""Relative error of a layer's output, against the same weights in float32, from which a way is refused."""
+"""Relative error of a layer's output, compared with the same weights in float32, above which an engine is rejected."""
 PROMPT, ANSWER = 256, 60
-"""Tokens of the question and of the answer that the choice is made for."""
+"""Tokens of the question and of the answer for which the choice is made."""
 TITLES = {"packed": "8-bit activations", "int8": "int8", "loaded": "bitsandbytes", "bf16": "unpacked to bf16"}
 MEMORY = {"packed": 0.0, "int8": 8.0, "loaded": 0.0, "bf16": 16.0}
-"""Bits per weight that a way needs while it is made."""
+"""Bits per weight that an engine needs additionally while it is created."""
 QUANTIZED = ("Linear4bit", "Linear8bitLt")
 
 
 @dataclass(frozen=True)
 class LayerTiming:
-    """One way on one layer.
+    """One engine on one layer.
 
     Args:
-        seconds: for a question and an answer. error: relative, the larger of both kinds of activations.
+        seconds: for a question and an answer.
+        error: relative error, the larger one of both kinds of activations.
     """
 
     seconds: float
     error: float
 
 
-# -- the weights that bitsandbytes holds ---------------------------------------------------------------
+# -- weights of bitsandbytes layers --------------------------------------------------------------------
 
 
 def dense(linear) -> torch.Tensor:
-    """The (out, in) weight of a linear layer of any kind, in bfloat16 or what it was in.
+    """Return the (out, in) weight of a linear layer of any kind, in bfloat16 or its stored dtype.
 
-    bitsandbytes 0.50 unpacks 4-bit rows that aren't whole blocks wrongly on a CPU, so they are looked up here.
+    bitsandbytes 0.50 dequantizes 4-bit rows that aren't whole blocks wrongly on a CPU, so it is done here.
     """
     kind = type(linear).__name__
     if kind == "Linear4bit":
@@ -78,10 +79,13 @@ def dense(linear) -> torch.Tensor:
 
 
 def codes_of(linear):
-    """(codes (out, in) uint8 of 0…15, scales (blocks,) float32 along all codes, table (16,) float32) of a `Linear4bit`.
+    """Return the parts of a `Linear4bit`'s weight.
+
+    Returns:
+        (codes (out, in) uint8 of 0…15, scales (blocks,) float32 along all codes, table (16,) float32)
 
     Raises:
-        Unavailable: if it was repacked for bitsandbytes' own kernel already.
+        KernelsUnavailable: if it was repacked for bitsandbytes' own kernel already.
     """
     state = linear.weight.quant_state
     if getattr(state, "packing_format_for_cpu", False):
@@ -96,14 +100,14 @@ def codes_of(linear):
     return codes, scales.float().flatten(), state.code.float()
 
 
-# -- the ways ------------------------------------------------------------------------------------------
+# -- the engines ---------------------------------------------------------------------------------------
 
 
 def packed(linear) -> PackedLinear:
-    """4 bits stay the same 4 bits, all else becomes 8 bits.
+    """Return a layer for `kernels`: 4-bit weights stay the same 4 bits, all others become 8 bits.
 
     Raises:
-        Unavailable: if the kernels can't be had here.
+        KernelsUnavailable: if the kernels are not available.
     """
     loaded = kernels.load()
     dtype, bias = _dtype(linear), getattr(linear, "bias", None)
@@ -120,10 +124,10 @@ def packed(linear) -> PackedLinear:
 
 
 def int8(linear) -> DynamicLinear:
-    """8 bits with torch's quantized product.
+    """Return an 8-bit layer with torch's quantized product.
 
     Raises:
-        Unavailable: if this torch lacks it.
+        KernelsUnavailable: if this torch lacks it.
     """
     try:
         return DynamicLinear(dense(linear), linear.bias, _dtype(linear))
@@ -132,7 +136,7 @@ def int8(linear) -> DynamicLinear:
 
 
 def bf16(linear) -> torch.nn.Linear:
-    """A plain layer."""
+    """Return a dense layer in bfloat16."""
     made = torch.nn.Linear(linear.in_features, linear.out_features, linear.bias is not None, device="meta")
     made.weight = torch.nn.Parameter(dense(linear).bfloat16(), requires_grad=False)
     if linear.bias is not None:
@@ -152,9 +156,14 @@ def _dtype(linear):
 
 
 def probe(linear, names=tuple(ENGINES)) -> dict[str, LayerTiming]:
-    """Time and compare the ways on one layer; those that can't be had are left out.
+    """Time and compare the engines on one layer; unavailable ones are left out.
 
-    The ways take turns, so that they share whatever else the machine does, and each finds the caches full of another's weights.
+    The engines take turns, so that other load on the machine affects all of them, and each finds the caches filled with
+    another's weights.
+
+    Args:
+        linear: a quantized layer.
+        names: of the engines.
     """
     ways = {}
     for name in names:
@@ -190,7 +199,7 @@ def probe(linear, names=tuple(ENGINES)) -> dict[str, LayerTiming]:
 
 
 def _error(way, x, weight) -> float:
-    """Relative error of the output for x (rows, in)."""
+    """Return the relative error of the output for x (rows, in)."""
     exact = x.float() @ weight.t()
     bias = getattr(way, "bias", None)
     y = way(x).float() - (0 if bias is None else bias.float())
@@ -198,20 +207,21 @@ def _error(way, x, weight) -> float:
 
 
 def choose(measured: dict[str, LayerTiming], room: Callable[[str], bool] = lambda name: True) -> str:
-    """The fastest way that doesn't err and fits into memory; never one that is slower than bf16 if bf16 fits.
+    """Return the fastest engine that is accurate and fits into memory; never one slower than bf16 if bf16 fits.
 
     Args:
-        room: whether there is memory for a way.
+        measured: engine → its timing.
+        room: whether there is memory for an engine.
     """
     good = {name: way.seconds for name, way in measured.items() if way.error <= MOST_ERROR and room(name)}
     return min(good, key=good.get) if good else "loaded"
 
 
 def wanted() -> str:
-    """What MEDFM_CPU_ENGINE says; "" if it is left to the probe.
+    """Return the engine that MEDFM_CPU_ENGINE names; "" for automatic choice.
 
     Raises:
-        ModelError: if it names no way.
+        ModelError: if it names no engine.
     """
     name = os.environ.get(VARIABLE, "")
     if name not in ("", "auto", *ENGINES):
@@ -220,7 +230,7 @@ def wanted() -> str:
 
 
 def _key(linear) -> str:
-    """What a measurement holds for: machine, packages, kind and shape of the layer."""
+    """Return the key of a measurement: machine, packages, kind and shape of the layer."""
     try:
         from importlib.metadata import version
 
@@ -234,7 +244,7 @@ def _key(linear) -> str:
 
 
 def measured_once(linear) -> dict[str, LayerTiming]:
-    """`probe`, from the person's cache if this machine was probed before."""
+    """Return the result of `probe`, from the user's cache if this machine was measured before."""
     file, key = paths.cache() / "cpu_engines.json", _key(linear)
     try:
         known = json.loads(file.read_text(encoding="utf-8"))
@@ -247,7 +257,7 @@ def measured_once(linear) -> dict[str, LayerTiming]:
         known[key] = {name: {"seconds": way.seconds, "error": way.error} for name, way in found.items()}
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps(known, indent=1), encoding="utf-8")
-    except (OSError, ValueError, TypeError):  # then it is probed again next time
+    except (OSError, ValueError, TypeError):  # not saved: it is measured again next time
         pass
     return found
 
@@ -265,16 +275,18 @@ def _layers(model) -> dict[str, torch.nn.Module]:
 
 
 def speed_up(model, held: str, least: int = LARGE) -> str:
-    """Replace a quantized model's layers by those that answer fastest on this CPU; how its weights are held now.
+    """Replace a quantized model's layers by the fastest for this CPU; return the description of their precision.
 
-    With `packed` the output head goes with them, in 8 bits: in bf16 it is as many bytes as a third of a 4-bit model. The
-    model can answer and take adapters afterwards, not learn.
+    With `packed` the output head is replaced, too, in 8 bits: in bf16 it has as many bytes as a third of a 4-bit model.
+    The model can then be used with adapters, but not trained.
 
     Args:
-        held: how they were held. least: models with fewer parameters stay as they are.
+        model: a transformers model.
+        held: description of the precision so far.
+        least: models with fewer parameters stay unchanged.
 
     Raises:
-        ModelError: if MEDFM_CPU_ENGINE names no way, or one that can't be had here.
+        ModelError: if MEDFM_CPU_ENGINE names no engine, or an unavailable one.
     """
     name = wanted()
     layers = _layers(model)
@@ -299,7 +311,9 @@ def _made(name: str, layer):
     try:
         return ENGINES[name](layer)
     except kernels.KernelsUnavailable as error:
-        raise ModelError(f"{VARIABLE} is '{name}', which this machine can't do: {error}; unset it.") from error
+        raise ModelError(
+            f"{VARIABLE} is '{name}', which is not available on this machine: {error}; unset it."
+        ) from error
 
 
 def _put(model, path: str, module) -> None:
@@ -308,7 +322,7 @@ def _put(model, path: str, module) -> None:
 
 
 def _pack_head(model) -> None:
-    """The output head in 8 bits, too; a table of embeddings that shares its bytes goes on sharing them."""
+    """Replace the output head by an 8-bit one; a table of embeddings that shares its weights still shares them."""
     head, table = model.get_output_embeddings(), model.get_input_embeddings()
     if head is None or type(head).__name__ not in ("Linear", "Int8Head"):
         return

@@ -1,18 +1,18 @@
-"""Products of 8-bit activations with 4-bit or 8-bit weights, made at run time for the CPU that is there.
+"""Multiply 8-bit activations with 4-bit or 8-bit weights, with code compiled at run time for the present CPU.
 
-Knows numbers and addresses; nothing of torch or models. The package llvmlite brings the compiler as a plain wheel;
-without it, or on CPUs other than x86-64 with AVX2, `load` says why not.
+Knows numbers and addresses; nothing of torch or models. The package llvmlite provides the compiler as a plain wheel;
+without it, or on CPUs other than x86-64 with AVX2, `load` raises an error with the reason.
 
 A weight (N rows of K) is cut into tiles of `lanes` rows, a tile into blocks of 64 columns:
 
-* 4 bits: a block is 8 steps × lanes × 4 bytes; byte b of step s holds the codes of columns 8 s + b (low half) and
-  8 s + 4 + b (high half). A code is looked up in 16 bytes, so any 4-bit format fits, NF4 included.
+* 4 bits: a block is 8 steps × lanes × 4 bytes; byte b of step s contains the codes of columns 8 s + b (low half) and 8
+  s + 4 + b (high half). A code is looked up in 16 bytes, so any 4-bit format is supported, including NF4.
 * 8 bits: a block is 16 steps × lanes × 4 bytes; byte b of step s is column 4 s + b.
 
 Every row has a float16 scale for each block. Activations are rounded to 8 bits with a scale for every row and block of
-64, as llama.cpp does for Q4_0; the table is QLoRA's NF4 (Dettmers et al., NeurIPS 2023). An outlier would cost its 63
-neighbours their precision: `finely` multiplies what rounding left over in such blocks, too. Sums within a block are exact
-in int32; blocks are summed in float32.
+64, as llama.cpp does for Q4_0; the table is QLoRA's NF4 (Dettmers et al., NeurIPS 2023). An outlier would reduce the
+precision of its 63 neighbours: `finely` also multiplies the rounding remainder in such blocks. Sums within a block are
+exact in int32; blocks are summed in float32.
 """
 
 from __future__ import annotations
@@ -29,14 +29,15 @@ from .products import Products
 
 
 class KernelsUnavailable(Exception):
-    """Why these kernels can't be had here."""
+    """The kernels are not available on this machine; the message has the reason."""
 
 
 class ProductWork(ctypes.Structure):
-    """One product y = x · wᵀ: addresses, sizes, and what is taken next.
+    """One product y = x · wᵀ: addresses, sizes, and the next row and tile to process.
 
-    x (rows, 64 · blocks) float32 or bfloat16; codes, x_scales and x_sums are room for its rounded form: int8 like x, float32 and
-    int32 (rows, blocks). y (rows, stride ≥ lanes · tiles) like x. unit: bits of a float32 that all scales are multiplied by.
+    x (rows, 64 · blocks) float32 or bfloat16; codes, x_scales and x_sums are buffers for its rounded form: int8 like x,
+    float32 and int32 (rows, blocks). y (rows, stride ≥ lanes · tiles) like x. unit: bits of a float32 that multiplies
+    all scales.
     """
 
     _fields_ = [(name, ctypes.c_int64) for name in FIELDS]
@@ -45,11 +46,12 @@ class ProductWork(ctypes.Structure):
 class ThreadTeam:
     """Threads that take part in products, and sleep when there are none.
 
-    Torch's OpenMP waits at every product until the last thread was scheduled, which takes milliseconds on a busy machine; here
-    only those who joined are waited for. They are ordinary Python threads, so this works the same on all systems.
+    Torch's OpenMP waits at every product until the last thread was scheduled, which takes milliseconds on a busy
+    machine; here only the threads that joined are waited for. They are ordinary Python threads, so this works the same
+    on all systems.
 
     Args:
-        member: function of the team's memory that takes part until nothing was offered for a while.
+        member: function of the team's memory that takes part until no work was offered for a while.
     """
 
     def __init__(self, member):
@@ -60,7 +62,7 @@ class ThreadTeam:
         self._process = os.getpid()
 
     def call(self, others: int) -> None:
-        """Wake so many threads besides the caller's; more are started if there aren't enough."""
+        """Wake `others` threads in addition to the caller's; missing ones are started."""
         if self._process != os.getpid():  # threads don't survive a fork
             self.__init__(self._member)
         while len(self._wake) < others:
@@ -79,14 +81,16 @@ class ThreadTeam:
 
 @dataclass(frozen=True)
 class Kernels:
-    """Compiled for one instruction set.
+    """Functions compiled for one instruction set.
 
     Args:
-        name: of the instruction set. lanes: rows in a tile.
-        bias: what is added to stored weights: AVX512-VNNI multiplies unsigned by signed bytes.
+        name: of the instruction set.
+        lanes: rows in a tile.
+        bias: added to stored weights, because AVX512-VNNI multiplies unsigned by signed bytes.
         multiply: (bits of the weights, dtype of x) → function of the addresses of a `ProductWork` and of the team.
-        finely: the same with 15 bits in blocks that have outliers, for few rows; needs room for twice the codes.
-        team: the threads. engine: owns the machine code.
+        finely: the same with 15 bits in blocks with outliers, for few rows; needs buffers for twice the codes.
+        team: the threads.
+        engine: owns the machine code.
     """
 
     name: str
@@ -99,7 +103,7 @@ class Kernels:
 
 
 def instruction_set(features: dict[str, bool]) -> str:
-    """The best of 'avx512vnni', 'avxvnni' and 'avx2' among a CPU's features; "" if none."""
+    """Return the best of 'avx512vnni', 'avxvnni' and 'avx2' among a CPU's features; "" if there is none."""
     if features.get("avx512vnni") and features.get("avx512bw") and features.get("avx512vl"):
         return "avx512vnni"
     if features.get("avx2") and features.get("fma") and features.get("f16c"):
@@ -109,13 +113,13 @@ def instruction_set(features: dict[str, bool]) -> str:
 
 @cache
 def load(instructions: str = "") -> Kernels:
-    """Compile for this machine; about half a second, once.
+    """Compile the kernels for this machine; takes about half a second, once.
 
     Args:
-        instructions: one of `instruction_set`'s; "" for the best that the machine has.
+        instructions: a value of `instruction_set`; "" for the best one of the machine.
 
     Raises:
-        Unavailable: if llvmlite is missing, or the CPU lacks what is needed.
+        KernelsUnavailable: if llvmlite is missing, or the CPU lacks the instructions.
     """
     try:
         import llvmlite.binding as llvm

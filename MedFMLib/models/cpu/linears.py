@@ -1,11 +1,11 @@
-"""Linear layers that stand in for torch's and bitsandbytes' while a model answers on a CPU. Knows tensors; no models.
+"""Replace linear layers of torch and bitsandbytes during inference on a CPU. Knows tensors; no models.
 
-All are `torch.nn.Linear` to those who ask, so that PEFT attaches LoRA beside them, and all keep an empty `weight` whose dtype
-says what the model computes in. They don't learn: asking one for gradients is an error.
+All are subclasses of `torch.nn.Linear`, so that PEFT attaches LoRA to them, and all have an empty `weight` with the
+dtype in which the model computes. They can't be trained: requesting gradients is an error.
 
 * `PackedLinear`: 4-bit or 8-bit weights with the kernels of `kernels`, activations in 8 bits with a scale for every 64.
-* `DynamicLinear`: 8-bit weights with torch's own product, activations in 8 bits with a scale for every row; what rounding
-  leaves over is multiplied too, so that rows with outliers keep their precision (see `DynamicLinear`).
+* `DynamicLinear`: 8-bit weights with torch's own product, activations in 8 bits with a scale for every row; the
+  rounding remainder is multiplied too, so that rows with outliers keep their precision (see `DynamicLinear`).
 """
 
 from __future__ import annotations
@@ -24,19 +24,21 @@ from .kernels import ProductWork
 from .products import BLOCK
 
 WORK_SIZE = BLOCK + 8
-"""Bytes that a block of rounded activations takes: 64 codes, a scale and a sum."""
+"""Bytes of a block of rounded activations: 64 codes, a scale and a sum."""
 
 
 FEW = 4
-"""Rows of activations up to which the time goes into reading the weights, so that twice the products cost nothing."""
+"""Number of rows of activations up to which reading the weights dominates, so that twice the products cost nothing."""
 
 
 class FrozenLinear(nn.Linear):
-    """What the others share.
+    """Base class of the layers.
 
     Args:
-        in_features, out_features: columns and rows of the weight. bias: (out_features,) or None.
-        dtype: what the model computes in.
+        in_features: columns of the weight.
+        out_features: rows of the weight.
+        bias: (out_features,) or None.
+        dtype: in which the model computes.
     """
 
     def __init__(self, in_features: int, out_features: int, bias, dtype):
@@ -46,17 +48,17 @@ class FrozenLinear(nn.Linear):
         self.bias = None if bias is None else nn.Parameter(bias.detach().to(dtype), requires_grad=False)
 
     def bytes(self) -> int:
-        """What its weights take in memory."""
+        """Return the memory of its weights in bytes."""
         return sum(tensor.numel() * tensor.element_size() for tensor in (*self.parameters(), *self.buffers()))
 
     def forward(self, x):
-        """x (…, in_features) → (…, out_features).
+        """Return (…, out_features) for x (…, in_features).
 
         Raises:
-            ModelError: if gradients are asked for.
+            ModelError: if gradients are requested.
         """
         if x.requires_grad and torch.is_grad_enabled():
-            raise ModelError("This model was loaded for answering; load it again to train it.")
+            raise ModelError("This model was loaded for inference; load it again to train it.")
         shape = x.shape
         y = self.product(x.reshape(-1, shape[-1]))
         if self.bias is not None:
@@ -64,18 +66,21 @@ class FrozenLinear(nn.Linear):
         return y.view(*shape[:-1], self.out_features)
 
     def product(self, x):
-        """x (rows, in_features) → (rows, out_features)."""
+        """Return (rows, out_features), without bias, for x (rows, in_features)."""
         raise NotImplementedError
 
 
 OUTLIER = 12.0
-"""Largest size over mean size that is an outlier; a Gaussian row has about 5."""
+"""Ratio of largest to mean size above which a value is an outlier; a Gaussian row has about 5."""
 MOST_APART = 32
-"""Columns with outliers that are multiplied apart; language models have a handful (Dettmers et al., LLM.int8(), 2022)."""
+"""Largest number of columns with outliers that are multiplied separately.
+
+Language models have a handful (Dettmers et al., LLM.int8(), 2022).
+"""
 
 
 def outliers(x):
-    """The strongest columns of x (rows, columns) that have outliers, (n,) int64; None if there are none."""
+    """Return the strongest columns of x (rows, columns) that have outliers, (n,) int64; None if there are none."""
     most = x.abs().amax(0).float()
     usual = most.median()
     strong = (most > OUTLIER / 4 * usual).nonzero().flatten()
@@ -85,11 +90,17 @@ def outliers(x):
 
 
 class PackedLinear(FrozenLinear):
-    """Weights as `kernels` wants them; make it with `from_codes` or `from_weight`.
+    """Weights in the layout of `kernels`; `from_weight` creates one from a dense weight.
 
     Args:
-        bits: 4 or 8. codes: (out, columns) uint8, or int8 for 8 bits; columns is a multiple of 64.
-        scales: (out, columns / 64) float32. table: (16,) float32 of −1…1 that 4-bit codes stand for, None for 8 bits.
+        in_features: columns of the weight, without padding.
+        bits: 4 or 8.
+        codes: (out, columns) uint8, or int8 for 8 bits; columns is a multiple of 64.
+        scales: (out, columns / 64) float32.
+        table: (16,) float32 of −1…1, values of the 4-bit codes; None for 8 bits.
+        bias: (out,) or None.
+        dtype: in which the model computes.
+        loaded: the kernels.
     """
 
     def __init__(self, in_features: int, bits: int, codes, scales, table, bias, dtype, loaded: kernels.Kernels):
@@ -116,26 +127,35 @@ class PackedLinear(FrozenLinear):
         largest = float(scales.max()) or 1.0
         self.unit = 2.0 ** math.floor(math.log2(largest))  # float16 is exact enough near 1
         scales = (scales / self.unit).view(rows // lanes, lanes, self.blocks).permute(0, 2, 1).contiguous()
-        self.register_buffer("scales", scales.half().view(torch.int16))  # as integers, so that no cast touches them
+        self.register_buffer(
+            "scales", scales.half().view(torch.int16)
+        )  # as integers, so that casts of the model don't change them
         self._unit = struct.unpack("<i", struct.pack("<f", self.unit))[0]
         self._fixed = (self.codes.data_ptr(), self.scales.data_ptr(), self.table.data_ptr())
 
     @classmethod
     def from_weight(cls, weight, bias, dtype, loaded) -> PackedLinear:
-        """8 bits from a dense (out, in) weight, a scale for every 64 columns; 0.5 % error on Gaussian weights."""
+        """Return an 8-bit layer with a scale for every 64 columns; 0.5 % error on Gaussian weights.
+
+        Args:
+            weight: (out, in), dense.
+            bias: (out,) or None.
+            dtype: in which the model computes.
+            loaded: the kernels.
+        """
         columns = weight.shape[1]
         blocks = -(-columns // BLOCK)
         parts = []
-        for some in weight.split(4096):  # so that heads of 262,000 rows need little room
-            whole = nn.functional.pad(some.float(), (0, blocks * BLOCK - columns)).view(len(some), blocks, BLOCK)
-            scales = whole.abs().amax(-1) / 127
-            codes = (whole / scales.clamp(min=1e-12)[..., None]).round_().clamp_(-127, 127).to(torch.int8)
+        for some in weight.split(4096):  # so that heads of 262,000 rows need little memory
+            padded = nn.functional.pad(some.float(), (0, blocks * BLOCK - columns)).view(len(some), blocks, BLOCK)
+            scales = padded.abs().amax(-1) / 127
+            codes = (padded / scales.clamp(min=1e-12)[..., None]).round_().clamp_(-127, 127).to(torch.int8)
             parts.append((codes.view(len(some), -1), scales))
         codes, scales = (torch.cat(some) for some in zip(*parts, strict=True))
         return cls(columns, 8, codes, scales, None, bias, dtype, loaded)
 
     def product(self, x):
-        """See `FrozenLinear.product`."""
+        """Implement `FrozenLinear.product`."""
         rows, columns = len(x), self.blocks * BLOCK
         if columns != self.in_features:
             x = nn.functional.pad(x, (0, columns - self.in_features))
@@ -162,7 +182,7 @@ class PackedLinear(FrozenLinear):
         return y[:, : self.out_features].to(given)
 
     def rows(self, which):
-        """Some rows of 8-bit weights, (rows, in_features) float32.
+        """Return some rows of 8-bit weights, (rows, in_features) float32.
 
         Args:
             which: (rows,) int64.
@@ -175,7 +195,7 @@ class PackedLinear(FrozenLinear):
         return (values.flatten(2) * scales[..., None]).flatten(1)[:, : self.in_features]
 
     def columns(self, which):
-        """Some columns of the weight, (columns, rows padded to whole tiles) float32.
+        """Return some columns of the weight, (columns, rows padded to whole tiles) float32.
 
         Args:
             which: (columns,) int64.
@@ -193,31 +213,35 @@ class PackedLinear(FrozenLinear):
 
 
 class PackedEmbedding(nn.Module):
-    """Looks words up in the 8-bit weights of an output head that shares them: (…) token numbers → (…, columns).
+    """Embedding table that shares the 8-bit weights of an output head: (…) token numbers → (…, columns).
 
     Args:
-        head: its weights are rows of words. dtype: of what comes out. factor: of families that scale their embeddings.
+        head: its weights are rows of words.
+        dtype: of the result.
+        factor: for families that scale their embeddings.
     """
 
     def __init__(self, head: PackedLinear, dtype, factor: float):
         super().__init__()
-        self._head = [head]  # not a part of this module: the model has it already
+        self._head = [head]  # in a list, so that it is not registered twice in the model
         self.dtype, self.factor = dtype, factor
         self.num_embeddings, self.embedding_dim = head.out_features, head.in_features
 
     def forward(self, numbers):
-        """See the class."""
+        """Return the rows of the token numbers."""
         return (self._head[0].rows(numbers.flatten()) * self.factor).view(*numbers.shape, -1).to(self.dtype)
 
 
 class DynamicLinear(FrozenLinear):
-    """8-bit weights, a scale for every row of them, with the quantized product that torch brings (FBGEMM).
+    """8-bit weights with one scale per row, multiplied by torch's quantized product (FBGEMM).
 
-    Each row of x is rounded to 8 bits of its largest value. A row with outliers, and every row where there are few (when the
-    time goes into reading the weights), is multiplied twice: rounded, and what rounding left over; together that is 15 bits.
+    Each row of x is rounded to 8 bits of its largest value. A row with outliers, and every row if there are few (when
+    reading the weights dominates), is multiplied twice: rounded, and its rounding remainder; together that is 15 bits.
 
     Args:
         weight: (out, in), dense.
+        bias: (out,) or None.
+        dtype: in which the model computes.
     """
 
     def __init__(self, weight, bias, dtype):
@@ -230,23 +254,21 @@ class DynamicLinear(FrozenLinear):
         before, torch.backends.quantized.engine = torch.backends.quantized.engine, "fbgemm"
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter(
-                    "ignore"
-                )  # that torch will drop its quantized tensors one day; then others are used
+                warnings.simplefilter("ignore")  # deprecation of quantized tensors; without them `int8` is unavailable
                 zeros = torch.zeros(len(weight), dtype=torch.long)
                 tensor = torch._make_per_channel_quantized_tensor(torch.cat(codes), scales.double(), zeros, 0)
                 self.packed = torch.ops.quantized.linear_prepack(tensor, None)
         finally:
             torch.backends.quantized.engine = before
-        # without VNNI two products are summed in 16 bits, which 8 bits by 8 bits would overflow
+        # without VNNI two products are summed in 16 bits, where 8-bit by 8-bit products would overflow
         self.levels = 127 if torch.cpu._is_vnni_supported() else 63
 
     def bytes(self) -> int:
-        """See `FrozenLinear.bytes`."""
+        """Implement `FrozenLinear.bytes`."""
         return super().bytes() + self.in_features * self.out_features + 8 * self.out_features
 
     def product(self, x):
-        """See `FrozenLinear.product`."""
+        """Implement `FrozenLinear.product`."""
         whole = x.float()
         most = whole.abs().amax(1, keepdim=True).clamp_(min=1e-12)
         levels = whole * (self.levels / most)

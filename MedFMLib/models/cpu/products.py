@@ -1,4 +1,4 @@
-"""The products of `kernels` in LLVM's language: rounding activations, multiplying bytes, summing blocks."""
+"""Generate the products of `kernels` in LLVM IR: rounding activations, multiplying bytes, summing blocks."""
 
 from __future__ import annotations
 
@@ -8,20 +8,23 @@ BLOCK = 64
 """Columns that share a scale."""
 
 GROUPS = {16: (8, 4, 1), 8: (2, 1)}
-"""Lanes → rows of activations for which a weight is looked up once."""
+"""Lanes → numbers of rows of activations that are multiplied with a weight after one look-up."""
 
 
 OUTLIER = 10.0
-"""Largest of a block's sizes over their mean that is an outlier; Gaussian ones have about 3."""
+"""Ratio of largest to mean size in a block above which a value is an outlier; Gaussian blocks have about 3."""
 FINER = 254.0
-"""How much finer what rounding left over is rounded: from half a step to 127 steps."""
+"""Factor by which the rounding remainder is scaled before it is rounded: from half a step to 127 steps."""
 
 
 class Products(KernelCode):
-    """Writes the kernels; see `kernels` for how weights lie."""
+    """Generator of the kernels; `kernels` documents the layout of weights.
+
+    In its methods `b` is the builder of the current block.
+    """
 
     def module(self) -> str:
-        """The text of all kernels."""
+        """Return the text of all kernels."""
         for dtype in ("bf16", "fp32"):
             rounding = self.each(
                 f"round_{dtype}", "next_row", "rows", 8, lambda b, w, n, dtype=dtype: self.round_row(b, w, n, dtype)
@@ -39,11 +42,15 @@ class Products(KernelCode):
         return str(self.unit)
 
     def round_row(self, b, work, row, dtype: str, fine: bool = False) -> None:
-        """One row of x to int8, with scale and sum for each block.
+        """Emit the rounding of one row of x to int8, with scale and sum for each block.
 
         Args:
-            fine: two rows of codes for one of x, the second being what rounding left over; its scale is 0 in blocks without
-                outliers, where it is not needed.
+            b: builder of the current block.
+            work: pointer to the `ProductWork`.
+            row: index of the row.
+            dtype: "bf16" or "fp32", of x.
+            fine: write two rows of codes for one of x, the second for the rounding remainder; its scale is 0 in blocks
+                without outliers, where it is not needed.
         """
         ir, wide = self.ir, 16
         floats = ir.VectorType(self.f32, wide)
@@ -111,7 +118,14 @@ class Products(KernelCode):
         self.loop(b, blocks, [], block)
 
     def dot(self, b, total, weights, codes):
-        """total + the products of bytes, four neighbours summed; codes are the same four everywhere."""
+        """Return `total` plus the products of bytes, four neighbours summed.
+
+        Args:
+            b: builder of the current block.
+            total: int32 vector.
+            weights: byte vector.
+            codes: the same four bytes in every lane.
+        """
         width = 32 * self.lanes
         if self.vnni:
             name = f"llvm.x86.avx512.vpdpbusd.{width}"
@@ -128,12 +142,26 @@ class Products(KernelCode):
         return b.add(total, b.call(fours, [b.call(pairs, [magnitude, signed]), ones]))
 
     def looked_up(self, b, table, codes):
-        """16 bytes, indexed by codes of 0…15."""
+        """Return 16 bytes of a table, indexed by codes of 0…15.
+
+        Args:
+            b: builder of the current block.
+            table: byte vector.
+            codes: byte vector.
+        """
         name = "llvm.x86.avx512.pshuf.b.512" if self.lanes == 16 else "llvm.x86.avx2.pshuf.b"
         return b.call(self.intrinsic(name, self.bytes, self.bytes, self.bytes), [table, codes])
 
     def tile(self, b, work, tile, bits: int, dtype: str) -> None:
-        """One tile of rows of the weight, for all rows of x."""
+        """Emit the product of one tile of the weight with all rows of x.
+
+        Args:
+            b: builder of the current block.
+            work: pointer to the `ProductWork`.
+            tile: index of the tile.
+            bits: 4 or 8.
+            dtype: "bf16" or "fp32", of x and y.
+        """
         done = self.number(0)
         rows = self.get(b, work, "rows")
         for size in GROUPS[self.lanes]:
@@ -148,7 +176,15 @@ class Products(KernelCode):
             done = b.add(done, b.mul(count, self.number(size)))
 
     def fine_tile(self, b, work, tile, bits: int, dtype: str) -> None:
-        """One tile, for rows of x that were rounded finely."""
+        """Emit the product of one tile with rows of x that were rounded finely.
+
+        Args:
+            b: builder of the current block.
+            work: pointer to the `ProductWork`.
+            tile: index of the tile.
+            bits: 4 or 8.
+            dtype: "bf16" or "fp32", of x and y.
+        """
 
         def one(b, index, _):
             self.group(b, work, tile, b.mul(index, self.number(2)), 2, bits, dtype, joined=True)
@@ -157,7 +193,18 @@ class Products(KernelCode):
         self.loop(b, self.get(b, work, "rows"), [], one)
 
     def group(self, b, work, tile, first, size: int, bits: int, dtype: str, joined: bool = False) -> None:
-        """`size` rows of codes, from `first`, with one tile; joined: they are two halves of one row of x."""
+        """Emit the product of one tile with `size` rows of codes.
+
+        Args:
+            b: builder of the current block.
+            work: pointer to the `ProductWork`.
+            tile: index of the tile.
+            first: index of the first row of codes.
+            size: number of rows of codes.
+            bits: 4 or 8.
+            dtype: "bf16" or "fp32", of y.
+            joined: the two rows of codes are the rounded row and the remainder of one row of x.
+        """
         ir, lanes = self.ir, self.lanes
         blocks = self.get(b, work, "blocks")
         width = b.mul(blocks, self.number(BLOCK))
@@ -232,7 +279,12 @@ class Products(KernelCode):
                 self.put(b, self.halved(b, value), y, b.mul(place, self.number(2)))
 
     def halved(self, b, value):
-        """float32 to the nearest bfloat16, ties to even, as 16-bit numbers."""
+        """Return float32 rounded to the nearest bfloat16, ties to even, as 16-bit numbers.
+
+        Args:
+            b: builder of the current block.
+            value: float32 vector.
+        """
 
         def all_of(number):
             return self.ir.Constant(self.ints, [number] * self.lanes)

@@ -133,7 +133,7 @@ def test_a_table_that_shares_the_heads_bytes_looks_up_the_same_words():
 
 def test_nothing_is_learned_through_stand_ins():
     made = DynamicLinear(weight(), None, torch.bfloat16)
-    with pytest.raises(ModelError, match="loaded for answering"):
+    with pytest.raises(ModelError, match="loaded for inference"):
         made(activations(2).requires_grad_())
 
 
@@ -315,7 +315,7 @@ def test_without_llvmlite_torchs_own_product_is_left(monkeypatch):
     linear = nf4(weight())
     assert set(engines.probe(linear)) == {"int8", "loaded", "bf16"}
     monkeypatch.setenv(engines.VARIABLE, "packed")
-    with pytest.raises(ModelError, match=r"is 'packed', which this machine can't do: .*llvmlite is missing; unset it"):
+    with pytest.raises(ModelError, match=r"is 'packed', which is not available on this machine: .*llvmlite is missing; unset it"):
         engines.speed_up(tiny(), "nf4", least=0)
 
 
