@@ -1,7 +1,11 @@
-"""A site's own adapter: planned, trained, watched, judged, with what it cost. Knows data sets and models that write.
+"""Fine-tune a site's own adapter: plan, train, monitor and evaluate it. Knows data sets and models that write.
 
-settings   what a person chooses; base, inputs    the model as it learns, and what it reads
-estimate   memory and time before the start       monitor    the clip monitor
-checkpoints, control    killed, paused, stopped, resumed      trainer, run    training itself
-scores, evaluate, safety, reliance    before and after on held-out patients      card, page    the adapter card
+settings      the user's choices
+base, inputs  the model in training, and its inputs
+estimate      memory and time before the start
+monitor       the clip monitor
+checkpoints, control                  killing, pausing, stopping and resuming
+trainer, run                          training itself
+scores, evaluate, safety, reliance    comparison with the base on held-out patients
+judging, page                         the adapter card
 """

@@ -1,8 +1,8 @@
-"""The model as it learns: loaded as for use, frozen, with a fresh LoRA beside it. Knows loading; no data.
+"""Load a model for training: as in use, but frozen, with a new LoRA next to its weights. Knows loading; no data.
 
-Two things that are right for answering are wrong for learning, and kept off here: quantized layers in CPU kernels without a
-way back (`models.cpu.engines`), and bitsandbytes' packing of 4-bit weights at the first answer, after which gradients are silently
-wrong (`loading`). `dry_run` looks whether a gradient arrives before anything is trained.
+Two optimizations of inference are wrong for training and disabled here: quantized layers in CPU kernels without a
+backward pass (`models.cpu.engines`), and the repacking of 4-bit weights by bitsandbytes at the first answer, after
+which gradients are silently wrong (`checkpoint`). `dry_run` checks that gradients arrive before anything is trained.
 """
 
 from __future__ import annotations
@@ -24,16 +24,20 @@ from .settings import TARGETS, TrainingSettings
 
 
 def load(settings: TrainingSettings, progress: Progress):
-    """The bare base, loaded by its own family, ready to take an adapter that learns.
+    """Load the base with its own family, ready for an adapter that is trained.
+
+    Args:
+        settings: of the training.
+        progress: receives the stages.
 
     Raises:
-        ModelError: if it can't be loaded, or is of a kind that doesn't learn here.
+        ModelError: if it can't be loaded, or can't be trained.
     """
     from ...engine import load_model
 
     card = registry.card(settings.model)
     if card.endpoint or "writes" not in card.abilities:
-        raise ModelError(f"{card.title} can't be fine-tuned here; choose a model that writes and lies on this machine.")
+        raise ModelError(f"{card.title} can't be fine-tuned here; choose a model on this machine that writes text.")
     precision = choose_precision(card, settings.precision)
     with loading.to_train():
         model = load_model(card, "", precision, progress)
@@ -41,19 +45,19 @@ def load(settings: TrainingSettings, progress: Progress):
     elsewhere = set(map(str, getattr(core, "hf_device_map", {}).values())) & {"cpu", "disk"}
     if elsewhere and choose_device().type == "cuda":
         raise ModelError(
-            f"Parts of {card.title} lie on {' and '.join(sorted(elsewhere))}, from where nothing can be trained; choose nf4, or "
-            "a machine with more memory."
+            f"Parts of {card.title} were placed on {' and '.join(sorted(elsewhere))}, where they can't be trained; choose nf4, "
+            "or a machine with more memory."
         )
     if packed := [name for name, module in core.named_modules() if _is_packed(module)]:
         raise ModelError(
-            f"The layer {packed[0]} has a form through which nothing learns; choose bf16 or fp32, and report this."
+            f"The layer {packed[0]} is packed in a form without gradients; choose bf16 or fp32, and report this."
         )
     _mark_as_quantized(core)
     return model
 
 
 def _mark_as_quantized(core) -> None:
-    """transformers' Trainer asks a quantized model for its quantizer; ours were quantized without one (`quantized_copy`)."""
+    """Set the quantizer that transformers' Trainer expects of a quantized model (`quantized_copy` sets none)."""
     if not getattr(core, "is_quantized", False) or getattr(core, "hf_quantizer", None) is not None:
         return
     from transformers import BitsAndBytesConfig
@@ -65,15 +69,19 @@ def _mark_as_quantized(core) -> None:
 
 
 def _is_packed(module) -> bool:
-    """Was a 4-bit layer repacked for bitsandbytes' kernel, which has no gradients?"""
+    """Return whether a 4-bit layer was repacked for bitsandbytes' kernel, which has no gradients."""
     return bool(getattr(getattr(getattr(module, "weight", None), "quant_state", None), "packing_format_for_cpu", False))
 
 
 def add_lora(core, settings: TrainingSettings):
-    """The PEFT model: everything frozen but a new adapter, named "default".
+    """Return the PEFT model: everything frozen except a new adapter, named "default".
+
+    Args:
+        core: the base.
+        settings: of the training.
 
     Raises:
-        ModelError: if the model has none of the layers.
+        ModelError: if the model has none of the target layers.
     """
     import torch
     from peft import LoraConfig, get_peft_model
@@ -88,7 +96,7 @@ def add_lora(core, settings: TrainingSettings):
         peft = get_peft_model(core, config)
     except ValueError as error:
         raise ModelError(
-            f"This model has none of the layers that are trained ({checkpoint.one_line(error)})."
+            f"This model has none of the target layers ({checkpoint.one_line(error)}); choose other targets or another model."
         ) from error
     if settings.checkpointing:
         peft.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
@@ -97,15 +105,19 @@ def add_lora(core, settings: TrainingSettings):
 
 
 def trained(peft) -> dict:
-    """Name → weight of what learns."""
+    """Return name → weight of everything that is trained."""
     return {name: p for name, p in peft.named_parameters() if p.requires_grad}
 
 
 def compute_in_bfloat16(settings: TrainingSettings, core) -> bool:
-    """Is bfloat16 computed in by autocast? Weights that are bfloat16 already need none.
+    """Return whether autocast to bfloat16 is used; weights that are bfloat16 already need none.
+
+    Args:
+        settings: of the training.
+        core: the PEFT model.
 
     Raises:
-        ModelError: if it was asked for where the device has none.
+        ModelError: if bf16 was requested on a device without it.
     """
     import torch
 
@@ -120,10 +132,12 @@ def compute_in_bfloat16(settings: TrainingSettings, core) -> bool:
 
 @dataclass(frozen=True)
 class DryRun:
-    """What two passes at the start showed.
+    """Results of the passes before a training.
 
     Args:
-        seconds: of one pass, there and back. threads: with which it was fastest. norm: of the gradient.
+        seconds: of one forward and backward pass.
+        threads: number of threads with which it was fastest.
+        norm: of the gradient.
     """
 
     seconds: float
@@ -132,14 +146,16 @@ class DryRun:
 
 
 def dry_run(peft, loss: Callable[[], Any], threads: int = 0) -> DryRun:
-    """Two passes there and back without a step: is a gradient there, how long does it take, how much memory?
+    """Run forward and backward passes without a step, to check gradients, time and memory.
 
     Small models wait for a second thread longer than it helps on a busy machine, so on a CPU one thread is tried, too.
-    LoRA's second half is 0 at first, so only its gradient can be there; some families never ask the last layer of their
-    tower, but where most get none, something is broken.
+    LoRA's second factor is 0 at first, so only its gradient can be nonzero; some families never use the last layer of
+    their vision tower, but if most factors get no gradient, something is broken.
 
     Args:
-        loss: → the loss of a batch, with a way back. threads: to use, 0 to choose.
+        peft: the PEFT model.
+        loss: returns the loss of a batch, with its graph.
+        threads: number of threads; 0 to choose.
 
     Raises:
         ModelError: if no gradient reaches the adapter.
@@ -171,9 +187,9 @@ def dry_run(peft, loss: Callable[[], Any], threads: int = 0) -> DryRun:
 
 
 def peak_bytes() -> int:
-    """Most main memory that this process ever held; 0 if the system doesn't say.
+    """Return the peak of this process's main memory in bytes; 0 if the system doesn't report it.
 
-    Linux counts what the parent held before into getrusage's number, so that its own table is read first.
+    On Linux getrusage includes the memory of the parent before the fork, so /proc is read first.
     """
     try:
         with open("/proc/self/status", encoding="ascii") as stream:

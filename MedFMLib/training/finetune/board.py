@@ -1,6 +1,6 @@
-"""The clip monitor's numbers for TensorBoard, where a person asked for them. Knows TensorBoard; no training.
+"""Write the clip monitor's numbers for TensorBoard, on request. Knows TensorBoard; no training.
 
-transformers' own reporter would write all arguments, folders of this machine included; this one writes numbers alone.
+transformers' own reporter would write all arguments, including folders of this machine; this one writes only numbers.
 """
 
 from __future__ import annotations
@@ -13,14 +13,15 @@ from .monitor import ClipMonitor
 
 NAMES = {"loss": "loss/train", "rate": "rate", "norm": "gradient/norm before clipping", "left": "gradient/share left by clipping",
          "update": "weights/update", "weight": "weights/norm", "seconds": "seconds"}  # fmt: skip
-"""Field of `monitor.Step` → its curve."""
+"""Field of `monitor.TrainingStep` → name of its curve."""
 
 
 class TensorBoardLog:
-    """Writes RUN/tensorboard.
+    """Writer of RUN/tensorboard.
 
     Args:
-        run: folder of the training. done: steps that stay; later ones of a killed training are hidden.
+        run: folder of the training.
+        done: last step to keep; later ones of a killed training are hidden.
 
     Raises:
         ModelError: if the package tensorboard is missing.
@@ -32,12 +33,12 @@ class TensorBoardLog:
         except ImportError as error:
             raise ModelError(
                 "--tensorboard needs the package tensorboard, which is missing: pip install tensorboard; or leave it out, since "
-                "RUN/steps.csv and steps.png hold the same numbers."
+                "RUN/steps.csv and steps.png contain the same numbers."
             ) from error
         self._writer = SummaryWriter(str(run / "tensorboard"), purge_step=done + 1)
 
     def add(self, clip_monitor: ClipMonitor) -> None:
-        """The newest step."""
+        """Write the newest step."""
         step = clip_monitor.steps[-1]
         for field, value in asdict(step).items():
             if field in NAMES:
@@ -45,14 +46,25 @@ class TensorBoardLog:
         self._writer.add_scalar("gradient/clipped share of all steps", clip_monitor.clipped_share, step.step)
 
     def add_layers(self, names, norms, step: int) -> None:
-        """Norm of each of the adapter's weights."""
+        """Write the norm of each of the adapter's weights.
+
+        Args:
+            names: of the weights.
+            norms: of the weights, in the same order.
+            step: number of the step.
+        """
         for name, norm in zip(names, norms, strict=True):
             self._writer.add_scalar(f"layers/{name}", norm, step)
 
     def add_validation(self, loss: float, step: int) -> None:
-        """The loss on held-out patients."""
+        """Write the loss on held-out patients.
+
+        Args:
+            loss: mean over the answers' tokens.
+            step: number of the step.
+        """
         self._writer.add_scalar("loss/held-out patients", loss, step)
 
     def close(self) -> None:
-        """Write what is left."""
+        """Write pending data and close the file."""
         self._writer.close()

@@ -1,7 +1,7 @@
-"""Checkpoints that are whole or not there. Knows folders; nothing of what is in them.
+"""Write checkpoints atomically and find the newest complete one. Knows folders; nothing of their content.
 
-A checkpoint is written to `.part/checkpoint-N` beside the others, listed with sizes and hashes in `complete.json`, and gets
-its name in one step. Whoever resumes takes the newest whose list holds. The last two are kept.
+A checkpoint is written to `.part/checkpoint-N` next to the others, listed with sizes and hashes in `complete.json`, and
+renamed when complete. Resuming uses the newest one whose list matches. The last two are kept.
 """
 
 from __future__ import annotations
@@ -21,12 +21,22 @@ _NAME = re.compile(r"checkpoint-(\d+)")
 
 
 def part_of(root: Path, step: int) -> Path:
-    """Where the checkpoint of a step is written."""
+    """Return the folder in which the checkpoint of a step is written.
+
+    Args:
+        root: folder of the checkpoints.
+        step: number of the step.
+    """
     return root / ".part" / f"checkpoint-{step}"
 
 
 def finish(root: Path, step: int) -> Path:
-    """Give a written checkpoint its name, and delete all but the last ones."""
+    """Rename a completely written checkpoint, delete all but the last ones, and return its folder.
+
+    Args:
+        root: folder of the checkpoints.
+        step: number of the step.
+    """
     part, final = part_of(root, step), root / f"checkpoint-{step}"
     files = sorted(p for p in part.rglob("*") if p.is_file())
     listed = {p.relative_to(part).as_posix(): [p.stat().st_size, _sha256(p)] for p in files}
@@ -42,25 +52,25 @@ def finish(root: Path, step: int) -> Path:
 
 
 def tidy(root: Path) -> None:
-    """Delete what a kill left half written."""
+    """Delete checkpoints left incomplete by a killed training."""
     shutil.rmtree(root / ".part", ignore_errors=True)
 
 
 def complete_names(root: Path) -> list[int]:
-    """Steps with a checkpoint, ascending, by their names alone."""
+    """Return the steps with a checkpoint, ascending, judged by the folders' names alone."""
     names = (_NAME.fullmatch(p.name) for p in root.glob("checkpoint-*"))
     return sorted(int(name[1]) for name in names if name)
 
 
 def newest(root: Path) -> Path | None:
-    """The newest checkpoint that is whole, or None."""
+    """Return the newest complete checkpoint, or None."""
     return next(
         (path for step in reversed(complete_names(root)) if is_complete(path := root / f"checkpoint-{step}")), None
     )
 
 
 def is_complete(folder: Path) -> bool:
-    """Does its list hold, size and hash of every file?"""
+    """Return whether size and hash of every file match the list."""
     try:
         listed = json.loads((folder / LIST).read_text(encoding="utf-8"))
         return bool(listed) and all(
@@ -72,12 +82,15 @@ def is_complete(folder: Path) -> bool:
 
 
 def require_complete(folder: Path) -> Path:
-    """
+    """Return the folder of a checkpoint after checking that it is complete.
+
     Raises:
-        ModelError: if a checkpoint is not whole.
+        ModelError: if it is not.
     """
     if not is_complete(folder):
-        raise ModelError(f"The checkpoint {folder.name} is not whole; an older one is used, or start again.")
+        raise ModelError(
+            f"The checkpoint {folder.name} is incomplete; resume again to use an older one, or start again."
+        )
     return folder
 
 

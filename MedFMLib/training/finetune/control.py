@@ -1,7 +1,9 @@
-"""What a training tells, and is told, through small files in its folder: works from a panel, a console, another terminal.
+"""Report the state of a training, and control it, through small files in its folder.
 
-progress.json   where it is: state, step, of how many, seconds left, last loss, warnings; replaced in one step
-control         "pause", "stop" or nothing; written by whoever watches, read after each step
+This works from a panel, a console or another terminal.
+
+progress.json   state, step, number of steps, seconds left, last loss, warnings; replaced atomically
+control         "pause", "stop" or nothing; written by the controlling program, read after each step
 """
 
 from __future__ import annotations
@@ -21,11 +23,18 @@ WORDS = ("pause", "resume", "stop")
 
 @dataclass(frozen=True)
 class TrainingState:
-    """Where a training is.
+    """State of a training.
 
     Args:
-        state: one of `STATES`. step, steps: done, and of how many. seconds_left: about so many; -1 if not known.
-        loss, validation: the last of each, -1 before. warnings: of the monitor. says: one sentence for people.
+        state: one of `STATES`.
+        step: number of finished steps.
+        steps: number of all steps.
+        seconds_left: estimate; -1 if not known.
+        loss: the last training loss; -1 before the first.
+        validation: the last validation loss; -1 before the first.
+        warnings: of the monitor.
+        says: one sentence for the user.
+        when: time of the report, seconds since the epoch.
     """
 
     state: str = "starting"
@@ -40,14 +49,19 @@ class TrainingState:
 
 
 def tell(run: Path, state: TrainingState) -> None:
-    """Replace the file; whoever reads sees the old or the new one."""
+    """Write the state atomically.
+
+    Args:
+        run: folder of the training.
+        state: the state; `when` is set here.
+    """
     part = run / f".{PROGRESS}.{os.getpid()}"
     part.write_text(json.dumps(asdict(state) | {"when": time.time()}), encoding="utf-8")
     part.replace(run / PROGRESS)
 
 
 def state_of(run: Path) -> TrainingState | None:
-    """What was told last, or None."""
+    """Return the last reported state, or None."""
     try:
         content = json.loads((Path(run) / PROGRESS).read_text(encoding="utf-8"))
         return TrainingState(**{**content, "warnings": tuple(content["warnings"])})
@@ -56,15 +70,19 @@ def state_of(run: Path) -> TrainingState | None:
 
 
 def order(run: Path, word: str) -> None:
-    """Tell a training to pause, resume or stop; it hears it after the step that it is in.
+    """Send a command to a training, which reads it after the current step.
+
+    Args:
+        run: folder of the training.
+        word: "pause", "resume" or "stop".
 
     Raises:
         InputError: for another word, or a folder without a training.
     """
     if word not in WORDS:
-        raise InputError(f"A training can be told {', '.join(WORDS)}, not '{word}'.")
+        raise InputError(f"A training accepts the commands {', '.join(WORDS)}, not '{word}'.")
     if not (Path(run) / "settings.json").is_file():
-        raise InputError(f"There is no training in '{run}'.")
+        raise InputError(f"There is no training in '{run}'; give the folder of a training that was started.")
     if word == "resume":
         (Path(run) / CONTROL).unlink(missing_ok=True)
     else:
@@ -72,7 +90,7 @@ def order(run: Path, word: str) -> None:
 
 
 def ordered(run: Path) -> str:
-    """ "pause", "stop" or ""."""
+    """Return the pending command: "pause", "stop" or ""."""
     try:
         word = (Path(run) / CONTROL).read_text(encoding="utf-8").strip()
     except OSError:

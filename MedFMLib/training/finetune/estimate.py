@@ -1,16 +1,16 @@
-"""Memory and time of a training before it starts, part by part, and the best setting that fits. Knows no family.
+"""Estimate memory and time of a training before it starts, and choose settings that fit. Knows no family.
 
 In bytes, each of them counted rather than guessed:
 
-* weights: of the frozen base as it is held; adapter: its weights in float32;
+* weights: of the frozen base in its precision; adapter: its weights in float32;
 * gradients: one float32 for each trained weight; optimizer: two, Adam's moments;
-* activations: what autograd keeps for the way back. The language model's real code, with its adapter, runs on the meta device,
-  and every tensor that it saves is counted once (`torch.autograd.graph.saved_tensors_hooks`); with checkpointing that is the
-  input of each layer and one layer in full;
+* activations: what autograd saves for the backward pass. The language model's real code, with its adapter, runs on the
+  meta device, and every tensor that it saves is counted once (`torch.autograd.graph.saved_tensors_hooks`); with
+  checkpointing that is the input of each layer and one layer in full;
 * scores: answers' tokens × vocabulary, three times in float32 (scores, log-probabilities, gradient);
-* workspace: the largest quantized layer made dense, the vision tower's widest layer, and what libraries load when a model
-  first learns;
-* what the process holds already, where an estimate is compared with its peak.
+* workspace: the largest quantized layer dequantized, the vision tower's widest layer, and what libraries load at the
+  first training step;
+* the memory of the process before, where an estimate is compared with its peak.
 """
 
 from __future__ import annotations
@@ -23,16 +23,26 @@ from ...models.runtime.device import ROOM, gigabytes
 from .settings import TARGETS, TrainingSettings
 
 HOLES = 1.6
-"""Times as much glibc may hold as is used, if freed memory is not given back at once (docs/decisions/0013)."""
+"""Factor by which glibc may retain more than is used, if freed memory is not returned at once (docs/decisions/0013)."""
 KEPT = 0.1
-"""Share of a training's bytes above which what the C library keeps is told."""
+"""Fraction of a training's bytes above which memory retained by the C library is mentioned."""
 LIBRARIES = 90_000_000
-"""What torch and its kernels allocate when a model first learns (measured, Testing/bench/finetune.py)."""
+"""Memory that torch and its kernels allocate at the first training step (measured, Testing/bench/finetune.py)."""
 
 
 @dataclass(frozen=True)
 class TrainingMemory:
-    """Bytes of one training, part by part."""
+    """Memory of one training by purpose, bytes.
+
+    Args:
+        weights: of the base.
+        adapter: of the LoRA.
+        gradients: of the trained weights.
+        optimizer: Adam's moments.
+        activations: saved for the backward pass.
+        scores: logits and their gradient.
+        workspace: temporary tensors and libraries.
+    """
 
     weights: int
     adapter: int
@@ -44,18 +54,23 @@ class TrainingMemory:
 
     @property
     def total(self) -> int:
-        """All of them."""
+        """Sum of all parts, bytes."""
         return sum(asdict(self).values())
 
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """What it takes, and whether it can be tried.
+    """Memory of a training, and whether it fits.
 
     Args:
-        parts: bytes. before: what the process holds anyway. free: bytes that are free. trained: weights that learn.
-        settings: perhaps with smaller batches or checkpointing, so that it fits. fits: may it be tried? says: for people.
-        reached: bytes that the process reached in a dry run of two passes; 0 if that is not known.
+        parts: bytes by purpose.
+        before: memory of the process before the base was loaded, bytes.
+        free: free bytes.
+        trained: number of trained weights.
+        settings: possibly with smaller batches or checkpointing, so that it fits.
+        fits: whether it fits.
+        says: one sentence for the user.
+        reached: peak memory of the process in the dry run, bytes; 0 if not known.
     """
 
     parts: TrainingMemory
@@ -69,38 +84,40 @@ class TrainingPlan:
 
     @property
     def counted(self) -> int:
-        """Bytes of all tensors, and of what the process held anyway."""
+        """Bytes of all tensors, and of the process before."""
         return self.before + self.parts.total
 
     @property
     def peak(self) -> int:
-        """Bytes that the process is expected to reach: by the dry run and what it left out (`parts.optimizer`), else as counted.
+        """Expected peak of the process: that of the dry run plus `parts.optimizer`, else as counted.
 
-        C libraries keep what is freed between tensors, from a tenth to more than a half of them by sizes and order, which no
-        count foretells (docs/decisions/0013); the first pass shows it.
+        C libraries retain a tenth to more than a half of freed memory, depending on sizes and order, which no count
+        predicts (docs/decisions/0013); the first pass shows it.
         """
         return self.reached + self.parts.optimizer if self.reached else self.counted
 
     @property
     def verified(self) -> str:
-        """What the dry run says of the count, for people."""
+        """A sentence on how the dry run compares with the count, for the user; "" without one."""
         if not self.reached:
             return ""
         kept = self.peak - self.counted
-        said = f"The process is expected to reach {gigabytes(self.peak)}, {gigabytes(self.counted)} of it counted"
+        text = f"The process is expected to reach {gigabytes(self.peak)}, {gigabytes(self.counted)} of it counted"
         if kept > self.parts.total * KEPT and not self.settings.low_memory:
-            return f"{said}; the rest is freed memory that the C library keeps, and --low-memory gives back, slower."
-        return f"{said}."
+            return (
+                f"{text}; the rest is freed memory that the C library retains; --low-memory returns it, but is slower."
+            )
+        return f"{text}."
 
     def as_json(self) -> dict[str, Any]:
-        """For files and scripts."""
+        """Return the plan for files and scripts."""
         return {"bytes": asdict(self.parts), "total": self.parts.total, "before": self.before, "counted": self.counted,
                 "reached": self.reached, "peak": self.peak, "free": self.free, "trained_weights": self.trained,
                 "fits": self.fits, "says": self.says, "verified": self.verified}  # fmt: skip
 
 
 def resident_bytes() -> int:
-    """Main memory that this process holds now; 0 if the system doesn't say."""
+    """Return the main memory of this process in bytes; 0 if the system doesn't report it."""
     try:
         import psutil
 
@@ -110,14 +127,19 @@ def resident_bytes() -> int:
 
 
 def free_bytes() -> int:
-    """Free memory of the device that trains."""
+    """Return the free memory of the device that trains, bytes."""
     from ...models.runtime.device import choose_device, free_bytes
 
     return free_bytes(choose_device())[0]
 
 
 def lora_weights(core, settings: TrainingSettings) -> int:
-    """How many weights an adapter has on a model, which may lie on the meta device."""
+    """Return the number of weights of an adapter on a model, which may be on the meta device.
+
+    Args:
+        core: the base.
+        settings: of the training.
+    """
     import re
 
     pattern = re.compile(TARGETS[settings.targets])
@@ -131,12 +153,17 @@ def lora_weights(core, settings: TrainingSettings) -> int:
 
 def parts(core, settings: TrainingSettings, tokens: int, answers: int, pixels: int, weights: int, compute_bytes: int,
           packed: bool = False) -> TrainingMemory:  # fmt: skip
-    """Bytes of a training.
+    """Return the memory of a training by purpose.
 
     Args:
-        core: the bare model, on any device. tokens: of a picture with its question and answer. answers: of these, the answer's.
-        pixels: of one picture. weights: bytes that the base takes as it is held. compute_bytes: of a number computed in.
-        packed: will its linear layers be quantized, though they are not yet?
+        core: the base without adapter, on any device.
+        settings: of the training.
+        tokens: of a picture with its question and answer.
+        answers: the answer's share of these tokens.
+        pixels: of one picture.
+        weights: bytes of the base in its precision.
+        compute_bytes: of a number in the compute dtype.
+        packed: its linear layers will be quantized, though they are not yet.
     """
     config = core.config.get_text_config()
     count = lora_weights(core, settings)
@@ -161,7 +188,14 @@ def parts(core, settings: TrainingSettings, tokens: int, answers: int, pixels: i
 
 
 def saved_bytes(config, settings: TrainingSettings, tokens: int, compute_bytes: int) -> int:
-    """Bytes that autograd keeps in the language model for so many tokens, by running two layers of it on the meta device."""
+    """Return the bytes that autograd saves in the language model, from a run of two layers on the meta device.
+
+    Args:
+        config: of the model.
+        settings: of the training.
+        tokens: of one batch.
+        compute_bytes: of a number in the compute dtype.
+    """
     text = config.get_text_config()
     one, two = (_saved_by_layers(config, settings, tokens, compute_bytes, count) for count in (1, 2))
     layer = two - one
@@ -196,33 +230,36 @@ def _saved_by_layers(config, settings: TrainingSettings, tokens: int, compute_by
 
         def pack(tensor):
             base = tensor._base if tensor._base is not None else tensor
-            keep.append(base)  # so that no other tensor gets its number
+            keep.append(base)  # so that no other tensor gets its id
             if id(base) not in weights:
                 held[id(base)] = base
             return tensor
 
-        mask = torch.zeros(
-            1, 1, tokens, tokens, dtype=dtype
-        )  # ready-made: making one looks at numbers, and there are none here
+        # prepared here: the model's own code would read values, which meta tensors don't have
+        mask = torch.zeros(1, 1, tokens, tokens, dtype=dtype)
         kinds = set(getattr(text, "layer_types", None) or ())
         mask = dict.fromkeys(kinds, mask) if len(kinds) > 1 or "sliding_attention" in kinds else mask
         places = torch.zeros(1, tokens, dtype=torch.long)
         peft.train()
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
             peft.base_model.model(inputs_embeds=entry, attention_mask=mask, position_ids=places, use_cache=False)
-    # the fused kernels that run on real devices keep no square of attention; what stands for it on the meta device goes
+    # fused kernels on real devices save no attention matrix; its counterpart on the meta device is not counted
     square = text.num_attention_heads * tokens * tokens
     kept = (t for t in held.values() if not (t.shape[-2:] == (tokens, tokens) and t.numel() == square))
     return sum(t.numel() * t.element_size() for t in kept)
 
 
 def plan(core, settings: TrainingSettings, example: dict[str, Any], free: int, before: int = 0) -> TrainingPlan:
-    """The best setting that fits into `free` bytes: as asked, with checkpointing, then with smaller batches.
+    """Return the best settings that fit: as requested, with checkpointing, then with smaller batches.
 
-    The batch of a step stays the same: smaller ones accumulate longer.
+    The number of samples per step stays the same: smaller batches are accumulated longer.
 
     Args:
-        core: the loaded base. example: one of `Reader.example`. before: bytes that the process held before the base was loaded.
+        core: the loaded base.
+        settings: as requested.
+        example: a result of `SampleReader.example`.
+        free: free bytes; 0 if not known.
+        before: memory of the process before the base was loaded, bytes.
     """
     import torch
 
@@ -251,7 +288,7 @@ def plan(core, settings: TrainingSettings, example: dict[str, Any], free: int, b
     listed = ", ".join(f"{name} {gigabytes(size)}" for name, size in asdict(found).items())
     if fits:
         says = (
-            f"Training{changed} takes {gigabytes(found.total)} ({listed}); {gigabytes(free)} are free beside the base."
+            f"Training{changed} takes {gigabytes(found.total)} ({listed}); {gigabytes(free)} are free next to the base."
         )
     else:
         says = (f"Training does not fit: even batches of one picture with checkpointed activations take {gigabytes(found.total)} "
@@ -262,13 +299,16 @@ def plan(core, settings: TrainingSettings, example: dict[str, Any], free: int, b
 def on_paper(
     model: str, settings: TrainingSettings, answers: int = 16, question: int = 24
 ) -> tuple[TrainingMemory, int]:
-    """(bytes part by part, weights that learn) of a model whose weights need not be here, from its config alone.
+    """Return (bytes by purpose, number of trained weights) from a model's config alone; its weights need not be here.
 
     Args:
-        model: id or folder. answers, question: tokens of each, beside the picture's.
+        model: id or folder.
+        settings: of the training.
+        answers: tokens of an answer.
+        question: tokens of a question, without the picture's.
 
     Raises:
-        ModelError: if no config is at hand.
+        ModelError: if there is no config on this machine.
     """
     import torch
     from transformers import AutoConfig, AutoModelForImageTextToText
@@ -307,7 +347,7 @@ def on_paper(
 
 
 def _quantization_bytes(core) -> int:
-    """Scales of packed weights, which are no parameters."""
+    """Return the bytes of the scales of packed weights, which are not parameters."""
     total = 0
     for module in core.modules():
         state = getattr(getattr(module, "weight", None), "quant_state", None)

@@ -1,4 +1,4 @@
-"""What a model answers to held-out questions, scored: one `JudgedAnswer` each, and tables of them. Knows abilities and data sets."""
+"""Score a model's answers to held-out questions, and make tables of the scores. Knows abilities and data sets."""
 
 from __future__ import annotations
 
@@ -26,12 +26,14 @@ MOST_TOKENS = 64
 
 @dataclass(frozen=True)
 class JudgedAnswer:
-    """One answer and how right it is.
+    """One answer and its scores.
 
     Args:
-        answer: what was written, "" for masks and boxes. score: exact for text, Dice for masks, overlap for boxes.
-        f1: of words. distance: between surfaces in mm, NaN for none. confidence: chance of the answer by the model itself,
-            NaN where it was not asked for.
+        answer: the text, "" for masks and boxes.
+        score: exact match for text, Dice for masks, overlap for boxes, 0…1.
+        f1: F1 of the words, 0…1.
+        distance: mean distance between surfaces in mm, NaN if not defined.
+        confidence: probability of the answer according to the model, NaN if not computed.
     """
 
     answer: str
@@ -43,10 +45,15 @@ class JudgedAnswer:
 
 def judge(model, dataset: Dataset, samples: Sequence[Sample], progress: Progress | None = None,
           show: Callable[[Sample], View] | None = None, confidences: bool = False) -> list[JudgedAnswer]:  # fmt: skip
-    """Ask everything.
+    """Ask all questions and return the scored answers.
 
     Args:
-        show: sample → picture; the data set's by default. confidences: ask for those, too.
+        model: a loaded model.
+        dataset: the data set of the samples.
+        samples: the questions.
+        progress: receives fractions; None for none.
+        show: sample → picture; the data set's by default.
+        confidences: compute confidences, too.
 
     Raises:
         MedFMError: as the model's abilities.
@@ -75,7 +82,14 @@ def judge(model, dataset: Dataset, samples: Sequence[Sample], progress: Progress
 
 
 def write(views: Sequence[View], questions: Sequence[str], model, most: int = MOST_TOKENS) -> list[str]:
-    """Answers, several at once where the model can."""
+    """Return one answer per (view, question), in batches where the model can.
+
+    Args:
+        views: one per question.
+        questions: the questions.
+        model: a loaded model.
+        most: largest number of tokens per answer.
+    """
     if hasattr(model, "write_many"):
         return model.write_many(views, questions, max_tokens=most)
     return [
@@ -84,7 +98,14 @@ def write(views: Sequence[View], questions: Sequence[str], model, most: int = MO
 
 
 def likelihoods(model, dataset: Dataset, samples: Sequence[Sample], answers: Sequence[str]) -> list[float]:
-    """How likely a model finds answers to questions: the product of the chances of their tokens."""
+    """Return the probability of each answer according to the model, the product over its tokens.
+
+    Args:
+        model: a loaded model.
+        dataset: the data set of the samples.
+        samples: the questions.
+        answers: one per sample.
+    """
     import torch
 
     reader = SampleReader(model, dataset)
@@ -105,7 +126,7 @@ def likelihoods(model, dataset: Dataset, samples: Sequence[Sample], answers: Seq
 
 @contextmanager
 def _as_tokens(model):
-    """Masks written as tokens, since that is what was trained, also where a head would draw them."""
+    """Disable the mask head inside the block, since an adapter is trained on masks as tokens."""
     head = getattr(model, "head", None)
     if head is not None:
         model.head = None
@@ -129,23 +150,28 @@ def _boxes(seen, sample: Sample) -> JudgedAnswer:
 def _masks(seen, dataset: Dataset, sample: Sample) -> JudgedAnswer:
     view, shown = dataset.view(sample), dataset.shown(sample)
     values = {o.name: o.value for o in sample.objects}
-    drawn = {o.label: o for o in seen}
+    segmented = {o.label: o for o in seen}
     each, far = [], []
     for name in sample.names:
         truth = shown.labels == values[name] if name in values else np.zeros(shown.pixels.shape[:2], bool)
         mask = np.zeros_like(truth)
-        if name in drawn:
+        if name in segmented:
             volume = np.zeros(view.geometry.shape, bool)
-            volume[:, :, 0] = paint(view, drawn[name])
+            volume[:, :, 0] = paint(view, segmented[name])
             mask = display_slice(volume, view.geometry, view.plane, 0)
-        each.append(dice(mask, truth, empty=1.0))  # nothing drawn where nothing is: right
+        each.append(dice(mask, truth, empty=1.0))  # an empty mask of an absent structure is right
         far.append((surface_distances(mask, truth, sample.spacing) or (math.nan, math.nan))[0])
     known = [value for value in far if not math.isnan(value)]
     return JudgedAnswer("", float(np.mean(each)), float(np.mean(each)), float(np.mean(known)) if known else math.nan)
 
 
 def common_answers(dataset: Dataset, samples: Sequence[Sample]) -> list[JudgedAnswer]:
-    """What the most common answer of training to the same question, or else its kind, would score."""
+    """Return the scores of a baseline: training's most common answer to the same question, or else its category.
+
+    Args:
+        dataset: the data set.
+        samples: the questions.
+    """
     by_question, by_category = defaultdict(Counter), defaultdict(Counter)
     for sample in dataset.samples["train"]:
         if sample.kind == "text":
@@ -163,11 +189,12 @@ def common_answers(dataset: Dataset, samples: Sequence[Sample]) -> list[JudgedAn
 
 
 def table(samples: Sequence[Sample], ways: dict[str, Sequence[JudgedAnswer]]) -> dict[str, Any]:
-    """Everything, and each kind, modality, organ and plane apart: way → score with its interval.
+    """Return scores with their intervals, of all samples and by kind, modality, organ and plane.
 
     Args:
-        ways: name → answers, in the order of the samples. "difference" is after − before, "over_common" after − the most common
-            answer.
+        samples: the questions.
+        ways: name → answers, in the order of the samples. "difference" is after − before, "over_common" after − the
+            most common answer.
     """
     groups: dict[str, list[int]] = {"all": list(range(len(samples)))}
     for n, sample in enumerate(samples):

@@ -1,4 +1,4 @@
-"""Data sets, estimates and trainings in a process of their own, for programs with a window. Knows a child; loads nothing."""
+"""Build data sets, estimate and train in a subprocess, for programs with a window. Imports no torch."""
 
 from __future__ import annotations
 
@@ -15,17 +15,22 @@ from .settings import MOST, TrainingSettings
 CHILD = Path(__file__).with_name("finetune_main.py")
 WORDS = (
     "It was stopped.",
-    "It ended unexpectedly, perhaps for want of memory; what was learned so far can be resumed.",
+    "It ended unexpectedly, perhaps because the memory ran out; a training can be resumed from its last checkpoint.",
 )
 
 
 def build_data(
     path: Path, output: Path, progress: Progress, *, skip: bool = False, licence: str = "", interpreter: str = ""
 ):
-    """Make a data set of a site's files; → its card. See `data.building`.
+    """Build a data set from a site's files and return its card; see `data.building`.
 
     Args:
-        skip: leave out what can't be used. licence: of pictures and texts. interpreter: see `execution.worker.runner.python`.
+        path: the site's files.
+        output: folder of the data set.
+        progress: receives the stages and may cancel.
+        skip: leave out unusable entries.
+        licence: of pictures and texts.
+        interpreter: see `execution.worker.runner.python`.
 
     Raises:
         MedFMError: in one sentence with the next step.
@@ -35,7 +40,13 @@ def build_data(
 
 
 def estimate(data: Path, settings: TrainingSettings, progress: Progress, interpreter: str = "") -> dict[str, Any]:
-    """What a training would take; see `run.estimated`.
+    """Return the memory and time of a training; see `run.estimated`.
+
+    Args:
+        data: folder of a built data set.
+        settings: of the training.
+        progress: receives the stages and may cancel.
+        interpreter: see `execution.worker.runner.python`.
 
     Raises:
         MedFMError: in one sentence with the next step.
@@ -45,7 +56,20 @@ def estimate(data: Path, settings: TrainingSettings, progress: Progress, interpr
 
 def train(data: Path, run: Path, settings: TrainingSettings, progress: Progress, *, name: str, resume: bool = False,
           most: int = MOST, precisions: Sequence[str] | None = None, interpreter: str = "") -> dict[str, Any]:  # fmt: skip
-    """Train, judge and put on the shelf; → the adapter's card. See `making.finetune`; `control` pauses and stops it.
+    """Train, evaluate and install an adapter, and return its card; see `making.finetune`.
+
+    `control` pauses and stops it.
+
+    Args:
+        data: folder of a built data set.
+        run: folder of the training.
+        settings: of the training.
+        progress: receives the stages and may cancel.
+        name: of the installed adapter.
+        resume: continue from the last complete checkpoint.
+        most: largest number of held-out pairs to ask.
+        precisions: see `judging.judge`.
+        interpreter: see `execution.worker.runner.python`.
 
     Raises:
         MedFMError: in one sentence with the next step.

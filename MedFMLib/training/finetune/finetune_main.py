@@ -1,9 +1,10 @@
-"""The process that builds data sets and trains, so that a program with a window needs no torch and does not freeze.
+"""Run one task of `finetune_in_subprocess`: build a data set, estimate, or train.
 
-    python child.py LIBRARY_FOLDER
+    python finetune_main.py LIBRARY_FOLDER
 
-One JSON line on stdin: {"do": "data" | "estimate" | "train", …}; see `aside` for the arguments and `execution.subprocess_task` for the rest.
-When its stdin ends, a training stops after its step and keeps what it learned; other work just ends.
+A program with a window thus needs no torch and does not freeze. One JSON line on stdin: {"do": "data" | "estimate" |
+"train", …}; see `finetune_in_subprocess` for the arguments and `execution.subprocess_task` for the rest. When its stdin
+ends, a training stops after its step and saves a checkpoint; other work ends at once.
 """
 
 from __future__ import annotations
@@ -15,7 +16,12 @@ LACKING = "Fine-tuning needs the Python package '{}', which is missing: pip inst
 
 
 def work(task: dict, progress):
-    """Do what is told; → what `aside` returns."""
+    """Run the task and return what `finetune_in_subprocess` returns.
+
+    Args:
+        task: the JSON line.
+        progress: receives the stages.
+    """
     from pathlib import Path
 
     from MedFMLib.storage import offline
@@ -42,7 +48,12 @@ def work(task: dict, progress):
 
 
 def gone(task: dict, progress) -> None:
-    """Whoever asked has gone: a training stops after its step; other work writes everything in one step and just ends."""
+    """Handle the end of the parent: a training stops after its step; other work, which writes atomically, ends at once.
+
+    Args:
+        task: the JSON line.
+        progress: not used.
+    """
     from pathlib import Path
 
     from MedFMLib.errors import MedFMError
@@ -53,7 +64,7 @@ def gone(task: dict, progress) -> None:
     try:
         control.order(Path(task["run"]), "stop")
     except MedFMError:
-        os._exit(0)  # it has not begun
+        os._exit(0)  # the training has not begun
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""What a model reads in training: its own question as it is asked in use, then the answer. Knows samples and abilities.
+"""Prepare a model's training inputs: the question as in use, then the answer. Knows samples and abilities.
 
-A question is prepared by the model's own `inputs_for`, so that nothing differs from use; only answers are learned (labels
-elsewhere are −100). Names in "boxes" and "masks" become PaliGemma's location and mask tokens.
+A question is prepared by the model's own `inputs_for`, so that nothing differs from use; only answers are learned
+(labels elsewhere are −100). Names in "boxes" and "masks" become PaliGemma's location and mask tokens.
 """
 
 from __future__ import annotations
@@ -18,17 +18,18 @@ from ..data.samples import PicturePixels, Sample
 
 IGNORED = -100
 SIDE = 64
-"""Pixels of a mask for the codec."""
+"""Side of a mask for the codec, pixels."""
 
 
 class SampleReader:
-    """Samples of a data set as a model's tensors.
+    """Converter of a data set's samples to a model's tensors.
 
     Args:
-        model: a loaded model of a family that writes. dataset: where samples are from.
+        model: a loaded model of a family that writes.
+        dataset: the data set of the samples.
 
     Raises:
-        ModelError: if the family takes no training.
+        ModelError: if the family does not support training.
     """
 
     def __init__(self, model, dataset: Dataset):
@@ -39,9 +40,10 @@ class SampleReader:
         self.model, self.dataset = model, dataset
 
     def check(self, kinds: Sequence[str]) -> None:
-        """
+        """Check that the model can write the kinds of answers that are to be learned.
+
         Raises:
-            InputError: if the model can't write what is to be learned.
+            InputError: if it can't.
         """
         if "boxes" in kinds and not hasattr(self.model, "inputs_for_objects"):
             raise InputError("Boxes and masks are learned as tokens, by PaliGemma models only; choose --kind text.")
@@ -50,7 +52,7 @@ class SampleReader:
             raise InputError("This model has no mask codec that encodes masks; choose --kind text or boxes.")
 
     def answer(self, sample: Sample) -> str:
-        """What is right, as the model writes it."""
+        """Return the right answer, as the model writes it."""
         if sample.kind == "text":
             return sample.answer
         shown = self.dataset.shown(sample) if sample.kind == "masks" else None
@@ -68,7 +70,7 @@ class SampleReader:
         return self.model.codec.encode(np.asarray(small)[None] > 127)[0].tolist()
 
     def prompt(self, sample: Sample) -> dict[str, Any]:
-        """The question's tensors, as in use."""
+        """Return the question's tensors, as in use."""
         view = self.dataset.view(sample)
         if sample.kind == "text":
             return dict(self.model.inputs_for(view, sample.question))
@@ -76,10 +78,11 @@ class SampleReader:
         return dict(self.model.inputs_for_objects(verb, view, sample.names))
 
     def example(self, sample: Sample, answer: str | None = None) -> dict[str, Any]:
-        """Tensors of one question with its answer, and `labels`.
+        """Return the tensors of one question with its answer, and `labels`.
 
         Args:
-            answer: instead of the right one, to ask how likely it is.
+            sample: the question.
+            answer: used instead of the right one, to compute its likelihood.
         """
         import torch
 
@@ -101,10 +104,10 @@ class SampleReader:
 
 
 def collator(pad: int) -> Callable[[list[dict[str, Any]]], dict[str, Any]]:
-    """Examples → a batch, padded on the right; pictures one after the other.
+    """Return a function that makes a batch of examples, padded on the right; pictures are concatenated.
 
     Args:
-        pad: the padding token.
+        pad: number of the padding token.
     """
 
     def collate(examples: list[dict[str, Any]]) -> dict[str, Any]:
@@ -125,10 +128,14 @@ def collator(pad: int) -> Callable[[list[dict[str, Any]]], dict[str, Any]]:
 
 
 def answer_loss(model, batch: dict[str, Any], items: Any = None):
-    """Mean loss of the answers' tokens; scores are made for these alone, which for large vocabularies is most of the memory.
+    """Return the mean loss of the answers' tokens.
+
+    Scores are computed for these tokens alone, which saves most of the memory with large vocabularies.
 
     Args:
-        model: bare or with an adapter. batch: of `collator`. items: tokens to divide by, where several batches make a step.
+        model: with or without an adapter.
+        batch: of `collator`.
+        items: number of tokens to divide by, if several batches make a step.
     """
     import torch.nn.functional as F
 

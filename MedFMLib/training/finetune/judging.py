@@ -1,4 +1,4 @@
-"""Before and after: everything that the adapter's card says of how good, how safe and how sure it is. Knows all of its parts."""
+"""Evaluate an adapter against its base, and write the results to its card: quality, safety, reliance and calibration."""
 
 from __future__ import annotations
 
@@ -30,11 +30,16 @@ MOST_PRECISION = 60
 
 def judge(data: Path, adapter: Path, settings: TrainingSettings, progress: Progress | None = None, split: str = "test",
           most: int = MOST, precisions: Sequence[str] | None = None) -> dict[str, Any]:  # fmt: skip
-    """Ask held-out patients' questions of the base and of the adapter.
+    """Ask the base and the adapter the questions of held-out patients.
 
     Args:
-        data: folder of a built data set. adapter: folder. settings: model, kinds, categories and seed.
-        split: whose patients. most: pairs. precisions: to measure the cost of, besides; all of the card's if None.
+        data: folder of a built data set.
+        adapter: folder of the adapter.
+        settings: model, kinds, categories and seed.
+        progress: receives the stages and may cancel; None for none.
+        split: name of the split.
+        most: largest number of pairs.
+        precisions: further precisions whose cost is measured; all of the card's if None.
 
     Raises:
         MedFMError: in one sentence with the next step.
@@ -88,10 +93,10 @@ def _safety_views(dataset: Dataset, samples: list[Sample], seed: int):
 def _precisions(
     dataset, samples, adapter: Path, card, first: str, others: Sequence[str], progress
 ) -> list[dict[str, Any]]:
-    """Score and agreement of the adapter with its base held less, or more, exactly."""
+    """Return score and agreement of the adapter with its base in other precisions."""
     found, reference = [], None
     for precision in (first, *others):
-        progress.stage(f"Holding the base in {precision}")
+        progress.stage(f"Loading the base in {precision}")
         try:
             model = load_model(card, "", precision, progress)
             with adapter_card.judging():
@@ -112,7 +117,10 @@ def _precisions(
 
 
 def verdict(result: dict[str, Any]) -> dict[str, Any]:
-    """May it be offered? Only if it is not worse than its base on held-out patients, and not less safe."""
+    """Decide whether an adapter may be offered.
+
+    Only if it is not worse than its base on held-out patients, and not less safe.
+    """
     difference, safe = result["table"]["all"]["difference"], not result["safety"]["unsafe"]
     better, worse = difference["low"] > 0, difference["score"] < 0
     reasons = []
@@ -132,22 +140,28 @@ def verdict(result: dict[str, Any]) -> dict[str, Any]:
         found = f"{common['score']:+.3f}, 95 % interval {common['low']:+.3f} to {common['high']:+.3f}"
         notes.append(f"It is not shown to be better than always giving the most common answer of training ({found}).")
     if "reliance" in result and not result["reliance"]["looks"]:
-        notes.append("Its answers hardly change without the picture: it has learned the questions rather than to look.")
+        notes.append("Its answers hardly change without the picture: it relies on the questions, not on the picture.")
     return {"better": better, "safe": safe, "offered": safe and not worse, "reasons": reasons, "notes": notes}
 
 
 def card_of(name: str, adapter: Path, data: Path, settings: TrainingSettings, training: dict[str, Any], result: dict[str, Any],
             licence: str = "") -> dict[str, Any]:  # fmt: skip
-    """The adapter's card; numbers and names of kinds, nothing of a patient.
+    """Return the adapter's card: numbers and names of kinds, nothing about a patient.
 
     Args:
-        training: see `run.Trained`. licence: of the adapter; that of the data if left out.
+        name: of the adapter.
+        adapter: folder of the adapter.
+        data: folder of the data set.
+        settings: of the training.
+        training: result of `training_facts`.
+        result: result of `judge`.
+        licence: of the adapter; that of the data if "".
     """
     dataset, base = Dataset.load(data), registry.card(settings.model)
     counts = ("source", "images", "descriptions", "patients", "pairs", "splits", "modalities", "planes", "organs", "categories",
               "origins", "problems")  # fmt: skip
     tokens = [kind for kind in ("boxes", "masks") if kind in settings.kinds]
-    here = Path(base.id).is_dir()  # then its name is enough: the path says nothing to others
+    here = Path(base.id).is_dir()  # name only: the path is private to this machine
     shown = settings.with_(model=Path(base.id).name) if here else settings
     known = {key: dataset.card.get(key) for key in counts}
     return {
@@ -160,7 +174,7 @@ def card_of(name: str, adapter: Path, data: Path, settings: TrainingSettings, tr
             "precision": choose_precision(base, settings.precision),
         },
         "data": {**known, "sha256": dataset.digest(), "licence": dataset.card.get("licence", "")},
-        "licence": licence or dataset.card.get("licence", "") or "not said",
+        "licence": licence or dataset.card.get("licence", "") or "not stated",
         "settings": shown.as_json(),
         "training": {key: value for key, value in training.items() if key != "base_revision"},
         "tokens": tokens,
@@ -172,7 +186,12 @@ def card_of(name: str, adapter: Path, data: Path, settings: TrainingSettings, tr
 
 
 def training_facts(trained, base_revision: str) -> dict[str, Any]:
-    """Of a `run.Trained`, without folders."""
+    """Return the facts of a training for the card, without folders.
+
+    Args:
+        trained: a `run.TrainingResult`.
+        base_revision: revision of the base.
+    """
     facts = asdict(trained)
     del facts["adapter"]
     return facts | {"base_revision": base_revision}

@@ -1,4 +1,7 @@
-"""From a data set to an adapter with its card on the person's shelf: train, judge, write, put. The console's door."""
+"""Make an installed adapter from a data set: train, evaluate, write the card, install.
+
+Used by command line and console.
+"""
 
 from __future__ import annotations
 
@@ -28,15 +31,22 @@ def finetune(
     tensorboard: bool = False,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Train an adapter on a built data set, judge it on held-out patients, and put it on the shelf.
+    """Train an adapter on a built data set, evaluate it on held-out patients, and install it.
 
     Args:
-        data: folder of `data.building.build`. output: folder of the training. settings: left aside when it is resumed.
-        name: on the shelf, where the panel finds it; "" to leave it in `output`. licence: of the adapter.
-        resume: go on from the last whole checkpoint. most: held-out pairs to ask. precisions: see `judging.judge`.
+        data: folder of `data.building.build`.
+        output: folder of the training.
+        settings: of the training; ignored when it is resumed.
+        name: of the installed adapter, which the panel lists; "" to leave it in `output`.
+        licence: of the adapter.
+        resume: continue from the last complete checkpoint.
+        most: largest number of held-out pairs to ask.
+        precisions: see `judging.judge`.
+        tensorboard: write RUN/tensorboard.
+        progress: receives the stages and may cancel; None for none.
 
     Returns:
-        The card, with `folder`, and `name` if it lies on the shelf.
+        The card, with `folder`, and `shelf` (its name) if it is installed.
 
     Raises:
         MedFMError: in one sentence with the next step.
@@ -69,7 +79,13 @@ def finetune(
 
 
 def write(adapter: Path, card: dict[str, Any], clip_monitor: monitor.ClipMonitor | None = None) -> None:
-    """Put a card and its page into an adapter's folder."""
+    """Write a card and its page into an adapter's folder.
+
+    Args:
+        adapter: folder of the adapter.
+        card: result of `judging.card_of`.
+        clip_monitor: steps of the training, for a plot; None for none.
+    """
     (adapter / adapter_card.PAGE).write_text(page.html(card, clip_monitor), encoding="utf-8")
     part = adapter / f".{adapter_card.CARD}"
     part.write_text(json.dumps(card, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -77,7 +93,12 @@ def write(adapter: Path, card: dict[str, Any], clip_monitor: monitor.ClipMonitor
 
 
 def put(adapter: Path, name: str) -> Path:
-    """Copy an adapter with its card to the shelf, so that panel, console and command list it."""
+    """Install an adapter with its card, so that panel, console and command line list it; return its folder.
+
+    Args:
+        adapter: folder of the adapter.
+        name: of the installed adapter.
+    """
     from ...model_store import files
 
     final = installed_models.adapters_root() / installed_models.folder_name(name)
@@ -95,7 +116,7 @@ def put(adapter: Path, name: str) -> Path:
 
 
 def sentence(card: dict[str, Any]) -> str:
-    """The card in one sentence."""
+    """Return the card's result in one sentence."""
     row, safe = card["results"]["table"]["all"], card["results"]["safety"]["parts"]["patients' questions"]
     gained = row["difference"]
     said = "may be used" if card["verdict"]["offered"] else f"is not offered: {'; '.join(card['verdict']['reasons'])}"

@@ -1,8 +1,9 @@
-"""The clip monitor: what clipping left of each step's gradient, and whether anything is learned. Knows numbers; no torch.
+"""Monitor how gradient clipping changes each step, and whether the loss falls. Knows numbers; no torch.
 
-The founding failure: clipping at 1, batches of one picture and no accumulation. Single pictures give gradients of norm 10 and
-more, each is cut to length 1 whatever it says, and nothing shows in the loss that goes slightly down. So the norm *before*
-clipping is kept for every step, and a sentence with the fix comes as soon as clipping decides the steps.
+The problem that motivated it: clipping at 1, batches of one picture and no accumulation. Single pictures have gradients
+of norm 10 and more, each is scaled to length 1 whatever its content, and the loss, which falls slightly, shows nothing
+of it. So the norm *before* clipping is recorded for every step, and a warning with the remedy is issued as soon as
+clipping dominates the steps.
 """
 
 from __future__ import annotations
@@ -16,17 +17,17 @@ from pathlib import Path
 import numpy as np
 
 WINDOW = 20
-"""Steps that a warning looks back over."""
+"""Number of steps that a warning covers."""
 LEAST = 8
 """Steps before the first warning about clipping."""
-EATEN_SHARE, EATEN_LEFT = 0.5, 0.5
-"""Clipping decides the steps if it cuts this share of them, and leaves less than this of the median gradient."""
+CLIPPED_SHARE, CLIPPED_LEFT = 0.5, 0.5
+"""Clipping dominates if it clips this fraction of the steps, and leaves less than this fraction of the median gradient."""
 PATIENT = 60
-"""Steps before it is said that nothing learns."""
+"""Steps before a warning that the loss does not fall."""
 LEARNED = 0.02
-"""Share by which the loss must have fallen by then."""
+"""Fraction by which the loss must have fallen by then."""
 SUGGESTED = 90
-"""Percentile of the observed norms that is suggested to clip at."""
+"""Percentile of the observed norms that is suggested as the clip."""
 
 
 @dataclass(frozen=True)
@@ -34,9 +35,15 @@ class TrainingStep:
     """One step of training.
 
     Args:
-        step: its number, from 1. loss: mean over its answers. rate: learning rate.
-        norm: of the gradient before clipping. clip: where it is clipped, 0 for nowhere. left: share of the gradient that is left.
-        update: norm of what was added to the weights. weight: norm of the weights after it. seconds: it took.
+        step: its number, from 1.
+        loss: mean over its answers' tokens.
+        rate: learning rate.
+        norm: norm of the gradient before clipping.
+        clip: clipping norm, 0 for no clipping.
+        left: fraction of the gradient's norm left after clipping, 0…1.
+        update: norm of the change of the weights.
+        weight: norm of the weights after it.
+        seconds: time that it took.
     """
 
     step: int
@@ -51,7 +58,7 @@ class TrainingStep:
 
     @property
     def clipped(self) -> bool:
-        """Was the gradient cut?"""
+        """Whether the gradient was clipped."""
         return self.left < 1
 
 
@@ -68,10 +75,13 @@ def percentile(values: Sequence[float], share: float) -> float:
 
 @dataclass
 class ClipMonitor:
-    """Steps so far, and what a person must know of them.
+    """The steps so far, and warnings about them.
 
     Args:
-        batch, accumulation: as it trains, for the advice.
+        batch: pictures per pass, for the advice.
+        accumulation: passes per step, for the advice.
+        steps: the steps so far.
+        warned: kind → warning that was issued.
     """
 
     batch: int
@@ -80,7 +90,7 @@ class ClipMonitor:
     warned: dict[str, str] = field(default_factory=dict)
 
     def add(self, step: TrainingStep) -> list[str]:
-        """Take one in; → warnings that are new."""
+        """Add a step and return the new warnings."""
         self.steps = (
             [s for s in self.steps if s.step < step.step]
             if self.steps and self.steps[-1].step >= step.step
@@ -93,12 +103,12 @@ class ClipMonitor:
 
     @property
     def clipped_share(self) -> float:
-        """Of all steps."""
+        """Fraction of all steps that were clipped."""
         return sum(s.clipped for s in self.steps) / max(1, len(self.steps))
 
     @property
     def suggested_clip(self) -> float:
-        """Where only the largest tenth of gradients would be cut; 0 before there are any."""
+        """Clip that would affect only the largest tenth of gradients; 0 before there are any."""
         value = percentile([s.norm for s in self.steps], SUGGESTED)
         return 0.0 if math.isnan(value) else float(f"{value:.2g}")
 
@@ -114,7 +124,7 @@ class ClipMonitor:
         window = self.steps[-WINDOW:]
         cut = sum(s.clipped for s in window) / len(window)
         left = percentile([s.left for s in window], 50)
-        if len(self.steps) >= LEAST and cut >= EATEN_SHARE and left < EATEN_LEFT:
+        if len(self.steps) >= LEAST and cut >= CLIPPED_SHARE and left < CLIPPED_LEFT:
             fixes = ["raise the clip to " + f"{self.suggested_clip:g} (the {SUGGESTED}th percentile so far)"]
             if self.batch * self.accumulation < 8:
                 fixes.insert(
@@ -123,21 +133,21 @@ class ClipMonitor:
                 )
             said["clip"] = (
                 f"Clipping at {last.clip:g} cut {cut:.0%} of the last {len(window)} steps and left {left:.0%} of the median "
-                f"gradient (norm {percentile([s.norm for s in window], 50):.3g} before it), so that all steps are of one length "
-                f"and single pictures decide where they go: {', or '.join(fixes)}."
+                f"gradient (norm {percentile([s.norm for s in window], 50):.3g} before it), so that all steps have one length "
+                f"and single pictures decide their direction: {', or '.join(fixes)}."
             )
         if len(self.steps) >= PATIENT:
             first = sum(s.loss for s in self.steps[:WINDOW]) / WINDOW
             now = sum(s.loss for s in window) / len(window)
             if now > (1 - LEARNED) * first:
                 said["nothing"] = (
-                    f"Nothing learns: the loss was {first:.3g} in the first {WINDOW} steps and is {now:.3g} in the last; raise "
+                    f"The loss does not fall: it was {first:.3g} in the first {WINDOW} steps and is {now:.3g} in the last; raise "
                     f"the rate ({last.rate:.1e} now), train more layers (targets all), or look at the answers in the data."
                 )
         return said
 
     def summary(self) -> dict:
-        """For the adapter's card."""
+        """Return a summary for the adapter's card."""
         norms = [s.norm for s in self.steps]
         return {
             "steps": len(self.steps), "clip": self.steps[-1].clip if self.steps else 0, "clipped_share": self.clipped_share,
@@ -150,7 +160,12 @@ COLUMNS = tuple(f.name for f in fields(TrainingStep))
 
 
 def append(path: Path, step: TrainingStep) -> None:
-    """One line of a CSV file, with a heading if it is new."""
+    """Append one step to a CSV file, with a header if it is new.
+
+    Args:
+        path: the file.
+        step: the step.
+    """
     new = not path.exists()
     with path.open("a", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, COLUMNS)
@@ -162,7 +177,12 @@ def append(path: Path, step: TrainingStep) -> None:
 
 
 def read(path: Path, until: int | None = None) -> list[TrainingStep]:
-    """Steps of a CSV file up to number `until`; a last line that was cut off is left out."""
+    """Return the steps of a CSV file; an incomplete last line is skipped.
+
+    Args:
+        path: the file.
+        until: number of the last step to read; all if None.
+    """
     if not path.is_file():
         return []
     steps: dict[int, TrainingStep] = {}
@@ -178,14 +198,26 @@ def read(path: Path, until: int | None = None) -> list[TrainingStep]:
 
 
 def rewrite(path: Path, steps: Sequence[TrainingStep]) -> None:
-    """The file with these steps alone, after going back to a checkpoint."""
+    """Replace a CSV file by these steps, after going back to a checkpoint.
+
+    Args:
+        path: the file.
+        steps: the steps to keep.
+    """
     path.unlink(missing_ok=True)
     for step in steps:
         append(path, step)
 
 
 def append_layers(path: Path, step: int, names, norms: Sequence[float]) -> None:
-    """A line for each trained weight: step, name, norm."""
+    """Append a line for each trained weight: step, name, norm.
+
+    Args:
+        path: the file.
+        step: number of the step.
+        names: of the weights.
+        norms: of the weights, in the same order.
+    """
     new = not path.exists()
     with path.open("a", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream)

@@ -1,4 +1,4 @@
-"""The adapter's card as one HTML page with its plots inside, readable without a network. Knows the card's form."""
+"""Render the adapter's card as one HTML page with embedded plots, readable offline. Knows the card's fields."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ td:first-child,th:first-child{text-align:left}.good{color:#176117}.bad{color:#a1
 
 
 def html(card: dict[str, Any], clip_monitor: ClipMonitor | None = None) -> str:
-    """The whole page.
+    """Return the page.
 
     Args:
-        watch: steps of the training, for its plot.
+        card: result of `judging.card_of`.
+        clip_monitor: steps of the training, for its plot; None for none.
     """
     result, verdict = card["results"], card["verdict"]
     said = "may be used" if verdict["offered"] else "is not offered for use"
@@ -42,7 +43,7 @@ def html(card: dict[str, Any], clip_monitor: ClipMonitor | None = None) -> str:
     ]  # fmt: skip
     if "reliance" in result:
         found = result["reliance"]
-        parts += ["<h2>Does it look?</h2>", _rows(("picture", "score", "answers changed"), [
+        parts += ["<h2>Reliance on the picture</h2>", _rows(("picture", "score", "answers changed"), [
             ("as it is", f"{found['with']:.3f}", ""),
             *((name, f"{found[key]['score']:.3f}", f"{found[key]['changed']:.1%}")
               for name, key in (("none", "without"), ("another patient's", "another's"))),
@@ -54,7 +55,7 @@ def html(card: dict[str, Any], clip_monitor: ClipMonitor | None = None) -> str:
             _image(_calibration(result["calibration"])),
         ]
     if result.get("precisions"):
-        parts += ["<h2>Cost of quantization</h2>", _rows(("base held in", "score", "same answers", "bytes"), [
+        parts += ["<h2>Cost of quantization</h2>", _rows(("precision of the base", "score", "same answers", "bytes"), [
             (p["precision"], f"{p['score']:.3f}", f"{p['same_answers']:.1%}", gigabytes(p["bytes"])) if "score" in p
             else (p["precision"], p["says"], "", "") for p in result["precisions"]])]  # fmt: skip
     parts += ["<h2>Training</h2>", _rows(("setting", "value"), [(k, v) for k, v in card["settings"].items()])]

@@ -1,4 +1,4 @@
-"""Pictures of a training: what the clip monitor saw. Knows matplotlib; no training."""
+"""Plot the steps that the clip monitor recorded. Knows matplotlib; no training."""
 
 from __future__ import annotations
 
@@ -23,7 +23,12 @@ def _figure(rows: int):
 
 
 def plot_steps(clip_monitor: ClipMonitor, path: Path) -> None:
-    """Loss, gradient norm against the clip, and relative size of the updates, over steps, as a PNG."""
+    """Plot loss, gradient norm with the clip, and relative size of the updates over steps, as a PNG.
+
+    Args:
+        clip_monitor: the steps.
+        path: of the PNG file.
+    """
     figure, axes = _figure(3)
     numbers = [s.step for s in clip_monitor.steps]
     axes[0].plot(numbers, [s.loss for s in clip_monitor.steps], linewidth=0.8)

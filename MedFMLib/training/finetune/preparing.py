@@ -1,4 +1,4 @@
-"""From settings to a model that is ready to learn, with its plan verified by a dry run. Nothing is written."""
+"""Prepare a model for training from settings, with a plan verified by a dry run. Writes no files."""
 
 from __future__ import annotations
 
@@ -21,12 +21,17 @@ from .settings import TrainingSettings
 
 @dataclass(frozen=True)
 class PreparedTraining:
-    """All that a training needs.
+    """Everything that a training needs.
 
     Args:
-        model: the loaded base. reader: samples as its tensors. peft: it, frozen, with a fresh LoRA.
-        settings: as asked, or changed so that it fits. plan: with what the dry run reached. dry: what else it showed.
-        bf16: is bfloat16 computed in by autocast? collate: examples → batch.
+        model: the loaded base.
+        reader: converts samples to its tensors.
+        peft: the base, frozen, with a new LoRA.
+        settings: as requested, or changed so that it fits.
+        plan: with the peak memory of the dry run.
+        dry: further results of the dry run.
+        bf16: whether autocast to bfloat16 is used.
+        collate: examples → batch.
     """
 
     model: Any
@@ -48,10 +53,15 @@ def prepare(
     fixed: bool = False,
     threads: int = 0,
 ) -> PreparedTraining:
-    """Load a base, choose what fits, add a LoRA, and try two passes there and back.
+    """Load a base, choose settings that fit, add a LoRA, and run two passes.
 
     Args:
-        learn: samples of the training. fixed: keep the settings, since a training goes on with them. threads: see `base.dry_run`.
+        dataset: the data set.
+        learn: samples of the training.
+        settings: as requested.
+        progress: receives the stages.
+        fixed: keep the settings, since a training is resumed with them.
+        threads: see `base.dry_run`.
 
     Raises:
         MedFMError: in one sentence with the next step.
@@ -85,13 +95,13 @@ def prepare(
     progress.stage("Dry run of two passes")
     earlier = _peak_bytes()
     dry = base.dry_run(peft, loss, threads)
-    if (reached := _peak_bytes()) > earlier:  # else the process held more before, and what this takes is not seen
+    if (reached := _peak_bytes()) > earlier:  # else an earlier peak hides this one
         plan = replace(plan, reached=reached)
     return PreparedTraining(model, reader, peft, settings, plan, dry, bf16, collate)
 
 
 def _library_memory() -> int:
-    """Bytes that this process holds when everything is imported that it will need; so much is no cost of the model."""
+    """Return the bytes of this process after all imports, which are not a cost of the model."""
     import peft  # noqa: F401
     from transformers import AutoModelForImageTextToText, PaliGemmaForConditionalGeneration  # noqa: F401
 
@@ -103,7 +113,7 @@ def _library_memory() -> int:
 
 
 def _peak_bytes() -> int:
-    """Most memory that was held so far where the model learns; 0 if it is not known."""
+    """Return the peak memory so far of the device that trains; 0 if it is not known."""
     import torch
 
     where = choose_device().type

@@ -1,6 +1,6 @@
-"""Image reliance: what is left of the answers when the picture is taken away, or another patient's is shown. Knows abilities.
+"""Measure image reliance: how answers change without the picture, or with another patient's. Knows abilities.
 
-A model that answers as well without the picture has learned its questions, not to look.
+A model that answers as well without the picture relies on its questions, not on the picture.
 """
 
 from __future__ import annotations
@@ -17,14 +17,17 @@ from . import scores
 from .evaluate import JudgedAnswer, judge
 
 CHANGED = 0.1
-"""Fewer answers than this change without the picture: it is not looked at."""
+"""If fewer answers than this fraction change without the picture, the model does not rely on it."""
 
 
 def measure(model, dataset: Dataset, samples: Sequence[Sample], with_picture: Sequence[JudgedAnswer]) -> dict[str, Any]:
-    """Scores without the picture and with another patient's, and how many answers change.
+    """Return scores without the picture and with another patient's, and the fraction of answers that change.
 
     Args:
-        samples: questions with answers in words. with_picture: what was answered to them.
+        model: a loaded model.
+        dataset: the data set of the samples.
+        samples: questions with answers in words.
+        with_picture: answers with the picture, in the same order.
     """
     others = [
         next((o for o in samples[n + 1 :] + samples[:n] if o.patient != s.patient), s) for n, s in enumerate(samples)

@@ -1,4 +1,4 @@
-"""A training from its data set to an adapter in its folder, also after it was killed. The joiner of this room.
+"""Train an adapter from a data set to a folder, resuming if it was killed. Connects the modules of this package.
 
 RUN/settings.json    what was chosen, of which data        RUN/checkpoints/   the last two, whole
 RUN/steps.csv, layers.csv, steps.png   the clip monitor    RUN/progress.json, control   see `control`
@@ -30,11 +30,16 @@ ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """What came of it.
+    """Result of a training.
 
     Args:
-        adapter: its folder. steps: done. finished: or stopped before its end. seconds: of all steps. watched: see `ClipMonitor`.
-        validation: best loss on held-out patients, None without. plan: what was estimated.
+        adapter: folder of the adapter.
+        steps: number of finished steps.
+        finished: False if it was stopped before its end.
+        seconds: time of all steps.
+        watched: summary of the clip monitor.
+        validation: best loss on held-out patients, None without one.
+        plan: the estimate.
     """
 
     adapter: Path
@@ -47,10 +52,16 @@ class TrainingResult:
 
 
 def chosen(dataset: Dataset, split: str, settings: TrainingSettings, most: int = 0) -> list[Sample]:
-    """Samples of a split that are learned, or with `most` a seeded choice that is fair to patients.
+    """Return the samples of a split that match the settings, or with `most` a seeded choice balanced over patients.
+
+    Args:
+        dataset: the data set.
+        split: name of the split.
+        settings: kinds, categories and seed.
+        most: largest number of samples; 0 for all.
 
     Raises:
-        InputError: if there is none.
+        InputError: if there are none.
     """
     found = [s for s in dataset.samples[split]
              if s.kind in settings.kinds and (not settings.categories or s.category in settings.categories)]  # fmt: skip
@@ -62,7 +73,13 @@ def chosen(dataset: Dataset, split: str, settings: TrainingSettings, most: int =
 
 
 def by_turns(samples: list[Sample], most: int, seed: int) -> list[Sample]:
-    """`most` samples, taken from each patient in turn."""
+    """Return at most `most` samples, taken from each patient in turn.
+
+    Args:
+        samples: to choose from.
+        most: largest number.
+        seed: of the random order within patients.
+    """
     rng, queues = random.Random(seed), {}
     for sample in samples:
         queues.setdefault(sample.patient, []).append(sample)
@@ -76,7 +93,7 @@ def by_turns(samples: list[Sample], most: int, seed: int) -> list[Sample]:
 
 
 class _Lines:
-    """Samples as the Trainer takes them: read when they are needed."""
+    """Data set for the Trainer whose samples are read when needed."""
 
     def __init__(self, reader: inputs.SampleReader, samples: list[Sample]):
         self._reader, self._samples = reader, samples
@@ -90,11 +107,15 @@ class _Lines:
 
 def train(data: Path, run: Path, settings: TrainingSettings, progress: Progress | None = None, resume: bool = False,
           tensorboard: bool = False) -> TrainingResult:  # fmt: skip
-    """Train an adapter, or go on with it.
+    """Train an adapter, or resume its training.
 
     Args:
-        data: folder of a built data set. run: folder of the training; new, unless it is resumed.
-        resume: go on from the last whole checkpoint, with the settings that are there; start if there is nothing yet.
+        data: folder of a built data set.
+        run: folder of the training; new, unless it is resumed.
+        settings: of the training; ignored when it is resumed.
+        progress: receives the stages and may cancel; None for none.
+        resume: continue from the last complete checkpoint, with the saved settings; start if there is nothing yet.
+        tensorboard: write RUN/tensorboard.
 
     Raises:
         MedFMError: in one sentence with the next step.
@@ -129,9 +150,7 @@ def _settings_of(run: Path, data: Path) -> TrainingSettings:
     try:
         content = json.loads((run / "settings.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise InputError(
-            f"There is no training in '{run}' to go on with ({error}); start it without --resume."
-        ) from error
+        raise InputError(f"There is no training in '{run}' to resume ({error}); start it without --resume.") from error
     if content["data_sha256"] != Dataset.load(data).digest():
         raise InputError("The data set is not the one that this training began with; give that one, or start again.")
     return TrainingSettings.from_json(content["settings"])
@@ -213,7 +232,12 @@ def _train(
 
 
 def estimated(dataset: Dataset, settings: TrainingSettings, progress: Progress | None = None) -> dict[str, Any]:
-    """What a training would take, verified by a dry run; nothing is written.
+    """Return the memory and time of a training, verified by a dry run; no files are written.
+
+    Args:
+        dataset: the data set.
+        settings: as requested.
+        progress: receives the stages and may cancel; None for none.
 
     Raises:
         MedFMError: in one sentence with the next step.
@@ -238,7 +262,7 @@ def _finish(
     plan,
     steps: int,
 ) -> TrainingResult:
-    """Write the adapter: the best on held-out patients, or the last where nothing was held out yet."""
+    """Write the adapter: the best on held-out patients, or the last one if there was no validation yet."""
     from .plots import plot_steps
 
     finished = made.state.global_step >= steps or not control.ordered(run)
@@ -269,7 +293,14 @@ def _finish(
 
 
 def save(peft, settings: TrainingSettings, folder: Path, facts: dict[str, Any]) -> None:
-    """The adapter as PEFT lays it out, for its base rather than a folder of this machine; in one step."""
+    """Save the adapter atomically in PEFT's format, with the id of its base instead of a folder of this machine.
+
+    Args:
+        peft: the PEFT model.
+        settings: of the training.
+        folder: folder of the adapter.
+        facts: content of training.json.
+    """
     from ...interfaces import registry
 
     part = folder.with_name(f".{folder.name}.part")

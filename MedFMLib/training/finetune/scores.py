@@ -1,8 +1,8 @@
-"""How right an answer is, and how sure one can be of the mean. Knows texts, masks and numbers; no models.
+"""Score answers, and compute confidence intervals of means. Knows texts, masks and numbers; no models.
 
-Texts: exact after lower case and without punctuation; F1 of their words (Rajpurkar et al., SQuAD, 2016); BLEU by sacrebleu and
-ROUGE-L by rouge-score. Masks: Dice, and the mean distance between surfaces in mm. Boxes: overlap. Intervals: bootstrap of whole
-patients, since answers about one patient are alike. Calibration: expected error over ten bins (Guo et al., ICML 2017).
+Texts: exact match after lower case and without punctuation; F1 of their words (Rajpurkar et al., SQuAD, 2016); BLEU by
+sacrebleu and ROUGE-L by rouge-score. Intervals: bootstrap over patients, since answers about one patient are
+correlated. Calibration: expected error over ten bins (Guo et al., ICML 2017).
 """
 
 from __future__ import annotations
@@ -23,17 +23,27 @@ _PUNCTUATION = str.maketrans(dict.fromkeys(string.punctuation.replace("%", ""), 
 
 
 def plain(text: str) -> str:
-    """Lower case, without punctuation and double blanks."""
+    """Return the text in lower case, without punctuation and repeated spaces."""
     return " ".join(re.sub(r"\s+", " ", text.lower().translate(_PUNCTUATION)).split())
 
 
 def exact(answer: str, truth: str) -> float:
-    """1 if they are the same words."""
+    """Return 1 if both texts have the same words, else 0.
+
+    Args:
+        answer: the model's text.
+        truth: the right text.
+    """
     return float(plain(answer) == plain(truth))
 
 
 def token_f1(answer: str, truth: str) -> float:
-    """Harmonic mean of the share of the answer's words that are right, and of the truth's that are said."""
+    """Return the F1 of the words, 0…1: the harmonic mean of precision and recall.
+
+    Args:
+        answer: the model's text.
+        truth: the right text.
+    """
     got, wanted = plain(answer).split(), plain(truth).split()
     common = sum((Counter(got) & Counter(wanted)).values())
     if not got or not wanted:
@@ -42,7 +52,11 @@ def token_f1(answer: str, truth: str) -> float:
 
 
 def bleu(answers: Sequence[str], truths: Sequence[str]) -> float:
-    """BLEU-4 of a corpus, 0…100, by sacrebleu.
+    """Return the BLEU-4 of a corpus, 0…100, by sacrebleu.
+
+    Args:
+        answers: the model's texts.
+        truths: the right texts, in the same order.
 
     Raises:
         ModelError: if the package is missing.
@@ -57,7 +71,11 @@ def bleu(answers: Sequence[str], truths: Sequence[str]) -> float:
 
 
 def rouge_l(answers: Sequence[str], truths: Sequence[str]) -> float:
-    """Mean ROUGE-L F, 0…1, by rouge-score.
+    """Return the mean ROUGE-L F, 0…1, by rouge-score.
+
+    Args:
+        answers: the model's texts.
+        truths: the right texts, in the same order.
 
     Raises:
         ModelError: if the package is missing.
@@ -75,10 +93,13 @@ def rouge_l(answers: Sequence[str], truths: Sequence[str]) -> float:
 def interval(
     values: Sequence[float], patients: Sequence[str], seed: int = 0, share: float = 0.95
 ) -> tuple[float, float]:
-    """Bootstrap interval of a mean, drawing whole patients.
+    """Return the (low, high) bootstrap interval of a mean, drawing whole patients.
 
     Args:
-        values: one for each answer; for a difference, after − before of the same answer. patients: of whom, in the same order.
+        values: one for each answer; for a difference, after − before of the same answer.
+        patients: of the answers, in the same order.
+        seed: of the random numbers.
+        share: coverage of the interval, 0…1.
     """
     sums, counts = defaultdict(float), Counter(patients)
     for value, patient in zip(values, patients, strict=True):
@@ -94,7 +115,12 @@ def interval(
 
 
 def calibration(confidences: Sequence[float], right: Sequence[float]) -> dict:
-    """Expected calibration error, and (mean confidence, share right, count) of each bin that holds something."""
+    """Return the expected calibration error, and (mean confidence, fraction right, count) of each nonempty bin.
+
+    Args:
+        confidences: stated confidence of each answer, 0…1.
+        right: whether each answer was right, 0…1.
+    """
     confidence, hit = np.asarray(confidences, float), np.asarray(right, float)
     number = np.minimum((confidence * BINS).astype(int), BINS - 1)
     bins = [(float(confidence[number == b].mean()), float(hit[number == b].mean()), int((number == b).sum()))

@@ -1,7 +1,7 @@
-"""What a person chooses for a training, checked. Knows numbers; no models.
+"""Define and check the settings of a training. Knows numbers; no models.
 
-The defaults are those of the founding recipe (LoRA r = 8, α = 32 on q, k, v, o, gate, up and down, accumulation 4), but for
-what went wrong there: batches of 4, and a clip that the monitor watches.
+The defaults are those of the original recipe (LoRA r = 8, α = 32 on q, k, v, o, gate, up and down, accumulation 4),
+except for what went wrong with it: batches are 4, and a monitor watches the clip.
 """
 
 from __future__ import annotations
@@ -15,36 +15,51 @@ from typing import Any
 from ...errors import InputError
 
 TEXT_LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
-"""Linear layers of a language model's layer, in every family here."""
+"""Linear layers in each layer of a language model, in every family here."""
 
 TARGETS = {
     "text": rf".*language_model\..*\.({'|'.join(TEXT_LAYERS)})",
     "all": rf".*(language_model|vision_tower|visual)\..*\.({'|'.join((*TEXT_LAYERS, 'out_proj', 'fc1', 'fc2', 'qkv', 'proj'))})",
 }
-"""Where adapters go: the language model, or the vision tower too, for pictures unlike those that the base knows."""
+"""Layers with adapters: the language model's, or the vision tower's too, for pictures unlike the base's training data."""
 
 SCHEDULES = ("cosine", "constant")
 COMPUTE = ("auto", "bf16", "fp32")
 MOST = 300
-"""Held-out pairs that are asked afterwards, taken from each patient in turn."""
+"""Largest number of held-out pairs in the evaluation, taken from each patient in turn."""
 
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """How to train.
+    """Settings of a training.
 
     Args:
-        model: id or folder. precision: of the frozen base; nf4 and int8 are QLoRA, "" the model's first.
-        targets: a key of `TARGETS`. rank, alpha, dropout: of the LoRA.
-        batch: pictures in one pass. accumulation: passes in one step. checkpointing: compute activations twice to hold fewer.
-        rate: highest learning rate. schedule: "cosine" or "constant". warmup: share of the steps in which it rises.
-        epochs: times over the data. steps: how many at most, 0 for as many as epochs need.
-        clip: largest norm of the gradient, 0 for no clipping. decay: weight decay.
-        compute: "auto" takes bf16 where the device multiplies it, never fp16, in which Gemma overflows.
-        evaluate_every, save_every: steps. patience: evaluations without progress after which it ends; 0: never.
-        most_validation: pairs of the validation split that are looked at each time.
-        low_memory: on a CPU, give freed memory back at once: a third less at its peak, slower; chosen where memory is short.
-        kinds: of `samples.KINDS` to learn. categories: kinds of question to learn, all if empty. seed: of everything.
+        model: id or folder.
+        precision: of the frozen base; nf4 and int8 are QLoRA, "" for the model's first.
+        targets: a key of `TARGETS`.
+        rank: of the LoRA.
+        alpha: of the LoRA.
+        dropout: of the LoRA, 0…0.9.
+        batch: pictures in one pass.
+        accumulation: passes in one step.
+        checkpointing: recompute activations in the backward pass to save memory.
+        rate: highest learning rate.
+        schedule: "cosine" or "constant".
+        warmup: fraction of the steps in which the rate rises.
+        epochs: passes over the data.
+        steps: largest number of steps, 0 for as many as epochs need.
+        clip: largest norm of the gradient, 0 for no clipping.
+        decay: weight decay.
+        compute: "auto" chooses bf16 where the device supports it, never fp16, in which Gemma overflows.
+        evaluate_every: steps between evaluations.
+        save_every: steps between checkpoints.
+        patience: evaluations without progress after which the training ends; 0 for never.
+        most_validation: largest number of pairs of the validation split per evaluation.
+        low_memory: on a CPU, return freed memory at once: a third less at the peak, but slower; chosen automatically
+            where memory is short.
+        kinds: of `samples.KINDS` to learn.
+        categories: kinds of question to learn, all if empty.
+        seed: of all random numbers.
     """
 
     model: str = "medfm-tiny"
@@ -94,24 +109,25 @@ class TrainingSettings:
                 raise InputError(f"{name} is one of {', '.join(values)}, not '{getattr(self, name)}'.")
 
     def total_steps(self, samples: int) -> int:
-        """Steps over so many samples."""
+        """Return the number of steps for a number of samples."""
         each = math.ceil(math.ceil(samples / self.batch) / self.accumulation)
         wanted = math.ceil(each * self.epochs)
         return min(wanted, self.steps) if self.steps else wanted
 
     def with_(self, **changes) -> TrainingSettings:
-        """The same but for some."""
+        """Return a copy with changes."""
         return replace(self, **changes)
 
     def as_json(self) -> dict[str, Any]:
-        """For files."""
+        """Return the settings as a JSON object."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> TrainingSettings:
-        """
+        """Return settings from a JSON object.
+
         Raises:
-            InputError: if a name is unknown or a value can't be.
+            InputError: if a name is unknown or a value is not allowed.
         """
         known = {f.name for f in fields(cls)}
         if unknown := sorted(set(content) - known):
@@ -119,11 +135,11 @@ class TrainingSettings:
         try:
             return cls(**content)
         except TypeError as error:
-            raise InputError(f"A setting is of the wrong kind ({error}).") from error
+            raise InputError(f"A setting has the wrong type ({error}); correct it.") from error
 
     @classmethod
     def read(cls, path: Path) -> TrainingSettings:
-        """From a JSON file.
+        """Read settings from a JSON file.
 
         Raises:
             InputError: if it can't be read.
@@ -131,4 +147,4 @@ class TrainingSettings:
         try:
             return cls.from_json(json.loads(path.read_text(encoding="utf-8")))
         except (OSError, ValueError, AttributeError) as error:
-            raise InputError(f"'{path}' holds no settings ({error}).") from error
+            raise InputError(f"'{path}' contains no valid settings ({error}); give another file.") from error

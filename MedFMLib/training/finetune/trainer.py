@@ -1,6 +1,6 @@
-"""Hugging Face's Trainer with what it lacks: whole checkpoints, the clip monitor, pause and stop, loss on answers alone.
+"""Extend Hugging Face's Trainer: atomic checkpoints, the clip monitor, pause and stop, loss on answers alone.
 
-Knows training; nothing of data sets or models. Accelerate spreads it over GPUs and machines (Resources/training).
+Knows training; nothing of data sets or models. Accelerate distributes it over GPUs and machines (Resources/training).
 """
 
 from __future__ import annotations
@@ -22,14 +22,17 @@ SCHEDULES = {"cosine": "cosine", "constant": "constant_with_warmup"}
 PAUSE_SECONDS = 0.5
 DRAW_SECONDS = 20
 LAYER_EVERY = 10
-"""Steps between two lines of the layers' norms, which take longer to write than to read."""
+"""Steps between two records of the layers' norms, which are slow to write."""
 
 
 def arguments(settings: TrainingSettings, root: Path, steps: int, bf16: bool) -> TrainingArguments:
-    """What the Trainer is told.
+    """Return the arguments of the Trainer.
 
     Args:
-        root: folder of the checkpoints. steps: in all. bf16: compute in bfloat16 by autocast.
+        settings: of the training.
+        root: folder of the checkpoints.
+        steps: number of all steps.
+        bf16: use autocast to bfloat16.
     """
     return TrainingArguments(
         output_dir=str(root), per_device_train_batch_size=settings.batch, per_device_eval_batch_size=settings.batch,
@@ -49,12 +52,18 @@ def _mps() -> bool:
 
 
 class AdapterTrainer(Trainer):
-    """Trains what is not frozen.
+    """Trainer of all weights that are not frozen.
 
     Args:
-        run: folder of the training. settings: see `TrainingSettings`. watch: the monitor. validate: model → mean loss on held-out
-            patients; called each `evaluate_every` steps.
-        keep_best: called with the loss when it is the best so far. board: a `board.Board`, if there is one.
+        args: see `Trainer`.
+        run: folder of the training.
+        settings: see `TrainingSettings`.
+        clip_monitor: the monitor.
+        validate: model → mean loss on held-out patients; called each `evaluate_every` steps.
+        keep_best: called with (loss, step) when the loss is the lowest so far.
+        progress: receives notes and fractions.
+        board: a `board.TensorBoardLog`, or None.
+        options: see `Trainer`.
     """
 
     def __init__(
@@ -82,7 +91,14 @@ class AdapterTrainer(Trainer):
     # -- a step ------------------------------------------------------------------------------------
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        """Of answers alone, divided by the answers' tokens of the whole step."""
+        """Return the loss of the answers alone, divided by the number of answer tokens of the whole step.
+
+        Args:
+            model: the PEFT model.
+            inputs: a batch.
+            return_outputs: return (loss, None).
+            num_items_in_batch: number of answer tokens of the whole step.
+        """
         loss = answer_loss(model, inputs, num_items_in_batch)
         self.loss_sum = self.loss_sum + loss.detach()
         return (loss, None) if return_outputs else loss
@@ -95,7 +111,13 @@ class AdapterTrainer(Trainer):
     # -- validation --------------------------------------------------------------------------------
 
     def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix="eval"):
-        """Mean loss on held-out patients."""
+        """Return the mean loss on held-out patients as metrics, and log it.
+
+        Args:
+            eval_dataset: not used.
+            ignore_keys: not used.
+            metric_key_prefix: of the metric's name.
+        """
         model = self.accelerator.unwrap_model(self.model)
         model.eval()
         with torch.no_grad(), self.compute_loss_context_manager():
@@ -131,33 +153,33 @@ class AdapterTrainer(Trainer):
 
 
 def validations(history: list[dict]) -> list[float]:
-    """Losses on held-out patients so far, in their order."""
+    """Return the losses on held-out patients so far, in order."""
     return [line["eval_loss"] for line in history if "eval_loss" in line]
 
 
 class TrainingCallback(TrainerCallback):
-    """After each step: measures, warns, tells, and does what it is told.
+    """Callback that records each step, issues warnings, reports the state and obeys commands.
 
     Args:
-        trainer: the one that it follows.
+        trainer: the trainer that it belongs to.
     """
 
     def __init__(self, trainer: AdapterTrainer):
-        self.trainer, self._before, self._began, self._took, self._told = trainer, [], 0.0, [], 0.0
+        self.trainer, self._before, self._began, self._took, self._reported = trainer, [], 0.0, [], 0.0
         self._drawn = time.monotonic()
         self._writer = trainer.is_world_process_zero()
 
     def on_step_begin(self, args, state, control, **_):
-        """The clock starts."""
+        """Implement `TrainerCallback.on_step_begin`: start the clock."""
         self._began = time.perf_counter()
         self.trainer.loss_sum = 0.0
 
     def on_pre_optimizer_step(self, args, state, control, **_):
-        """Keep the weights, to see how far they go."""
+        """Implement `TrainerCallback.on_pre_optimizer_step`: copy the weights, to measure the update."""
         self._before = [p.detach().clone() for p in self.trainer.weights.values()]
 
     def on_optimizer_step(self, args, state, control, **_):
-        """How far they went."""
+        """Implement `TrainerCallback.on_optimizer_step`: measure the update."""
         now = [p.detach() for p in self.trainer.weights.values()]
         moved = torch._foreach_sub(now, self._before)
         self._update = float(torch.stack(torch._foreach_norm(moved)).norm())
@@ -165,7 +187,7 @@ class TrainingCallback(TrainerCallback):
         self._rate = self.trainer._get_learning_rate()
 
     def on_step_end(self, args, state, flow, **_):
-        """Measure, warn, tell, obey."""
+        """Implement `TrainerCallback.on_step_end`: record the step, issue warnings, report the state, obey commands."""
         trainer, clip = self.trainer, self.trainer.settings.clip
         norm, seconds = trainer.norm, time.perf_counter() - self._began
         left = min(1.0, clip / norm) if clip and norm > 0 and math.isfinite(norm) else 1.0
@@ -198,7 +220,7 @@ class TrainingCallback(TrainerCallback):
         return flow
 
     def on_evaluate(self, args, state, flow, metrics=None, **_):
-        """End if it got no better for long."""
+        """Implement `TrainerCallback.on_evaluate`: end the training after `patience` evaluations without progress."""
         found, patience = validations(state.log_history), self.trainer.settings.patience
         best = found.index(min(found))
         if patience and len(found) - 1 - best >= patience:
@@ -207,7 +229,7 @@ class TrainingCallback(TrainerCallback):
         return flow
 
     def on_save(self, args, state, flow, **_):
-        """Wait while it is told to, after everything was saved."""
+        """Implement `TrainerCallback.on_save`: after saving, wait while the training is paused."""
         if control.ordered(self.trainer.run) != "pause":
             return flow
         self.tell(state, None, "paused")
@@ -217,10 +239,16 @@ class TrainingCallback(TrainerCallback):
         return flow
 
     def tell(self, state, step: monitor.TrainingStep | None, name: str = "training") -> None:
-        """Where it is; at most four times a second."""
-        if not self._writer or (name == "training" and time.monotonic() - self._told < 0.25):
+        """Report the state, at most four times per second.
+
+        Args:
+            state: the Trainer's state.
+            step: the last step; None for the last recorded one.
+            name: one of `control.STATES`.
+        """
+        if not self._writer or (name == "training" and time.monotonic() - self._reported < 0.25):
             return
-        self._told = time.monotonic()
+        self._reported = time.monotonic()
         found = validations(state.log_history)
         left = sorted(self._took)[len(self._took) // 2] * (state.max_steps - state.global_step) if self._took else -1.0
         warnings = tuple(self.trainer.clip_monitor.warned.values())
