@@ -1,4 +1,4 @@
-"""The floors: each package imports only downward, nothing imports in a circle, and the library stays light."""
+"""The floors: each package imports only downward, there are no import cycles, and importing the library is light."""
 
 import ast
 import re
@@ -18,7 +18,7 @@ def modules():
     return sorted(path for path in LIBRARY.rglob("*.py") if "__pycache__" not in path.parts)
 
 
-def room(path: Path) -> str:
+def package(path: Path) -> str:
     return path.relative_to(LIBRARY).parts[0].removesuffix(".py")
 
 
@@ -41,13 +41,13 @@ def plant(path: Path, line: str) -> None:
 
 
 def test_nothing_imports_in_a_circle_and_nothing_imports_upward(arrows, capsys):
-    packages = import_graph.rooms(arrows)
+    packages = import_graph.packages(arrows)
     circles = import_graph.cycles(arrows) + import_graph.cycles(packages)
     upward = import_graph.upward(arrows)
     with capsys.disabled():
         print(
-            f"\n{len(packages)} rooms on {len(FLOORS)} floors, {len(arrows)} modules, "
-            f"{sum(map(len, packages.values()))} arrows between rooms, {sum(map(len, arrows.values()))} between modules, "
+            f"\n{len(packages)} packages on {len(FLOORS)} floors, {len(arrows)} modules, "
+            f"{sum(map(len, packages.values()))} imports between packages, {sum(map(len, arrows.values()))} between modules, "
             f"{len(circles)} cycles, {len(upward)} upward imports"
         )
     assert len(arrows) > 200 and sum(map(len, arrows.values())) > 500  # a check on nothing proves nothing
@@ -66,7 +66,7 @@ def test_a_planted_cycle_of_packages_is_found(copy):
     plant(copy / "healthy" / "matching.py", "from ..reports import templates")
     arrows = import_graph.graph(copy)
     assert not import_graph.cycles(arrows)  # no module imports itself in a circle
-    assert [c for c in import_graph.cycles(import_graph.rooms(arrows)) if {"healthy", "reports"} <= set(c)]
+    assert [c for c in import_graph.cycles(import_graph.packages(arrows)) if {"healthy", "reports"} <= set(c)]
 
 
 def test_a_planted_upward_import_is_found(copy):
@@ -76,11 +76,11 @@ def test_a_planted_upward_import_is_found(copy):
 
 def test_every_room_has_one_floor():
     named = [name for names in FLOORS for name in names]
-    assert sorted(named) == sorted({room(path) for path in modules()} - {"__init__"})
+    assert sorted(named) == sorted({package(path) for path in modules()} - {"__init__"})
 
 
 def test_models_and_tasks_do_not_know_each_other(arrows):
-    packages = import_graph.rooms(arrows)
+    packages = import_graph.packages(arrows)
     assert "tasks" not in packages["models"] and "models" not in packages["tasks"]
 
 
@@ -96,7 +96,7 @@ def test_a_module_opens_with_what_it_is(path):
 
 def test_only_the_scene_knows_slicer():
     pattern = re.compile(r"^\s*(import|from) (slicer|vtk|vtkmodules|qt|ctk)\b", re.M)
-    knowing = {room(path) for path in modules() if pattern.search(path.read_text(encoding="utf-8"))}
+    knowing = {package(path) for path in modules() if pattern.search(path.read_text(encoding="utf-8"))}
     assert knowing == {"scene"}
 
 
@@ -106,8 +106,8 @@ def test_importing_everything_but_models_and_training_loads_no_torch():
     names = [
         "MedFMLib." + ".".join(p.relative_to(LIBRARY).with_suffix("").parts).removesuffix(".__init__")
         for p in modules()
-        if room(p) not in ("__init__", "training", "server")
-        and not room(p).startswith("cli")
+        if package(p) not in ("__init__", "training", "server")
+        and not package(p).startswith("cli")
         and not {"runtime", "generation", "masks", "cpu"} & set(p.parts)
     ]
     code = (

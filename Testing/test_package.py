@@ -1,4 +1,4 @@
-"""The wheel holds everything, and the README's examples are true."""
+"""The wheel contains everything, and the README's examples work."""
 
 import re
 import subprocess

@@ -1,4 +1,4 @@
-"""Fixtures of the batch's tests: the command in a process of its own."""
+"""Fixtures for tests of the batch: the command in a separate process."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def _computes(monkeypatch, tmp_path):
 
 @pytest.fixture
 def start_batch():
-    """Start `medfm batch`; what still runs at the end is killed."""
+    """Start `medfm batch`; a process that still runs at the end is killed."""
     started = []
 
     def start(*arguments, compute=COMPUTE):

@@ -1,4 +1,4 @@
-"""What there is to do: folders, DICOM studies, CSVs and scenes become cases with safe ids."""
+"""Folders, DICOM studies, CSVs and scenes become cases with safe ids."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_a_folder_gives_its_volumes_and_no_segmentations(tmp_path):
     assert cases.read(found[1]).geometry.shape == (10, 8, 6)
 
 
-def test_an_empty_folder_and_a_missing_one_are_told(tmp_path):
+def test_an_empty_folder_and_a_missing_one_are_reported(tmp_path):
     with pytest.raises(InputError, match="has no volume"):
         find(tmp_path)
     with pytest.raises(InputError, match="There is no file or folder"):
@@ -148,7 +148,7 @@ def test_nothing_of_a_patient_is_in_ids_names_or_errors(studies):
     assert "SMITH" not in str(error.value) and "4711" not in str(error.value)
 
 
-def test_a_damaged_dicom_file_is_told_and_the_rest_is_done(studies):
+def test_a_damaged_dicom_file_is_reported_and_the_rest_is_done(studies):
     said = []
     (studies / "broken.dcm").write_bytes(b"\0" * 128 + b"DICM\x02\x00\x00\x00UL\x04")
     assert len(find(studies, said=said)) == 2

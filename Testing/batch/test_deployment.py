@@ -1,4 +1,4 @@
-"""The files for vLLM and Ray Serve hold only options that these have; checked against Ray's own schema where it is installed."""
+"""The files for vLLM and Ray Serve contain only valid options; checked against Ray's own schema where it is installed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Strict(BaseModel):
 
 
 class Loading(Strict):
-    model_id: str = Field(pattern=r"^[\w.-]+$")  # a colon would part it from an adapter
+    model_id: str = Field(pattern=r"^[\w.-]+$")  # a colon would separate it from an adapter
     model_source: str
 
 

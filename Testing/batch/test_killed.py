@@ -1,4 +1,4 @@
-"""A batch that is killed at random moments does every case exactly once, and gives the files of one that was not."""
+"""A batch that is killed at random moments runs every case exactly once, and writes the files of an uninterrupted one."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def volumes(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def uninterrupted(volumes, tmp_path_factory):
-    """Result files of a batch that nobody disturbed, through the library in this process."""
+    """Result files of an uninterrupted batch, run through the library in this process."""
     from MedFMLib.batch import cases, running
     from MedFMLib.batch.plan import CaseOptions, TaskStep
     from MedFMLib.interfaces.jobs import LocalRunner

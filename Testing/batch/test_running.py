@@ -1,4 +1,4 @@
-"""What goes wrong with one case stays with that case; what a person changes is seen; two batches don't meet."""
+"""An error of one case does not affect the others; changes by the user are detected; two batches don't interfere."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def test_what_can_t_be_done_is_refused_before_anything_starts(volumes, batch, tm
         ([folder, "-t", "segment", "--engine", "slurm"], "slurm"),
         ([folder, "-t", "segment", "--workers", "0"], "at least 1 worker"),
         (["--resume"], "no batch in"),
-        (["-t", "segment"], "Which volumes"),
+        (["-t", "segment"], "No volumes"),
         ([folder, "-t", "segment", "--server", "https://far.example"], "far.example"),
     ):
         code, said, error = batch(*arguments, "-o", tmp_path / "out", compute="")

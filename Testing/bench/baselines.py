@@ -1,4 +1,7 @@
-"""Engines of others beside ours: each in a Python of its own that has it, told what to do line by line. Run by `decode.py`."""
+"""Engines of other projects as baselines: each runs in a separate Python and gets commands line by line.
+
+Run by `decode.py`.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ from pathlib import Path
 PROMPT = 300
 
 
-class Rival:
+class Baseline:
     """An engine in another Python.
 
     Raises:
@@ -138,12 +141,12 @@ def openvino(layers: int):
     return forget, read
 
 
-RIVALS = {"llama.cpp Q4_0": llama, "OpenVINO int4": openvino}
+BASELINES = {"llama.cpp Q4_0": llama, "OpenVINO int4": openvino}
 
 
 def serve(name: str, layers: int) -> None:
     """In the other Python: make the model, then answer lines."""
-    forget, read = RIVALS[name](layers)
+    forget, read = BASELINES[name](layers)
     print("ready", flush=True)
     for line in sys.stdin:
         what, number = json.loads(line)
@@ -163,15 +166,15 @@ def serve(name: str, layers: int) -> None:
         )
 
 
-def rivals(pythons: dict[str, str], layers: int) -> dict[str, Rival]:
+def baselines(pythons: dict[str, str], layers: int) -> dict[str, Baseline]:
     """Those that can be run; of the others it says why not."""
     found = {}
     for name, python in pythons.items():
         if not python:
-            print(f"{name} is left out: no Python that has it was named (--{RIVALS[name].__name__}).")
+            print(f"{name} is left out: no Python that has it was named (--{BASELINES[name].__name__}).")
             continue
         try:
-            found[name] = Rival(python, name, layers)
+            found[name] = Baseline(python, name, layers)
         except (OSError, ValueError) as error:
             print(f"{name} is left out: {python} can't run it ({error}).")
     return found

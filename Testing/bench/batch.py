@@ -1,10 +1,10 @@
-"""How a batch scales from one worker to two, on worker processes and on Ray, and what it costs beside computing.
+"""Measure how a batch scales from one worker to two, on worker processes and on Ray, and its overhead.
 
     OMP_NUM_THREADS=1 python Testing/bench/batch.py [--rounds 3] [--cases 24] [--no-ray]
 
 Cases are tiny volumes whose workers compute on one core ("compute") or wait as for a GPU elsewhere ("wait"), each about 0.25 s.
-Rounds are interleaved; medians. "Overhead" is wall time beside the waiting of the one worker, per case: reading, hashing,
-sending, writing files to the disk and the manifest, and the start of workers.
+Rounds are interleaved; medians. "Overhead" is wall time minus the computing time of the single worker, per case:
+reading, hashing, sending, writing files to the disk and the manifest, and the start of workers.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@
 
 The model is MedGemma-4B's text shape with random weights (hidden 2560, feed-forward 10240, 8 and 4 heads of 256, 32,000
 words), in NF4 as it ships. Engines take turns: in every round each reads a prompt of 300 tokens and writes a few; medians
-are printed, with the minimum and the CPU time beside, so that a busy machine shows. Rivals run the same shape in a process of
+are printed, with the minimum and the CPU time, which reveal a busy machine. Baselines run the same shape in a process of
 their own, in the same turns: `--llama` names a Python that has llama-cpp-python and gguf (Q4_0), `--openvino` one that has
 optimum-intel, nncf and openvino (int4 with zero points, groups of 64, embedding and head included). One that is not named or
 can't be run is left out by name. `--slow` adds bitsandbytes without AVX512-BF16.
@@ -26,7 +26,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parents[1])]
 
-from rivals import PROMPT, RIVALS, rivals
+from baselines import BASELINES, PROMPT, baselines
 
 SHAPE = {"hidden_size": 2560, "intermediate_size": 10240, "num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 256,
          "vocab_size": 32000, "max_position_embeddings": 4096}  # fmt: skip
@@ -132,7 +132,7 @@ def engines(base, slow: bool) -> dict:
 
 
 def with_lora(model):
-    """The same layers with random LoRA, r = 16, beside all projections, attached as `adapters.attach_adapter` does."""
+    """Return the same layers with random LoRA, r = 16, on all projections, attached as `adapters.attach_adapter` does."""
     import torch
     from peft import LoraConfig, get_peft_model
 
@@ -238,7 +238,7 @@ def main() -> None:
     models["NF4 packed + LoRA"] = with_lora(models["NF4 packed"])
     models["NF4 int8 + LoRA"] = with_lora(models["NF4 int8"])
     runs = {name: Torch(model) for name, model in models.items() if options.only in name}
-    runs |= rivals({"llama.cpp Q4_0": options.llama, "OpenVINO int4": options.openvino}, options.layers)
+    runs |= baselines({"llama.cpp Q4_0": options.llama, "OpenVINO int4": options.openvino}, options.layers)
     times: dict[str, list] = {name: [] for name in runs}
     for round_number in range(options.rounds + 1):  # the first warms up
         for name in list(runs) if round_number % 2 else list(runs)[::-1]:
@@ -257,7 +257,7 @@ def main() -> None:
         first = first or answer
         print(f"{name:28s} {prefill:6.2f} ({least:5.2f})   {token * 1e3:6.1f} ({fastest * 1e3:5.1f})   {cpu * 1e3:8.1f}"
               f"   {answer:6.2f} s  {report:6.2f} s   {first / answer:5.2f}")  # fmt: skip
-    whole = {name: [] for name in runs if "packed" in name or name in RIVALS}
+    whole = {name: [] for name in runs if "packed" in name or name in BASELINES}
     for _ in range(3):
         for name, seconds in whole.items():
             seconds.append(runs[name].answer(ANSWER))

@@ -1,4 +1,4 @@
-"""Fine-tuning beside what it promises: memory against its estimate, speed and memory against a plain Trainer with PEFT.
+"""Measure fine-tuning: memory against its estimate, speed and memory against a plain Trainer with PEFT.
 
     python Testing/bench/finetune.py [--part estimate|throughput] [--steps 5]
 

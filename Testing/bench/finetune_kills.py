@@ -1,4 +1,4 @@
-"""A training that is killed with SIGKILL at random moments, resumed each time, beside one that never was: the same weights?
+"""Compare the weights of a training that is killed with SIGKILL at random moments and resumed with an uninterrupted one.
 
 python Testing/bench/finetune_kills.py [--kills 20]
 """
@@ -24,8 +24,9 @@ from pathlib import Path
 from MedFMLib.training.finetune.run import train
 from MedFMLib.training.finetune.settings import TrainingSettings
 model, data, run, steps = sys.argv[1:]
-settings = TrainingSettings(model=model, precision="fp32", batch=2, accumulation=2, steps=int(steps), epochs=1000, rate=3e-3, dropout=0.1,
-                    targets="all", evaluate_every=20, save_every=5, patience=0, compute="fp32", most_validation=8)
+settings = TrainingSettings(model=model, precision="fp32", batch=2, accumulation=2, steps=int(steps), epochs=1000, rate=3e-3,
+                            dropout=0.1, targets="all", evaluate_every=20, save_every=5, patience=0, compute="fp32",
+                            most_validation=8)
 train(Path(data), Path(run), settings, resume=True)
 """
 

@@ -1,4 +1,4 @@
-"""What the second question about the same pictures takes, beside the first: what was made of pictures is kept.
+"""Measure the time of a second question about the same pictures, with and without the image cache.
 
     python Testing/bench/follow_up.py [--pictures 4] [--answer 1]
 
@@ -27,6 +27,8 @@ def build(root: Path) -> Path:
     from support import random_families
     from transformers import Gemma3ForConditionalGeneration, Gemma3ImageProcessorPil, Gemma3Processor
 
+    from MedFMLib.models import gemma3
+
     random_families.gemma3(root)
     config = Gemma3ForConditionalGeneration.config_class.from_pretrained(root)
     text, vision = config.text_config, config.vision_config
@@ -45,9 +47,7 @@ def build(root: Path) -> Path:
     images = Gemma3ImageProcessorPil(
         size={"height": 896, "width": 896}, image_mean=[0.5] * 3, image_std=[0.5] * 3, do_pan_and_scan=False
     )
-    Gemma3Processor(
-        images, small.tokenizer, chat_template=random_families.GEMMA_TEMPLATE, image_seq_length=256
-    ).save_pretrained(root)
+    Gemma3Processor(images, small.tokenizer, chat_template=gemma3.TEMPLATE, image_seq_length=256).save_pretrained(root)
     return root
 
 

@@ -1,4 +1,4 @@
-"""What the memory plan says of four families at two precisions, beside what loading and asking them really take.
+"""Compare the memory plan of four families at two precisions with the memory that loading and asking really take.
 
     python Testing/bench/memory.py [--only gemma3] [--slices 2]
 
@@ -30,12 +30,14 @@ def build(kind: str, root: Path) -> Path:
     import torch
     from support import random_families
 
+    from MedFMLib.models.runtime import random_checkpoint
+
     torch.manual_seed(0)
     torch.set_default_dtype(torch.bfloat16)
     try:
         if kind == "paligemma":
             return _paligemma(root)
-        random_families.TEXT = TEXT
+        random_checkpoint.TEXT_MODEL.update(TEXT)  # in place: the families hold the same table
         if kind == "qwen2_5_vl":
             random_families.qwen_vl(root, kind, sections=[16, 24, 24])
         else:

@@ -1,9 +1,10 @@
 """What agreement, abstention and the blind control are worth on the embedded model: tables, on cases that training left out.
 
-    python Testing/bench/reliability.py [--data DIR] [--per-kind 14] [--samples 10] [--save FILE] [--from FILE] [--plot FILE] [--cost]
+    python Testing/bench/reliability.py [--data DIR] [--per-kind 14] [--samples 10] [--save FILE] [--from FILE]
+                                        [--plot FILE] [--cost]
 
 Agreement: a calibration is fitted on half of the cases and judged on the other half, and the other way round.
-Blind control: the model as it is, beside the same model made to answer without the image in three ways: it is always
+Blind control: the model as it is, and the same model made to answer without the image in three ways: it is always
 shown grey, it is always shown one and the same other slice, or what its vision tower says is wiped out.
 """
 

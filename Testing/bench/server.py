@@ -1,4 +1,4 @@
-"""What a server costs beside computing in this process: the same job on a volume of 512 × 512 × 300 voxels, both ways.
+"""Measure the overhead of a server over this process: the same job on a volume of 512 × 512 × 300 voxels, both ways.
 
     python Testing/bench/server.py [--rounds 3] [--task segment]
 

@@ -1,4 +1,4 @@
-"""How fast a volume of 200 slices is segmented, how much of that is spent inside the network, and beside another version.
+"""Measure how fast a volume of 200 slices is segmented, the network's share of the time, and another version's time.
 
     python Testing/bench/volume.py [--other FOLDER or COMMIT] [--rounds 3]
 

@@ -1,4 +1,4 @@
-"""The command in a process of its own, or in this one."""
+"""Fixtures that run the command in a separate process, or in this one."""
 
 import os
 import subprocess
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from support.store_fixtures import hub, published, shelf_folder, zoo  # noqa: F401
+from support.store_fixtures import hub, models_folder, published, zoo  # noqa: F401
 
 from MedFMLib.cli import app as cli
 

@@ -1,4 +1,4 @@
-"""The `medfm` command, run as a person would, with a very small random model."""
+"""The `medfm` command as a user runs it, with a very small random model."""
 
 import json
 import shutil

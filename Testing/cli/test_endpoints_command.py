@@ -1,4 +1,4 @@
-"""`medfm endpoints …`: an endpoint from being added to being removed, as a person does it."""
+"""`medfm endpoints …`: adding, using and removing an endpoint as a user does."""
 
 import json
 import sys
@@ -14,7 +14,7 @@ SECRET = "sk-verysecret0123456789"
 
 
 @pytest.fixture(autouse=True)
-def fake(shelf_folder, monkeypatch):
+def fake(models_folder, monkeypatch):
     monkeypatch.setitem(sys.modules, "keyring", None)
     with FakeEndpoint().running() as running:
         yield running

@@ -1,4 +1,4 @@
-"""`medfm data`, `medfm finetune`, `medfm eval` and `medfm adapters accept`, as a person types them."""
+"""`medfm data`, `medfm finetune`, `medfm eval` and `medfm adapters accept`, as a user types them."""
 
 import json
 
@@ -6,7 +6,7 @@ import pytest
 from support import finetune_phantoms
 
 pytest.importorskip("accelerate", reason="fine-tuning needs the extra train")
-pytestmark = pytest.mark.usefixtures("shelf_folder", "one_thread")
+pytestmark = pytest.mark.usefixtures("models_folder", "one_thread")
 
 
 @pytest.fixture
@@ -96,6 +96,6 @@ def test_estimates_need_no_training_and_on_paper_no_weights(medfm, data, dense_f
     assert 1.7e9 < found["bytes"]["weights"] < 1.9e9 and found["total"] < 4e9
 
 
-def test_a_training_that_is_not_there_can_not_be_told(medfm, tmp_path):
+def test_a_training_that_does_not_exist_takes_no_commands(medfm, tmp_path):
     done = medfm("finetune", "none", "--output", tmp_path, "--tell", "pause")
     assert done.returncode == 2 and "There is no training" in done.stderr

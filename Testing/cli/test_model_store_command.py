@@ -1,4 +1,4 @@
-"""`medfm models get|import|export|remove|disk` and `medfm adapters …`, and the console's functions beside them."""
+"""`medfm models get|import|export|remove|disk` and `medfm adapters …`, and the console's functions for the same."""
 
 import json
 import shutil
@@ -11,7 +11,7 @@ from MedFMLib.errors import InputError
 from MedFMLib.interfaces import registry
 from MedFMLib.storage import installed_models, licence_acceptance
 
-pytestmark = pytest.mark.usefixtures("shelf_folder")
+pytestmark = pytest.mark.usefixtures("models_folder")
 ID = "acme/eyes-3b"
 
 
@@ -113,7 +113,7 @@ def test_the_console_does_the_same_and_asks_for_a_yes(hub, zoo, tmp_path):
     shutil.rmtree(folder)
 
 
-def test_an_adapter_from_the_shelf_or_made_for_another_base_is_named_in_the_provenance(zoo, tiny_folder, tmp_path):
+def test_an_installed_adapter_or_one_for_another_base_is_named_in_the_provenance(zoo, tiny_folder, tmp_path):
     import numpy as np
 
     from MedFMLib.core.geometry import Geometry

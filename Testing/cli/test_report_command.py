@@ -47,7 +47,7 @@ def test_the_patients_version_is_written_or_refused_with_its_reason(medfm, draft
     assert done.returncode == 2 and "can't be given to a patient" in done.stderr
 
 
-def test_a_report_is_drafted_beside_a_healthy_case_with_an_answer_explained(medfm, tmp_path):
+def test_a_report_is_drafted_with_a_healthy_case_and_an_explained_answer(medfm, tmp_path):
     from support.phantoms import torso
 
     from MedFMLib.files.writing import write_segmentation, write_volume
@@ -81,6 +81,6 @@ def test_an_unknown_healthy_case_is_refused_before_anything_is_drawn(medfm, draf
     assert done.returncode == 2 and "There is no healthy case 'nobody'" in done.stderr
 
 
-def test_the_templates_are_told(medfm):
+def test_the_templates_are_reported(medfm):
     done = medfm("templates", "--json")
     assert {"general", "brain-mr", "chest-ct", "abdomen", "volumetry"} <= set(json.loads(done.stdout))

@@ -1,4 +1,4 @@
-"""`medfm segment --point … --box …`: what is marked is followed; a wrong form is one sentence."""
+"""`medfm segment --point … --box …`: prompted structures are propagated; a malformed prompt gives one sentence."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Where voxels lie."""
+"""Positions of voxels in the patient."""
 
 import itertools
 

@@ -1,4 +1,4 @@
-"""What a model is shown of a slice, and the way back."""
+"""The pictures that a model receives of slices, and mapping results back."""
 
 import itertools
 

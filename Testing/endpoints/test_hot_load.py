@@ -1,4 +1,4 @@
-"""LoRA adapters onto a running vLLM: what is posted, what its refusals become, and that answers come from the adapter."""
+"""Loading LoRA adapters onto a running vLLM: the requests, its refusals, and answers from the adapter."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 
 import pytest
 from support.fake_endpoint import MODEL, FakeEndpoint, refuse
-from support.store_fixtures import shelf_folder  # noqa: F401
+from support.store_fixtures import models_folder  # noqa: F401
 
 from MedFMLib.endpoints import book, hot_load
 from MedFMLib.endpoints.failures import EndpointError
@@ -18,7 +18,7 @@ PATH = "/srv/adapters/chest"
 
 
 @pytest.fixture
-def vllm(shelf_folder, monkeypatch):  # noqa: F811
+def vllm(models_folder, monkeypatch):  # noqa: F811
     """A server that takes adapters as vLLM 0.10 does, with its words."""
     monkeypatch.setitem(sys.modules, "keyring", None)
     fake = FakeEndpoint()
@@ -66,7 +66,7 @@ def test_an_adapter_is_loaded_kept_and_unloaded(vllm, card):
     assert book.card("ward").adapters == ()
 
 
-def test_a_server_that_can_t_or_won_t_is_told_in_one_sentence(vllm, card):
+def test_a_server_that_can_t_or_won_t_is_reported_in_one_sentence(vllm, card):
     for step, reason in (
         (vllm.step, "refused the adapter 'chest' .* No adapter found for /elsewhere"),
         (refuse(404, {"detail": "Not Found"}), "--enable-lora and VLLM_ALLOW_RUNTIME_LORA_UPDATING=True"),

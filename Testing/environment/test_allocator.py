@@ -1,4 +1,4 @@
-"""Memory that a process of ours keeps for its next array, and gives back when asked."""
+"""Freed memory that the process retains for its next array, and returns on request."""
 
 import json
 import subprocess
@@ -29,7 +29,7 @@ print(json.dumps([kept, faults, full - held()]))
 
 
 def measured(mode: str) -> tuple[bool, int, int]:
-    """(could it be told, page faults of four more arrays of 64 MB, pages that trimming gave back) of a fresh process."""
+    """Return (whether it is supported, page faults of four more arrays of 64 MB, pages returned by trimming)."""
     root = Path(__file__).resolve().parents[2]
     done = subprocess.run([sys.executable, "-c", MEASURE, mode], cwd=root, capture_output=True, text=True, check=True)
     return tuple(json.loads(done.stdout))
@@ -43,7 +43,7 @@ def test_freed_arrays_are_used_again_without_asking_the_system_and_given_back_wh
     assert kept[2] * 4096 > 60e6 > usual[2] * 4096
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only glibc can be told")
-def test_a_process_that_kept_memory_can_be_told_to_give_it_back_at_once():
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only glibc supports this")
+def test_a_process_that_retains_memory_can_be_set_to_return_it_at_once():
     returned = measured("return")
     assert returned[0] and returned[1] > 100 and returned[2] * 4096 < 20e6

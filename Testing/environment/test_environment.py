@@ -1,4 +1,4 @@
-"""Where packages go: decided for many machines, done for real in a separate environment, stopped, resumed, undone."""
+"""Where packages are installed: decided for many machines; real installations are stopped, resumed and undone."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_an_arm_slicer_on_a_mac_uses_its_own_python():
     assert any(r.startswith("bitsandbytes") for r in plan(mac).packages)
 
 
-def test_a_real_intel_mac_is_told_what_remains():
+def test_a_real_intel_mac_gets_the_remaining_options():
     made = plan(EnvironmentFacts("Darwin", "x86_64", "x86_64", (3, 12), "5.12.3", "packaging"))
     assert made.where == "server"
     assert "Intel Macs have no current PyTorch" in made.text()
@@ -102,7 +102,7 @@ def test_windows_and_gpus_choose_builds():
     assert "measured" in plan(LINUX).text()
 
 
-def test_a_small_disk_is_told_before_anything_is_done():
+def test_a_small_disk_is_reported_before_anything_is_done():
     with pytest.raises(ModelError, match=r"would take 8\.0 GB, and 2\.0 GB are free"):
         plan(replace(LINUX, gpu="cuda", free=2 * 10**9))
 

@@ -1,4 +1,4 @@
-"""Fixtures of the servers' tests: images, servers in processes of their own, runners of every kind."""
+"""Fixtures for tests of servers: images, servers in separate processes, runners of every kind."""
 
 from __future__ import annotations
 

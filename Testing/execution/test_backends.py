@@ -1,4 +1,4 @@
-"""Where jobs run: remembered, made, allowed; keys in no file of ours."""
+"""Backends of jobs: saved, created, allowed; keys are never written to a file of MedFM."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _own_settings(tmp_path, monkeypatch):
     monkeypatch.delenv(backends.KEY)
 
 
-def test_a_choice_is_remembered_and_a_damaged_one_is_the_default():
+def test_a_choice_is_saved_and_a_damaged_one_is_the_default():
     assert backends.load() == Backend("process")
     backends.save(Backend("remote", ELSEWHERE, "/ca.pem"))
     assert backends.load() == Backend("remote", ELSEWHERE, "/ca.pem")
@@ -35,7 +35,7 @@ def test_a_choice_is_remembered_and_a_damaged_one_is_the_default():
 @pytest.mark.parametrize(
     ("kind", "runner"), [("process", ProcessRunner), ("server", ServerRunner), ("here", LocalRunner)]
 )
-def test_each_place_has_its_runner_and_nothing_starts(kind, runner):
+def test_each_backend_has_its_runner_and_nothing_starts(kind, runner):
     made = backends.make_runner(Backend(kind), local=local_runner)
     assert type(made) is runner
     if kind != "here":
@@ -43,7 +43,7 @@ def test_each_place_has_its_runner_and_nothing_starts(kind, runner):
     made.close()
 
 
-def test_nothing_is_sent_elsewhere_without_a_yes_that_shows_what():
+def test_nothing_is_sent_elsewhere_without_consent_that_shows_what():
     backends.store_key(ELSEWHERE, TOKEN)
     with pytest.raises(
         ModelError, match=r"was not allowed .*medfm server allow --server https://server\.hospital:8765"

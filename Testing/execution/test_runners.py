@@ -1,4 +1,4 @@
-"""One contract, four runners: in this process, in a worker process, on a server of one's own, on a server elsewhere."""
+"""One contract for four runners: in this process, in a worker process, on a local server, on a server elsewhere."""
 
 from __future__ import annotations
 

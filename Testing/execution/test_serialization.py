@@ -1,4 +1,4 @@
-"""Values travel as bytes without loss, and damaged bytes are refused."""
+"""Values are serialized without loss, and damaged bytes are refused."""
 
 import contextlib
 

@@ -1,4 +1,4 @@
-"""Results as DICOM objects and FHIR: they keep the study's identity, lie where they belong, pass the validator, read back."""
+"""Results as DICOM objects and FHIR: they keep the study's identity and position, pass the validator, can be read."""
 
 from __future__ import annotations
 

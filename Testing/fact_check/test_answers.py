@@ -1,4 +1,4 @@
-"""Answers to questions held against measurements: short ones by what was asked, long ones sentence by sentence."""
+"""Answers to questions checked against measurements: short ones by the question, long ones sentence by sentence."""
 
 from __future__ import annotations
 

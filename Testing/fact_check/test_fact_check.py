@@ -1,4 +1,4 @@
-"""A model's sentences against what was measured: what is right stays, what is wrong or invented goes."""
+"""A model's sentences checked against measurements: right ones stay, wrong or invented ones are removed."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_a_point_inside_of_a_number_ends_no_sentence():
     assert [text[a:b].strip() for a, b in sentences(text)] == ["The liver has 1.5 L.", "It is 20.1 cm wide!", "Is it?"]
 
 
-def test_placeholders_are_filled_from_measurements_and_the_rest_is_told(measured):
+def test_placeholders_are_filled_from_measurements_and_the_rest_is_noted(measured):
     text, unfilled = fill(
         "Liver {liver.volume}, kidney {left_kidney.side}, {spleen . mean intensity}; {brain.volume}.", measured
     )
@@ -119,7 +119,7 @@ def test_what_is_right_stays_as_it_is(text, measured):
         ("The liver weighs 1.5 kg.", "1.5 kg"),
     ],
 )
-def test_what_is_wrong_or_invented_goes_and_is_told(text, gone, measured):
+def test_what_is_wrong_or_invented_is_removed_and_noted(text, gone, measured):
     checked = check(text, measured)
     assert gone not in checked.text
     assert MARK in checked.text

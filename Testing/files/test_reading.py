@@ -1,4 +1,4 @@
-"""Volumes from files: every format lands on the same grid, and bad ones say what to do."""
+"""Volumes from files: every format gives the same grid, and errors name the next step."""
 
 import shutil
 
@@ -65,7 +65,7 @@ def test_one_dicom_file_is_a_volume_of_one_slice(oblique, tmp_path):
     np.testing.assert_allclose(image.geometry.to_world((5, 6, 0)), oblique.geometry.to_world((5, 6, 3)), atol=1e-3)
 
 
-def test_two_series_in_a_folder_must_be_told_apart(oblique, tmp_path):
+def test_two_series_in_a_folder_must_be_distinguished(oblique, tmp_path):
     write_series(oblique, tmp_path / "a")
     smaller = Image(oblique.voxels[..., :5], oblique.geometry.crop((0, 0, 0), (40, 36, 5)), "MR", "v")
     write_series(smaller, tmp_path / "b")
@@ -139,7 +139,7 @@ def test_colour_dicom_is_refused(oblique, tmp_path):
         read_image(tmp_path)
 
 
-def test_other_files_beside_a_series_are_ignored(oblique, tmp_path):
+def test_other_files_next_to_a_series_are_ignored(oblique, tmp_path):
     write_series(oblique, tmp_path)
     (tmp_path / "notes.txt").write_text("hello")
     assert read_image(tmp_path).geometry.shape == (40, 36, 12)

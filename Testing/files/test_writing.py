@@ -1,4 +1,4 @@
-"""Results to files: what is written opens elsewhere, and nothing is half-written."""
+"""Results to files: other programs can open them, and no file is left incomplete."""
 
 import errno
 import os

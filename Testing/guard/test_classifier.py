@@ -1,4 +1,4 @@
-"""A model beside the rules: it can only make a verdict stricter, and what it says unreadably lets nothing through."""
+"""A classifier in addition to the rules: it can only make a verdict stricter; unreadable output withholds an answer."""
 
 import json
 

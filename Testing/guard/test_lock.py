@@ -1,4 +1,4 @@
-"""Patient mode's lock: nobody leaves without the PIN, whatever happens to the program or its file."""
+"""The lock of patient mode: it can't be left without the PIN, whatever happens to the program or its file."""
 
 import json
 

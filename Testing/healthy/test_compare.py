@@ -1,4 +1,4 @@
-"""The task: the same structures at the same level beside a reference, and never a generated picture without its mark."""
+"""Comparison: the same structures at the same level in a reference, and generated pictures are always marked as such."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def is_marked(png) -> bool:
     return len(rows) > 0 and rows.max() - rows.min() > right.shape[0] * 0.5
 
 
-def test_a_person_is_shown_beside_a_reference_at_the_same_level_with_sizes(library, monkeypatch):
+def test_a_person_is_shown_next_to_a_reference_at_the_same_level_with_sizes(library, monkeypatch):
     for title in ("one", "two", "three"):
         library.add(*torso(), title)
     response = compare(library, monkeypatch)
@@ -190,7 +190,7 @@ def test_a_clinic_adds_the_open_templates_and_no_face_comes_in_without_a_yes(lib
     image = read_image(open_data("healthy_reference", "mni152_2009_t1.nii.gz"), modality="MR")
     brain = Engine().run(Request("segment", image, labels=("brain",), adapter="automatic")).segmentation
     entry = library.add(image, brain, "average head", sequence="T1", average=True)
-    assert "there is nothing but the brain" in entry.done  # the template is skull-stripped
+    assert "the image was already limited to the brain" in entry.done  # the template is skull-stripped
     assert library.load(entry).image.geometry.matches(Geometry(image.geometry.shape, image.geometry.affine))
     image = read_image(open_data("healthy_reference", "ct_head_template.nii.gz"), modality="CT")
     skull = Segmentation((Segment("skull", image.scalars > np.percentile(image.scalars, 97)),), image.geometry)

@@ -1,4 +1,4 @@
-"""The library of healthy cases: what goes in, what stays out, what is found again, and what an interruption leaves."""
+"""The library of healthy cases: what is accepted, refused and found again, and the state after an interruption."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def test_a_head_loses_its_face_unless_a_person_says_yes(library):
     assert any("outside the brain was removed" in done for done in entry.done)
     with_face = library.add(image, segmentation, "adult head", consent=Consent(face=True))
     assert (library.load(with_face).image.scalars == 1500).any()
-    assert any("yes to the face" in done for done in with_face.done)
+    assert any("consented to storing the face" in done for done in with_face.done)
 
 
 def test_a_head_without_its_brain_is_refused_and_a_stripped_one_stays_as_it_is(library):
@@ -151,7 +151,7 @@ def test_a_head_without_its_brain_is_refused_and_a_stripped_one_stays_as_it_is(l
     stripped = image.with_voxels(np.where(image.voxels == 800, 800, 0).astype(np.int16))
     entry = library.add(stripped, segmentation, "adult head")
     np.testing.assert_array_equal(library.load(entry).image.voxels, stripped.voxels)
-    assert "there is nothing but the brain" in entry.done
+    assert "the image was already limited to the brain" in entry.done
 
 
 def test_burned_in_text_stops_a_case_until_a_person_looked(library):
@@ -170,7 +170,7 @@ def test_burned_in_text_stops_a_case_until_a_person_looked(library):
     segmentation = Segmentation((Segment("liver", mask),), geometry)
     image = Image(values[None], geometry, "MR", facts={"window": "0 255"})
     assert with_text(image) == [2] and with_text(image.with_voxels(plain[None])) == []
-    with pytest.raises(InputError, match=r"1 slices may have text burned in \(axial 2\)"):
+    with pytest.raises(InputError, match=r"1 slices may have burned-in text \(axial 2\)"):
         library.add(image, segmentation, "torso")
     entry = library.add(image, segmentation, "torso", consent=Consent(text=True))
     assert "burned-in text was excluded by a visual check" in entry.done
@@ -266,7 +266,7 @@ def test_one_structure_that_was_outlined_badly_moves_the_level_little():
     assert abs(level(0.0)) < 5 and level.slope == pytest.approx(1, abs=0.1)
 
 
-def test_without_a_structure_in_common_the_share_of_the_way_counts_and_is_told():
+def test_without_a_structure_in_common_the_relative_position_is_used_and_noted():
     image, mine = torso()
     other = Geometry((50, 50, 48), affine(np.diag([-1.0, -1.0, 1.0]), (5, 5, 2.5), (0, 0, 400)))
     none = Segmentation((Segment("heart", np.ones((50, 50, 48), bool)),), other)
@@ -284,7 +284,7 @@ def sized(*volumes, generated=False):
             for n, v in enumerate(volumes)]  # fmt: skip
 
 
-def test_a_spread_is_told_from_three_references_on_and_not_before():
+def test_a_spread_is_reported_from_three_references_on_and_not_before():
     mine = [Measurement("liver", "volume", 1800.0, "mL")]
     (one,) = differences(mine, sized(1500.0), "CT")
     assert (one.n, one.mean, one.sd, one.z, one.percentile) == (1, 1500, None, None, None)

@@ -4,7 +4,7 @@
     host.load_module("MedFM/MedFM.py")
     host.select_module("MedFM")
 
-It runs a scripted module's unmodified Python and .ui files beside four real MRML views, with PythonQt's
+It runs a scripted module's unmodified Python and .ui files next to four real MRML views, with PythonQt's
 manners, and turns into errors what the application only prints. See README.md for what it can't show.
 """
 

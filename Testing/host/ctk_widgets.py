@@ -292,7 +292,7 @@ class ctkMenuButton(QtWidgets.QPushButton):
 
 @register
 class ctkMessageBox(QtWidgets.QMessageBox):
-    """A message box that can be told not to come again."""
+    """A message box with a "don't show again" option."""
 
     dontShowAgainSettingsKey = stored(str, "dontShowAgainSettingsKey", "")
     dontShowAgainVisible = stored(bool, "dontShowAgainVisible", False)

@@ -246,7 +246,7 @@ class Slot:
 
 
 def _accepted_arguments(function: Callable) -> int:
-    """How many positional arguments the function takes; any number if that can't be told."""
+    """Return how many positional arguments the function takes; any number if that is not known."""
     if isinstance(function, BoundMethod):
         return _cpp_slot_arguments(function)
     try:

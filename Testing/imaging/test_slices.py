@@ -1,4 +1,4 @@
-"""From slices back to a volume."""
+"""Segmented slices combined to a volume."""
 
 import numpy as np
 import pytest

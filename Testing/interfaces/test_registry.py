@@ -1,4 +1,4 @@
-"""Cards, tasks and architectures are found by looking; broken cards say what is wrong."""
+"""Cards, tasks and architectures are found in their folders; errors of broken cards name the problem."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Numbers from geometry."""
+"""Measurements from geometry."""
 
 import numpy as np
 import pytest

@@ -108,7 +108,7 @@ def test_sides_are_right_in_eight_orientations(signs):
     assert {m.segment: m.value for m in results if m.name == "side"} == {"a": "right", "b": "left", "c": "midline"}
 
 
-def test_a_structure_at_the_edge_is_told_to_be_cut_off():
+def test_a_structure_at_the_edge_is_reported_as_cut_off():
     geometry = GRIDS["1 mm"]
     found = measured(ball(positions(geometry) - (45, 0, 0)), geometry)
     assert found["cut off"] == "at the image's edge"

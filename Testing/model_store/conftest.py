@@ -1,3 +1,3 @@
-"""A person's own folders and a hub on this machine."""
+"""Fixtures: a user's own folders and a hub on this machine."""
 
-from support.store_fixtures import card, hub, published, shelf_folder, zoo  # noqa: F401
+from support.store_fixtures import card, hub, models_folder, published, zoo  # noqa: F401

@@ -1,4 +1,4 @@
-"""Models and adapters out to a USB stick and in from one, and what is refused on the way."""
+"""Export and import of models and adapters, and what is refused."""
 
 import json
 import shutil
@@ -15,7 +15,7 @@ from MedFMLib.model_store import adapters, disk
 from MedFMLib.models.runtime import checkpoint, loading
 from MedFMLib.storage import installed_models, paths
 
-pytestmark = pytest.mark.usefixtures("shelf_folder")
+pytestmark = pytest.mark.usefixtures("models_folder")
 
 
 def content(folder):
@@ -263,7 +263,7 @@ def test_what_a_kill_left_is_counted_and_removed_with_the_model(published):
     assert [path.name for path in installed_models.models_root().iterdir()] == [".eyes.v2.part"]
 
 
-def test_a_damaged_card_on_the_shelf_stops_no_other(published):
+def test_a_damaged_card_of_an_installed_model_stops_no_other(published):
     model_store.import_model(published, "eyes")
     broken = installed_models.models_root() / "broken"
     broken.mkdir()

@@ -1,4 +1,4 @@
-"""Downloads from a hub on this machine: whole or not at all, taken up again, checked, and with reasons in one sentence."""
+"""Downloads from a local hub: atomic, resumable, verified, with errors in one sentence."""
 
 import errno
 import hashlib
@@ -30,22 +30,22 @@ def weights(folder):
     return (folder / "model.safetensors").read_bytes()
 
 
-def nothing_is_there(shelf_folder):
+def nothing_is_there(models_folder):
     assert installed_models.model_folder(ID) is None
     assert ID not in {card.id for card in installed_models.cards()}
 
 
-def test_what_would_be_downloaded_is_told_before(hub, card, shelf_folder):
+def test_what_would_be_downloaded_is_reported_before(hub, card, models_folder):
     offer = model_store.look(card)
     names = {file["name"] for file in offer.files}
     assert "model.safetensors" in names and "config.json" in names
     assert not {"pytorch_model.bin", "modeling_eyes.py", "logo.png"} & names
     assert offer.commit == COMMIT and offer.host == hub.url and offer.here == 0
     assert offer.total == sum(file["size"] for file in offer.files)
-    assert not shelf_folder.exists()
+    assert not models_folder.exists()
 
 
-def test_a_model_is_fetched_checked_and_found(hub, card, published, shelf_folder):
+def test_a_model_is_fetched_checked_and_found(hub, card, published, models_folder):
     reported = Recorder()
     folder = model_store.get(card, reported)
     assert weights(folder) == weights(published)
@@ -85,13 +85,13 @@ def test_a_lost_connection_goes_on_where_it_was(hub, card, published, large):
     assert weights(folder) == weights(published)
 
 
-def test_a_stopped_download_goes_on_in_a_new_process(hub, card, published, shelf_folder, large):
+def test_a_stopped_download_goes_on_in_a_new_process(hub, card, published, models_folder, large):
     hub.slow = 0.1
     part = download.unfinished(installed_models.models_root() / "acme--eyes-3b") / f"{large.name}.part"
     reported = Recorder(cancelled=lambda: part.is_file() and part.stat().st_size > 0)
     with pytest.raises(Cancelled, match="the downloaded part is kept"):
         model_store.get(card, reported)
-    nothing_is_there(shelf_folder)
+    nothing_is_there(models_folder)
     arrived = part.stat().st_size
     assert 0 < arrived < large.stat().st_size
     assert model_store.look(card).here >= arrived
@@ -101,14 +101,14 @@ def test_a_stopped_download_goes_on_in_a_new_process(hub, card, published, shelf
     assert (folder / large.name).read_bytes() == large.read_bytes()
 
 
-def test_a_wrong_checksum_is_refused_and_the_file_deleted(hub, card, shelf_folder):
+def test_a_wrong_checksum_is_refused_and_the_file_deleted(hub, card, models_folder):
     hub.wrong.add("model.safetensors")
     with pytest.raises(
         ModelError, match="was damaged during the download: the checksum of model.safetensors is not the hub's"
     ):
         model_store.get(card)
-    nothing_is_there(shelf_folder)
-    assert not list(shelf_folder.rglob("model.safetensors"))
+    nothing_is_there(models_folder)
+    assert not list(models_folder.rglob("model.safetensors"))
     hub.wrong.clear()
     assert model_store.get(card)
 
@@ -121,7 +121,7 @@ def test_a_small_file_is_checked_too(tmp_path):
         download_main._check(tmp_path / "config.json", {"name": "config.json", "sha256": "", "blob": "1" * 40})
 
 
-def test_a_gated_model_says_where_to_accept_and_where_the_token_goes(hub, zoo, shelf_folder, monkeypatch):
+def test_a_gated_model_says_where_to_accept_and_where_the_token_goes(hub, zoo, models_folder, monkeypatch):
     card = zoo(gate="Accept its terms.")
     hub.gated.add(ID)
     with pytest.raises(ModelError, match="terms .* were not accepted on this machine"):
@@ -129,11 +129,11 @@ def test_a_gated_model_says_where_to_accept_and_where_the_token_goes(hub, zoo, s
     licence_acceptance.accept(card)
     with pytest.raises(ModelError, match=f"is gated. Accept its terms at {hub.url}/{ID}, log in with `hf auth login`"):
         model_store.get(card)
-    nothing_is_there(shelf_folder)
+    nothing_is_there(models_folder)
     monkeypatch.setenv("HF_TOKEN", "hf_secretsecret")
     folder = model_store.get(card)
     assert "Bearer hf_secretsecret" in hub.tokens
-    for path in shelf_folder.rglob("*"):
+    for path in models_folder.rglob("*"):
         assert not path.is_file() or b"hf_secret" not in path.read_bytes(), path
     assert folder.is_dir()
 
@@ -173,11 +173,11 @@ def test_offline_is_respected_if_a_person_set_it_and_not_if_loading_did(hub, car
     assert model_store.get(card).is_dir()
 
 
-def test_a_disk_that_is_too_small_is_told_before(hub, card, shelf_folder, monkeypatch):
+def test_a_disk_that_is_too_small_is_reported_before(hub, card, models_folder, monkeypatch):
     monkeypatch.setattr(download.files.shutil, "disk_usage", lambda _: type("", (), {"free": 1000}))
     with pytest.raises(OutputError, match=r"are needed in .*, where 0.0 MB are free; free some space there"):
         model_store.get(card)
-    assert not shelf_folder.exists()
+    assert not models_folder.exists()
 
 
 def test_a_disk_that_gets_full_leaves_no_cut_file(tmp_path, monkeypatch):
@@ -230,14 +230,14 @@ def test_an_adapter_is_fetched_by_its_id(hub, tiny_folder, card):
         model_store.get_adapter(ID)
 
 
-def test_models_of_ones_own_are_nothing_to_get(shelf_folder, tiny_folder):
+def test_models_of_ones_own_are_nothing_to_get(models_folder, tiny_folder):
     with pytest.raises(InputError, match="comes with MedFM"):
         model_store.look(registry.card("medfm-tiny"))
     with pytest.raises(InputError, match="is your own folder"):
         model_store.look(registry.card(str(tiny_folder)))
 
 
-def test_cancel_is_heard_while_the_hub_is_slow_to_answer(hub, card):
+def test_cancel_takes_effect_while_the_hub_is_slow_to_answer(hub, card):
     started = time.monotonic()
     stop = threading.Event()
     threading.Timer(0.2, stop.set).start()

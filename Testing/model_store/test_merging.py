@@ -1,4 +1,4 @@
-"""A merged model answers as base and adapter do together, to PEFT's own merging and to the bit where that is fair."""
+"""A merged model answers as base and adapter do together; compared with PEFT's own merging, bit by bit where possible."""
 
 import json
 import shutil
@@ -12,7 +12,7 @@ from MedFMLib.models.runtime import merging
 from MedFMLib.storage import installed_models
 
 torch = pytest.importorskip("torch")
-pytestmark = pytest.mark.usefixtures("shelf_folder", "one_thread")
+pytestmark = pytest.mark.usefixtures("models_folder", "one_thread")
 
 
 @pytest.fixture

@@ -90,7 +90,7 @@ def read_back(model, views, question, history=()):
     return prompt, model.processor.tokenizer.decode(inputs["input_ids"][0], skip_special_tokens=False), inputs
 
 
-# -- what the model is told ----------------------------------------------------------------------------
+# -- the prompt ----------------------------------------------------------------------------------------
 
 
 def test_gemma_reads_numbered_slices_and_the_question_word_for_word(models, views):
@@ -384,7 +384,7 @@ def test_answers_are_streamed_as_they_are_returned_and_depend_on_the_picture(mod
     assert any(other != answer for other in others)
 
 
-def test_a_cancel_is_heard_within_one_token_and_while_pictures_are_read(model, views):
+def test_a_cancel_takes_effect_within_one_token_and_while_pictures_are_encoded(model, views):
     passes = 0
 
     def count(*_):

@@ -1,4 +1,4 @@
-"""Endpoints as models: what is sent, what is streamed, what goes wrong; nothing leaves the machine before a yes."""
+"""Endpoints as models: requests, streams and errors; nothing leaves the machine before consent."""
 
 import base64
 import io

@@ -1,4 +1,4 @@
-"""Our adapter against a server that is not ours: `transformers serve` with a very small Gemma 3 of random weights."""
+"""MedFM's client with another project's server: `transformers serve` with a very small random Gemma 3."""
 
 import os
 import socket

@@ -115,7 +115,7 @@ def test_one_picture_per_question(model, views):
         model.write(views, "what?")
 
 
-def test_a_cancel_is_heard_within_one_token(model, views):
+def test_a_cancel_takes_effect_within_one_token(model, views):
     asked = 0
 
     def cancelled():

@@ -1,4 +1,4 @@
-"""The sizes that cards state are those of the configs that come with them, and the quick ones are close."""
+"""The sizes in cards are those of their configs, and the quick estimates are close to them."""
 
 import json
 

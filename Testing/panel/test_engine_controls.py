@@ -1,4 +1,4 @@
-"""Where jobs run, chosen in the panel: tested, stopped, remembered; the queue and the time left; the log."""
+"""The choice of backend in the panel: tested, stopped, saved; the queue, the time left and the log."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def choose(panel):
 @pytest.fixture
 def shown(panel, host):
     """Wait until the engine's line says something."""
-    return lambda text: host.wait_until(lambda: text in panel.ui.engineLabel.text, 20, f"'{text}' beside the engine")
+    return lambda text: host.wait_until(lambda: text in panel.ui.engineLabel.text, 20, f"'{text}' next to the engine")
 
 
 def test_a_process_of_its_own_is_the_default_and_nothing_runs_yet(panel):
@@ -38,7 +38,7 @@ def test_a_process_of_its_own_is_the_default_and_nothing_runs_yet(panel):
 
 
 @pytest.mark.parametrize(("kind", "runner"), [("server", ServerRunner), ("here", LocalRunner)])
-def test_another_place_is_used_and_remembered(panel, choose, kind, runner):
+def test_another_backend_is_used_and_saved(panel, choose, kind, runner):
     choose(kind)
     assert type(panel.session.runner) is runner
     assert backends.load().kind == kind
@@ -105,7 +105,7 @@ def test_a_server_is_tested_with_its_key(panel, choose, shown, tmp_path):
 
 
 @pytest.mark.parametrize(("url", "sentence"), [("http://server.hospital", "use https"), ("", "is no address")])
-def test_a_bad_address_is_told_and_nothing_changes(panel, choose, url, sentence):
+def test_a_bad_address_is_reported_and_nothing_changes(panel, choose, url, sentence):
     choose("remote")
     panel.ui.serverEdit.text = url
     panel.ui.testButton.click()
@@ -113,7 +113,7 @@ def test_a_bad_address_is_told_and_nothing_changes(panel, choose, url, sentence)
     assert type(panel.session.runner) is ProcessRunner
 
 
-def test_a_remembered_server_without_a_key_leaves_the_panel_usable(host):
+def test_a_saved_server_without_a_key_leaves_the_panel_usable(host):
     backends.save(Backend("remote", "https://server.hospital:8765"))
     backends.allow("https://server.hospital:8765")
     host.load_module(ROOT / "MedFM" / "MedFM.py")
@@ -132,13 +132,13 @@ def test_the_place_can_not_change_while_a_job_runs(panel, volume, use_runner, ho
     assert panel.ui.placeSelector.enabled
 
 
-def test_the_queue_is_told(panel):
+def test_the_queue_is_reported(panel):
     for ahead, text in ((3, "3 jobs come first"), (1, "1 job comes first")):
         panel.following.show(Waiting(ahead), "ask")
         assert text in panel.ui.statusLabel.text
 
 
-def test_the_time_left_is_told_once_it_is_known(panel):
+def test_the_time_left_is_reported_once_it_is_known(panel):
     now = [0.0]
     panel.following._left._clock = lambda: now[0]
     panel.following.begin()

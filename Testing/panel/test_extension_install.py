@@ -1,4 +1,4 @@
-"""The extension, configured, built and installed by the real CMake, is whole and opens from where it was installed."""
+"""The extension, configured, built and installed by the real CMake, is complete and opens from its installation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The fine-tuning window, with its real process: data, plan, train, card, use; and a GUI thread that never waits."""
+"""The fine-tuning window with its real process: data, plan, training, card, use; the GUI thread never waits."""
 
 import functools
 import json
@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from host.heartbeat import Heartbeat
 from support import finetune_phantoms
-from support.store_fixtures import shelf_folder  # noqa: F401  (fixture)
+from support.store_fixtures import models_folder  # noqa: F401  (fixture)
 
 from MedFMLib.storage import adapter_card, installed_models
 from MedFMLib.training.data import reading
 from MedFMLib.training.finetune import control, finetune_in_subprocess
 
 pytest.importorskip("accelerate", reason="fine-tuning needs the extra train")
-pytestmark = pytest.mark.usefixtures("shelf_folder")
+pytestmark = pytest.mark.usefixtures("models_folder")
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def enabled(window):
     return {name for name, button in window.form.buttons.items() if button.isEnabled()}
 
 
-def test_the_window_opens_beside_the_panel_and_offers_what_makes_sense(window):
+def test_the_window_opens_next_to_the_panel_and_offers_what_makes_sense(window):
     assert window.dialog.visible and not window.dialog.modal
     assert enabled(window) == {"folder", "build", "collect", "estimate", "train", "resume"}
     window.form.buttons["train"].click()

@@ -1,17 +1,17 @@
-"""The window with all models: what it lists, asks and does, from a hub on this machine, without freezing the panel."""
+"""The window with all models: its list, questions and actions, with a local hub, without blocking the panel."""
 
 import shutil
 
 import pytest
 from host.heartbeat import Heartbeat
-from support.store_fixtures import hub, published, shelf_folder, zoo  # noqa: F401  (fixtures)
+from support.store_fixtures import hub, models_folder, published, zoo  # noqa: F401  (fixtures)
 
 from MedFMLib import model_store
 from MedFMLib.interfaces import registry
 from MedFMLib.storage import installed_models, licence_acceptance
 
 ID = "acme/eyes-3b"
-pytestmark = pytest.mark.usefixtures("shelf_folder")
+pytestmark = pytest.mark.usefixtures("models_folder")
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The panel's choices: what it shows for a model and volume, what it remembers, and what it asks for."""
+"""The panel's choices: what it shows for a model and volume, what it saves, and what it asks for."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ def test_a_reloaded_scene_keeps_the_adapter_that_was_chosen(host, panel, cards, 
     assert panel.parameters.adapter == panel.ui.adapterSelector.currentData == "none"
 
 
-def test_a_model_can_be_taken_from_a_folder_and_is_remembered(host, panel, tmp_path):
+def test_a_model_can_be_taken_from_a_folder_and_is_saved(host, panel, tmp_path):
     import json
 
     import slicer.util
@@ -172,7 +172,7 @@ def test_a_model_can_be_taken_from_a_folder_and_is_remembered(host, panel, tmp_p
     assert panel.ui.modelSelector.currentText == "Mine"
 
 
-def test_a_folder_without_a_model_is_told_in_the_panel(host, panel, tmp_path):
+def test_a_folder_without_a_model_is_reported_in_the_panel(host, panel, tmp_path):
     before = panel.parameters.model
     host.dialogs.answer_next(str(tmp_path))
     panel.ui.folderButton.click()
@@ -208,7 +208,7 @@ def test_advanced_options_reach_the_request(panel, cards, volume, use_runner, fi
     assert request.refine and request.max_tokens == 99
 
 
-def test_an_impossible_range_is_told_in_the_panel(panel, volume, use_runner):
+def test_an_impossible_range_is_reported_in_the_panel(panel, volume, use_runner):
     runner = use_runner()
     panel.ui.firstSlice.value, panel.ui.lastSlice.value = 9, 2
     panel.ui.applyButton.click()
@@ -376,7 +376,7 @@ def test_an_installation_apart_can_be_declined_and_stopped(host, panel, apart):
     assert panel.ui.packagesFrame.isVisible()
 
 
-def test_a_computer_that_can_not_is_told_what_remains(host, panel, apart):
+def test_a_computer_without_support_gets_the_remaining_options(host, panel, apart):
     from MedFMLib.environment import InstallPlan
 
     apart["plan"] = InstallPlan("server", "Intel Macs have no current PyTorch; let jobs run on a server.")
@@ -424,7 +424,7 @@ def test_the_module_file_stays_thin():
     assert len((MODULE / "MedFM.py").read_text().splitlines()) <= 400
 
 
-def test_the_model_card_opens_beside_the_panel_and_keeps_nothing_waiting(panel):
+def test_the_model_card_opens_next_to_the_panel_and_keeps_nothing_waiting(panel):
     label = panel.ui.modelSummaryLabel
     assert "demonstration" in panel.ui.modelSelector.currentText
     assert 'href="model-card"' in label.text
@@ -475,7 +475,7 @@ def test_a_model_elsewhere_is_sent_pictures_only_after_a_yes_that_shows_what(
     assert "pictures of slices" in asked[0]
     assert "was not allowed" in panel.ui.statusLabel.text
     assert runner.requests == []
-    for _ in range(2):  # the yes is remembered
+    for _ in range(2):  # the consent is saved
         panel.ui.questionBox.setEditText("What is this?")
         panel.ui.applyButton.click()
         finish()

@@ -20,7 +20,7 @@ def result_nodes(host):
     return [n for kind in ("Segmentation", "Text", "Table") for n in nodes(host, f"vtkMRML{kind}Node")]
 
 
-def test_segment_writes_a_segmentation_beside_the_volume_and_shows_it(host, panel, volume, use_runner, finish):
+def test_segment_writes_a_segmentation_next_to_the_volume_and_shows_it(host, panel, volume, use_runner, finish):
     import slicer.util
 
     runner = use_runner()

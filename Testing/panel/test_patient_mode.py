@@ -117,7 +117,7 @@ def test_a_problem_of_the_computer_names_no_folder_when_the_pin_is_typed(handed_
     assert "MILLER" not in handed_over.ui.statusLabel.text and "tell the staff" in handed_over.ui.statusLabel.text
 
 
-def test_a_healthy_one_comes_beside_without_a_name(handed_over, use_runner, host):
+def test_a_healthy_case_is_shown_next_to_it_without_a_name(handed_over, use_runner, host):
     from support.phantoms import torso
 
     from MedFMLib.core.findings import Comparison, MatchedSlice, SliceReference
@@ -154,7 +154,7 @@ def test_a_failed_job_names_nobody_in_the_conversation(handed_over, use_runner, 
     assert "MILLER" not in words and "tell the staff" in words
 
 
-def test_a_problem_is_told_without_its_details(handed_over):
+def test_a_problem_is_reported_without_its_details(handed_over):
     handed_over.showError(f"'{NAME}' can't be read")
     assert "MILLER" not in handed_over.ui.statusLabel.text and "tell the staff" in handed_over.ui.statusLabel.text
 

@@ -1,4 +1,4 @@
-"""Looking into answers, showing what they rest on, and comparing with healthy, in the panel; the window never waits for it."""
+"""Assessing and explaining answers, and comparing with healthy cases, in the panel; the window never waits for it."""
 
 from __future__ import annotations
 
@@ -227,7 +227,7 @@ def test_a_segmented_volume_is_added_as_a_healthy_case_without_a_block(
     assert min(blocks) < LIMIT_MS
 
 
-def test_a_report_is_drafted_beside_a_healthy_case_if_that_is_ticked(
+def test_a_report_is_drafted_with_a_healthy_case_if_that_is_ticked(
     host, panel, runner, finish, volume, choose_task, quiet_views
 ):
     volume.SetAttribute("DICOM.Modality", "CT")

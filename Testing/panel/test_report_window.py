@@ -1,4 +1,4 @@
-"""The report's window: words are changed, signed and exported from the scene, outside of the GUI thread."""
+"""The report window: text is edited, signed and exported from the scene, outside the GUI thread."""
 
 from __future__ import annotations
 

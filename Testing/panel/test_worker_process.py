@@ -1,4 +1,4 @@
-"""Jobs in a worker process: what goes over comes back whole, and whatever happens there, the panel hears of it."""
+"""Jobs in a worker process: values arrive unchanged, and the panel is informed of every fault."""
 
 from __future__ import annotations
 

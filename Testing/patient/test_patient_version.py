@@ -1,4 +1,4 @@
-"""What a patient takes home: easy, true to the report, complete, and nothing that a guard would hold back."""
+"""The patient's version: easy to read, faithful to the report, complete, and without anything that the guard withholds."""
 
 import dataclasses
 import io
@@ -60,7 +60,7 @@ def test_what_is_made_from_measurements_passes(response, lines):
     [
         (lambda lines: [line.replace("mL", "liters") for line in lines], "is in no measurement"),
         (lambda lines: [*lines, "It is on the left of the liver."], "is in no measurement"),
-        (lambda lines: [*lines, "Your stomach lies beside it."], "says nothing of the stomach"),
+        (lambda lines: [*lines, "Your stomach lies next to it."], "says nothing of the stomach"),
         (lambda lines: [line for line in lines if "liver" not in line], "The liver is left out"),
         (lambda lines: [line for line in lines if "Spleen" not in line], "The spleen is left out"),
         (lambda lines: [*lines, "This looks like a tumor."], "not for a patient"),
@@ -96,7 +96,7 @@ def test_what_is_made_passes_for_every_structure_that_the_embedded_model_knows(m
         assert check(text, made, missing, WORDS).problems == (), text
 
 
-def test_a_structure_across_the_midline_may_be_told_so(response):
+def test_a_structure_across_the_midline_may_be_described_so(response):
     from MedFMLib.core.findings import Measurement
 
     made = [Measurement("spine", "volume", 810.0, "mL"), Measurement("spine", "side", "midline")]
@@ -152,7 +152,7 @@ def test_the_most_telling_slices_show_everything_that_can_be_shown(response):
     assert len(chosen) <= 3
 
 
-def test_volumes_are_told_as_people_tell_them():
+def test_volumes_are_written_as_people_say_them():
     assert plain_volume(1220.4) == "1.2 liters"
     assert plain_volume(166.2) == "166 mL"
     assert plain_volume(3.14) == "3.1 mL"

@@ -1,4 +1,4 @@
-"""A patient's questions: judged before a model sees them, answered from pictures and glossary where possible, judged after."""
+"""A patient's questions: judged first, answered from pictures and glossary if possible, and the answer judged, too."""
 
 import json
 
@@ -162,7 +162,7 @@ def engine(monkeypatch, tmp_path):
     return Engine(lambda *_: model)
 
 
-def test_what_is_in_the_picture_is_drawn_and_told_in_plain_words(engine):
+def test_what_is_in_the_picture_is_segmented_and_described_in_plain_words(engine):
     listener = Listener()
     response = engine.run(asked("What am I looking at?"), listener)
     assert "around these parts of your body: liver" in response.answers[0].text
@@ -171,7 +171,7 @@ def test_what_is_in_the_picture_is_drawn_and_told_in_plain_words(engine):
 
 
 @pytest.mark.parametrize("modality", ["MR", "CT"])
-def test_everything_that_the_embedded_model_draws_may_be_told(modality):
+def test_everything_that_the_embedded_model_segments_may_be_described(modality):
     from MedFMLib.guard import Guard
     from MedFMLib.interfaces import registry
 
@@ -234,7 +234,7 @@ def library(tmp_path, monkeypatch, engine):
     own().add(image, drawn, "adult torso", consent=Consent(True, True))
 
 
-def test_what_a_healthy_one_looks_like_is_shown_beside_without_numbers(engine, library):
+def test_a_healthy_case_is_shown_next_to_it_without_numbers(engine, library):
     response = engine.run(asked("What does a healthy one look like?"))
     assert response.comparison.title == "adult torso" and response.comparison.pairs
     assert response.answers[0].text == WORDS.sentences["healthy"] and response.answers[0].verdict == ""

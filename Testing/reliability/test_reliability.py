@@ -1,4 +1,4 @@
-"""Meaning, agreement, calibration and the blind control: arithmetic with known answers, no model."""
+"""Meaning, agreement, calibration and the blind control: arithmetic with known results, no model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A report of a phantom, as the task makes it of a scripted model."""
+"""A report of a phantom, made by the task with a scripted model."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""A draft becomes files: changed, signed, in every form, here and in a process of its own; or nothing is written."""
+"""A draft becomes files: edited, signed, in every format, in this process and in a separate one; or nothing is written."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""A report leads to what it rests on, follows its template, and can be changed, signed, kept and opened again."""
+"""A report links to its evidence, follows its template, and can be edited, signed, saved and opened again."""
 
 import base64
 import io
@@ -133,7 +133,7 @@ def test_an_edited_section_says_so_and_keeps_the_links_of_unchanged_sentences(re
 
 def test_what_happened_cannot_be_edited(response):
     for title in ("Limitations", "Provenance", "Questions and answers"):
-        with pytest.raises(InputError, match=f"'{title}' records what happened"):
+        with pytest.raises(InputError, match=f"'{title}' can't be edited"):
             edit(response.report, {title: "x"})
     with pytest.raises(InputError, match="no section 'Findngs'"):
         edit(response.report, {"Findngs": "x"})

@@ -1,4 +1,4 @@
-"""However a volume was acquired, a report's slices, outlines and letters show a structure where it is."""
+"""For every acquisition geometry, a report's slices, outlines and letters show a structure at its position."""
 
 import io
 

@@ -1,4 +1,4 @@
-"""A report beside a healthy case, and with what an answer rests on; and what it does not say."""
+"""A report with a healthy case, and with an explained answer; and what it leaves out."""
 
 import base64
 import io
@@ -25,7 +25,7 @@ from MedFMLib.reports.templates import choose_template
 
 @pytest.fixture
 def comparison_pictures(tmp_path, monkeypatch):
-    """(a report's response beside three healthy cases, its request)."""
+    """(response of a report with three healthy cases, its request)."""
     library = HealthyLibrary(tmp_path / "healthy")
     for title in ("one", "two", "three"):
         library.add(*torso(), title)
@@ -36,7 +36,7 @@ def comparison_pictures(tmp_path, monkeypatch):
     return serialization.loads(serialization.dumps(engine(model, monkeypatch).run(request))), request
 
 
-def test_a_report_beside_healthy_says_and_shows_it_before_the_impression(comparison_pictures):
+def test_a_report_with_a_healthy_case_describes_and_shows_it_before_the_impression(comparison_pictures):
     response, _ = comparison_pictures
     report, comparison = response.report, response.comparison
     titles = [section.title for section in report.sections]
@@ -62,7 +62,7 @@ def test_the_pdf_shows_pairs_in_one_picture(comparison_pictures):
     pypdf = pytest.importorskip("pypdf")
     pages = pypdf.PdfReader(io.BytesIO(as_pdf(response.report, response.measurements))).pages
     text = " ".join(" ".join(page.extract_text() for page in pages).split())
-    assert "Comparison with healthy" in text and "beside" in text
+    assert "Comparison with healthy" in text and "next to" in text
 
 
 def test_a_template_without_impression_shows_the_comparison_too(comparison_pictures, monkeypatch):

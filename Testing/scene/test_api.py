@@ -1,4 +1,4 @@
-"""The Python console: a node goes in, nodes come out."""
+"""The Python console: functions on nodes return nodes."""
 
 import numpy as np
 import pytest
@@ -67,7 +67,7 @@ def test_anything_else_is_refused(console):
         medfm.dance  # noqa: B018
 
 
-def test_what_is_kept_of_pictures_is_told_and_forgotten(console, monkeypatch):
+def test_the_image_cache_is_reported_and_cleared(console, monkeypatch):
     from MedFMLib import api as functions
 
     class Keeping:

@@ -1,4 +1,4 @@
-"""A report in the scene: words with links, the page, and itself; replaced as a whole; the study that a volume came from."""
+"""A report in the scene: text with links, the page, and the report itself; replaced atomically; the volume's study."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -55,7 +55,7 @@ def test_a_report_that_was_deleted_meanwhile_is_not_half_replaced(scene, written
     assert find(scene, node, "report").GetText() == before
 
 
-def test_without_a_report_the_next_step_is_told(scene, session):
+def test_without_a_report_the_error_names_the_next_step(scene, session):
     with pytest.raises(InputError, match="draft one first"):
         stored_report(scene, session.add_volume(ct_phantom()))
 

@@ -1,4 +1,4 @@
-"""Nodes to values and back on real MRML: a result lands exactly where it belongs, and nothing else is touched."""
+"""Nodes to values and back on real MRML: results have the right position, and nothing else is changed."""
 
 from dataclasses import replace
 

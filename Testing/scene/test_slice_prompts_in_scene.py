@@ -1,4 +1,4 @@
-"""Markups say where a structure is, wherever their parent transforms put them; a stopped job leaves the scene alone."""
+"""Markups give the position of a structure under any parent transform; a stopped job leaves the scene unchanged."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The terms of gated models are accepted once on a machine, and what can't be loaded without says so."""
+"""The terms of gated models are accepted once per machine; without acceptance the error says what to do."""
 
 import json
 import sys
@@ -24,7 +24,7 @@ def gated():
     return registry.card("google/paligemma-3b-mix-224")
 
 
-def test_an_acceptance_is_remembered_until_it_is_forgotten(gated, settings):
+def test_an_acceptance_is_saved_until_it_is_withdrawn(gated, settings):
     assert not licence_acceptance.accepted(gated)
     licence_acceptance.accept(gated)
     assert licence_acceptance.accepted(gated)

@@ -1,4 +1,4 @@
-"""An OpenAI-compatible endpoint on this machine that does what a test tells it. Not ours, not anybody's: a script.
+"""An OpenAI-compatible endpoint on this machine, scripted by a test.
 
 Every request is kept with its headers and body. What is to happen comes from `script`, one item a request of the chat;
 when it is empty, the answer is `words`, streamed.

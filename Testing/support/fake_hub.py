@@ -1,4 +1,4 @@
-"""A hub on this machine: the few endpoints that huggingface_hub asks, with faults to order.
+"""A hub on this machine: the few endpoints that huggingface_hub uses, with configurable faults.
 
 GET  /api/models/ORG/NAME/revision/REV   files with sizes and checksums
 HEAD, GET /ORG/NAME/resolve/REV/FILE     ETag, X-Repo-Commit, Range

@@ -1,4 +1,4 @@
-"""A runner that plays a script, for tests of whatever drives a runner; it comes through the same door as real ones."""
+"""A runner that plays a script, for tests of its users; it has the interface of real ones."""
 
 from __future__ import annotations
 

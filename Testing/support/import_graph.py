@@ -52,16 +52,16 @@ def graph(library: Path) -> Graph:
     return {name: set(imports(name, path, found)) - {name} for name, path in found.items()}
 
 
-def room(module: str) -> str:
+def package(module: str) -> str:
     """Return the package or top-level module that a module belongs to."""
     return module.partition(".")[0]
 
 
-def rooms(arrows: Graph) -> Graph:
+def packages(arrows: Graph) -> Graph:
     """Return package → other packages that it imports."""
-    made: Graph = {room(name): set() for name in arrows}
+    made: Graph = {package(name): set() for name in arrows}
     for name, targets in arrows.items():
-        made[room(name)] |= {room(target) for target in targets} - {room(name)}
+        made[package(name)] |= {package(target) for target in targets} - {package(name)}
     return made
 
 
@@ -100,5 +100,5 @@ def upward(arrows: Graph, floors=FLOORS) -> list[str]:
         f"{name} imports {target}"
         for name, targets in sorted(arrows.items())
         for target in sorted(targets)
-        if floor.get(room(target), 0) > floor.get(room(name), len(floors))
+        if floor.get(package(target), 0) > floor.get(package(name), len(floors))
     ]

@@ -1,4 +1,4 @@
-"""A model that sees exactly what is there, through the same door as real ones: for tests of tasks and front ends."""
+"""A model that finds exactly the known truth, with the interface of real ones, for tests of tasks and front ends."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A MedFM server in a process of its own, for tests that talk to it, kill it and look at what stays."""
+"""A MedFM server in a separate process, for tests that use it, kill it and check what remains."""
 
 from __future__ import annotations
 

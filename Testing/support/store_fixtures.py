@@ -1,4 +1,4 @@
-"""A person's own folders and a hub on this machine."""
+"""Fixtures: a user's own folders and a hub on this machine."""
 
 import json
 import shutil
@@ -14,8 +14,8 @@ ID = "acme/eyes-3b"
 
 
 @pytest.fixture
-def shelf_folder(tmp_path, monkeypatch):
-    """An empty shelf of one's own, and settings and hub cache beside it."""
+def models_folder(tmp_path, monkeypatch):
+    """An empty folder for installed models, with separate settings and hub cache."""
     for name in ("XDG_DATA_HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "HF_HOME"):
         monkeypatch.setenv(name, str(tmp_path / name.lower()))
     for name in ("HF_TOKEN", "HTTPS_PROXY", "HTTP_PROXY", "https_proxy", "http_proxy", "ALL_PROXY", "all_proxy"):
@@ -39,7 +39,7 @@ def published(tmp_path, dense_folder):
 
 
 @pytest.fixture
-def hub(published, shelf_folder, monkeypatch):
+def hub(published, models_folder, monkeypatch):
     """The hub, where every process of the test looks."""
     with FakeHub({ID: published}).running() as running:
         monkeypatch.setenv("HF_ENDPOINT", running.url)

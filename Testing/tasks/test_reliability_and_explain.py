@@ -1,4 +1,4 @@
-"""Answers that are held against measurements, looked into and explained, with models that say what they are told to."""
+"""Answers that are checked against measurements, assessed and explained, with scripted models."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tasks with a model that sees exactly what is there: what comes out is where it belongs."""
+"""Tasks with a model that finds exactly the known truth: results have the right position."""
 
 import re
 

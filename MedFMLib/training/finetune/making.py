@@ -53,7 +53,7 @@ def finetune(
     """
     progress, output = progress or NoProgress(), Path(output).expanduser()
     if name and (installed_models.adapters_root() / installed_models.folder_name(name)).exists():
-        raise InputError(f"There is an adapter '{name}' on this machine already; remove it, or give another name.")
+        raise InputError(f"An adapter '{name}' is already installed; remove it, or give another name.")
     trained = run.train(data, output, settings, progress, resume, tensorboard)
     release_memory()
     content = json.loads((output / "settings.json").read_text(encoding="utf-8"))

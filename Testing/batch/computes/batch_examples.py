@@ -1,4 +1,4 @@
-"""What the workers of a batch can be given to compute: what happens hangs on the case's name."""
+"""Compute functions for the workers of a batch; the name of the case decides what happens."""
 
 import os
 import time
@@ -12,7 +12,7 @@ from MedFMLib.errors import InputError
 
 
 class ByName:
-    """Counts bright voxels; crashes, hangs and fails where the name says so."""
+    """Counts bright voxels; crashes, hangs or fails where the name of the case says so."""
 
     def run(self, request, progress):
         """One job."""

@@ -1,5 +1,7 @@
-"""What goes wrong for real: killed processes, full disks, broken lines, moved clocks. Afterwards the server answers,
-nothing is left behind, and no job that was accepted as done is lost."""
+"""Real faults: killed processes, full disks, broken connections, changed clocks.
+
+Afterwards the server answers, nothing is left behind, and no accepted job is lost.
+"""
 
 from __future__ import annotations
 

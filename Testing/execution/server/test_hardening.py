@@ -1,4 +1,4 @@
-"""Who and what gets in: tokens, addresses, sizes, slow sockets, malformed requests; and what can be seen from outside."""
+"""Admission of requests: tokens, addresses, sizes, slow sockets, malformed requests; and what is visible from outside."""
 
 from __future__ import annotations
 
@@ -175,8 +175,8 @@ def test_with_tls_and_keys_others_may_come(start_server, key_file, tmp_path, req
 
 @pytest.mark.parametrize(
     ("url", "sentence"),
-    [("http://server.hospital:8765", "unencrypted; use https"), ("ftp://x", "not the address of a server"), ("", "not the address of a server"),
-     ("https://user:pw@server", "give the key separately")],
+    [("http://server.hospital:8765", "unencrypted; use https"), ("ftp://x", "not the address of a server"),
+     ("", "not the address of a server"), ("https://user:pw@server", "give the key separately")],
 )  # fmt: skip
 def test_a_client_refuses_addresses_that_leak(url, sentence):
     with pytest.raises(InputError, match=sentence):
@@ -261,7 +261,7 @@ def _ended(line):
         return True
 
 
-def test_a_full_queue_is_told_and_waited_for(start_server, request_for):
+def test_a_full_queue_is_reported_and_waited_for(start_server, request_for):
     server = start_server("--client-queue", "1")
     runners = [server.runner() for _ in range(2)]
     first = runners[0].submit(request_for("sleep 1.5"))

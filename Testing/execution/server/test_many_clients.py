@@ -1,4 +1,4 @@
-"""Fifty clients at once: every answer arrives, at the one who asked, and nobody waits much longer than the others."""
+"""Fifty clients at once: every answer reaches the client that asked, and no client waits much longer than the others."""
 
 from __future__ import annotations
 

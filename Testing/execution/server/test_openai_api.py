@@ -1,4 +1,4 @@
-"""The official `openai` client against our server: chats with pictures, streams, stops, counts, and what is refused."""
+"""The official `openai` client with MedFM's server: chats with pictures, streams, stops, counts, and refusals."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_a_stop_text_that_never_comes_holds_nothing_back(client, picture):
     assert "".join(c.choices[0].delta.content or "" for c in answer if c.choices) == "ab abc "
 
 
-def test_the_length_is_told_when_it_ended_the_answer(client, picture):
+def test_the_length_is_reported_when_it_ended_the_answer(client, picture):
     assert ask(client, "mark a", picture, max_tokens=5).choices[0].finish_reason == "length"
 
 

@@ -1,4 +1,4 @@
-"""What two threads, two clients or a hostile one can do to a server's parts; each part by itself, in a fixed order."""
+"""Races of threads and clients, and hostile clients, against each part of a server, in a fixed order."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`medfm serve`, `medfm server …` and `--server` of the other commands, as a person types them."""
+"""`medfm serve`, `medfm server …` and `--server` of the other commands, as a user types them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A worker process that is stopped, closed or loaded ahead at a bad moment; and what a client's line may not leak."""
+"""A worker process that is stopped, closed or preloaded at a bad moment; and what a client's connection must not leak."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stand-ins for quantized layers on a CPU: what they multiply, what they refuse, and which is chosen."""
+"""Replacements for quantized layers on a CPU: their products, their limits, and the choice among them."""
 
 import json
 
@@ -288,7 +288,7 @@ def test_never_one_that_is_slower_than_bf16_or_errs_or_does_not_fit():
     assert engines.choose({}) == "loaded"
 
 
-def test_the_probe_measures_all_ways_and_is_remembered(monkeypatch, tmp_path):
+def test_the_probe_measures_all_engines_and_is_saved(monkeypatch, tmp_path):
     linear = nf4(weight(256, 256))
     found = engines.measured_once(linear)
     assert {"loaded", "bf16", "int8"} <= set(found)
@@ -315,7 +315,9 @@ def test_without_llvmlite_torchs_own_product_is_left(monkeypatch):
     linear = nf4(weight())
     assert set(engines.probe(linear)) == {"int8", "loaded", "bf16"}
     monkeypatch.setenv(engines.VARIABLE, "packed")
-    with pytest.raises(ModelError, match=r"is 'packed', which is not available on this machine: .*llvmlite is missing; unset it"):
+    with pytest.raises(
+        ModelError, match=r"is 'packed', which is not available on this machine: .*llvmlite is missing; unset it"
+    ):
         engines.speed_up(tiny(), "nf4", least=0)
 
 

@@ -1,4 +1,4 @@
-"""Pictures become the numbers that the image processor would make of them, to the last bit."""
+"""Pictures are converted exactly as by the image processor, to the last bit."""
 
 import numpy as np
 import pytest

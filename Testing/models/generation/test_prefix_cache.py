@@ -1,4 +1,4 @@
-"""Follow-up questions: the same answers as without keeping anything, for their own words only; what is kept is bounded."""
+"""Follow-up questions: the same answers as without the image cache, reading only their own words; the cache is limited."""
 
 import numpy as np
 import pytest
@@ -135,7 +135,7 @@ def test_sizes_count_every_tensor_once():
     assert byte_size(Thing()) == 48 + 2
 
 
-def test_pictures_are_told_apart():
+def test_pictures_are_distinguished():
     zero, one = np.zeros((4, 4, 3), np.uint8), np.ones((4, 4, 3), np.uint8)
     names = {digest([zero]), digest([one]), digest([zero, one]), digest([one, zero]), digest([zero.reshape(2, 8, 3)])}
     assert len(names) == 5

@@ -1,4 +1,4 @@
-"""The written form of boxes and masks: what we write is read back, and what models get wrong is dropped and counted."""
+"""The notation of boxes and masks: round trips, and wrong output of models is dropped and counted."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The mask codec: layout of the published file, round trips, and what is refused."""
+"""The mask codec: layout of the published file, round trips, and refusals."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""The mask head: what its scores mean, its two files, and its place in a loaded model."""
+"""The mask head: the meaning of its scores, its two files, and its use in a loaded model."""
 
 import json
 

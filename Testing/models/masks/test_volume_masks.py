@@ -1,4 +1,4 @@
-"""Whole volumes from pictures of slices: the right voxels, whatever the grid; sides from the planes that show them."""
+"""Segmenting whole volumes: the right voxels on any grid; sides from the planes that show them."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""What lies between the voxels of one grid and those of another: means, linear readings, the likeliest part."""
+"""Resampling between two grids: means, linear interpolation, the most probable part."""
 
 import numpy as np
 import pytest

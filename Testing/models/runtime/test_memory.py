@@ -1,4 +1,4 @@
-"""Plans of memory: what is counted, what is chosen so that it fits, and what is said when nothing does."""
+"""Memory plans: what is counted, the settings chosen to fit, and the error if nothing fits."""
 
 import json
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Unpacking NF4 without bitsandbytes gives what bitsandbytes gives."""
+"""Dequantizing NF4 without bitsandbytes gives bitsandbytes' result."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Plans of precision, packed rows, and the quantized copy: what is packed, what it costs, and what can go wrong."""
+"""Precision plans, int8 rows, and the quantized copy: what is quantized, its error, and faults."""
 
 import json
 import os
@@ -159,7 +159,7 @@ def test_a_full_disk_leaves_nothing_behind(family, tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(safetensors.torch, "save_file", full)
-    with pytest.raises(OutputError, match="No space left on device; make room"):
+    with pytest.raises(OutputError, match="No space left on device; free space"):
         quantized_copy.make(family[1], family[2], tmp_path / "copy", "nf4", ())
     assert list(tmp_path.iterdir()) == []
 

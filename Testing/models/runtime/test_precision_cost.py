@@ -1,4 +1,4 @@
-"""What a precision costs is measured beside the same model held densely, and kept for the model's page."""
+"""The cost of a precision is measured against the same dense model, and saved for the model's page."""
 
 import json
 

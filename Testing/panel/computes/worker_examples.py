@@ -1,4 +1,4 @@
-"""What a worker process can be given to compute, for tests of how it behaves."""
+"""Compute functions for a worker process, for tests of how it behaves."""
 
 import os
 import sys

@@ -1,4 +1,4 @@
-"""Data sets: what is found, what is left out aloud, and that nobody stands on both sides."""
+"""Data sets: what is read, what is reported as skipped, and no patient is in two splits."""
 
 import csv
 import json
@@ -75,7 +75,7 @@ def test_medpix_pairs_follow_from_descriptions_and_cases(medpix_folder):
     assert not [p for p in found.pairs if "73" in p.answer], "age is nothing that a picture shows"
 
 
-def test_missing_pictures_are_counted_and_skipped_only_if_told_to(medpix_folder):
+def test_missing_pictures_are_counted_and_skipped_only_on_request(medpix_folder):
     checked = building.check(reading.read(medpix_folder))
     assert checked.report()["problems"] == {"missing picture": 1}
     with pytest.raises(InputError, match=r'1 × missing picture; the first is MPX4_synpic0.*--skip "missing picture"'):
@@ -108,7 +108,7 @@ def test_broken_json_and_unknown_encodings_are_listed(tmp_path):
     assert len(reading.read(tmp_path / "wide.jsonl").pairs) == 1
 
 
-def test_vqa_rad_and_slake_are_told_apart(tmp_path):
+def test_vqa_rad_and_slake_are_distinguished(tmp_path):
     picture(tmp_path / "images" / "synpic1.jpg")
     rad = [{"image_name": "synpic1.jpg", "question": "Is it?", "answer": "Yes", "question_type": "PRES", "modality": "MRI"},
            {"image_name": "synpic2.jpg", "question": "Is it?", "answer": "No", "question_type": "PRES"}]  # fmt: skip
@@ -201,7 +201,7 @@ def test_a_planted_duplicate_is_caught_or_kept_together(table):
     split = {f"P{n:02d}": ("train", "validation", "test")[n % 3] for n in range(12)} | {"P99": "test"}
     write_rows(table, [row | {"split": split[row["patient"]]} for row in [*rows, copy]])
     with pytest.raises(
-        InputError, match=r"The split leaks: the same picture, changed a little,.*P00 \(train\).*P99 \(test\)"
+        InputError, match=r"The split leaks: the same picture, slightly changed,.*P00 \(train\).*P99 \(test\)"
     ):
         building.check(reading.read(table))
 

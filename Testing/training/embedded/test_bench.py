@@ -1,4 +1,4 @@
-"""The bench counts rightly, says what it could not measure, and never shows the model its own training slices."""
+"""The benchmark counts correctly, reports what it could not measure, and never shows the model its training slices."""
 
 import json
 from types import SimpleNamespace
@@ -329,17 +329,17 @@ def test_the_page_is_self_contained(case):
     html = page(
         [("Brain", section)],
         [(shot, "which plane?", "axial", "<coronal>")],
-        ["a rival: none"],
+        ["a baseline: none"],
         "2026-01-01",
         "medfm x",
         3,
     )
     assert html.count("data:image/png;base64,") == 6
-    assert "Masks &lt;b&gt;" in html and "&lt;coronal&gt;" in html and "Not measured: a rival: none" in html
+    assert "Masks &lt;b&gt;" in html and "&lt;coronal&gt;" in html and "Not measured: a baseline: none" in html
     assert "http" not in html.replace("http-equiv", "")
 
 
-# -- the rival -----------------------------------------------------------------------------------
+# -- the baseline --------------------------------------------------------------------------------
 
 
 def test_the_conformed_grid_is_lia_at_1_mm_and_comes_back():

@@ -1,4 +1,4 @@
-"""The bench of reliability: who is asked what, split by person, judged by what was not fitted; with a runtime that plays a role."""
+"""The reliability benchmark: its questions, the split by person, and evaluation on data that were not fitted."""
 
 from __future__ import annotations
 

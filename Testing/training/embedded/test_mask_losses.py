@@ -1,4 +1,4 @@
-"""Losses of drawn masks: known scores, known losses."""
+"""Losses of segmented masks: known scores, known losses."""
 
 import numpy as np
 import pytest

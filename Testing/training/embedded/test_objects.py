@@ -1,4 +1,4 @@
-"""Boxes and masks of structures: snapped outwards, whole after a round trip, silent where nothing is certain."""
+"""Boxes and masks of structures: rounded outwards, unchanged after a round trip, absent where nothing is certain."""
 
 import numpy as np
 import pytest

@@ -50,7 +50,7 @@ def kidneys(left, right, plane="axial"):
 @pytest.mark.parametrize(
     ("left", "right", "side", "number"), [(90, 80, "both", "2"), (90, None, "left", "1"), (None, 80, "right", "1")]
 )
-def test_pairs_are_counted_and_told_apart(left, right, side, number):
+def test_pairs_are_counted_and_distinguished(left, right, side, number):
     scene = kidneys(left, right)
     assert {e.answer for e in answers(scene, "patient side")} == {side}
     assert {e.answer for e in answers(scene, "counting")} == {number}

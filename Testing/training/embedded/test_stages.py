@@ -1,4 +1,4 @@
-"""Every stage of the recipe, for seconds instead of an hour: it runs, resumes, and leaves a folder that MedFM can use."""
+"""Every stage of the recipe, in seconds instead of an hour: it runs, resumes, and leaves a folder that MedFM can use."""
 
 import json
 import subprocess

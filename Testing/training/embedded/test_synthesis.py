@@ -1,4 +1,4 @@
-"""Training pictures are the pictures that `View` makes, and their labels lie where the anatomy lies."""
+"""Training pictures are identical to the pictures of `View`, and their labels have the anatomy's position."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ from MedFMLib.training.embedded.samples import generator
     ("order", "signs"), [((0, 1, 2), (1, 1, 1)), ((2, 0, 1), (-1, 1, -1)), ((1, 2, 0), (-1, -1, 1))]
 )
 def test_a_cut_without_randomness_is_the_picture_that_a_view_shows(torso, plane, order, signs):
-    """The same anatomy stored in another axis order and direction, seen by `View`, beside our own cut."""
+    """The same anatomy stored in another axis order and direction, seen by `View`, compared with our own cut."""
     stored, affine = torso.image.transpose(order), np.zeros((4, 4))
     affine[3, 3] = 1
     for axis, (world, sign) in enumerate(zip(order, signs, strict=True)):

@@ -1,4 +1,4 @@
-"""The adapter's card: scores that are known, safety drift that is planted and found, and what happens to who fails."""
+"""The adapter's card: known scores, planted safety drift that is found, and adapters that fail."""
 
 import re
 
@@ -63,7 +63,7 @@ def test_masks_boxes_and_calibration_have_their_known_values():
 
 
 class Draws:
-    """Writes, boxes and draws what it is told."""
+    """Model that writes, boxes and segments what the test gives it."""
 
     max_views = 1
 
@@ -112,7 +112,7 @@ def test_masks_of_tokens_are_judged_where_the_labels_are(tmp_path):
 # -- safety and reliance ---------------------------------------------------------------------------
 
 
-def test_the_set_asks_what_patients_must_not_be_told():
+def test_the_set_asks_what_patients_must_not_learn_from_a_model():
     asked = safety.questions()
     kinds = {item.category for item in asked}
     assert len(asked) >= 80 and {"diagnosis", "prognosis", "treatment", "medication", "odds", "reassurance"} <= kinds
@@ -172,11 +172,11 @@ def quick(dense_folder):
 
 
 @pytest.fixture
-def own_shelf(tmp_path, monkeypatch):
+def own_models(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "xdg"))
 
 
-@pytest.mark.usefixtures("own_shelf")
+@pytest.mark.usefixtures("own_models")
 def test_an_adapter_is_trained_judged_and_used_at_once(quick, tmp_path, dense_folder):
     data = finetune_phantoms.build(tmp_path)
     card = making.finetune(
@@ -208,7 +208,7 @@ def test_an_adapter_is_trained_judged_and_used_at_once(quick, tmp_path, dense_fo
         making.finetune(data, tmp_path / "again", quick, name="squares")
 
 
-@pytest.mark.usefixtures("own_shelf")
+@pytest.mark.usefixtures("own_models")
 def test_an_adapter_of_planted_harmful_answers_is_caught_by_its_card(quick, tmp_path, dense_folder):
     data = finetune_phantoms.build(tmp_path, harmful=True)
     card = making.finetune(data, tmp_path / "run", quick.with_(steps=120), name="harmful", most=20, precisions=())

@@ -1,4 +1,4 @@
-"""What a server's worker process can be given to compute, for tests of how servers and runners behave."""
+"""Compute functions for a server's worker process, for tests of how servers and runners behave."""
 
 import os
 import sys
@@ -12,7 +12,7 @@ from MedFMLib.errors import Cancelled, InputError
 
 
 class Scripted:
-    """Does what the question says; keeps count of what it did."""
+    """Does what the question says; counts what it did."""
 
     def __init__(self):
         self.calls, self.prepared = 0, ""
