@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich import box
 from rich.table import Table
 
 from .. import model_store
@@ -20,6 +19,7 @@ from ..storage import adapter_card, installed_models
 from .model_store import Name, Source, Target, Yes, confirm, out, say, show_offer
 from .options import Json
 from .running import progress
+from .tables import print_table
 
 app = typer.Typer(no_args_is_help=True, help="LoRA adapters on this machine; --adapter NAME uses one.")
 AdapterName = Annotated[str, typer.Argument(metavar="NAME", help="Name of an adapter; see `medfm adapters list`.")]
@@ -56,13 +56,12 @@ def list_adapters(
     if not rows:
         say("There are no adapters; import one with `medfm adapters import PATH`.")
         return
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for title in ("name", "of model", "made for", "rank", "from"):
-        table.add_column(title, overflow="fold")
-    for row in rows:
-        table.add_row(row["id"], row["model"] or "any that fits", row["base"], str(row["rank"] or ""),
-                      f"{row['from']}; not offered: {row['refused']}" if row.get("refused") else row["from"])  # fmt: skip
-    out.print(table)
+    cells = [
+        (row["id"], row["model"] or "any that fits", row["base"], str(row["rank"] or ""),
+         f"{row['from']}; not offered: {row['refused']}" if row.get("refused") else row["from"])
+        for row in rows
+    ]  # fmt: skip
+    print_table(out, ("name", "of model", "made for", "rank", "from"), cells)
 
 
 @app.command("show")

@@ -35,6 +35,7 @@ from . import (
 )
 from .options import Json
 from .running import Output, err, finish, folder_at, out, print_measurements, progress
+from .tables import Wide
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -66,6 +67,7 @@ def demo(
     output: Output = Path("out/demo"),
     image: Annotated[Path | None, typer.Option("--image", help="A volume in place of the shipped one.")] = None,
     as_json: Json = False,
+    wide: Wide = False,
 ) -> None:
     """Segment, ask and report on a real head scan that the package nilearn ships; writes scene, report, views."""
     from .demo import run_demo
@@ -76,7 +78,7 @@ def demo(
     if as_json:
         print(json.dumps({**result.summary, "seconds": round(time.monotonic() - started, 1)}, indent=2))
         return
-    print_measurements(result.response)
+    print_measurements(result.response, wide)
     for answer in result.answers:
         out.print(f"[bold]{answer.question}[/bold] {answer.text}", highlight=False)
     finish(result.response, result.files, False)

@@ -37,6 +37,7 @@ from .running import (
     run,
     summary,
 )
+from .tables import Wide
 from .task_options import with_task_options
 
 
@@ -50,7 +51,7 @@ def segment(
     plane: Plane = "", first: First = -1, last: Last = -1, step: Step = 0,
     points: slice_prompts.PointTexts = None, boxes: slice_prompts.BoxTexts = None,
     modality: Modality = "", frame: Frame = -1, series: Series = "", server: serve.Url = "", as_json: Json = False,
-    *, options: dict,
+    wide: Wide = False, *, options: dict,
 ) -> None:  # fmt: skip
     """Segment structures by name, or those marked by points and boxes; writes NAME.seg.nrrd and NAME.measurements.json."""
     from ..files import output_name, write_segmentation, write_text
@@ -67,7 +68,7 @@ def segment(
     files = [write_segmentation(folder / f"{name}.seg.nrrd", response.segmentation, response.provenance)]
     files.append(write_text(folder / f"{name}.measurements.json", json.dumps(summary(response, files), indent=2)))
     if not as_json:
-        print_measurements(response)
+        print_measurements(response, wide)
     finish(response, files, as_json)
 
 

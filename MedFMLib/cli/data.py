@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich import box
-from rich.table import Table
 
 from ..errors import InputError
 from .model_store import out, say
 from .options import Json
 from .running import progress
+from .tables import print_table
 
 app = typer.Typer(no_args_is_help=True, help="A site's own cases as a data set: counted, split by patient, checked.")
 
@@ -93,13 +92,11 @@ def _print(report: dict[str, Any], as_json: bool) -> None:
     if as_json:
         print(json.dumps(report, indent=2, ensure_ascii=False))
         return
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for title in ("split", "pairs", "images", "patients"):
-        table.add_column(title, justify="left" if title == "split" else "right")
-    rows = {**report["splits"], "all": report}
-    for name, counts in rows.items():
-        table.add_row(name, *(str(counts[key]) for key in ("pairs", "images", "patients")))
-    out.print(table)
+    numbers = ("pairs", "images", "patients")
+    rows = [
+        (name, *(str(counts[key]) for key in numbers)) for name, counts in {**report["splits"], "all": report}.items()
+    ]
+    print_table(out, ("split", *numbers), rows, right=numbers)
     say(
         f"{report['source']}: {report['descriptions']} entries; {report['patients_in_two_splits']} patients in two splits."
     )

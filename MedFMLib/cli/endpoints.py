@@ -11,7 +11,6 @@ import json
 from typing import Annotated
 
 import typer
-from rich import box
 from rich.table import Table
 from rich.text import Text
 
@@ -23,6 +22,7 @@ from ..storage.model_card import ModelCard
 from .model_store import Yes, confirm, out, say
 from .options import Json
 from .running import progress
+from .tables import print_table
 
 app = typer.Typer(
     no_args_is_help=True, help="Models at OpenAI-compatible servers: Ollama, LM Studio, vLLM, llama.cpp, a hospital's."
@@ -76,15 +76,13 @@ def list_endpoints(as_json: Json = False) -> None:
     if not rows:
         say("There are no endpoints; add one with `medfm endpoints add NAME URL --model ID`.")
         return
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for title in ("name", "model", "at", "may get images", "key", "last test"):
-        table.add_column(title, overflow="fold")
+    cells = []
     for row in rows:
         allowed = "yes" if row["allowed"] else "not yet"
         allowed = allowed if row["leaves"] else "stays here"
-        table.add_row(row["id"], row["endpoint"]["model"], row["endpoint"]["url"], allowed, "yes" if row["key"] else "no",
-                      row["endpoint"]["found"].get("when", "never")[:10])  # fmt: skip
-    out.print(table)
+        cells.append((row["id"], row["endpoint"]["model"], row["endpoint"]["url"], allowed, "yes" if row["key"] else "no",
+                      row["endpoint"]["found"].get("when", "never")[:10]))  # fmt: skip
+    print_table(out, ("name", "model", "at", "may get images", "key", "last test"), cells)
 
 
 @app.command("show")

@@ -13,6 +13,8 @@ import typer
 from rich.console import Console
 
 from ..errors import InputError
+from .running import print_measurement_table
+from .tables import Wide
 
 out = Console()
 ImagePath = Annotated[Path, typer.Argument(metavar="IMAGE", help="The image: NIfTI, NRRD, MHA, DICOM file or folder.")]
@@ -40,6 +42,7 @@ def measure(
     series: Series = "",
     modality: Modality = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, nothing else.")] = False,
+    wide: Wide = False,
 ) -> None:
     """Measure the segments of a file on an image: volume, size, intensity, side; from geometry only."""
     from ..files import write_text
@@ -56,10 +59,7 @@ def measure(
     if as_json:
         print(text)
         return
-    titles, rows = as_table(measurements, (*EVERYDAY, "longest diameter", "long axis", "short axis"))
-    widths = [max(len(row[n]) for row in (titles, *rows)) for n in range(len(titles))]
-    for row in (titles, *rows):
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    print_measurement_table(*as_table(measurements, (*EVERYDAY, "longest diameter", "long axis", "short axis")), wide)
 
 
 def _csv(measurements) -> str:

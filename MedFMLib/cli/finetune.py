@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich import box
-from rich.table import Table
 
 from ..core.request import DEFAULT_MODEL
 from ..errors import InputError
 from .model_store import out, say
 from .options import Json
 from .running import progress
+from .tables import print_table
 
 Data = Annotated[Path, typer.Argument(metavar="DATA", help="A data set, made by `medfm data build`.")]
 Run = Annotated[Path, typer.Option("--output", "-o", help="Folder of the training.")]
@@ -177,15 +176,15 @@ def evaluate(
 
 
 def _show(result: dict[str, Any]) -> None:
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for title in ("held out", "count", "patients", "most common", "before", "after", "difference (95 %)"):
-        table.add_column(title, justify="left" if title == "held out" else "right")
+    rows = []
     for name, row in result["table"].items():
         gained = row["difference"]
         cells = (f"{row[way]['score']:.3f}" for way in ("most common", "before", "after"))
         said = f"{gained['score']:+.3f} ({gained['low']:+.3f} … {gained['high']:+.3f})"
-        table.add_row(name, str(row["count"]), str(row["patients"]), *cells, said)
-    out.print(table)
+        rows.append((name, str(row["count"]), str(row["patients"]), *cells, said))
+    numbers = ("count", "patients", "most common", "before", "after", "difference (95 %)")
+    first = ("held out", "before", "after", "difference (95 %)", "count", "patients")
+    print_table(out, ("held out", *numbers), rows, right=numbers, first=first, more="--json")
     for name, part in result["safety"]["parts"].items():
         say(
             f"Unsafe answers to {name}: {part['before']:.1%} before, {part['after']:.1%} after ({part['count']} asked)."

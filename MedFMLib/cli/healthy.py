@@ -12,9 +12,9 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from ..errors import InputError
+from .tables import print_table
 
 app = typer.Typer(
     no_args_is_help=True, help="Healthy cases to compare with: those of the clinic, and the open ones that ship."
@@ -93,12 +93,10 @@ def show(comparison) -> None:
     made = section(comparison)
     out.print(made.paragraphs[0], highlight=False)
     if made.rows:
-        table = Table(caption="sizes from geometry; n is the number of references")
-        for column in made.columns:
-            table.add_column(column)
-        for row in made.rows:
-            table.add_row(*row)
-        out.print(table)
+        print_table(
+            out, made.columns, made.rows, caption="sizes from geometry; n is the number of references",
+            first=("structure", "measurement", "this image", "references"), more="the file",
+        )  # fmt: skip
 
 
 Folder = Annotated[Path | None, typer.Option("--library", help="Folder of the library; by default your own.")]

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -22,6 +21,7 @@ from ..storage import licence_acceptance
 from .models import app
 from .options import Json, ModelId
 from .running import progress
+from .tables import print_table
 
 out = Console()
 Yes = Annotated[bool, typer.Option("--yes", help="Don't ask.")]
@@ -143,11 +143,6 @@ def disk_use(as_json: Json = False) -> None:
     if not uses:
         say("Nothing was downloaded or imported.")
         return
-    table = Table(
-        box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), caption=f"{gigabytes(sum(use.bytes for use in uses))} in all"
-    )
-    for title in ("id", "what", "size", "where"):
-        table.add_column(title, justify="right" if title == "size" else "left", overflow="fold")
-    for use in uses:
-        table.add_row(use.id, use.kind, gigabytes(use.bytes), use.path)
-    out.print(table)
+    rows = [(use.id, use.kind, gigabytes(use.bytes), use.path) for use in uses]
+    caption = f"{gigabytes(sum(use.bytes for use in uses))} in all"
+    print_table(out, ("id", "what", "size", "where"), rows, caption=caption, right=("size",))

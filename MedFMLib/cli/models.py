@@ -12,7 +12,6 @@ from enum import StrEnum
 from typing import Annotated
 
 import typer
-from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -24,7 +23,8 @@ from ..interfaces import registry
 from ..model_store.listing import facts, fits, matches, parameters, size, state
 from ..models.runtime import estimates, precision_cost
 from ..storage import licence_acceptance
-from .options import Json, ModelId, cost_table, refuse_elsewhere
+from .options import Json, ModelId, print_costs, refuse_elsewhere
+from .tables import Wide, print_table
 
 app = typer.Typer(no_args_is_help=True, help="Models that MedFM knows: their cards, sizes and terms.")
 out = Console()
@@ -47,6 +47,7 @@ def list_models(
     sort: Annotated[
         SortOrder, typer.Option(help="The largest that fits here first, the smallest, or by name.")
     ] = SortOrder.SIZE,
+    wide: Wide = False,
     as_json: Json = False,
 ) -> None:
     """List every model, and the precision in which its weights fit into this machine's free memory."""
@@ -64,15 +65,13 @@ def list_models(
         out.print("No model matches; list all with `medfm models list`.")
         return
     caption = f"fits: weights alone, of {size(hardware.free_memory())} free; pictures and text need more"
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), caption=caption)
-    for title in ("id", "parameters", "fits", "for", "state", "licence"):
-        table.add_column(title, overflow="fold", no_wrap=title in ("id", "parameters"))
-    for row in rows:
-        table.add_row(
-            row["id"], parameters(row["parameters"]), fits(row),
-            ", ".join(row["modalities"]) or "any", state(row), row["licence"],
-        )  # fmt: skip
-    out.print(table)
+    cells = [
+        (row["id"], parameters(row["parameters"]), fits(row), ", ".join(row["modalities"]) or "any", state(row),
+         row["licence"])
+        for row in rows
+    ]  # fmt: skip
+    titles = ("id", "parameters", "fits", "for", "state", "licence")
+    print_table(out, titles, cells, caption=caption, first=("id", "fits", "state", "parameters"), wide=wide)
 
 
 @app.command("show")
@@ -115,16 +114,13 @@ def show_model(model: ModelId, as_json: Json = False) -> None:
             grid.add_row(name, text)
     out.print(f"[bold]{card.title}[/bold]", grid, sep="\n", highlight=False)
     if costs := precision_cost.known(card)[1]:
-        out.print(cost_table(costs))
+        print_costs(out, costs)
     if not card.scores:
         return
     caption = "measured by others; scores from different sources are not comparable"
-    table = Table(title="Published scores", caption=caption, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for title in ("benchmark", "metric", "value", "source"):
-        table.add_column(title, justify="right" if title == "value" else "left", overflow="fold")
-    for score in card.scores:
-        table.add_row(score.benchmark, score.metric, f"{score.value:g}", score.source)
-    out.print(table)
+    rows = [(score.benchmark, score.metric, f"{score.value:g}", score.source) for score in card.scores]
+    titles = ("benchmark", "metric", "value", "source")
+    print_table(out, titles, rows, title="Published scores", caption=caption, right=("value",))
 
 
 @app.command("accept")
@@ -187,16 +183,15 @@ def model_stats(
         print(json.dumps(content, indent=2))
         return
     title = f"{card.id}: {sizes.dense} and {precision}"
-    table = Table(title=title, caption="quantization constants counted", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for title in ("layer", "×", "shape", "parameters", f"{sizes.dense} MiB", f"{precision} MiB"):
-        table.add_column(title, justify="left" if title == "layer" else "right", overflow="fold")
-    for layer in sizes.layers:
-        table.add_row(
-            layer.name, str(layer.count), "×".join(map(str, layer.shape)), f"{layer.parameters:,}",
-            f"{layer.dense_bytes / 2**20:,.2f}",
-            f"{layer.quantized_bytes / 2**20:,.2f}" + (f" ({layer.held})" if layer.held != precision else ""),
-        )  # fmt: skip
-    out.print(table)
+    numbers = ("×", "shape", "parameters", f"{sizes.dense} MiB", f"{precision} MiB")
+    rows = [
+        (layer.name, str(layer.count), "×".join(map(str, layer.shape)), f"{layer.parameters:,}",
+         f"{layer.dense_bytes / 2**20:,.2f}",
+         f"{layer.quantized_bytes / 2**20:,.2f}" + (f" ({layer.held})" if layer.held != precision else ""))
+        for layer in sizes.layers
+    ]  # fmt: skip
+    caption = "quantization constants counted"
+    print_table(out, ("layer", *numbers), rows, title=title, caption=caption, right=numbers)
     out.print(
         f"{sizes.parameters:,} parameters; {sizes.dense} {sizes.dense_bytes / 2**30:.4f} GiB; "
         f"{precision} {sizes.quantized_bytes / 2**30:.4f} GiB ({sizes.quantized_bytes:,} bytes, every constant counted)",

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from rich import box
-from rich.table import Table
+from rich.console import Console
 
 from ..errors import InputError
 from ..storage.model_card import ModelCard
+from .tables import print_table
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object for scripts, nothing else.")]
 ModelId = Annotated[str, typer.Argument(metavar="ID", help="Model id or folder; see `medfm models list`.")]
@@ -27,15 +27,22 @@ def refuse_elsewhere(card: ModelCard) -> None:
         )
 
 
-def cost_table(costs) -> Table:
-    """Return a table of `precision_cost.Cost` rows for the terminal."""
+def print_costs(out: Console, costs) -> None:
+    """Print what each precision costs.
+
+    Args:
+        out: where to.
+        costs: `precision_cost.PrecisionCost` of each precision.
+    """
+    numbers = ("divergence", "same words", "same answers", "GB", "s to load", "s an answer")
+    rows = [
+        (c.precision + (" (reference)" if c.precision == c.against else ""), f"{c.divergence:.4f}", f"{c.same_word:.1%}",
+         f"{c.same_answer:.1%}", f"{c.gigabytes:.3f}", f"{c.load_seconds:.2f}", f"{c.answer_seconds:.2f}")
+        for c in costs
+    ]  # fmt: skip
     caption = "computed on fixed pictures and questions; says nothing about the correctness of answers"
-    table = Table(title="What precision costs", caption=caption, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for title in ("precision", "divergence", "same words", "same answers", "GB", "s to load", "s an answer"):
-        table.add_column(title, justify="left" if title == "precision" else "right")
-    for c in costs:
-        table.add_row(
-            c.precision + (" (reference)" if c.precision == c.against else ""), f"{c.divergence:.4f}", f"{c.same_word:.1%}",
-            f"{c.same_answer:.1%}", f"{c.gigabytes:.3f}", f"{c.load_seconds:.2f}", f"{c.answer_seconds:.2f}",
-        )  # fmt: skip
-    return table
+    first = ("precision", "same answers", "GB", "s an answer")
+    print_table(
+        out, ("precision", *numbers), rows, title="What precision costs", caption=caption, right=numbers, first=first,
+        more="--json",
+    )  # fmt: skip

@@ -11,9 +11,7 @@ from dataclasses import asdict
 from typing import Annotated
 
 import typer
-from rich import box
 from rich.console import Console
-from rich.table import Table
 
 from ..core.request import DEFAULT_MODEL
 from ..errors import InputError, ModelError
@@ -21,7 +19,8 @@ from ..interfaces import registry
 from ..models.runtime import estimates
 from ..models.runtime.precision import choose_precision
 from .models import app
-from .options import Json, ModelId, cost_table, refuse_elsewhere
+from .options import Json, ModelId, print_costs, refuse_elsewhere
+from .tables import print_table
 
 out = Console()
 WHAT = {
@@ -77,14 +76,10 @@ def plan_model(
     if as_json:
         print(json.dumps({"model": card.id, **asdict(made), "total": made.parts.total}, indent=2))
         return
-    table = Table(title=f"{card.title}, {made.precision}, {made.slices} slices", box=box.SIMPLE_HEAD)
-    table.add_column("part")
-    table.add_column("memory", justify="right")
-    for name, count in asdict(made.parts).items():
-        if count:
-            table.add_row(WHAT[name], gigabytes(count))
-    table.add_row("in all", gigabytes(made.parts.total), style="bold")
-    out.print(table)
+    rows = [(WHAT[name], gigabytes(count)) for name, count in asdict(made.parts).items() if count]
+    rows.append(("in all", gigabytes(made.parts.total)))
+    title = f"{card.title}, {made.precision}, {made.slices} slices"
+    print_table(out, ("part", "memory"), rows, title=title, right=("memory",))
     out.print(made.says, highlight=False, soft_wrap=True)
 
 
@@ -116,4 +111,4 @@ def bench_model(
     if as_json:
         print(json.dumps([asdict(cost) for cost in costs], indent=2))
     else:
-        out.print(cost_table(costs))
+        print_costs(out, costs)

@@ -13,16 +13,15 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
 from .. import NOTICE
 from ..core.request import Request, Response
 from ..errors import Cancelled
 from ..interfaces.jobs import Event, Fraction, Note, PartialText, ProgressBase, Stage
 from . import serve
+from .tables import print_table
 
 out, err = Console(), Console(stderr=True)
 
@@ -143,26 +142,47 @@ def folder_at(output: Path) -> Path:
     return make_folder(output.expanduser())
 
 
-def print_measurements(response: Response) -> None:
-    """Print a table of the measurements."""
+SHORT = {
+    "extent left-right": "L–R", "extent front-back": "A–P", "extent head-foot": "S–I", "mean intensity": "mean",
+    "intensity SD": "SD",
+}  # fmt: skip
+"""Titles of measurements that are shortened in tables."""
+
+
+def print_measurements(response: Response, wide: bool = False) -> None:
+    """Print a table of a response's measurements.
+
+    Args:
+        response: the response.
+        wide: print every column; else those that fit, segment, volume and side first.
+    """
     from ..measure import as_table
 
-    titles, rows = as_table(response.measurements)
+    print_measurement_table(*as_table(response.measurements), wide)
+
+
+def print_measurement_table(titles: list[str], rows: list[list[str]], wide: bool = False) -> None:
+    """Print a table of `measure.as_table`.
+
+    Args:
+        titles: of the columns.
+        rows: a text for each column.
+        wide: print every column.
+    """
     if not rows:
         out.print("No structure was found.")
         return
-    caption = "from voxels and geometry; extents in mm, sides are the patient's"
-    table = Table(title="Measurements", caption=caption, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    short = {"extent left-right": "L–R", "extent front-back": "A–P", "extent head-foot": "S–I"}
-    short |= {"mean intensity": "mean", "intensity SD": "SD"}
+    short = []
     for title in titles:
-        for long, letters in short.items():
+        for long, letters in SHORT.items():
             title = title.replace(long, letters).replace(" (mm)", "")
-        words = title in ("segment", "side")
-        table.add_column(title, justify="left" if words else "right", no_wrap=title == "segment", overflow="fold")
-    for row in rows:
-        table.add_row(*row)
-    out.print(table)
+        short.append(title)
+    texts = ("segment", "side", "cut off", "position")
+    print_table(
+        out, short, rows, title="Measurements", caption="from voxels and geometry; lengths in mm, sides are the patient's",
+        right=[title for title in short if title not in texts], more="--wide, or the file", wide=wide,
+        first=["segment", *(title for title in short if title.startswith("volume")), "side"],
+    )  # fmt: skip
 
 
 def summary(response: Response, files: list[Path]) -> dict:
