@@ -177,12 +177,6 @@ class MedFMWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.addObserver(node, vtk.vtkCommand.ModifiedEvent, self.onParameterNodeModified)
 
     def onParameterNodeModified(self, caller, event):
-        """Show the parameters in the widgets.
-
-        Args:
-            caller: the parameter node.
-            event: VTK event.
-        """
         self.bindings.show()
 
     def showParameters(self):
@@ -215,12 +209,6 @@ class MedFMWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.showResults()
 
     def onImageModified(self, caller, event):
-        """Show the structures when the volume gets its voxels.
-
-        Args:
-            caller: the volume node.
-            event: VTK event.
-        """
         if not self.modality:  # a node is often selected before it gets its voxels
             self.showStructures()
 
@@ -312,11 +300,7 @@ class MedFMWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def onFailed(self, event):
         self.session.end()
-        self.endJob(event.message, failed=True)
-
-    def onStopped(self, event):
-        self.session.end()
-        self.endJob(_("Cancelled; nothing was written."), failed=True)
+        self.endJob(getattr(event, "message", _("Cancelled; nothing was written.")), failed=True)
 
     def endJob(self, message, failed=False):
         """Show the end of a job.
@@ -328,9 +312,9 @@ class MedFMWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.timer.stop()
         if failed:
             self.results.conversation.fail(self.status.fit(message, problem=True))
-        self.showResults()
         self.updateButtons()
         self.status.say(message, problem=failed, log=True)
+        qt.QTimer.singleShot(0, self.showResults)  # in a turn of its own: writing the result took this one's time
 
     def abandonJob(self, reason):
         if self.session.running:
@@ -340,34 +324,15 @@ class MedFMWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     # -- scene -------------------------------------------------------------------------------------
 
     def onSceneStartClose(self, caller, event):
-        """Cancel the job and clear the conversation.
-
-        Args:
-            caller: the scene.
-            event: VTK event.
-        """
         self.abandonJob(_("The scene was closed"))
         self.results.conversation.clear()
         self.bindings.parameters = self.tabs.parameters = None  # no widget may write while nodes are removed
 
     def onSceneChanged(self, caller, event):
-        """Use the new scene's parameter node.
-
-        Args:
-            caller: the scene.
-            event: VTK event.
-        """
         self.initialize()
 
     @vtk.calldata_type(vtk.VTK_OBJECT)
     def onNodeRemoved(self, caller, event, node):
-        """Cancel the job if its volume was deleted, or show the remaining results.
-
-        Args:
-            caller: the scene.
-            event: VTK event.
-            node: the removed node.
-        """
         if node is self.session.volume:
             self.abandonJob(f"'{node.GetName()}' was deleted")
         elif not slicer.mrmlScene.IsClosing() and node.IsA("vtkMRMLSegmentationNode"):
@@ -376,8 +341,9 @@ class MedFMWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     # -- showing -----------------------------------------------------------------------------------
 
     def showResults(self):
-        self.results.show(slicer.mrmlScene, self.parameters.volume)
-        self.report.show()
+        if self.bindings.parameters is not None:  # the panel or the scene may have been closed meanwhile
+            self.results.show(slicer.mrmlScene, self.parameters.volume)
+            self.report.show()
 
     def updateButtons(self):
         running = self.session.running
@@ -410,8 +376,7 @@ class MedFMWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.session.use(self.engine.make_runner())
 
 
-END_METHODS = {Done: MedFMWidget.onDone, Failed: MedFMWidget.onFailed, Stopped: MedFMWidget.onStopped}
-"""Methods for the events that end a job."""
+END_METHODS = {Done: MedFMWidget.onDone, Failed: MedFMWidget.onFailed, Stopped: MedFMWidget.onFailed}  # of a job
 
 
 class MedFMLogic(ScriptedLoadableModuleLogic):

@@ -233,7 +233,11 @@ def _segmentation(changes: _Changes, volume, finding: Segmentation, target, name
         affine = (
             np.linalg.inv(world_from_parent(node)) @ (world_from_parent(volume) if transform else np.eye(4)) @ affine
         )
-    ids = [_add_segment(changes, node, segment, affine) for segment in finding.segments]
+    modifying = node.StartModify()  # one event for all segments, not one for each: views and tables update once
+    try:
+        ids = [_add_segment(changes, node, segment, affine) for segment in finding.segments]
+    finally:
+        node.EndModify(modifying)
     if target is None and (outer := _enclosing(finding.segments)) is not None:
         node.GetDisplayNode().SetSegmentOpacity3D(ids[outer], ENCLOSING_OPACITY)
     return node

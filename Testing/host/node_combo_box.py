@@ -111,8 +111,14 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
             self.refill()
 
     def nodes(self) -> list:
-        scene = self._scene
-        every = (scene.GetNthNode(i) for i in range(scene.GetNumberOfNodes())) if scene is not None else ()
+        """Return the scene's nodes that may be chosen; by class, in C++, since this runs at every node that is added."""
+        scene, kinds = self._scene, list(self.nodeTypes)
+        if scene is None:
+            every = ()
+        elif len(kinds) == 1:
+            every = (scene.GetNthNodeByClass(i, kinds[0]) for i in range(scene.GetNumberOfNodesByClass(kinds[0])))
+        else:
+            every = (scene.GetNthNode(i) for i in range(scene.GetNumberOfNodes()))
         return [node for node in every if self._matches(node)]
 
     def _matches(self, node) -> bool:

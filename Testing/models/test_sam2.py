@@ -288,7 +288,10 @@ def test_the_task_gives_segments_measured_on_the_original_grid(folder, head):
         ({"model": "medfm-tiny"}, "can't outline: it only writes and segments.*choose another model"),
         ({"precision": "nf4"}, "can't be held as 'nf4'; choose one of bf16, fp32"),
         ({"adapter": "liver"}, "takes no adapters; choose 'none' instead of 'liver'"),
-        ({"slices": SliceChoice("axial", 12, 14)}, "prompt in axial slice 11, outside of the requested slices 12 to 14"),
+        (
+            {"slices": SliceChoice("axial", 12, 14)},
+            "prompt in axial slice 11, outside of the requested slices 12 to 14",
+        ),
     ],
 )
 def test_what_can_not_be_done_is_one_sentence(folder, head, change, sentence):

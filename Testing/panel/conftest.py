@@ -92,7 +92,12 @@ def use_runner(panel):
 @pytest.fixture
 def finish(host, panel):  # noqa: F811
     """Run the event loop until the job has ended and its result is shown."""
-    return lambda seconds=10: host.wait_until(lambda: not panel.session.running, seconds, "the job's end")
+
+    def wait(seconds=10):
+        host.wait_until(lambda: not panel.session.running, seconds, "the job's end")
+        host.process_events()  # the result is shown in a turn of its own
+
+    return wait
 
 
 @pytest.fixture

@@ -129,6 +129,7 @@ def test_the_place_can_not_change_while_a_job_runs(panel, volume, use_runner, ho
     assert not panel.ui.stopButton.enabled
     runner.release()
     host.wait_until(lambda: not panel.session.running, 10, "the job's end")
+    host.process_events()
     assert panel.ui.placeSelector.enabled
 
 

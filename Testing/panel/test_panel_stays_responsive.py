@@ -45,10 +45,10 @@ def run_measured(host, panel, capsys):
     """Click Apply and run the event loop until the result is in the scene; prints and returns the longest block.
 
     The click, reading the volume and writing the result are included. A machine that is busy with other things
-    delays every thread now and then, so a job is repeated, at most twice; what is ours shows each time.
+    delays every thread now and then, so a job is repeated, at most four times; what is ours shows each time.
     """
 
-    def run(name, seconds=60, repeats=3):
+    def run(name, seconds=60, repeats=5):
         blocks = []
         for _ in range(repeats):
             host.process_events()

@@ -102,6 +102,7 @@ def test_a_question_is_asked_for_a_patient_and_what_the_guard_says_is_shown(hand
     panel.ui.questionBox.setEditText("Is it cancer?")
     panel.ui.applyButton.click()
     host.wait_until(lambda: not panel.session.running)
+    host.process_events()
     assert "Ask your radiologist." in panel.ui.conversationView.toPlainText()
     assert panel.ui.statusLabel.text == "" and panel.ui.logView.toPlainText() == ""
 

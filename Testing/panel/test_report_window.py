@@ -37,6 +37,7 @@ def window(drafted, panel, add_volume, use_runner, host):
     panel.parameters.volume = node
     panel.ui.applyButton.click()
     host.wait_until(lambda: not panel.session.running)
+    host.process_events()  # the result is shown in a turn of its own
     panel.ui.editReportButton.click()
     wait(host, panel.report.window)
     return panel.report.window
