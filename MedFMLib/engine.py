@@ -37,8 +37,8 @@ from .patient.serving import is_for_patient, run_for_patient
 from .storage import licence_acceptance, offline
 from .storage.model_card import ModelCard
 
-BYTES_FOR_SURE = 40
-"""Free bytes per weight of a model above which no memory plan is made: ten times its size in fp32."""
+SURE_BYTES_PER_WEIGHT, SURE_BYTES = 40, 2_000_000_000
+"""Free bytes above which no plan is made: ten times the model in fp32, and 2 GB for pictures and libraries."""
 
 LIBRARIES = ("torch", "transformers", "peft", "bitsandbytes", "numpy", "SimpleITK")
 
@@ -297,7 +297,7 @@ def plan_model(card: ModelCard, slices: int, precision: str = "") -> MemoryPlan 
     family = registry.architecture(card.architecture)
     if card.endpoint or not hasattr(family, "memory") or estimates.config_folder(card) is None:
         return None
-    if card.parameters and card.parameters * BYTES_FOR_SURE < free_bytes(choose_device())[0]:
+    if card.parameters and card.parameters * SURE_BYTES_PER_WEIGHT + SURE_BYTES < free_bytes(choose_device())[0]:
         return None
     plan = plan_for(card, family, min(slices, family.TRAITS.max_views), precision)
     if not plan.fits:

@@ -62,3 +62,67 @@ def open_data():
         return path
 
     return find
+
+
+# -- how many tests ran ------------------------------------------------------------------------------------
+
+MOST_SKIPPED = 80
+"""Most tests of a whole run that may be skipped though everything they need is installed and the open images are there."""
+
+MOST_WITHOUT_IMAGES = 120
+"""Most tests that may be skipped besides because open test images are not on this machine."""
+
+NO_IMAGE = "the open test image"
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    """Print how many tests ran and were skipped, and why; a whole run that skips more than it may fails."""
+    ran = sum(len(terminalreporter.stats.get(kind, ())) for kind in ("passed", "failed", "xfailed", "xpassed"))
+    reasons = [
+        report.longrepr[2] if isinstance(report.longrepr, tuple) else "" for report in _skipped(terminalreporter)
+    ]
+    images = sum(NO_IMAGE in reason for reason in reasons)
+    terminalreporter.write_line(
+        f"{ran} tests ran, {len(reasons)} were skipped, {images} of them for want of open test images"
+    )
+    if problem := too_many_skipped(len(reasons) - images, images, _is_whole_run(config)):
+        terminalreporter.write_line(problem, red=True)
+
+
+def pytest_sessionfinish(session):
+    """Fail a whole run that skipped too much: tests that do not run prove nothing."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is None or session.exitstatus != 0:
+        return
+    reasons = [report.longrepr[2] if isinstance(report.longrepr, tuple) else "" for report in _skipped(reporter)]
+    images = sum(NO_IMAGE in reason for reason in reasons)
+    if too_many_skipped(len(reasons) - images, images, _is_whole_run(session.config)):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def too_many_skipped(skipped: int, without_images: int, whole: bool) -> str:
+    """Return what is wrong with the number of skipped tests, "" if nothing.
+
+    Args:
+        skipped: tests skipped for another reason than missing images.
+        without_images: tests skipped because images are missing.
+        whole: is this a run of all tests?
+    """
+    if not whole or (skipped <= MOST_SKIPPED and without_images <= MOST_WITHOUT_IMAGES):
+        return ""
+    return (
+        f"Too many tests were skipped: {skipped} (at most {MOST_SKIPPED}), and {without_images} for want of images (at most "
+        f"{MOST_WITHOUT_IMAGES}); see the reasons with -rs."
+    )
+
+
+def _skipped(reporter) -> list:
+    return [report for report in reporter.stats.get("skipped", ()) if hasattr(report, "longrepr")]
+
+
+def _is_whole_run(config) -> bool:
+    """Whether all of Testing was asked for, with every package there (Python 3.12 runs without torch)."""
+    import importlib.util
+
+    everything = [str(arg).rstrip("/") for arg in config.args] in (["Testing"], [str(Path(__file__).parent)])
+    return everything and not config.option.keyword and importlib.util.find_spec("torch") is not None

@@ -264,7 +264,7 @@ class FineTuneWindow:
         )
 
     def _trained(self, card) -> None:
-        self.adapter = card["shelf"]
+        self.adapter = card["installed_as"]
         self._draw(paths.data() / "trainings" / self.adapter / "steps.png")
         gained = card["results"]["table"]["all"]["difference"]
         reasons = "; ".join(card["verdict"]["reasons"])

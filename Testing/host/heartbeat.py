@@ -1,7 +1,7 @@
 """Measure how long the GUI thread was kept from its event loop: what a user feels as a frozen window. Knows Qt only.
 
 A test run holds some 200,000 Python objects of its own, and a full collection of them takes 60 ms on whichever thread happens to
-start it; they are set aside (`gc.freeze`), so that what is collected is the panel's.
+start it; they are excluded (`gc.freeze`), so that what is collected is the panel's.
 
 A busy machine lets every thread wait for a processor. That is not a block by the panel, so the time that the thread was ready to
 run but had no processor (the scheduler's run delay, /proc/thread-self/schedstat on Linux) is taken off.

@@ -46,7 +46,7 @@ def finetune(
         progress: receives the stages and may cancel; None for none.
 
     Returns:
-        The card, with `folder`, and `shelf` (its name) if it is installed.
+        The card, with `folder`, and `installed_as` (its name) if it is installed.
 
     Raises:
         MedFMError: in one sentence with the next step.
@@ -75,7 +75,7 @@ def finetune(
     state = "done" if trained.finished else "stopped"
     steps = reported.steps if reported else trained.steps
     control.tell(output, control.TrainingState(state, trained.steps, steps, 0.0, says=sentence(card)))
-    return card | {"folder": str(placed)} | ({"shelf": name} if name else {})
+    return card | {"folder": str(placed)} | ({"installed_as": name} if name else {})
 
 
 def write(adapter: Path, card: dict[str, Any], clip_monitor: monitor.ClipMonitor | None = None) -> None:
