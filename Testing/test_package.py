@@ -50,14 +50,6 @@ def test_every_file_and_picture_that_the_readme_names_is_there():
             assert (ROOT / target).exists(), target
 
 
-def test_every_command_in_the_readme_is_one_that_exists():
-    commands = re.findall(r"^medfm (\S+(?: list| stats)?)", readme(), re.M)
-    assert {"segment", "ask", "report", "models list", "models stats"} <= set(commands)
-    makefile = (ROOT / "Makefile").read_text()
-    for target in re.findall(r"`?make ([a-z-]+)", readme()):
-        assert re.search(rf"^{target}:", makefile, re.M), target
-
-
 def test_the_library_names_only_its_core_packages_as_needed():
     import tomllib
 
