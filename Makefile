@@ -5,6 +5,10 @@ BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # A CPU build of torch where there is no NVIDIA GPU; the versions are those that were tested together.
 TORCH ?= $(shell command -v nvidia-smi >/dev/null 2>&1 && echo "torch>=2.6" || echo "torch==2.13.0")
+# For tests without torch: the core without it, the extras cli, report and samples, and the tools.
+LIGHT_PACKAGES = "numpy>=1.26" "SimpleITK>=2.3" "pydicom>=3.0" "requests>=2.31" "pillow>=10" "typer>=0.15" "rich>=13" \
+  "jinja2>=3.1" "highdicom>=0.25" "reportlab>=4" "textstat>=0.7" "scipy>=1.12" "slicer-core>=5.12,<5.13" "safetensors>=0.4" \
+  "huggingface_hub>=0.30" "filelock>=3" "psutil>=5" "pytest>=8" "hypothesis>=6" "medpy>=0.5" "pypdf>=5" "PySide6-Essentials==6.9.3"
 # Open images for training and measuring the embedded model (docs/data.md), and where training works.
 DATA ?= ../shared/data
 WORK ?= out/train
@@ -15,13 +19,26 @@ FROM = --data $(DATA) --work $(WORK)
 export HF_HUB_OFFLINE = 1
 export TOKENIZERS_PARALLELISM = false
 
-.PHONY: demo test test-slow bench panel panel-shot lint docs train-tiny train-text train-adapters clean
+.PHONY: demo test test-light test-slow bench panel panel-shot lint docs train-tiny train-text train-adapters clean
 
 demo: $(VENV)/.run
 	$(BIN)/medfm demo --output out/demo
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest Testing -m "not slow"
+
+# What needs no torch, on another Python: LIGHT_PYTHON=python3.12 is Slicer's. Its environment has none of the large packages.
+LIGHT_PYTHON ?= python3.12
+LIGHT ?= .venv-light
+LIGHT_TESTS = $(addprefix Testing/,core storage interfaces files imaging measure guard fact_check scene panel tasks cli)
+test-light: $(LIGHT)/.done
+	$(LIGHT)/bin/python -m pytest $(LIGHT_TESTS) -m "not slow"
+
+$(LIGHT)/.done: pyproject.toml
+	test -d $(LIGHT) || $(LIGHT_PYTHON) -m venv $(LIGHT)
+	$(LIGHT)/bin/python -m pip install --quiet --disable-pip-version-check $(LIGHT_PACKAGES)
+	$(LIGHT)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	touch $@
 
 test-slow: $(VENV)/.dev
 	$(BIN)/python -m pytest Testing -m slow

@@ -314,7 +314,8 @@ class MedFMWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.results.conversation.fail(self.status.fit(message, problem=True))
         self.updateButtons()
         self.status.say(message, problem=failed, log=True)
-        qt.QTimer.singleShot(0, self.showResults)  # in a turn of its own: writing the result took this one's time
+        # after a result was written, in a turn of its own: writing took this one's time
+        self.showResults() if failed else qt.QTimer.singleShot(0, self.showResults)
 
     def abandonJob(self, reason):
         if self.session.running:

@@ -35,6 +35,8 @@ set(MedFMLib_FILES
   "cli/running.py"
   "cli/serve.py"
   "cli/slice_prompts.py"
+  "cli/tables.py"
+  "cli/task_options.py"
   "core/__init__.py"
   "core/findings.py"
   "core/geometry.py"

@@ -1,7 +1,8 @@
 """Define what the module of a model family provides, and the facts of a family that other packages use.
 
-A family is one file in MedFMLib/models: a module with `MODEL_TYPES`, `TRAITS`, `load` and `card_for_folder`, and, where
-they apply, `stats`, `memory` and `random_checkpoint`. Nothing outside that file names the family. Imports no torch.
+A family is one file in MedFMLib/models: a module with `MODEL_TYPES`, `TRAITS`, `load`, `card_for_folder` and, unless its
+models run elsewhere, `random_checkpoint`; optionally `stats`, `memory`, and `object_answer` for language models that find
+structures. Nothing outside that file names the family (docs/extending/add-a-model-family.md). Imports no torch.
 """
 
 from __future__ import annotations

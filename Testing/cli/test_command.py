@@ -66,6 +66,7 @@ def test_report_writes_page_text_and_segmentation(medfm, scan, tiny_folder, tmp_
 
 
 def test_models_list_and_stats_speak_json(medfm):
+    pytest.importorskip("torch")
     listed = json.loads(medfm("models", "list", "--json").stdout)
     assert "google/paligemma-3b-mix-224" in {card["id"] for card in listed}
     stats = json.loads(medfm("models", "stats", "google/paligemma-3b-mix-224", "--json").stdout)

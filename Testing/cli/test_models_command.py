@@ -39,9 +39,9 @@ def listed(medfm, *options):
 def test_the_list_says_what_fits_is_gated_and_is_not_downloaded(medfm, free):
     text = medfm("models", "list").stdout
     lines = {line.split()[0]: line for line in text.splitlines() if line.strip()}
-    assert "bf16, 8.6 GB" in lines["google/medgemma-1.5-4b-it"]
+    assert "nf4, 3.2 GB" in lines["google/medgemma-1.5-4b-it"]  # what a job takes: the card's own precision
     assert "not downloaded; gated" in lines["google/medgemma-1.5-4b-it"]
-    assert "int8, 9.0 GB" in lines["lingshu-medical-mllm/Lingshu-7B"]
+    assert "nf4, " in lines["lingshu-medical-mllm/Lingshu-7B"]
     assert "not known" in lines["lingshu-medical-mllm/Lingshu-32B"]
     assert " no " in lines["google/medgemma-27b-it"]
     assert "here" in lines["medfm-tiny"]
@@ -91,7 +91,12 @@ def test_a_model_is_shown_whole(medfm, free):
     assert "macro accuracy (%) 64.7" in words
     assert "not comparable" in words
     row = json.loads(medfm("models", "show", card.id, "--json").stdout)
-    assert row["scores"][0]["source"] and row["gated"] and not row["accepted"] and row["fits"] == "bf16"
+    assert (
+        row["scores"][0]["source"]
+        and row["gated"]
+        and not row["accepted"]
+        and row["fits"] == row["precisions"][0] == "nf4"
+    )
 
 
 def test_a_folder_is_shown_too_and_has_no_gate(medfm, free, tiny_folder):

@@ -49,6 +49,7 @@ CASES = {
 
 @pytest.mark.parametrize("case", CASES)
 def test_segment_ask_and_report_on_a_real_image(case, open_data, tmp_path):
+    pytest.importorskip("torch")
     parts, labels = CASES[case]
     path = open_data(*parts)
     source = read_image(path)
@@ -73,6 +74,7 @@ def test_segment_ask_and_report_on_a_real_image(case, open_data, tmp_path):
 
 
 def test_the_brain_of_the_shipped_scan_is_found_where_it_is():
+    pytest.importorskip("torch")
     from MedFMLib.core.request import Request, SliceChoice
     from MedFMLib.engine import Engine
 

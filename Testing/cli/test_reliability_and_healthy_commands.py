@@ -37,6 +37,7 @@ def run(*arguments, ok=True):
 
 
 def test_an_answer_is_looked_into_with_its_cost_said_before_and_explained(files, tmp_path):
+    pytest.importorskip("torch")
     image, _ = files
     target = tmp_path / "where.nii.gz"
     done = run("ask", image, "which plane is this?", "--first", 12, "--last", 12, "--agreement", 4, "--blind-control",
@@ -55,6 +56,7 @@ def test_an_answer_is_looked_into_with_its_cost_said_before_and_explained(files,
 
 
 def test_an_explanation_is_a_picture(files, tmp_path):
+    pytest.importorskip("torch")
     done = run(
         "explain", files[0], "which plane is this?", "--first", 12, "--last", 12, "-o", tmp_path / "a" / "where.png"
     )
@@ -84,6 +86,7 @@ def test_what_is_known_of_the_embedded_model_is_shown():
 
 
 def test_a_case_is_added_listed_compared_with_and_removed(files, tmp_path):
+    pytest.importorskip("torch")
     image, segments = files
     library = ("--library", tmp_path / "library")
     added = run(
@@ -107,6 +110,7 @@ def test_those_that_ship_are_listed_for_what_they_are():
 
 
 def test_a_phantom_is_compared_with_the_computed_torso_and_the_pictures_say_so(files, tmp_path):
+    pytest.importorskip("torch")
     done = run("compare", files[0], "--modality", "CT", "-o", tmp_path)
     assert "nobody was scanned" in done.stdout
     from PIL import Image as Picture

@@ -48,6 +48,7 @@ def test_the_patients_version_is_written_or_refused_with_its_reason(medfm, draft
 
 
 def test_a_report_is_drafted_with_a_healthy_case_and_an_explained_answer(medfm, tmp_path):
+    pytest.importorskip("torch")
     from support.phantoms import torso
 
     from MedFMLib.files.writing import write_segmentation, write_volume

@@ -46,6 +46,7 @@ def test_another_backend_is_used_and_saved(panel, choose, kind, runner):
 
 @pytest.mark.parametrize("kind", ["process", "server"])
 def test_an_engine_is_started_shown_and_stopped(panel, choose, shown, kind):
+    pytest.importorskip("starlette")
     choose(kind)
     panel.ui.testButton.click()
     shown("idle")
@@ -91,6 +92,7 @@ def test_a_server_elsewhere_gets_volumes_only_after_a_yes_that_shows_what(panel,
 
 
 def test_a_server_is_tested_with_its_key(panel, choose, shown, tmp_path):
+    pytest.importorskip("starlette")
     server = ServerInTest()
     try:
         choose("remote")
@@ -104,7 +106,7 @@ def test_a_server_is_tested_with_its_key(panel, choose, shown, tmp_path):
         server.close()
 
 
-@pytest.mark.parametrize(("url", "sentence"), [("http://server.hospital", "use https"), ("", "is no address")])
+@pytest.mark.parametrize(("url", "sentence"), [("http://server.hospital", "use https"), ("", "is not the address")])
 def test_a_bad_address_is_reported_and_nothing_changes(panel, choose, url, sentence):
     choose("remote")
     panel.ui.serverEdit.text = url

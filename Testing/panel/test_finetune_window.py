@@ -63,7 +63,7 @@ def test_the_window_opens_next_to_the_panel_and_offers_what_makes_sense(window):
     assert "No data set is chosen" in window.form.status.text
     window.form.data.text, window.form.rate.text = "somewhere", "fast"
     window.form.buttons["train"].click()
-    assert "'fast' is no number; correct the rate" in window.form.status.text
+    assert "'fast' is not a number; correct the rate" in window.form.status.text
 
 
 def test_cases_of_the_scene_are_collected_and_become_pairs(

@@ -286,10 +286,12 @@ def without_packages(panel, monkeypatch):
 
 
 def test_with_every_package_there_is_no_notice(panel):
+    pytest.importorskip("torch")
     assert not panel.ui.packagesFrame.isVisible()
 
 
 def test_missing_packages_are_named_and_installed_only_on_a_click(host, panel, without_packages):
+    pytest.importorskip("torch")
     assert panel.ui.packagesFrame.isVisible()
     assert "torch, peft" in panel.ui.packagesLabel.text
     assert host.installer.requested == []
@@ -304,6 +306,7 @@ def test_declining_the_installation_is_no_error_dialog(host, panel, without_pack
 
 
 def test_an_older_slicer_asks_and_uses_its_own_pip(host, panel, without_packages, monkeypatch):
+    pytest.importorskip("torch")
     import slicer
 
     monkeypatch.delattr(slicer, "packaging")
@@ -467,7 +470,7 @@ def test_a_model_elsewhere_is_sent_pictures_only_after_a_yes_that_shows_what(
     book.add("ward", Endpoint("https://vllm.hospital/v1", "medgemma"))
     panel.initialize()
     panel.ui.modelSelector.setCurrentIndex(panel.ui.modelSelector.findData("ward"))
-    assert "runs at vllm.hospital" in panel.ui.memoryBar.format
+    assert "runs on vllm.hospital" in panel.ui.memoryBar.format
     runner = use_runner()
     choose_task("ask")
     panel.ui.questionBox.setEditText("What is this?")

@@ -119,6 +119,7 @@ def test_a_first_job_in_the_worker_process_blocks_the_window_less_than_50_ms(
 def test_segment_ask_and_report_with_the_embedded_model_keep_the_window_alive(
     host, panel, large_volume, quiet_views, choose_task, run_measured
 ):
+    pytest.importorskip("torch")
     assert panel.parameters.model == DEFAULT_MODEL
     for task in TASKS:
         choose_task(task)
@@ -130,6 +131,7 @@ def test_a_server_blocks_the_window_less_than_50_ms_even_when_it_dies(
     host, panel, add_volume, quiet_views, use_runner, choose_task, capsys, monkeypatch
 ):
     """Start, upload of 157 MB, words, a kill in the middle, restart with another upload."""
+    pytest.importorskip("starlette")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(COMPUTES), str(ROOT)]))
     add_volume("very large", shape=(300, 512, 512), spacing=(1.0, 1.0, 1.0))
     runner = use_runner(ServerRunner(("--compute", COMPUTE)))

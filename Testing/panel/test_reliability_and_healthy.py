@@ -198,6 +198,7 @@ def test_a_volume_is_compared_side_by_side_and_linked(host, panel, runner, volum
 def test_a_segmented_volume_is_added_as_a_healthy_case_without_a_block(
     host, panel, runner, finish, volume, choose_task, quiet_views, capsys
 ):
+    pytest.importorskip("torch")
     volume.SetAttribute("DICOM.Modality", "CT")
     panel.initialize()
     panel.ui.addCaseButton.click()

@@ -75,7 +75,7 @@ def test_a_changed_and_signed_report_is_in_the_scene(window, panel, host):
     window.text.setPlainText("Normal for the age.")
     assert "Impression" in window.hint.text
     window.sign.click()
-    assert "write yours" in window.status.text
+    assert "enter yours" in window.status.text
     window.name.text = "Dr Jane Doe"
     window.sign.click()
     wait(host, window)

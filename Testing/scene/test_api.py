@@ -33,6 +33,7 @@ def test_a_node_gives_nodes_in_its_scene(session, console):
 
 
 def test_an_answer_is_looked_into_explained_and_compared_in_the_nodes_scene(session, console, monkeypatch, tmp_path):
+    pytest.importorskip("torch")
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
     node = session.add_volume(console)
     looked = medfm.ask(node, "What is it?", reliability=ReliabilityChoice(blind=True))
@@ -68,6 +69,7 @@ def test_anything_else_is_refused(console):
 
 
 def test_the_image_cache_is_reported_and_cleared(console, monkeypatch):
+    pytest.importorskip("torch")
     from MedFMLib import api as functions
 
     class Keeping:

@@ -48,6 +48,7 @@ def test_a_model_without_gate_or_from_a_folder_needs_nothing(gated, tmp_path):
 
 
 def test_a_gated_model_is_refused_in_one_sentence_before_anything_is_read(gated):
+    pytest.importorskip("torch")
     with pytest.raises(ModelError, match=r"is gated and its terms .*with `medfm models accept google/.*`\.$") as error:
         load_model(gated, "", "nf4", NoProgress())
     assert str(error.value).count(". ") == 0

@@ -281,6 +281,7 @@ def test_an_unknown_precision_is_refused(monkeypatch):
 
 
 def test_the_model_is_loaded_once_for_equal_requests(monkeypatch):
+    pytest.importorskip("torch")
     image = ct_phantom()
     loads = []
     made = engine(ScriptedModel({}, image.geometry), monkeypatch)
