@@ -314,8 +314,7 @@ class MedFMWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.results.conversation.fail(self.status.fit(message, problem=True))
         self.updateButtons()
         self.status.say(message, problem=failed, log=True)
-        # after a result was written, in a turn of its own: writing took this one's time
-        self.showResults() if failed else qt.QTimer.singleShot(0, self.showResults)
+        self.showResults() if failed else qt.QTimer.singleShot(0, self.showResults)  # writing took this turn's time
 
     def abandonJob(self, reason):
         if self.session.running:
