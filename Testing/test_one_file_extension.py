@@ -97,3 +97,38 @@ def test_options_of_a_task_are_checked_and_filled_in():
         options_of(Some, {"fast": 1})
     with pytest.raises(InputError, match="'way' must be one of a, b, not 'c'"):
         options_of(Some, {"way": "c"})
+
+
+def test_what_is_wrong_with_an_extension_is_said_in_a_sentence_and_stops_nothing_else(extension, tmp_path):
+    task = (extension / "tasks" / "brightest.py").read_text()
+    for name, content in {
+        "tasks/broken.py": "def broken(:",
+        "tasks/raises.py": "raise RuntimeError('not today')",
+        "tasks/short.py": "class T:\n    name = 'short'\n    needs = ()\n\n\nTASK = T()\n",
+        "tasks/segment.py": task,
+        "tasks/clash.py": task.replace('name = "brightest"', 'name = "demo"'),
+        "tasks/fine.py": task.replace('name = "brightest"', 'name = "fine"'),
+        "models/bare.py": 'MODEL_TYPES = ("bare",)\n',
+        "zoo/damaged.json": "{",
+    }.items():
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(content)
+    code = (
+        "from MedFMLib.interfaces import registry as r\nfrom MedFMLib.cli import app\n"
+        "print(sorted(r.tasks()), sorted(r.architectures()), 'medfm-tiny' in r.cards())\n"
+        "print([c.name for c in app.app.registered_commands if c.name in ('fine', 'demo', 'short')])"
+    )
+    done = run(f"{tmp_path}{os.pathsep}{tmp_path / 'nowhere'}", "-c", code)
+    assert done.returncode == 0, done.stderr
+    assert "'fine'" in done.stdout and "'short'" not in done.stdout and "'bare'" not in done.stdout
+    assert "'segment'" in done.stdout and "'gemma3'" in done.stdout and "True" in done.stdout
+    assert done.stdout.splitlines()[-1] == "['fine']"
+    for said in (
+        "broken.py is left out (SyntaxError", "raises.py is left out (RuntimeError: not today); correct or remove it",
+        "short.py is left out: it lacks title, summary, button, tab, options, check, run; see docs/extending",
+        "segment.py is left out: a file of that name is there already", "bare.py is left out: it lacks TRAITS, load",
+        "The task 'demo' gets no command: medfm has one of that name", "damaged.json can't be used",
+        "nowhere', which is no folder; correct or unset it",
+    ):  # fmt: skip
+        assert done.stderr.count(said) == 1, (said, done.stderr)

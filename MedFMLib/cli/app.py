@@ -53,8 +53,6 @@ app.command("eval")(finetune.evaluate)
 WRITTEN = {"segment", "outline", "ask", "report", "explain", "compare"}
 """Tasks with a command written for them; every other task gets one from its description."""
 
-for name, function in task_options.commands(WRITTEN).items():
-    app.command(name)(function)
 for name, group in {
     "models": plan, "adapters": adapters, "data": data, "endpoints": endpoints, "server": serve, "healthy": healthy,
     "reliability": reliability, "guard": guard, "environment": environment,
@@ -124,6 +122,11 @@ def version() -> None:
     for name, number in versions().items():
         print(f"{name} {number}")
     print(f"{NOTICE}")
+
+
+TAKEN = {c.name or c.callback.__name__ for c in app.registered_commands} | {g.name for g in app.registered_groups}
+for name, function in task_options.commands(WRITTEN, TAKEN).items():
+    app.command(name)(function)
 
 
 def main() -> None:

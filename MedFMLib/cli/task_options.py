@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import json
+import logging
 import typing
 from collections.abc import Callable
 from pathlib import Path
@@ -39,6 +40,8 @@ from .running import (
     summary,
 )
 
+log = logging.getLogger(__name__)
+
 
 def with_task_options(task: str) -> Callable[[Callable], Callable]:
     """Return a decorator that adds a task's own options to a command; their values arrive as its argument `options`.
@@ -65,13 +68,20 @@ def with_task_options(task: str) -> Callable[[Callable], Callable]:
     return decorate
 
 
-def commands(known: set[str]) -> dict[str, Callable]:
+def commands(known: set[str], taken: set[str]) -> dict[str, Callable]:
     """Return name → command of every task that has no command written for it.
 
     Args:
         known: names of the tasks that have one.
+        taken: names of all other commands; a task of that name is left out and logged.
     """
-    return {name: _command(name) for name in sorted(registry.tasks()) if name not in known}
+    found = {}
+    for name in sorted(set(registry.tasks()) - known):
+        if name in taken:
+            log.warning("The task '%s' gets no command: medfm has one of that name; rename the task.", name)
+        else:
+            found[name] = _command(name)
+    return found
 
 
 def _parameter(option: TaskOption) -> inspect.Parameter:

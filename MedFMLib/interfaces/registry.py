@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import logging
 import os
 import pkgutil
 from dataclasses import replace
@@ -21,6 +22,12 @@ from ..storage.model_card import ModelCard
 from .family import FamilyTraits
 from .task import Task
 
+log = logging.getLogger(__name__)
+
+TASK_FIELDS = ("name", "needs", "title", "summary", "button", "tab", "options", "check", "run")
+FAMILY_FIELDS = ("MODEL_TYPES", "TRAITS", "load", "card_for_folder")
+"""What an extension's task or family must have, see `interfaces.task.Task` and `interfaces.family.Family`."""
+
 EXTENSIONS = "MEDFM_EXTENSIONS"
 """Environment variable with folders of further families, tasks and cards."""
 
@@ -28,8 +35,8 @@ EXTENSIONS = "MEDFM_EXTENSIONS"
 @lru_cache(maxsize=1)
 def tasks() -> dict[str, Task]:
     """Return every task by name."""
-    modules = _modules("tasks").values()
-    return {module.TASK.name: module.TASK for module in modules if hasattr(module, "TASK")}
+    modules = _modules("tasks", TASK_FIELDS, "TASK").values()
+    return {module.TASK.name: module.TASK for module in modules}
 
 
 def task(name: str) -> Task:
@@ -46,7 +53,7 @@ def task(name: str) -> Task:
 @lru_cache(maxsize=1)
 def architectures() -> dict[str, ModuleType]:
     """Return every architecture's module by name. Importing them loads no torch; code that needs it is in subpackages."""
-    return {name: module for name, module in _modules("models").items() if hasattr(module, "MODEL_TYPES")}
+    return _modules("models", FAMILY_FIELDS, "MODEL_TYPES")
 
 
 def architecture(name: str) -> ModuleType:
@@ -71,8 +78,13 @@ def traits(card: ModelCard) -> FamilyTraits:
 
 def cards() -> dict[str, ModelCard]:
     """Return every model card by id, shipped and installed by the user, the embedded default first."""
-    zoos = (resources.path("zoo"), *(folder / "zoo" for folder in extension_folders()))
-    found = [ModelCard.from_json(path) for zoo in zoos for path in sorted(zoo.glob("*.json"))]
+    found = [ModelCard.from_json(path) for path in sorted(resources.path("zoo").glob("*.json"))]
+    for folder in extension_folders():
+        for path in sorted((folder / "zoo").glob("*.json")):
+            try:
+                found.append(ModelCard.from_json(path))
+            except ModelError as error:  # a damaged one stops no other
+                log.warning("%s", error)
     found.sort(key=lambda card: (card.id != DEFAULT_MODEL, card.parameters))
     known = {card.id: card for card in found}
     return known | {card.id: card for card in installed_models.cards() if card.id not in known}
@@ -131,26 +143,53 @@ def _card_for_folder(folder: Path) -> ModelCard:
     )
 
 
-def _modules(package: str) -> dict[str, ModuleType]:
-    """Import every module in a package of MedFMLib, extension folders included; returns name → module.
+def _modules(package: str, needed: tuple[str, ...], marker: str) -> dict[str, ModuleType]:
+    """Import the modules of a package of MedFMLib that have `marker`, extension folders included; returns name → module.
 
     They are found and imported by name, so that this package depends on none of them. A file in an extension folder
-    becomes a module of the same package, with the same relative imports as a module that ships with MedFM.
+    becomes a module of the same package, with the same relative imports as one that ships. A file of the user's that can't
+    be used is left out and logged, so that it stops no other.
     """
     parent = importlib.import_module(f"{__package__.rpartition('.')[0]}.{package}")
+    shipped = {info.name for info in pkgutil.iter_modules(parent.__path__[:1])}
+    found = {
+        name: importlib.import_module(f"{parent.__name__}.{name}") for name in sorted(shipped) if name != "__main__"
+    }
     for folder in extension_folders():
         if (path := str(folder / package)) not in parent.__path__:
             parent.__path__.append(path)
-    return {
-        info.name: importlib.import_module(f"{parent.__name__}.{info.name}")
-        for info in pkgutil.iter_modules(parent.__path__)
-        if not info.ispkg
-    }
+        for info in pkgutil.iter_modules([path]):
+            file = folder / package / f"{info.name}.py"
+            if info.name in found:
+                log.warning("%s is left out: a file of that name is there already; give it another name.", file)
+                continue
+            try:
+                module = importlib.import_module(f"{parent.__name__}.{info.name}")
+                described = getattr(module, marker) if marker == "TASK" else module
+                lacking = [name for name in needed if not hasattr(described, name)]
+            except Exception as error:  # whatever a file of the user's does
+                log.warning("%s is left out (%s: %s); correct or remove it.", file, type(error).__name__, error)
+                continue
+            if lacking:
+                log.warning("%s is left out: it lacks %s; see docs/extending.", file, ", ".join(lacking))
+                continue
+            found[info.name] = module
+    return {name: module for name, module in found.items() if hasattr(module, marker)}
 
 
 def extension_folders() -> list[Path]:
     """Return the folders that MEDFM_EXTENSIONS names, each with `models/`, `tasks/` and `zoo/` of the user's own.
 
-    Their Python files are run: name only folders whose content you trust.
+    Their Python files are run: name only folders whose content you trust. What is no folder is left out and logged.
     """
-    return [Path(folder).expanduser() for folder in os.environ.get(EXTENSIONS, "").split(os.pathsep) if folder]
+    return [Path(folder) for folder in _folders(os.environ.get(EXTENSIONS, ""))]
+
+
+@lru_cache(maxsize=4)
+def _folders(text: str) -> tuple[str, ...]:
+    """Return the folders of a value of MEDFM_EXTENSIONS; cached, so that what is wrong is logged once."""
+    folders = [Path(folder).expanduser() for folder in text.split(os.pathsep) if folder]
+    for folder in folders:
+        if not folder.is_dir():
+            log.warning("%s names '%s', which is no folder; correct or unset it.", EXTENSIONS, folder)
+    return tuple(str(folder) for folder in folders if folder.is_dir())
