@@ -167,7 +167,7 @@ class Engine:
                 f"The file does not say its modality; {request.image.modality} was guessed from the voxel values."
             )
 
-        for text in (note, self._planned, *model.facts.notes):
+        for text in (*request.image.notes, note, self._planned, *model.facts.notes):
             if text:
                 context.note(text)
         return context, task.run(request, context)

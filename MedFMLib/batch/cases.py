@@ -18,7 +18,7 @@ from pathlib import Path
 from ..core.image import MODALITIES, Image
 from ..errors import InputError
 from ..files import output_name, read_image
-from ..files.sitk import VOLUME_SUFFIXES
+from ..files.names import VOLUME_SUFFIXES
 from .plan import BatchCase, CaseIds, CaseOptions, TaskStep, step_from
 
 SCENES = (".mrb", ".mrml")

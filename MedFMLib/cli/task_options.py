@@ -113,7 +113,7 @@ def _command(name: str) -> Callable:
         options: dict,
     ) -> None:  # fmt: skip
         from ..files import write_segmentation, write_text
-        from ..files.sitk import output_name
+        from ..files import output_name
 
         folder = folder_at(output)
         request = Request(

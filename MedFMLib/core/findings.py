@@ -11,7 +11,7 @@ from functools import cached_property
 import numpy as np
 
 from ..errors import InputError
-from .geometry import BoxedMask, Geometry
+from .geometry import PICTURE, BoxedMask, Geometry
 from .image import Image
 
 
@@ -29,8 +29,8 @@ class SliceReference:
     """One slice that the model received.
 
     Args:
-        plane: sagittal, coronal or axial.
-        number: slice number along that plane's index axis of the image.
+        plane: sagittal, coronal or axial; "picture" for pictures without a place in the patient.
+        number: slice number along that plane's index axis of the image, from 0; in words, pictures are counted from 1.
         center: mm, RAS, center of the slice, for jumping there.
     """
 
@@ -39,7 +39,7 @@ class SliceReference:
     center: tuple[float, float, float]
 
     def __str__(self) -> str:
-        return f"{self.plane} slice {self.number}"
+        return f"picture {self.number + 1}" if self.plane == PICTURE else f"{self.plane} slice {self.number}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -249,6 +249,8 @@ class Measurement:
         value: number, or text for a side.
         unit: UCUM unit, "" if none; "[hnsf'U]" is HU.
         method: how it was computed, in words.
+        number: place of the segment in its segmentation, from 1, which identifies it where two have one name; 0 for a
+            measurement of no segmentation.
     """
 
     segment: str
@@ -256,6 +258,12 @@ class Measurement:
     value: float | str
     unit: str = ""
     method: str = ""
+    number: int = 0
+
+    @property
+    def key(self) -> tuple[int, str]:
+        """(number, segment), which identifies the measured segment."""
+        return self.number, self.segment
 
     def __str__(self) -> str:
         unit = "HU" if self.unit == "[hnsf'U]" else self.unit

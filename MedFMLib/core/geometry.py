@@ -6,12 +6,17 @@ Depends on numpy only; knows no images, files or MRML. Conventions, everywhere i
 * world space is RAS in millimetres: x grows to the patient's Right, y to Anterior, z to Superior;
 * an affine is 4×4, float64, index → world, and acts on column vectors.
 
+A grid says what its affine is worth. In `PATIENT` space world axes are the patient's. A file that states no
+orientation gives an `UNORIENTED` grid: distances are known, but which side is the patient's right is not. A `PICTURE`
+(radiograph, ultrasound, photograph) is a stack of pictures without a place in the patient: i runs across, j down, k
+from picture to picture, and its only plane is "picture". Where `metric` is false, one unit is one pixel, not one mm.
+
 DICOM and ITK use LPS; `lps_from_ras` is the only place that converts between the two.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import permutations
 
 import numpy as np
@@ -27,6 +32,9 @@ AFFINE_TOLERANCE_MM = 1e-3
 PLANES = ("sagittal", "coronal", "axial")
 """Anatomical planes, named by the RAS axis (0, 1, 2) that they are perpendicular to."""
 
+PATIENT, UNORIENTED, PICTURE = "patient", "unoriented", "picture"
+"""What the world axes of a grid mean; the last is also the name of the only plane of pictures."""
+
 
 @dataclass(frozen=True, eq=False)
 class Geometry:
@@ -37,16 +45,22 @@ class Geometry:
         affine: 4×4, index (i, j, k) → RAS mm. Columns 0–2 may be oblique, flipped and of any
             length, but must be independent.
         frame_of_reference: DICOM Frame of Reference UID, or "" if unknown.
+        space: `PATIENT`, `UNORIENTED` or `PICTURE`.
+        metric: whether distances are in mm; else they are in pixels.
 
     Raises:
-        InputError: if the shape is empty or the affine is not an invertible, finite 4×4 affine.
+        InputError: if the shape is empty, the space is unknown, or the affine is not an invertible, finite 4×4 affine.
     """
 
     shape: tuple[int, int, int]
     affine: np.ndarray = field(repr=False)
     frame_of_reference: str = ""
+    space: str = PATIENT
+    metric: bool = True
 
     def __post_init__(self) -> None:
+        if self.space not in (PATIENT, UNORIENTED, PICTURE):
+            raise InputError(f"Unknown space {self.space!r}; choose {PATIENT}, {UNORIENTED} or {PICTURE}.")
         shape = tuple(int(n) for n in self.shape)
         if len(shape) != 3 or min(shape) < 1:
             raise InputError(f"A grid needs three sizes of at least 1, not {self.shape!r}.")
@@ -89,6 +103,16 @@ class Geometry:
         return float(abs(np.linalg.det(self.affine[:3, :3])))
 
     @property
+    def oriented(self) -> bool:
+        """Whether the world axes are the patient's, so that sides can be stated."""
+        return self.space == PATIENT
+
+    @property
+    def is_picture(self) -> bool:
+        """Whether this is a stack of pictures without a place in the patient."""
+        return self.space == PICTURE
+
+    @property
     def center(self) -> np.ndarray:
         """(3,) RAS mm of the middle of the grid."""
         return self.to_world((np.array(self.shape) - 1) / 2)
@@ -106,18 +130,24 @@ class Geometry:
         return max(permutations(range(3)), key=lambda p: sum(weight[p[c], c] for c in range(3)))
 
     def index_axis(self, plane: str) -> int:
-        """Return the index axis (0, 1, 2) that steps through the slices of an anatomical plane.
+        """Return the index axis (0, 1, 2) that steps through the slices of an anatomical plane, or through pictures.
 
         Raises:
-            InputError: if the plane is none of sagittal, coronal, axial.
+            InputError: if the plane is none of sagittal, coronal, axial, or this is a picture, which has none of them.
         """
+        if self.is_picture:
+            if plane != PICTURE:
+                raise InputError(f"A picture has no {plane} slices; leave the plane out.")
+            return 2
         if plane not in PLANES:
             raise InputError(f"Unknown plane {plane!r}; choose one of {', '.join(PLANES)}.")
         return self.world_axes.index(PLANES.index(plane))
 
     @property
     def acquisition_plane(self) -> str:
-        """The plane with the thickest slices; axial for (nearly) isotropic voxels."""
+        """The plane with the thickest slices; axial for (nearly) isotropic voxels; "picture" for pictures."""
+        if self.is_picture:
+            return PICTURE
         spacing = self.spacing
         thickest = int(np.argmax(spacing))
         if spacing[thickest] < 1.2 * np.median(spacing):
@@ -156,9 +186,7 @@ class Geometry:
         """
         affine = self.affine.copy()
         affine[:3, 3] = self.to_world(start)
-        return Geometry(
-            tuple(int(b) - int(a) for a, b in zip(start, stop, strict=True)), affine, self.frame_of_reference
-        )
+        return replace(self, shape=tuple(int(b) - int(a) for a, b in zip(start, stop, strict=True)), affine=affine)
 
     def slice(self, axis: int, number: int) -> Geometry:
         """Return the one-voxel-thick grid of one slice.
@@ -173,7 +201,7 @@ class Geometry:
 
     def transformed(self, matrix) -> Geometry:
         """Return the grid after a linear world transform (4×4, RAS mm → RAS mm)."""
-        return Geometry(self.shape, np.asarray(matrix, float) @ self.affine, self.frame_of_reference)
+        return replace(self, affine=np.asarray(matrix, float) @ self.affine)
 
     def matches(self, other: Geometry) -> bool:
         """Return whether the shapes are equal and all corners agree within `AFFINE_TOLERANCE_MM`.
@@ -190,16 +218,33 @@ class Geometry:
             isinstance(other, Geometry)
             and self.shape == other.shape
             and self.frame_of_reference == other.frame_of_reference
+            and (self.space, self.metric) == (other.space, other.metric)
             and np.array_equal(self.affine, other.affine)
         )
 
     def __hash__(self) -> int:
-        return hash((self.shape, self.affine.tobytes(), self.frame_of_reference))
+        return hash((self.shape, self.affine.tobytes(), self.frame_of_reference, self.space, self.metric))
 
     def __str__(self) -> str:
         size = "×".join(str(n) for n in self.shape)
+        if self.is_picture:
+            count = self.shape[2]
+            return f"{count} picture{'s' if count > 1 else ''} of {self.shape[0]}×{self.shape[1]} pixels"
         spacing = "×".join(f"{s:.4g}" for s in self.spacing)
-        return f"{size} voxels of {spacing} mm, {self.axis_codes}"
+        return f"{size} voxels of {spacing} mm, {self.axis_codes if self.oriented else 'orientation unknown'}"
+
+
+def picture_geometry(columns: int, rows: int, count: int = 1, spacing: tuple[float, float] | None = None) -> Geometry:
+    """Return the grid of pictures: i across, j down, k from picture to picture.
+
+    Args:
+        columns: pixels across.
+        rows: pixels down.
+        count: number of pictures.
+        spacing: mm between (rows, columns); None if unknown, so that no millimetre is stated.
+    """
+    down, across = spacing or (1.0, 1.0)
+    return Geometry((columns, rows, count), np.diag([-across, -down, 1.0, 1.0]), "", PICTURE, spacing is not None)
 
 
 def lps_from_ras(affine) -> np.ndarray:

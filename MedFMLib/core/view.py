@@ -11,6 +11,9 @@ coronal    Superior → Inferior          Right → Left
 sagittal   Superior → Inferior          Anterior → Posterior
 =========  ===========================  =======================
 
+A picture without a place in the patient is shown as it is: rows down, columns across. Its square is the picture itself,
+stretched, as the published recipes of vision-language models do it.
+
 Training, inference and evaluation all make their pictures here, so that preprocessing is identical. Positions in
 a view are (y, x) in 0…1 from the top-left corner; because the picture covers a square of the patient,
 the same number of millimetres in both directions, a box or mask in a view has one place in the volume.
@@ -18,12 +21,13 @@ the same number of millimetres in both directions, a box or mask in a view has o
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from ..errors import InputError
-from .geometry import PLANES, Geometry
+from .geometry import PICTURE, PLANES, Geometry
 from .image import Image
 from .windows import hu_range
 
@@ -36,6 +40,30 @@ no published recipe exists for arbitrary MR units."""
 
 EDGE_LETTERS = {"axial": ("A", "P", "R", "L"), "coronal": ("S", "I", "R", "L"), "sagittal": ("S", "I", "A", "P")}
 """Top, bottom, left, right of a displayed slice."""
+
+
+def edge_letters(geometry: Geometry, plane: str, facts: Mapping[str, str] | None = None) -> tuple[str, str, str, str]:
+    """Return the patient's directions at the top, bottom, left and right of a displayed slice; "" where unknown.
+
+    Args:
+        geometry: the image's grid.
+        plane: of the slice.
+        facts: of the image; "PatientOrientation" gives the directions of a picture (DICOM PS3.3 C.7.6.1.1.1).
+    """
+    if geometry.oriented:
+        return EDGE_LETTERS[plane]
+    parts = (facts or {}).get("PatientOrientation", "").upper().split("\\") if geometry.is_picture else ()
+    if len(parts) != 2 or not all(part and set(part) <= set(_OPPOSITE) for part in parts):
+        return ("", "", "", "")
+    right, bottom = parts
+    return _opposite(bottom), bottom, _opposite(right), right
+
+
+def _opposite(letters: str) -> str:
+    return "".join(_OPPOSITE[letter] for letter in letters)
+
+
+_OPPOSITE = {"L": "R", "R": "L", "A": "P", "P": "A", "H": "F", "F": "H"}
 
 _ROW_DIRECTION = {"axial": (1, -1), "coronal": (2, -1), "sagittal": (2, -1)}  # RAS axis, sign, going down
 _COLUMN_DIRECTION = {"axial": (0, -1), "coronal": (0, -1), "sagittal": (1, -1)}  # going right
@@ -64,10 +92,14 @@ class Window:
 def window_for(image: Image) -> Window:
     """Return the window that models are trained with: fixed HU ranges for CT, volume percentiles otherwise.
 
+    Pixels of 8 bits of a picture, and colours, are shown unchanged.
+
     If the voxels were windowed before (a picture), `facts["window"]` has the range as "low high".
     """
-    if image.modality == "CT":
+    if image.modality == "CT" and not image.is_picture:
         return Window(CT_RANGES)
+    if image.is_colour or image.display is not None or (image.is_picture and image.voxels.dtype == np.uint8):
+        return Window(((0.0, 255.0),))
     if "window" in image.facts:
         low, high = map(float, image.facts["window"].split())
         return Window(((low, high),))
@@ -104,21 +136,25 @@ class View:
 
     @property
     def side(self) -> float:
-        """Side length in mm of the square that the picture covers."""
+        """Side length in mm of the square that the picture covers; 1 for a picture, whose square is stretched."""
         return max(self._extent())
 
     @property
     def height_and_width(self) -> tuple[float, float]:
-        """Height and width in mm of the slice itself, inside the square."""
-        return self._extent()
+        """Height and width of the slice itself, in mm, or in pixels where mm are unknown."""
+        rows, columns = display_axes(self.geometry, self.plane)
+        spacing, shape = self.geometry.spacing, self.geometry.shape
+        return shape[rows[0]] * spacing[rows[0]], shape[columns[0]] * spacing[columns[0]]
 
     def _extent(self) -> tuple[float, float]:
+        if self.geometry.is_picture:
+            return 1.0, 1.0
         rows, columns = display_axes(self.geometry, self.plane)
         spacing, shape = self.geometry.spacing, self.geometry.shape
         return shape[rows[0]] * spacing[rows[0]], shape[columns[0]] * spacing[columns[0]]
 
     def square(self, size: int) -> np.ndarray:
-        """Return (size, size, 3) uint8: the slice centred on black, with equal mm per pixel in both directions.
+        """Return (size, size, 3) uint8: the slice centred on black, with equal mm per pixel; a picture is stretched.
 
         Pixels are averaged by area when shrinking and interpolated linearly when growing.
         """
@@ -177,8 +213,11 @@ def display_axes(geometry: Geometry, plane: str) -> tuple[tuple[int, bool], tupl
         ((row axis, flipped), (column axis, flipped))
 
     Raises:
-        InputError: if the plane is unknown.
+        InputError: if the plane is unknown, or there is none such of a picture.
     """
+    if geometry.is_picture and plane == PICTURE:
+        return (1, False), (0, False)
+    geometry.index_axis(plane)  # a picture has no anatomical planes
     if plane not in PLANES:
         raise InputError(f"Unknown plane {plane!r}; choose one of {', '.join(PLANES)}.")
     result = []
@@ -217,16 +256,27 @@ def _undisplay(picture: np.ndarray, geometry: Geometry, plane: str) -> np.ndarra
 
 
 def make_view(image: Image, plane: str, number: int, window: Window | None = None) -> View:
-    """Return the view of one slice of a scalar volume.
+    """Return the view of one slice of a volume, or of one picture.
+
+    Colours, and pixels that the image's `display` has as a workstation shows them, are shown as they are.
 
     Args:
-        image: scalar volume.
-        plane: sagittal, coronal or axial.
+        image: scalar or colour.
+        plane: sagittal, coronal or axial; "picture" for pictures.
         number: slice number along the plane's index axis.
         window: the result of `window_for(image)`, computed once per volume; computed here if None.
     """
-    values = display_slice(image.scalars, image.geometry, plane, number)
-    return View((window or window_for(image)).apply(values), image.geometry, plane, number)
+    geometry = image.geometry
+    ready = image.display if image.display is not None else image.voxels if image.is_colour else None
+    if ready is None:
+        pixels = (window or window_for(image)).apply(display_slice(image.scalars, geometry, plane, number))
+    else:
+        channels = [display_slice(channel, geometry, plane, number) for channel in ready]
+        pixels = np.stack(channels * 3 if len(channels) == 1 else channels, axis=-1)
+    if image.extents:
+        columns, rows = image.extents[number]
+        pixels, geometry = pixels[:rows, :columns], geometry.crop((0, 0, 0), (columns, rows, geometry.shape[2]))
+    return View(np.ascontiguousarray(pixels) if ready is not None else pixels, geometry, plane, number)
 
 
 @dataclass(frozen=True, eq=False)

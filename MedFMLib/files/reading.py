@@ -1,53 +1,79 @@
-"""Read volumes from files: NIfTI, NRRD and MetaImage with SimpleITK, DICOM with `dicom`."""
+"""Read images: volumes from NIfTI, NRRD, MetaImage and MGH files, DICOM, pictures, and images of other libraries."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from ..core.image import MODALITIES, Image
 from ..errors import InputError
 from .dicom import read_dicom
-from .sitk import VOLUME_SUFFIXES, from_sitk, output_name
+from .names import PICTURE_SUFFIXES, VOLUME_SUFFIXES, output_name
+from .pictures import join_pictures, read_picture_file
+from .volumes import read_volume_file
 
-PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif")
 
-
-def read_image(path: Path | str, *, modality: str = "", frame: int | None = None, series: str = "") -> Image:
-    """Read a volume.
+def read_image(
+    source: Path | str | os.PathLike | Any,
+    *,
+    modality: str = "",
+    frame: int | None = None,
+    series: str = "",
+    resample: bool = False,
+) -> Image:
+    """Read a volume, or pictures without a place in a patient.
 
     Args:
-        path: a NIfTI, NRRD or MetaImage file, a DICOM file, or a folder with DICOM files.
+        source: a NIfTI, NRRD, MetaImage or MGH file, a picture file, a DICOM file, a folder with DICOM files; or an
+            image of SimpleITK or nibabel, or a pair (numpy array (I, J, K), 4×4 affine index → RAS mm), as nibabel
+            has them; or an `Image`, which is returned.
         modality: overrides the modality of the header or the guess.
-        frame: which volume of a 4D file, from 0.
+        frame: which volume of a 4D file or of a DICOM series with several (time points, echoes, stacks), or which
+            picture of several, from 0.
         series: which series of a DICOM folder: its number in the list that the error shows, or its UID.
+        resample: interpolate DICOM slices of uneven spacing to an even grid, instead of refusing them.
 
     Raises:
-        InputError: if it is missing, unreadable, damaged, or not one scalar volume; the message has the next step.
+        InputError: if it is missing, unreadable, damaged, or not one image; the message has the next step.
     """
-    path = Path(path).expanduser()
     if modality and modality not in MODALITIES:
         raise InputError(f"Unknown modality {modality!r}; choose one of {', '.join(MODALITIES)}.")
+    if isinstance(source, Image):
+        return replace(source, modality=modality) if modality else source
+    if not isinstance(source, str | os.PathLike):
+        from .objects import image_from_object
+
+        return image_from_object(source, modality=modality, frame=frame)
+    path = Path(os.fspath(source)).expanduser()
     if not path.exists():
+        if path.is_symlink():
+            raise InputError(
+                f"'{path}' is a link to '{os.readlink(path)}', which isn't here; get the file first (git annex get, dvc pull)."
+            )
         raise InputError(f"There is no file or folder '{path}'; check the path.")
+    if not (path.is_file() or path.is_dir()):
+        raise InputError(f"'{path}' is neither a file nor a folder; give an image file or a folder of DICOM files.")
     lower = path.name.lower()
-    if lower.endswith(PICTURE_SUFFIXES):
-        raise InputError(
-            f"'{path.name}' is a picture without a position in the patient; give a volume (NIfTI, NRRD, MHA) or DICOM."
-        )
-    if lower.endswith(VOLUME_SUFFIXES):
-        return _read_volume(path, modality, frame)
-    return read_dicom(path, modality=modality, frame=frame, series=series)
+    if path.is_file() and lower.endswith(PICTURE_SUFFIXES):
+        return read_picture_file(path, output_name(path), modality=modality, frame=frame)
+    if path.is_file() and lower.endswith(VOLUME_SUFFIXES):
+        return read_volume_file(path, output_name(path), modality=modality, frame=frame)
+    return read_dicom(path, modality=modality, frame=frame, series=series, resample=resample)
 
 
-def _read_volume(path: Path, modality: str, frame: int | None) -> Image:
-    import SimpleITK as sitk
+def read_study(sources: Sequence[Any], **reading: Any) -> Image:
+    """Read one image, or several pictures of one examination as one image for one question.
 
-    sitk.ProcessObject.SetGlobalWarningDisplay(False)  # ITK would repeat the error on stderr
-    try:
-        picture = sitk.ReadImage(str(path))
-    except RuntimeError as error:
-        reason = [line for line in str(error).splitlines() if line.strip()][-1].strip()
-        raise InputError(
-            f"'{path.name}' can't be read; it is damaged, truncated or not of the type that its name suggests ({reason[:160]})."
-        ) from error
-    return from_sitk(picture, output_name(path), modality=modality, frame=frame, file_name=path.name)
+    Args:
+        sources: see `read_image`; several must all be pictures, such as the two views of a chest radiograph.
+        reading: options of `read_image`.
+
+    Raises:
+        InputError: as for `read_image`; also if one of several is a volume.
+    """
+    if not sources:
+        raise InputError("There is no image; give a file or folder.")
+    return join_pictures([read_image(source, **reading) for source in sources])

@@ -1,61 +1,60 @@
-"""Convert SimpleITK images to `Image`s, and name outputs after inputs. Knows no DICOM header.
+"""Convert SimpleITK images to `Image`s and grids. Knows no file format.
 
 SimpleITK's physical space is LPS, MedFM's is RAS; arrays of SimpleITK are (K, J, I), ours (C, I, J, K).
 """
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 
 from ..core.geometry import Geometry, lps_from_ras
-from ..core.image import Image, guess_modality
+from ..core.image import Image, check_finite, guess_modality
 from ..errors import InputError
-
-VOLUME_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
-
-
-def output_name(path: Path) -> str:
-    """Return the base name for the results of an input: its file name without the image suffixes."""
-    name = path.resolve().name
-    for suffix in (".seg.nrrd", *sorted(VOLUME_SUFFIXES, key=len, reverse=True), ".dcm", ".dicom", ".ima"):
-        if name.lower().endswith(suffix):
-            return name[: -len(suffix)]
-    return name
 
 
 def from_sitk(picture, name: str, *, modality: str = "", frame: int | None = None, file_name: str = "") -> Image:
     """Convert a SimpleITK image to an `Image`.
 
     Args:
-        picture: 3D or 4D scalar image.
+        picture: 2D to 4D scalar image, or a 3D image of three 8-bit components, which is taken for colour.
         name: name of the result.
         modality: one of `MODALITIES`; "" to guess it from the values.
         frame: which volume of a 4D image, from 0.
         file_name: name of the file for error messages; `name` by default.
 
     Raises:
-        InputError: if it is not one scalar volume.
+        InputError: if it is not one scalar or colour volume, or a value is NaN or infinite.
     """
     import SimpleITK as sitk
 
     shown = file_name or name
-    if picture.GetNumberOfComponentsPerPixel() > 1:
-        raise InputError(
-            f"'{shown}' has {picture.GetNumberOfComponentsPerPixel()} values per voxel (colour or vectors); "
-            "convert it to a scalar (greyscale) volume first."
-        )
+    if "complex" in picture.GetPixelIDTypeAsString():
+        raise InputError(f"'{shown}' has complex values; convert it to magnitudes first.")
+    while picture.GetDimension() > 4 and picture.GetSize()[-1] == 1:
+        picture = _without_last_axis(picture)
     if picture.GetDimension() == 4:
         picture = _frame(picture, shown, frame)
     elif frame not in (None, 0):
         raise InputError(f"'{shown}' has one frame, number 0, so there is no frame {frame}.")
+    if picture.GetDimension() == 2:
+        picture = sitk.JoinSeries(picture)
     if picture.GetDimension() != 3:
         raise InputError(
-            f"'{shown}' has {picture.GetDimension()} dimensions; MedFM needs a 3D volume, "
-            "or one DICOM slice with a position."
+            f"'{shown}' has {picture.GetDimension()} dimensions; MedFM needs a 3D volume, or one frame of a 4D one."
         )
-    voxels = sitk.GetArrayFromImage(picture).transpose(2, 1, 0)[None]
+    channels, array = picture.GetNumberOfComponentsPerPixel(), sitk.GetArrayFromImage(picture)
+    if channels > 1 and not (channels == 3 and array.dtype == np.uint8):
+        raise InputError(
+            f"'{shown}' has {channels} values of type {array.dtype} per voxel (vectors); convert it to a scalar (greyscale) or "
+            "8-bit RGB volume first."
+        )
+    if channels == 3:
+        return Image(array.transpose(3, 2, 1, 0), geometry_of(picture), modality or "OT", name)
+    check_finite(array, shown)
+    voxels = array.transpose(2, 1, 0)[None]
     facts = {}
     if not modality:
         modality, facts = guess_modality(voxels[0]), {"modality_guessed": "yes"}
@@ -63,19 +62,36 @@ def from_sitk(picture, name: str, *, modality: str = "", frame: int | None = Non
 
 
 def _frame(picture, shown: str, frame: int | None):
-    import SimpleITK as sitk
-
     count = picture.GetSize()[3]
+    check_frame(count, shown, frame)
+    return _without_last_axis(picture, frame or 0)
+
+
+def check_frame(count: int, shown: str, frame: int | None) -> None:
+    """Check that a frame of a 4D image is chosen, and exists.
+
+    Args:
+        count: number of frames.
+        shown: name of the file.
+        frame: the choice, from 0; None for none.
+
+    Raises:
+        InputError: if there are several and none is chosen, or there is none such.
+    """
     if frame is None and count > 1:
         raise InputError(
             f"'{shown}' is 4D with {count} frames; choose one with --frame 0 to {count - 1} (in Python frame=)."
         )
-    frame = frame or 0
-    if not 0 <= frame < count:
+    if frame is not None and not 0 <= frame < count:
         raise InputError(f"'{shown}' has frames 0 to {count - 1}, so there is no frame {frame}.")
-    size = list(picture.GetSize())
-    size[3] = 0
-    return sitk.Extract(picture, size, [0, 0, 0, frame], sitk.ExtractImageFilter.DIRECTIONCOLLAPSETOSUBMATRIX)
+
+
+def _without_last_axis(picture, number: int = 0):
+    import SimpleITK as sitk
+
+    dimension = picture.GetDimension()
+    size, start = [*picture.GetSize()[:-1], 0], [0] * (dimension - 1) + [number]
+    return sitk.Extract(picture, size, start, sitk.ExtractImageFilter.DIRECTIONCOLLAPSETOSUBMATRIX)
 
 
 def geometry_of(picture) -> Geometry:
@@ -84,3 +100,45 @@ def geometry_of(picture) -> Geometry:
     affine[:3, :3] = np.array(picture.GetDirection()).reshape(3, 3) * np.array(picture.GetSpacing())
     affine[:3, 3] = picture.GetOrigin()
     return Geometry(picture.GetSize(), lps_from_ras(affine))
+
+
+@contextmanager
+def collected_warnings() -> Iterator[list[str]]:
+    """Collect what ITK and GDCM warn of while a file is read or written, one sentence each, instead of printing it."""
+    import SimpleITK as sitk
+
+    found: list[str] = []
+
+    class Collector(sitk.LoggerBase):
+        """Appends warnings to the list; errors arrive as exceptions, too."""
+
+        def DisplayText(self, text):
+            self._keep(text)
+
+        def DisplayWarningText(self, text):
+            self._keep(text)
+
+        def DisplayErrorText(self, text):
+            """Is raised as an exception, too."""
+
+        def DisplayGenericOutputText(self, text):
+            self._keep(text)
+
+        def DisplayDebugText(self, text):
+            """Is not for users."""
+
+        def _keep(self, text):
+            lines = [line.strip() for line in str(text).splitlines() if line.strip() and "WARNING: In" not in line]
+            words = " ".join(lines).split("): ", 1)[-1].strip()
+            if words and words not in found:
+                found.append(words[:300])
+
+    display = sitk.ProcessObject.GetGlobalWarningDisplay()
+    collector = Collector()
+    previous = collector.SetAsGlobalITKLogger()
+    sitk.ProcessObject.SetGlobalWarningDisplay(True)
+    try:
+        yield found
+    finally:
+        previous.SetAsGlobalITKLogger()
+        sitk.ProcessObject.SetGlobalWarningDisplay(display)

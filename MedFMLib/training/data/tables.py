@@ -19,7 +19,7 @@ from typing import Any
 
 from ...core.geometry import PLANES
 from ...errors import InputError
-from ...files.sitk import VOLUME_SUFFIXES
+from ...files.names import VOLUME_SUFFIXES
 from .pictures import read_picture, read_volume, slice_loader
 from .samples import SPLITS, QuestionPair, ReaderResult, SourcePicture
 from .texts import clean, decoded, entries

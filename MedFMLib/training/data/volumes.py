@@ -19,7 +19,7 @@ import numpy as np
 from ...core.geometry import PLANES
 from ...core.view import display_axes, display_slice
 from ...errors import InputError
-from ...files.sitk import VOLUME_SUFFIXES, output_name
+from ...files.names import VOLUME_SUFFIXES, output_name
 from .pictures import read_volume, slice_loader, squared
 from .samples import PlacedStructure, QuestionPair, ReaderResult, SourcePicture
 

@@ -1,0 +1,215 @@
+"""Decode the pixels of DICOM files to stored values, and scale each plane with its own slope and intercept.
+
+pydicom decodes what it can by itself (uncompressed, RLE, JPEG and JPEG 2000 of 8 bits) or with its plugins; the rest
+goes to GDCM, which comes with SimpleITK, as a copy with a neutral header: GDCM would otherwise apply the first frame's
+scale to all, and invert MONOCHROME1.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ...errors import InputError
+from .headers import DAMAGED, numbers_of, text_of
+from .planes import Plane
+
+SMALL = 4096
+"""Values up to this are held as float32 with an error far below 1e-3; larger ones as float64."""
+
+SECONDARY_CAPTURE = ("1.2.840.10008.5.1.4.1.1.7", "1.2.840.10008.5.1.4.1.1.7.3", "1.2.840.10008.5.1.4.1.1.7.2")
+"""Single image, multi-frame of more than 8 bits, multi-frame of 8 bits."""
+
+Tell = Callable[[str], None]
+
+
+def read_values(planes: Sequence[Plane], tell: Tell = lambda note: None) -> np.ndarray:
+    """Return the scaled values of planes of one size, (I, J, K), k in the order of the planes.
+
+    Integers stay integers where slopes and intercepts are whole numbers.
+
+    Args:
+        planes: of one or several files.
+        tell: receives the decoder's warnings.
+
+    Raises:
+        InputError: if pixels are truncated, damaged, in colour, or not of the size in the header.
+    """
+    for plane in planes:
+        if plane.header.text("SamplesPerPixel") not in ("", "1"):
+            raise InputError(f"The series of '{plane.header.path.name}' is in colour; choose a greyscale series.")
+    rows, columns = planes[0].rows, planes[0].columns
+    whole = all(float(p.slope).is_integer() and float(p.intercept).is_integer() for p in planes)
+    values = np.zeros((len(planes), rows, columns), np.int16 if whole else np.float32)
+    files: dict[Path, list[int]] = {}
+    for number, plane in enumerate(planes):
+        files.setdefault(plane.header.path, []).append(number)
+    for path, numbers in files.items():
+        stored = stored_values(path, tell)
+        for number in numbers:
+            plane = planes[number]
+            if plane.frame >= len(stored) or stored.shape[1:] != (rows, columns):  # also colour, (rows, columns, 3)
+                raise InputError(f"The pixels of '{path.name}' don't have the size in its header; copy the file again.")
+            values = _put(values, number, stored[plane.frame], plane, whole)
+    return values.transpose(2, 1, 0)
+
+
+def _put(values: np.ndarray, number: int, stored: np.ndarray, plane: Plane, whole: bool) -> np.ndarray:
+    """Write one plane into the array; return the array, of a larger type if the values need it."""
+    if not whole or stored.dtype.kind == "f":
+        if values.dtype.kind != "f":
+            values = values.astype(np.float64)
+        scaled = stored * np.float64(plane.slope) + plane.intercept
+        if values.dtype == np.float32 and np.abs(scaled).max() > SMALL:
+            values = values.astype(np.float64)
+        values[number] = scaled
+        return values
+    low, high = (int(v) * int(plane.slope) + int(plane.intercept) for v in (stored.min(), stored.max()))
+    for larger in (np.int32, np.int64):
+        limits = np.iinfo(values.dtype)
+        if min(low, high) < limits.min or max(low, high) > limits.max:
+            values = values.astype(larger)
+    if plane.slope == 1 and plane.intercept == 0:
+        values[number] = stored
+    else:
+        values[number] = stored.astype(values.dtype) * values.dtype.type(plane.slope) + values.dtype.type(
+            plane.intercept
+        )
+    return values
+
+
+def stored_values(path: Path, tell: Tell = lambda note: None) -> np.ndarray:
+    """Return the stored values of all frames of a file.
+
+    Args:
+        path: a DICOM file.
+        tell: receives the decoder's warnings.
+
+    Returns:
+        (frames, rows, columns), or (frames, rows, columns, 3) for colour, which is RGB whatever the file's colour space
+
+    Raises:
+        InputError: if the pixels are truncated, damaged, or compressed in a way that nothing here decodes.
+    """
+    import pydicom
+
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            with path.open("rb") as stream:
+                raw = stream.read(132)[128:] != b"DICM"
+            dataset = pydicom.dcmread(path, force=raw)
+            if raw:
+                _supply_transfer_syntax(dataset)
+            stored = _decode(dataset, path)
+    except InputError:
+        raise
+    except (*DAMAGED, MemoryError) as error:
+        raise InputError(
+            f"The pixels of '{path.name}' can't be read ({_short(error)}); the file is truncated, damaged, or of a kind that "
+            "MedFM doesn't know. Copy it again."
+        ) from error
+    for text in dict.fromkeys(_short(warning.message) for warning in caught if _matters(warning)):
+        tell(f"pydicom on '{path.name}': {text}")
+    return stored
+
+
+def _matters(warning) -> bool:
+    """Return whether a warning is about pixels; odd values of other elements are reported where they are needed."""
+    return "pixel" in str(warning.message).lower() and not issubclass(warning.category, DeprecationWarning)
+
+
+def _short(error) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines[0] if lines else type(error).__name__)[:160]
+
+
+def _supply_transfer_syntax(dataset) -> None:
+    """Set the transfer syntax of a data set without file meta information, which can only be uncompressed."""
+    from pydicom.dataset import FileMetaDataset
+    from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+
+    if getattr(getattr(dataset, "file_meta", None), "TransferSyntaxUID", None):
+        return
+    implicit, little = dataset.original_encoding
+    meta = FileMetaDataset()
+    meta.TransferSyntaxUID = (
+        ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian if little else ExplicitVRBigEndian
+    )
+    dataset.file_meta = meta
+
+
+def _decode(dataset, path: Path) -> np.ndarray:
+    syntax = dataset.file_meta.TransferSyntaxUID
+    frames = int((numbers_of(dataset, "NumberOfFrames") or [1])[0]) if text_of(dataset, "NumberOfFrames") else 1
+    samples = int(text_of(dataset, "SamplesPerPixel") or 1)
+    if not syntax.is_compressed:
+        _check_length(dataset, path, frames, samples)
+    try:
+        stored = dataset.pixel_array  # colour is converted from YBR to RGB
+    except DAMAGED:
+        if not syntax.is_compressed:
+            raise
+        stored = _by_gdcm(dataset, frames)
+    if text_of(dataset, "PhotometricInterpretation") == "PALETTE COLOR":
+        from pydicom.pixels import apply_color_lut
+
+        stored, samples = apply_color_lut(stored, dataset), 3
+        if stored.dtype == np.uint16:
+            stored = (stored >> 8).astype(np.uint8)
+    shape = (frames, int(dataset.Rows), int(dataset.Columns), *((samples,) if samples > 1 else ()))
+    stored = np.asarray(stored).reshape(shape)
+    return stored if samples > 1 else _significant(stored, dataset)
+
+
+def _check_length(dataset, path: Path, frames: int, samples: int) -> None:
+    """Refuse pixel data that is shorter than the header says."""
+    sub = 2 if text_of(dataset, "PhotometricInterpretation") == "YBR_FULL_422" else samples
+    bits = dataset.Rows * dataset.Columns * frames * sub * int(dataset.BitsAllocated)
+    data = next(
+        (dataset[name].value for name in ("PixelData", "FloatPixelData", "DoubleFloatPixelData") if name in dataset),
+        b"",
+    )
+    if len(data) < -(-bits // 8):
+        raise InputError(
+            f"The DICOM file '{path.name}' is truncated: {len(data)} of {-(-bits // 8)} bytes of pixels; copy it again."
+        )
+
+
+def _significant(stored: np.ndarray, dataset) -> np.ndarray:
+    """Return values without the bits above Bits Stored, where old files keep overlays."""
+    allocated, used = int(dataset.BitsAllocated), int(dataset.BitsStored)
+    if stored.dtype.kind == "f" or used >= allocated or allocated == 1:
+        return stored
+    shift = allocated - used
+    down = max(0, int(dataset.HighBit) + 1 - used)
+    return stored << (shift - down) >> shift  # keeps the sign of signed types
+
+
+def _by_gdcm(dataset, frames: int) -> np.ndarray:
+    """Return the stored values that GDCM decodes from a copy without scale, meaning and identity."""
+    import pydicom
+    import SimpleITK as sitk
+    from pydicom.dataset import FileDataset, FileMetaDataset
+
+    bits, colour = int(dataset.BitsAllocated), int(text_of(dataset, "SamplesPerPixel") or 1) > 1
+    meta = FileMetaDataset()
+    meta.TransferSyntaxUID = dataset.file_meta.TransferSyntaxUID
+    meta.MediaStorageSOPClassUID = SECONDARY_CAPTURE[0 if frames == 1 else 1 if bits > 8 else 2]
+    meta.MediaStorageSOPInstanceUID = pydicom.uid.generate_uid()
+    copy = FileDataset(None, {}, file_meta=meta, preamble=b"\0" * 128)
+    copy.SOPClassUID, copy.SOPInstanceUID = meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID
+    for name in ("SamplesPerPixel", "PlanarConfiguration", "NumberOfFrames", "Rows", "Columns", "BitsAllocated", "BitsStored",
+                 "HighBit", "PixelRepresentation", "PixelData"):  # fmt: skip
+        if name in dataset:
+            copy[name] = dataset[name]
+    copy.PhotometricInterpretation = dataset.PhotometricInterpretation if colour else "MONOCHROME2"
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "image.dcm"
+        copy.save_as(path, enforce_file_format=True)
+        picture = sitk.ReadImage(str(path), imageIO="GDCMImageIO")
+    return sitk.GetArrayFromImage(picture)

@@ -1,0 +1,212 @@
+"""Read volume files with SimpleITK, and say what their headers leave open.
+
+NIfTI files are placed as ITK, and so Slicer, places them; where their two transforms disagree, a note says by how many
+millimetres, and where neither is set, no side is known. A sheared transform is kept, since `Geometry` can shear. MGH
+and NIfTI-2 need nibabel (the extra `formats`).
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from ..core.geometry import UNORIENTED, Geometry
+from ..core.image import Image
+from ..errors import InputError
+from .nifti import NiftiPlace, check_values, is_nifti2, is_sheared, read_place
+from .sitk import check_frame, collected_warnings, from_sitk
+
+READERS = {
+    ".nii": "NiftiImageIO", ".nii.gz": "NiftiImageIO", ".hdr": "NiftiImageIO", ".img": "NiftiImageIO", ".nrrd": "NrrdImageIO",
+    ".nhdr": "NrrdImageIO", ".mha": "MetaImageIO", ".mhd": "MetaImageIO",
+}  # fmt: skip
+WITH_NIBABEL = (".mgh", ".mgz", ".mgh.gz")
+
+DIFFERENT_MM = 0.1
+"""Two transforms of a NIfTI file agree if no corner of the grid moves farther; quaternions are stored in single precision."""
+
+
+def read_volume_file(path: Path, name: str, *, modality: str = "", frame: int | None = None) -> Image:
+    """Read a volume file.
+
+    Args:
+        path: a NIfTI, NRRD, MetaImage or MGH file.
+        name: of the result.
+        modality: overrides the guess.
+        frame: which volume of a 4D file or a sequence, from 0.
+
+    Raises:
+        InputError: if it is damaged, not one scalar or colour volume, or has values that are NaN or infinite.
+    """
+    suffix = suffix_of(path)
+    if suffix in WITH_NIBABEL or (READERS[suffix] == "NiftiImageIO" and is_nifti2(path)):
+        return _with_nibabel(path, name, modality, frame)
+    if READERS[suffix] == "NiftiImageIO":
+        check_values(path)  # ITK replaces NaN by 0 without a word
+    with collected_warnings() as warned:
+        picture = read_picture(path)
+        if picture.HasMetaDataKey("NRRD_kinds[0]") and picture.GetMetaData("NRRD_kinds[0]") == "list":
+            picture, frame = _list_item(picture, path, frame)
+    image = from_sitk(picture, name, modality=modality, frame=frame, file_name=path.name)
+    notes = [f"ITK on '{path.name}': {text}" for text in warned if not _is_covered(text)]
+    if READERS[suffix] == "NiftiImageIO":
+        image, more = _placed(image, read_place(path), path, flat=picture.GetDimension() == 2)
+        notes = [*more, *notes]
+    return replace(image, notes=(*image.notes, *notes))
+
+
+def suffix_of(path: Path) -> str:
+    """Return the suffix of a volume file in lower case, the longest that fits: ".nii.gz" rather than ".gz"."""
+    lower = path.name.lower()
+    return max((s for s in (*READERS, *WITH_NIBABEL) if lower.endswith(s)), key=len, default="")
+
+
+def read_picture(path: Path):
+    """Return the SimpleITK image of a volume file, whatever the case of its name's letters.
+
+    Raises:
+        InputError: if it can't be read.
+    """
+    import SimpleITK as sitk
+
+    os.environ.setdefault("ITK_NIFTI_SFORM_PERMISSIVE", "1")  # a sheared sform is no error: `_placed` keeps the shear
+    reader = sitk.ImageFileReader()
+    try:
+        with _readable(path) as (file, suffix):
+            reader.SetImageIO(READERS[suffix])
+            reader.SetFileName(str(file))
+            return reader.Execute()
+    except RuntimeError as error:
+        reason = [line for line in str(error).splitlines() if line.strip()][-1].strip()
+        raise InputError(
+            f"'{path.name}' can't be read; it is damaged, truncated or not of the type that its name suggests ({reason[:160]})."
+        ) from error
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[tuple[Path, str]]:
+    """Yield (a path under which ITK reads the file, its suffix): its own, or a link with a fitting name.
+
+    ITK chooses readers, and whether a file is compressed, by the name, and is particular about its case.
+    """
+    suffix = suffix_of(path)
+    wanted = suffix
+    if suffix in (".nii", ".nii.gz"):
+        with path.open("rb") as stream:
+            wanted = ".nii.gz" if stream.read(2) == b"\x1f\x8b" else ".nii"
+    if wanted == suffix and path.name.endswith(suffix):
+        yield path, suffix
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        partner = {".hdr": ".img", ".img": ".hdr"}.get(suffix)
+        link = _link(path, Path(folder) / f"image{wanted}")
+        if partner and (other := _sibling(path, partner)) is not None:
+            _link(other, Path(folder) / f"image{partner}")
+        yield link, wanted
+
+
+def _link(path: Path, link: Path) -> Path:
+    try:
+        os.symlink(os.path.abspath(path), link)
+    except OSError:  # Windows without the right to make links
+        shutil.copyfile(path, link)
+    return link
+
+
+def _sibling(path: Path, suffix: str) -> Path | None:
+    stem = path.name[: -len(suffix)]
+    return next((p for p in path.parent.iterdir() if p.name.lower() == (stem + suffix).lower()), None)
+
+
+def _list_item(picture, path: Path, frame: int | None):
+    """Return (one item of a sequence that Slicer wrote as a list of volumes, no further frame)."""
+    import SimpleITK as sitk
+
+    count = picture.GetNumberOfComponentsPerPixel()
+    check_frame(count, path.name, frame)
+    return (sitk.VectorIndexSelectionCast(picture, frame or 0) if count > 1 else picture), None
+
+
+def _is_covered(text: str) -> bool:
+    """Return whether a warning of ITK is about the transforms of a NIfTI file, of which `_placed` says more."""
+    return any(word in text.lower() for word in ("qform", "sform", "orthonormal", "direction cosines"))
+
+
+def _placed(image: Image, place: NiftiPlace | None, path: Path, flat: bool) -> tuple[Image, list[str]]:
+    """Return the image on the grid that its NIfTI header describes, and notes."""
+    if place is None:
+        return image, []
+    own = image.geometry
+    if place.qform is None and place.sform is None:
+        return replace(image, geometry=replace(own, space=UNORIENTED)), [
+            f"'{path.name}' states no orientation (neither qform nor sform), so left and right are unknown and no side is stated."
+        ]
+    forms = {name: form for name, form in (("qform", place.qform), ("sform", place.sform)) if form is not None}
+    if flat:  # ITK reads one slice without its place along the third axis
+        own = replace(own, affine=next(iter(forms.values())))
+    apart = {name: _mm_apart(own, form) for name, form in forms.items()}
+    notes = []
+    if len(forms) == 1:
+        ((name, form),) = forms.items()
+        if is_sheared(form):  # ITK makes it orthogonal
+            own = replace(own, affine=form)
+            notes.append(f"The {name} of '{path.name}' is sheared; the shear was kept.")
+        elif apart[name] > DIFFERENT_MM:
+            notes.append(
+                f"'{path.name}' was placed as in 3D Slicer, up to {apart[name]:.3g} mm from where its {name} says, since sizes or "
+                "signs in pixdim contradict it."
+            )
+    elif max(apart.values()) > DIFFERENT_MM:
+        used, other = sorted(apart, key=apart.get)
+        notes.append(
+            f"The two transforms of '{path.name}' place the image up to {apart[other]:.3g} mm apart; the {used} was used, as in "
+            f"3D Slicer, not the {other}."
+        )
+    if place.offset:
+        image = replace(image, voxels=image.voxels - image.voxels.dtype.type(place.offset))
+    return replace(image, geometry=own), notes
+
+
+def _mm_apart(geometry: Geometry, affine: np.ndarray) -> float:
+    """Return the largest distance in mm of the grid's corners from where another affine puts them."""
+    return float(np.linalg.norm(geometry.corners() - replace(geometry, affine=affine).corners(), axis=1).max())
+
+
+def _with_nibabel(path: Path, name: str, modality: str, frame: int | None) -> Image:
+    """Read a file that SimpleITK doesn't know."""
+    from .objects import image_from_object
+
+    try:
+        import nibabel
+    except ImportError:
+        kind = "NIfTI-2" if suffix_of(path) not in WITH_NIBABEL else "MGH"
+        raise InputError(
+            f"'{path.name}' is a {kind} file, which needs the package nibabel; install it with `pip install nibabel`, or convert "
+            "the file to NIfTI-1."
+        ) from None
+    try:
+        with _readable_by_nibabel(path) as file:
+            image = image_from_object(nibabel.load(file), modality=modality, frame=frame, name=name, shown=path.name)
+    except InputError:
+        raise
+    except Exception as error:  # nibabel raises many kinds for damaged files
+        raise InputError(
+            f"'{path.name}' can't be read; it is damaged or truncated ({type(error).__name__}); copy it again."
+        ) from error
+    return image
+
+
+@contextmanager
+def _readable_by_nibabel(path: Path) -> Iterator[Path]:
+    if path.name == path.name.lower():
+        yield path
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        yield _link(path, Path(folder) / f"image{suffix_of(path)}")
