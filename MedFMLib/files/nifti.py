@@ -14,7 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import InputError
+from ..core.geometry import Geometry
+from ..errors import InputError, OutputError
 
 CHUNK = 1 << 24
 """Bytes that are checked at a time; a multiple of the size of every value."""
@@ -23,6 +24,23 @@ HEADER = 348
 """Bytes of a NIfTI-1 header; NIfTI-2 has 540."""
 
 NIFTI2 = 540
+SINGLE_FILE = 352
+"""Offset of the voxels in a NIfTI-1 file without extensions."""
+
+LAYOUT = "<i10s18sihcB8h3f4h8f3fhBB4f2i80s24s2h6f12f16s4s"
+"""Fields of a NIfTI-1 header in their order, little-endian."""
+
+TYPES = {"uint8": 2, "int16": 4, "int32": 8, "float32": 16, "float64": 64, "int8": 256, "uint16": 512, "uint32": 768,
+         "int64": 1024, "uint64": 1280}  # fmt: skip
+"""Type of the voxels → code of the standard."""
+
+LONGEST_AXIS = 32767
+SCANNER, MM = 1, 2
+"""Code of a transform to the patient's coordinates; unit of length."""
+
+SAME_MM = 1e-3
+"""A quaternion in single precision is left out if it places a corner farther off than this."""
+
 METRES, MICROMETRES = 1, 3
 """Units of length in `xyzt_units`; 2 is mm, 0 unknown and taken for mm."""
 
@@ -156,3 +174,59 @@ def _rotation(b: float, c: float, d: float) -> np.ndarray:
             [2 * (b * d - a * c), 2 * (c * d + a * b), a * a + d * d - b * b - c * c],
         ]
     )
+
+
+def write_nifti(path: Path, voxels: np.ndarray, geometry: Geometry) -> None:
+    """Write a NIfTI-1 file with the grid in its sform, and in its qform too if that can hold it.
+
+    A quaternion holds no shear, and in single precision it turns some grids by up to 6e-4 rad; then its code is 0, and
+    readers take the sform. Of a grid without an orientation both codes are 0. ITK writes neither shear nor 0.
+
+    Args:
+        path: the file, compressed if its name ends in .gz; replaced if it exists.
+        voxels: (I, J, K).
+        geometry: its grid.
+
+    Raises:
+        OutputError: if NIfTI-1 can't hold so many voxels along an axis, or the type of the values.
+    """
+    kind = {"bool": "uint8", "float16": "float32"}.get(voxels.dtype.name, voxels.dtype.name)
+    if kind not in TYPES or max(voxels.shape) > LONGEST_AXIS:
+        raise OutputError(
+            f"A NIfTI file can't hold {voxels.dtype} voxels of shape {voxels.shape}; write a .nrrd instead."
+        )
+    forms = SCANNER if geometry.oriented else 0
+    turn, corner = _quaternion(geometry)
+    shape, spacing, values = geometry.shape, geometry.spacing, np.dtype(kind).newbyteorder("<")
+    head = struct.pack(
+        LAYOUT, HEADER, b"", b"", 0, 0, b"r", 0, 3, *shape, 1, 1, 1, 1, 0.0, 0.0, 0.0, 0, TYPES[kind], values.itemsize * 8, 0,
+        corner, *spacing, 1.0, 1.0, 1.0, 1.0, SINGLE_FILE, 1.0, 0.0, 0, 0, MM, 0.0, 0.0, 0.0, 0.0, 0, 0, b"MedFM", b"",
+        forms if turn is not None else 0, forms, *(turn if turn is not None else (0.0, 0.0, 0.0)), *geometry.origin,
+        *geometry.affine[:3].ravel(), b"", b"n+1\0",
+    )  # fmt: skip
+    with path.open("wb") as raw:
+        name, compressed = "", path.name.lower().endswith(".gz")
+        stream = gzip.GzipFile(name, "wb", 6, raw, mtime=0) if compressed else raw
+        stream.write(head + bytes(SINGLE_FILE - HEADER))
+        for k in range(shape[2]):  # a slice at a time: no second copy of the volume
+            stream.write(np.asarray(voxels[:, :, k], values).tobytes(order="F"))
+        if compressed:
+            stream.close()
+
+
+def _quaternion(geometry: Geometry) -> tuple[tuple[float, float, float] | None, float]:
+    """Return ((b, c, d), sign of the third axis) of a grid's directions; None if a quaternion can't hold them."""
+    axes = geometry.directions.copy()
+    sign = 1.0 if np.linalg.det(axes) > 0 else -1.0
+    axes[:, 2] *= sign
+    if np.abs(axes.T @ axes - np.eye(3)).max() > 1e-6:
+        return None, sign
+    # the eigenvector of the largest eigenvalue is the quaternion, for all rotations (Bar-Itzhack, 2000)
+    (xx, xy, xz), (yx, yy, yz), (zx, zy, zz) = axes
+    k = np.array([[xx + yy + zz, zy - yz, xz - zx, yx - xy], [zy - yz, xx - yy - zz, xy + yx, xz + zx],
+                  [xz - zx, xy + yx, yy - xx - zz, yz + zy], [yx - xy, xz + zx, yz + zy, zz - xx - yy]])  # fmt: skip
+    a, b, c, d = np.linalg.eigh(k)[1][:, -1]
+    parts = tuple(float(np.float32(part)) for part in np.array([b, c, d]) * (1 if a >= 0 else -1))
+    back = _rotation(*parts) * (1, 1, sign) * geometry.spacing
+    far = np.abs(back - geometry.affine[:3, :3]) @ (np.array(geometry.shape) - 1)
+    return (parts if float(np.linalg.norm(far)) <= SAME_MM else None), sign

@@ -14,6 +14,7 @@ from ..core.findings import Code, Segment, Segmentation
 from ..core.geometry import Geometry, lps_from_ras
 from ..core.request import Provenance
 from ..errors import OutputError
+from .nifti import write_nifti
 
 
 def make_folder(folder: Path) -> Path:
@@ -103,11 +104,7 @@ def write_segmentation(path: Path, segmentation: Segmentation, provenance: Prove
     layers, places = pack_layers(segmentation.segments, segmentation.geometry.shape)
     planes = [sitk.GetImageFromArray(np.ascontiguousarray(layer.transpose(2, 1, 0))) for layer in layers]
     picture = planes[0] if len(planes) == 1 else sitk.Compose(planes)
-    affine = lps_from_ras(segmentation.geometry.affine)
-    spacing = np.linalg.norm(affine[:3, :3], axis=0)
-    picture.SetSpacing(spacing.tolist())
-    picture.SetDirection((affine[:3, :3] / spacing).ravel().tolist())
-    picture.SetOrigin(affine[:3, 3].tolist())
+    place_picture(picture, segmentation.geometry)
     header = {
         "Segmentation_MasterRepresentation": "Binary labelmap",
         "Segmentation_ContainedRepresentationNames": "Binary labelmap|",
@@ -138,14 +135,26 @@ def write_volume(path: Path, voxels: np.ndarray, geometry: Geometry) -> Path:
     Raises:
         OutputError: if it can't be written.
     """
+    if path.name.lower().endswith((".nii", ".nii.gz")):
+        return replace_file(path, lambda temporary: write_nifti(temporary, voxels, geometry))
     import SimpleITK as sitk
 
     picture = sitk.GetImageFromArray(np.ascontiguousarray(voxels.transpose(2, 1, 0)))
+    place_picture(picture, geometry)
+    return replace_file(path, lambda temporary: sitk.WriteImage(picture, str(temporary), useCompression=True))
+
+
+def place_picture(picture, geometry: Geometry) -> None:
+    """Set the grid of a SimpleITK image.
+
+    Args:
+        picture: the image.
+        geometry: its grid.
+    """
     affine = lps_from_ras(geometry.affine)
     picture.SetSpacing(geometry.spacing.tolist())
     picture.SetDirection((affine[:3, :3] / geometry.spacing).ravel().tolist())
     picture.SetOrigin(affine[:3, 3].tolist())
-    return replace_file(path, lambda temporary: sitk.WriteImage(picture, str(temporary), useCompression=True))
 
 
 def pack_layers(
@@ -193,7 +202,11 @@ def terminology_tag(segment: Segment) -> str:
 def _segment_header(segment: Segment, layer: int, value: int, number: int) -> dict[str, str]:
     index = np.argwhere(segment.mask)
     low, high = (index.min(axis=0), index.max(axis=0)) if len(index) else (np.zeros(3, int), np.zeros(3, int) - 1)
-    tags = {"TerminologyEntry": terminology_tag(segment), "MedFM.Source": "MedFM"}
+    tags = {
+        "TerminologyEntry": terminology_tag(segment),
+        "MedFM.Source": "MedFM",
+        "SegmentAlgorithmType": segment.origin,
+    }
     return {
         "ID": f"Segment_{number + 1}",
         "Name": segment.label,
