@@ -26,13 +26,14 @@ def segment(volume, labels: str | Sequence[str] = (), *, points=None, progress: 
     """Segment structures by name, all that the model knows if none is named; with `points`, structures that are marked.
 
     Args:
-        volume: volume node, `Image` or path.
+        volume: a volume node, a path, an `Image`, an image of SimpleITK or nibabel, or a pair (array, 4×4 affine); for
+            `ask`, `report` and `explain` also a list of several pictures of one examination.
         labels: names; "kidney" means both sides. With `points`, a single name applies to all prompts.
         points: prompts for a model that outlines: markups nodes (see `scene.read_prompts`) or `Prompt`s, one or
             several; prompts of different names are different structures.
         progress: receives progress reports and may cancel.
         options: `model`, `adapter`, `precision`, `plane`, `first`, `last`, `step`, `refine`; for paths also `modality`,
-            `frame`, `series`.
+            `frame`, `series`, `resample` (see `files.read_image`).
 
     Returns:
         `Response`, or for a node `MedFMLib.scene.Written` with `.response` and the new nodes.
@@ -63,7 +64,7 @@ def ask(volume, question: str, *, progress: Progress | None = None, **options: A
     """Ask a question about a volume. Returns and raises as `segment`.
 
     Args:
-        volume: volume node, `Image` or path.
+        volume: see `segment`.
         question: the question.
         progress: receives progress reports and may cancel.
         options: those of `segment`, and `history` (earlier (question, answer) pairs), `prompts` (ROIs, points or
@@ -77,7 +78,7 @@ def explain(volume, question: str, *, method: str = "attention", progress: Progr
     """Ask a question, and show which pixels the answer rests on. Returns and raises as `segment`.
 
     Args:
-        volume: volume node, `Image` or path.
+        volume: see `segment`.
         question: the question.
         method: "attention" or "occlusion".
         progress: receives progress reports and may cancel.
@@ -98,7 +99,7 @@ def compare(
     """Compare with a healthy case at the same level. Returns and raises as `segment`.
 
     Args:
-        volume: volume node, `Image` or path.
+        volume: see `segment`.
         labels: structures to compare; all that both have if empty.
         reference: id of the healthy case; the best match if "".
         sequence: MR sequence of the volume, for choosing the case; "" if unknown.
@@ -122,7 +123,7 @@ def add_healthy(
     """Add a healthy case to the user's library and return its entry.
 
     Args:
-        volume: volume node, `Image` or path.
+        volume: see `segment`.
         title: description of the case, without names or dates.
         segmentation: segmentation node or `Segmentation`; segmented with the embedded model if None.
         text_checked: you have checked that no text in the pictures identifies anybody.
@@ -149,7 +150,7 @@ def report(volume, *, progress: Progress | None = None, **options: Any):
     """Draft a report. Returns and raises as `segment`.
 
     Args:
-        volume: volume node, `Image` or path.
+        volume: see `segment`.
         progress: receives progress reports and may cancel.
         options: those of `segment`, and `template`, `references`, `history`, `question`.
     """
@@ -289,18 +290,23 @@ def run(request: Request, progress: Progress | None = None) -> Response:
 
 
 def _image(volume, **reading: Any) -> Image:
-    """Return the image of a volume node, path or `Image`."""
+    """Return the image of a volume node, path or other source; of several pictures, one image with all of them."""
+    from .files.reading import read_image, read_study
+
     if hasattr(volume, "IsA"):
         from . import scene
 
-        return scene.read_image(volume, **reading)
-    if isinstance(volume, str | Path):
-        from .files import read_image
+        unused = {"series", "resample"} & {name for name, value in reading.items() if value}
+        if unused:
+            raise InputError(f"'{', '.join(sorted(unused))}' is for files; leave it out for a volume node.")
+        return scene.read_image(volume, **{k: v for k, v in reading.items() if k in ("modality", "frame")})
+    several = isinstance(volume, list) or (isinstance(volume, tuple) and not _is_array_and_affine(volume))
+    return read_study(volume, **reading) if several else read_image(volume, **reading)
 
-        return read_image(volume, **reading)
-    if not isinstance(volume, Image):
-        raise InputError(f"A volume must be a volume node, an Image or a path, not {type(volume).__name__}.")
-    return volume
+
+def _is_array_and_affine(volume: tuple) -> bool:
+    """Return whether a tuple is a pair (array, 4×4 affine), rather than several pictures."""
+    return len(volume) == 2 and getattr(volume[1], "shape", None) == (4, 4)
 
 
 def run_task(name: str, volume, labels: str | Sequence[str] = (), *, progress: Progress | None = None, **options: Any):
@@ -308,7 +314,7 @@ def run_task(name: str, volume, labels: str | Sequence[str] = (), *, progress: P
 
     Args:
         name: of the task.
-        volume: volume node, `Image` or path.
+        volume: see `segment`.
         labels: names of structures.
         progress: callbacks for progress and cancellation.
         options: as for `segment`, `question`, and `options`, a dict with values of the task's own options.
@@ -324,7 +330,7 @@ def run_task(name: str, volume, labels: str | Sequence[str] = (), *, progress: P
 
 
 def _run(task: str, volume, progress: Progress | None, *, model: str = DEFAULT_MODEL, more=None, **options: Any):
-    reading = {key: options.pop(key) for key in ("modality", "frame", "series") if key in options}
+    reading = {key: options.pop(key) for key in ("modality", "frame", "series", "resample") if key in options}
     slices = SliceChoice(**{key: options.pop(key) for key in ("plane", "first", "last", "step") if key in options})
     image = _image(volume, **reading)
     options |= more(image) if more else {}

@@ -21,6 +21,7 @@ from typing import Any
 
 from . import __version__
 from .core.findings import Finding
+from .core.image import Image
 from .core.request import Provenance, Request, Response
 from .environment import hardware
 from .errors import InputError, ModelError
@@ -28,7 +29,7 @@ from .guard import Guard, classifier
 from .interfaces import registry
 from .interfaces.jobs import LocalRunner, NoProgress, Progress
 from .interfaces.model import CachesImages, LoadedFacts
-from .interfaces.task import TaskContext, options_of
+from .interfaces.task import TaskContext, needs_of, options_of
 from .models.runtime import estimates
 from .models.runtime.device import choose_device, free_bytes, gigabytes, is_out_of_memory, release_memory
 from .models.runtime.memory import MemoryPlan, plan_for
@@ -93,7 +94,7 @@ class Engine:
         progress.stage("Checking the image")
         request.image.check_usable()
         card = registry.card(request.model)
-        self._check(request, card, task.needs)
+        self._check(request, card, needs_of(task, request.image))
         request = replace(request, options=options_of(task, request.options))
         task.check(request, card)
         with ThreadPoolExecutor(1) as background:
@@ -158,10 +159,7 @@ class Engine:
         context = TaskContext(model, card, progress, run_task, provenance)
         self._reused = model.image_cache.reused if isinstance(model, CachesImages) else 0
         if card.modalities and request.image.modality not in card.modalities:
-            context.note(
-                f"{card.title} was trained on {' and '.join(card.modalities)} images; "
-                f"this one is {request.image.modality}, so expect errors."
-            )
+            context.note(_not_made_for(card, request.image))
         if request.image.facts.get("modality_guessed"):
             context.note(
                 f"The file does not say its modality; {request.image.modality} was guessed from the voxel values."
@@ -303,6 +301,15 @@ def plan_model(card: ModelCard, slices: int, precision: str = "") -> MemoryPlan 
     if not plan.fits:
         raise ModelError(plan.says)
     return plan
+
+
+def _not_made_for(card: ModelCard, image: Image) -> str:
+    """Return a sentence on an image of a kind that a model was not trained on."""
+    kinds = " and ".join(card.modalities)
+    if image.is_picture:
+        what = {"CR": "radiographs", "US": "ultrasound"}.get(image.modality, "pictures without a place in a patient")
+        return f"{card.title} was made for {kinds} volumes, not for {what}; expect errors."
+    return f"{card.title} was trained on {kinds} images; this one is {image.modality}, so expect errors."
 
 
 def _no_plan(card: ModelCard, slices: int, precision: str) -> None:

@@ -6,7 +6,7 @@ import functools
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -25,7 +25,16 @@ from .tables import print_table
 
 out, err = Console(), Console(stderr=True)
 
-InputPath = Annotated[Path, typer.Argument(metavar="IMAGE", help="NIfTI, NRRD or MHA file, DICOM file or folder.")]
+InputPath = Annotated[
+    Path, typer.Argument(metavar="IMAGE", help="NIfTI, NRRD or MHA file, DICOM file or folder, or a picture.")
+]
+Also = Annotated[
+    list[Path] | None,
+    typer.Option("--also", help="Further picture of the same examination, e.g. the lateral view; repeat for several."),
+]
+Resample = Annotated[
+    bool, typer.Option("--resample", help="Interpolate DICOM slices of uneven spacing, instead of refusing them.")
+]
 Labels = Annotated[
     list[str] | None,
     typer.Option("--label", "-l", help="Structure; repeat for several; by default all that are known."),
@@ -41,7 +50,9 @@ Step = Annotated[
     int, typer.Option(help="Distance between slices; 0 chooses it automatically. Shapes in between are interpolated.")
 ]
 Modality = Annotated[str, typer.Option(help="CT, MR, …: overrides the file's modality or the guess.")]
-Frame = Annotated[int, typer.Option(help="Frame of a 4D image, from 0.")]
+Frame = Annotated[
+    int, typer.Option(help="Volume of a 4D image or of a series with several (phase, echo, stack), or picture, from 0.")
+]
 Series = Annotated[str, typer.Option(help="Series of a DICOM folder: its number in the list, or its UID.")]
 
 
@@ -89,21 +100,24 @@ def progress(quiet: bool, stream: bool = False) -> Iterator[ProgressBar]:
             raise Cancelled("Cancelled; nothing was written.") from None
 
 
-def read(path: Path, modality: str, frame: int, series: str):
-    """Read the volume in a file or folder.
+def read(path: Path, modality: str, frame: int, series: str, resample: bool = False, also: Sequence[Path] = ()):
+    """Read the image in a file or folder, or several pictures of one examination.
 
     Args:
         path: the file or folder.
         modality: overrides that of the file, in any case; "" for none.
-        frame: of a 4D image, from 0; -1 for none.
+        frame: of a 4D image or a series with several volumes, or one of several pictures, from 0; -1 for none.
         series: number or UID of a DICOM series.
+        resample: interpolate DICOM slices of uneven spacing.
+        also: further pictures.
 
     Raises:
         InputError: as for `files.read_image`.
     """
-    from ..files import read_image
+    from ..files.reading import read_study
 
-    return read_image(path, modality=modality.upper(), frame=None if frame < 0 else frame, series=series)
+    frame_or_none = None if frame < 0 else frame
+    return read_study([path, *also], modality=modality.upper(), frame=frame_or_none, series=series, resample=resample)
 
 
 @functools.cache

@@ -20,6 +20,7 @@ from . import serve
 from .options import Json
 from .running import (
     Adapter,
+    Also,
     First,
     Frame,
     InputPath,
@@ -30,6 +31,7 @@ from .running import (
     Output,
     Plane,
     Precision,
+    Resample,
     Series,
     Step,
     finish,
@@ -108,17 +110,17 @@ def _command(name: str) -> Callable:
         output: Output = Path("out"),
         model: Model = DEFAULT_MODEL, adapter: Adapter = "", precision: Precision = "",
         plane: Plane = "", first: First = -1, last: Last = -1, step: Step = 0,
-        modality: Modality = "", frame: Frame = -1, series: Series = "", server: serve.Url = "", as_json: Json = False,
+        modality: Modality = "", frame: Frame = -1, series: Series = "", resample: Resample = False, also: Also = None,
+        server: serve.Url = "", as_json: Json = False,
         *,
         options: dict,
     ) -> None:  # fmt: skip
-        from ..files import write_segmentation, write_text
-        from ..files import output_name
+        from ..files import output_name, write_segmentation, write_text
 
         folder = folder_at(output)
         request = Request(
-            name, read(image, modality, frame, series), labels=tuple(labels or ()), question=question, model=model,
-            adapter=adapter, precision=precision, slices=SliceChoice(plane, first, last, step), options=options,
+            name, read(image, modality, frame, series, resample, also or ()), labels=tuple(labels or ()), question=question,
+            model=model, adapter=adapter, precision=precision, slices=SliceChoice(plane, first, last, step), options=options,
         )  # fmt: skip
         response, _ = run(request, as_json, server=server)
         stem, files = output_name(image), []

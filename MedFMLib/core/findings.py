@@ -54,6 +54,7 @@ class Segment:
         code: coded property type, e.g. lung.
         side: coded laterality, or None.
         confidence: 0…1, or None where the model gives none.
+        origin: how it was made, in DICOM's terms: "MANUAL", "SEMIAUTOMATIC" or "AUTOMATIC"; "" if unknown.
     """
 
     label: str
@@ -63,6 +64,7 @@ class Segment:
     code: Code | None = None
     side: Code | None = None
     confidence: float | None = None
+    origin: str = ""
 
     def __post_init__(self) -> None:
         if isinstance(self.mask, BoxedMask):
@@ -415,11 +417,13 @@ class StackSlice:
         slice: the slice that is shown.
         jpeg: the windowed slice, as displayed.
         labels_png: of the same size, grey: 0 where there is no segment, n for the n-th of the report's `colors`.
+        edges: the patient's directions at its top, bottom, left and right; "" where unknown.
     """
 
     slice: SliceReference
     jpeg: bytes = field(repr=False)
     labels_png: bytes = field(repr=False)
+    edges: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from ..errors import InputError
 from .findings import Answer, Comparison, Finding, Measurement, Report, Saliency, Segmentation
 from .geometry import PLANES
 from .image import Image
+from .measurements import by_segment, column_title
 from .prompts import Prompt
 
 DEFAULT_MODEL = "medfm-tiny"
@@ -264,3 +265,26 @@ class Response:
     def report(self) -> Report | None:
         """The report, if there is one."""
         return next(iter(self._all(Report)), None)
+
+    def measurements_table(self):
+        """Return the measurements as a pandas DataFrame, one row for each segment.
+
+        Columns are `number` (place of the segment, from 1), `segment`, and each measurement with its unit, such as
+        "volume (mL)"; values are numbers, or text for sides.
+
+        Raises:
+            InputError: if pandas is not installed.
+        """
+        try:
+            import pandas
+        except ImportError as error:
+            raise InputError(
+                f"A table of measurements needs pandas ({error}); install it with `pip install pandas`, or read the list "
+                "`response.measurements`."
+            ) from None
+        rows = [
+            {"number": number, "segment": label, **{column_title(m): m.value for m in found.values()}}
+            for (number, label), found in by_segment(self.measurements).items()
+        ]
+        titles = dict.fromkeys(column_title(m) for m in self.measurements)
+        return pandas.DataFrame(rows, columns=["number", "segment", *titles])

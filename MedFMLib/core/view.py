@@ -169,6 +169,17 @@ class View:
         canvas[top : top + rows, left : left + columns] = np.asarray(resized)
         return canvas
 
+    def for_model(self, size: int) -> np.ndarray:
+        """Return what a model's image processor receives, (H, W, 3) uint8.
+
+        A slice is a square, see `square`. A picture is passed on as it is, since its processor resizes it by the recipe
+        that the model was trained with.
+
+        Args:
+            size: side of the square of a slice in pixels.
+        """
+        return self.pixels if self.geometry.is_picture else self.square(size)
+
     def positions(self) -> tuple[np.ndarray, np.ndarray]:
         """Return (H,) y and (W,) x, each 0…1 in the square, of the centres of the picture's rows and columns."""
         height, width = self._extent()

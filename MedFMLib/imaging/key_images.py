@@ -9,7 +9,7 @@ import numpy as np
 
 from ..core.findings import KeyImage, Segment, Segmentation
 from ..core.image import Image
-from ..core.view import EDGE_LETTERS, Window, make_view, window_for
+from ..core.view import View, Window, edge_letters, make_view, window_for
 from ..core.windows import hu_range
 from .slices import display_mask, slice_reference
 
@@ -60,25 +60,25 @@ def key_image(image: Image, plane: str, number: int, segments: Sequence[Segment]
     """
     window = window_for(image) if image.modality != "CT" else _ct_window(segments, number, image, plane)
     view = make_view(image, plane, number, window)
-    height, width = view.height_and_width
-    rows, columns = max(1, round(size * height / view.side)), max(1, round(size * width / view.side))
+    rows, columns, mm_per_pixel = shown_size(view, size)
     plain = resize(view.pixels, rows, columns)
     overlay = plain.astype(np.float32)
     for segment in segments:
-        mask = _resize_mask(display_mask(segment.mask, image.geometry, plane, number), rows, columns)
+        inside = display_mask(segment.mask, image.geometry, plane, number)
+        mask = _resize_mask(inside[: view.pixels.shape[0], : view.pixels.shape[1]], rows, columns)
         if mask.any():
             color = np.array(segment.color) * 255
             overlay[mask] = 0.78 * overlay[mask] + 0.22 * color
             overlay[mask & ~_eroded(mask)] = color
     where = slice_reference(view)
-    mm_per_pixel = view.side / size
     names = ", ".join(s.label for s in segments)
-    caption = f"{plane.capitalize()} slice {number}" + (f": {names}" if names else "")
+    caption = str(where)[0].upper() + str(where)[1:] + (f": {names}" if names else "")
+    edges = edge_letters(image.geometry, plane, image.facts)
     return KeyImage(
         caption,
         where,
-        _annotate(plain, plane, mm_per_pixel),
-        _annotate(np.rint(overlay).clip(0, 255).astype(np.uint8), plane, mm_per_pixel),
+        _annotate(plain, edges, mm_per_pixel),
+        _annotate(np.rint(overlay).clip(0, 255).astype(np.uint8), edges, mm_per_pixel),
     )
 
 
@@ -95,10 +95,23 @@ def painted(image: Image, plane: str, number: int, colors: np.ndarray, cover: np
     """
     window = DISPLAY_CT if image.modality == "CT" else window_for(image)
     view = make_view(image, plane, number, window)
-    height, width = view.height_and_width
-    rows, columns = max(1, round(size * height / view.side)), max(1, round(size * width / view.side))
+    rows, columns, mm_per_pixel = shown_size(view, size)
     mixed = view.pixels * (1 - cover[..., None]) + colors * cover[..., None]
-    return _annotate(resize(np.rint(mixed).astype(np.uint8), rows, columns), plane, view.side / size)
+    edges = edge_letters(image.geometry, plane, image.facts)
+    return _annotate(resize(np.rint(mixed).astype(np.uint8), rows, columns), edges, mm_per_pixel)
+
+
+def shown_size(view: View, size: int) -> tuple[int, int, float]:
+    """Return (rows, columns, mm per pixel) of a slice whose longer side has `size` pixels; 0 mm where they are unknown.
+
+    Args:
+        view: the slice.
+        size: pixels along the longer side.
+    """
+    height, width = view.height_and_width
+    longest = max(height, width)
+    rows, columns = max(1, round(size * height / longest)), max(1, round(size * width / longest))
+    return rows, columns, longest / size if view.geometry.metric else 0.0
 
 
 def _ct_window(segments: Sequence[Segment], number: int, image: Image, plane: str) -> Window:
@@ -154,8 +167,8 @@ def _eroded(mask: np.ndarray) -> np.ndarray:
     return inner
 
 
-def _annotate(pixels: np.ndarray, plane: str, mm_per_pixel: float) -> bytes:
-    """Return a PNG with edge letters and a scale bar of 1, 2, 5 or 10 cm."""
+def _annotate(pixels: np.ndarray, edges: Sequence[str], mm_per_pixel: float) -> bytes:
+    """Return a PNG with edge letters where directions are known, and a scale bar of 1, 2, 5 or 10 cm where mm are."""
     from PIL import Image as Picture
     from PIL import ImageDraw, ImageFont
 
@@ -165,18 +178,26 @@ def _annotate(pixels: np.ndarray, plane: str, mm_per_pixel: float) -> bytes:
     draw = ImageDraw.Draw(canvas)
     font = ImageFont.load_default(size=15)
     width, height = canvas.size
-    top, bottom, left, right = EDGE_LETTERS[plane]
+    top, bottom, left, right = edges
     ink = (235, 235, 235)
     draw.text((width / 2, 11), top, fill=ink, font=font, anchor="mm")
     draw.text((width / 2, height - 11), bottom, fill=ink, font=font, anchor="mm")
     draw.text((11, height / 2), left, fill=ink, font=font, anchor="mm")
     draw.text((width - 11, height / 2), right, fill=ink, font=font, anchor="mm")
-    bar = max((mm for mm in (5, 10, 20, 50, 100) if mm / mm_per_pixel <= 0.35 * pixels.shape[1]), default=5)
-    length = bar / mm_per_pixel
-    x, y = width - margin - 6 - length, height - margin - 8
-    draw.rectangle([(x - 5, y - 20), (x + length + 5, y + 6)], fill=(0, 0, 0))  # readable on bright tissue, too
-    draw.line([(x, y), (x + length, y)], fill=ink, width=3)
-    draw.text((x + length / 2, y - 5), f"{bar / 10:g} cm", fill=ink, font=ImageFont.load_default(size=12), anchor="ms")
+    if mm_per_pixel:
+        _scale_bar(draw, pixels.shape[1], (width - margin - 6, height - margin - 8), mm_per_pixel, ink)
     stream = io.BytesIO()
     canvas.save(stream, "PNG", optimize=True)
     return stream.getvalue()
+
+
+def _scale_bar(draw, columns: int, end: tuple[float, float], mm_per_pixel: float, ink) -> None:
+    """Draw a bar that ends at a place (x, y) of the picture."""
+    from PIL import ImageFont
+
+    bar = max((mm for mm in (5, 10, 20, 50, 100) if mm / mm_per_pixel <= 0.35 * columns), default=5)
+    length = bar / mm_per_pixel
+    x, y = end[0] - length, end[1]
+    draw.rectangle([(x - 5, y - 20), (x + length + 5, y + 6)], fill=(0, 0, 0))  # readable on bright tissue, too
+    draw.line([(x, y), (x + length, y)], fill=ink, width=3)
+    draw.text((x + length / 2, y - 5), f"{bar / 10:g} cm", fill=ink, font=ImageFont.load_default(size=12), anchor="ms")

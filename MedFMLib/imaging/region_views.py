@@ -63,9 +63,10 @@ def near_view(image: Image, mask: np.ndarray, plane: str) -> View:
     stop = np.clip(np.ceil(high + margin), 1, shape).astype(int)
     start[axis], stop[axis] = 0, shape[axis]
     box = tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
-    cut = Image(
-        image.voxels[(slice(None), *box)], image.geometry.crop(start, stop), image.modality, image.name, image.facts
-    )
+    cut = replace(
+        image, voxels=image.voxels[(slice(None), *box)], geometry=image.geometry.crop(start, stop), extents=(),
+        display=None if image.display is None else image.display[(slice(None), *box)],
+    )  # fmt: skip
     return make_view(cut, plane, number, window_for(image))
 
 
@@ -79,7 +80,7 @@ def outlined_view(image: Image, mask: np.ndarray, plane: str) -> View:
     """
     number = largest_slice(mask, image.geometry, plane)
     view = make_view(image, plane, number, window_for(image))
-    inside = display_mask(mask, image.geometry, plane, number)
+    inside = display_mask(mask, image.geometry, plane, number)[: view.pixels.shape[0], : view.pixels.shape[1]]
     wide = np.pad(inside, 1)
     grown = wide[1:-1, 1:-1] | wide[:-2, 1:-1] | wide[2:, 1:-1] | wide[1:-1, :-2] | wide[1:-1, 2:]
     edge = grown & ~inside if (grown & ~inside).any() else inside
@@ -100,6 +101,10 @@ def words_for(image: Image, mask: np.ndarray, plane: str) -> str:
     extent = (index.max(axis=0) + 1 - index.min(axis=0)) * image.geometry.spacing
     axis = image.geometry.index_axis(plane)
     across = sorted(np.delete(extent, axis), reverse=True)
+    if not image.geometry.oriented:
+        size = f" It measures {across[0]:.0f} × {across[1]:.0f} mm." if image.geometry.metric else ""
+        whole = "picture" if image.is_picture else f"{image.modality} slice"
+        return f"The first image is a whole {whole} with a region outlined in yellow; the second shows that region from near.{size}"
     side = side_of(image.geometry.to_world(index)[:, 0], body_midline(image))
     where = "in the midline" if side == "midline" else f"on the patient's {side} side"
     return (

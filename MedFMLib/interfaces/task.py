@@ -10,6 +10,7 @@ import numpy as np
 
 from ..core.findings import Finding, SliceReference
 from ..core.geometry import Geometry
+from ..core.image import Image
 from ..core.request import Provenance, Request
 from ..core.view import View
 from ..errors import InputError
@@ -80,7 +81,7 @@ class TaskContext:
 
         Args:
             geometry: grid of the volume.
-            plane: sagittal, coronal or axial.
+            plane: sagittal, coronal or axial; "picture" for pictures.
             numbers: slice numbers along the plane's index axis, at least one, ascending.
         """
         axis = geometry.index_axis(plane)
@@ -90,7 +91,10 @@ class TaskContext:
             index = (np.array(geometry.shape) - 1) / 2
             index[axis] = number
             references.append(SliceReference(plane, int(number), tuple(float(c) for c in geometry.to_world(index))))
-        text = f"{plane} slices {numbers[0]} to {numbers[-1]}"
+        if geometry.is_picture:
+            text = f"pictures {numbers[0] + 1} to {numbers[-1] + 1}"
+        else:
+            text = f"{plane} slices {numbers[0]} to {numbers[-1]}"
         self.slices += [text] if text not in self.slices else []
         return tuple(references)
 
@@ -146,7 +150,8 @@ class Task(Protocol):
     """In requests and on the command line."""
 
     needs: tuple[str, ...]
-    """Abilities of the model, of `storage.model_card.ABILITIES`."""
+    """Abilities of the model, of `storage.model_card.ABILITIES`. A task that needs fewer for pictures without a place in a
+    patient names those in `needs_for_pictures`."""
 
     title: str
     """Of its tab in the panel."""
@@ -184,6 +189,16 @@ class Task(Protocol):
         Raises:
             Cancelled: if the job was cancelled.
         """
+
+
+def needs_of(task: Task, image: Image) -> tuple[str, ...]:
+    """Return the abilities that a task needs for an image.
+
+    Args:
+        task: the task.
+        image: a volume, or pictures without a place in a patient.
+    """
+    return getattr(task, "needs_for_pictures", task.needs) if image.is_picture else task.needs
 
 
 def options_of(task: Task, given: Mapping[str, Any]) -> dict[str, bool | int | float | str]:

@@ -7,9 +7,13 @@ picture. LLaVA-Med and others that need their own code are not loaded.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
+
+from ..core.view import View
 from ..interfaces.family import FamilyTraits
 from ..storage.model_card import ModelCard
 from .generation import chat
@@ -175,6 +179,19 @@ class Llava(chat.ChatModel):
         """Return the side of the picture in pixels, that of the card."""
         return self.card.image_size
 
+    def pictures(self, views: Sequence[View]) -> list[np.ndarray]:
+        """Return (H, W, 3) uint8 for each view; a picture is padded to a square, as LLaVA was trained (its expand2square).
+
+        Its processor would cut off what lies outside of the middle square.
+        """
+        colour = np.rint(255 * np.asarray(self.processor.image_processor.image_mean)).astype(np.uint8)
+        return [_padded(view.for_model(self.side(len(views))), colour) for view in views]
+
+    def attention(self, views: Sequence[View], text: str, answer: str, **more: Any) -> list[np.ndarray]:
+        """Implement `Explains.attention`, without the padding of pictures."""
+        maps = super().attention(views, text, answer, **more)
+        return [_unpadded(m, v) if v.geometry.is_picture else m for m, v in zip(maps, views, strict=True)]
+
     def first_turn(self, count: int, question: str) -> list[dict[str, str]]:
         """Return the first turn: the picture, then the question.
 
@@ -183,3 +200,30 @@ class Llava(chat.ChatModel):
             question: the question.
         """
         return [*(chat.picture() for _ in range(count)), chat.said(question)]
+
+
+def _padding(height: int, width: int) -> tuple[int, int, int]:
+    """Return (side of the square, rows above, columns to the left) of a padded picture."""
+    side = max(height, width)
+    return side, (side - height) // 2, (side - width) // 2
+
+
+def _padded(picture: np.ndarray, colour: np.ndarray) -> np.ndarray:
+    height, width = picture.shape[:2]
+    side, top, left = _padding(height, width)
+    if height == width:
+        return picture
+    made = np.empty((side, side, 3), np.uint8)
+    made[:] = colour
+    made[top : top + height, left : left + width] = picture
+    return made
+
+
+def _unpadded(levels: np.ndarray, view: View) -> np.ndarray:
+    """Return the part of a (h, w) map of a padded square that lies over the picture."""
+    height, width = view.pixels.shape[:2]
+    side, top, left = _padding(height, width)
+    rows, columns = levels.shape
+    first, last = int(top / side * rows), max(1, int(np.ceil((top + height) / side * rows)))
+    start, stop = int(left / side * columns), max(1, int(np.ceil((left + width) / side * columns)))
+    return levels[first:last, start:stop]

@@ -22,6 +22,7 @@ from ..endpoints.settings import Endpoint
 from ..endpoints.turns import encode, first_turn
 from ..errors import Cancelled, InputError, ModelError
 from ..imaging import burned_in_text
+from ..imaging.key_images import resize
 from ..interfaces.family import FamilyTraits
 from ..interfaces.model import Callbacks, LoadedFacts
 from ..storage.model_card import AUTOMATIC, ModelCard
@@ -159,7 +160,7 @@ class OpenAIModel:
         return said.text.strip()
 
     def _picture(self, view: View, side: int, callbacks: Callbacks) -> tuple[np.ndarray, int]:
-        """Return ((S, S, 3) uint8 as sent, number of blackened areas)."""
+        """Return ((H, W, 3) uint8 as sent, number of blackened areas)."""
 
         def stop_if_cancelled() -> None:
             if callbacks.cancelled():
@@ -167,12 +168,12 @@ class OpenAIModel:
 
         stop_if_cancelled()
         if not self.endpoint.mask_text:
-            return view.square(side), 0
+            return _sized(view, side), 0
         if max(view.pixels.shape) > LARGE * side:
-            picture, areas = burned_in_text.mask(view.square(side), stop_if_cancelled)
+            picture, areas = burned_in_text.mask(_sized(view, side), stop_if_cancelled)
             return picture, len(areas)
         pixels, areas = burned_in_text.mask(view.pixels, stop_if_cancelled)
-        return replace(view, pixels=pixels).square(side), len(areas)
+        return _sized(replace(view, pixels=pixels), side), len(areas)
 
     def _body(
         self, pictures: Sequence[str], question: str, history, max_tokens: int, temperature: float = 0
@@ -219,3 +220,13 @@ class OpenAIModel:
             )
         if said.finish == "length":
             callbacks.on_note(f"The answer was cut at {max_tokens} tokens.")
+
+
+def _sized(view: View, side: int) -> np.ndarray:
+    """Return the square of a slice; a picture in its own proportions, at most `side` pixels long."""
+    picture = view.for_model(side)
+    longest = max(picture.shape[:2])
+    if longest <= side:
+        return picture
+    rows, columns = (max(1, round(n * side / longest)) for n in picture.shape[:2])
+    return resize(picture, rows, columns)

@@ -401,7 +401,7 @@ class PaliGemma(NamedStructureMasks):
 
     def _inputs(self, prompts: Sequence[str], views: Sequence[View], answers=None) -> dict[str, Any]:
         """Return tensors with one (prompt, view) per row, with their answers if given."""
-        pictures = [view.square(self.image_size) for view in views]
+        pictures = [view.for_model(self.image_size) for view in views]
         texts = ["<image>" + prompt for prompt in prompts]
         given = {} if answers is None else {"suffix": list(answers)}
         inputs = self.processor(images=pictures, text=texts, return_tensors="pt", padding=True, **given)

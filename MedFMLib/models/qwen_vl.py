@@ -21,6 +21,8 @@ from math import ceil, isqrt, sqrt
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
+
 from ..core.view import SeenObject, View
 from ..interfaces import registry
 from ..interfaces.family import FamilyTraits
@@ -36,6 +38,9 @@ MODEL_TYPES = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")
 MAX_SLICES = 32
 
 TRAITS = FamilyTraits(max_views=MAX_SLICES)
+PICTURE_PIXELS, FEW_PICTURES = 1280 * 28 * 28, 4
+"""Most pixels of a picture (QoQ-Med's recommendation), and of how many pictures each may have them."""
+
 SIDE_ALONE, SIDE_AMONG_OTHERS = 896, 448
 """Pixels; multiples of 28 (Qwen2 and 2.5) and of 32 (Qwen3), so that neither processor resizes them."""
 
@@ -212,6 +217,12 @@ class QwenVL(chat.ChatModel):
             processor.size["longest_edge"],
         )
 
+    def pictures(self, views: Sequence[View]) -> list[np.ndarray]:
+        """Return (H, W, 3) uint8 for each view; a picture of more pixels than a question may have is shrunk."""
+        most = PICTURE_PIXELS if len(views) <= FEW_PICTURES else SIDE_AMONG_OTHERS**2
+        most = min(most, self.processor.image_processor.size["longest_edge"])
+        return [_shrunk(view.for_model(self.side(len(views))), most) for view in views]
+
     def first_turn(self, count: int, question: str) -> list[dict[str, str]]:
         """Return the first turn: the pictures, numbered if there are several, then the question.
 
@@ -234,6 +245,8 @@ class QwenVL(chat.ChatModel):
         for number, label in enumerate(labels):
             turns = self.conversation(1, box_question(label))
             for place, view in enumerate(views):
+                if view.geometry.is_picture:  # positions are read in the square, so this is what the model gets
+                    view = replace(view, pixels=view.square(self.side(1)))
                 answer = self._say(turns, [view], BOX_TOKENS, callbacks)
                 seen[place] += [SeenObject(label, box) for box in parse_boxes(answer, label, scale)]
                 callbacks.on_fraction((number * len(views) + place + 1) / total)
@@ -315,3 +328,15 @@ def _json_list(text: str) -> list:
 
 def _same(name: object, label: str) -> bool:
     return isinstance(name, str) and " ".join(name.lower().split()) == " ".join(label.lower().split())
+
+
+def _shrunk(picture: np.ndarray, most: int) -> np.ndarray:
+    """Return a picture of at most so many pixels, of the same proportions."""
+    height, width = picture.shape[:2]
+    if height * width <= most:
+        return picture
+    from PIL import Image as Picture
+
+    factor = (most / (height * width)) ** 0.5
+    size = (max(1, round(width * factor)), max(1, round(height * factor)))
+    return np.asarray(Picture.fromarray(picture).resize(size, Picture.Resampling.LANCZOS))

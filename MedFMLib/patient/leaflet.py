@@ -7,7 +7,6 @@ from datetime import date
 
 from ..core.findings import Answer, Report
 from ..core.request import Response
-from ..core.view import EDGE_LETTERS
 from ..errors import InputError
 from ..files.html import as_json, data, hex_color, script_hash, template
 from ..guard import Guard
@@ -57,7 +56,7 @@ def make_leaflet(response: Response, language: str = "en", own: str = "", made: 
     if not checked.passed:
         more = f" (and {len(checked.problems) - 1} more)" if len(checked.problems) > 1 else ""
         raise InputError(f"The text can't be given to a patient: {checked.problems[0]}{more} Change it and try again.")
-    count = len({m.segment for m in response.measurements})
+    count = len({m.key for m in response.measurements})
     which = "parts" if count > 1 else "part" if count else "none"
     html = _page(report, words, lines, words.sentences[which].format(count=count), language, made or date.today())
     return Leaflet(html, text, checked)
@@ -104,7 +103,7 @@ def _page(report: Report, words: Glossary, lines, intro: str, language: str, mad
         important=words.important,
         stack=[{"name": str(s.slice), "jpeg": data(s.jpeg), "labels": data(s.labels_png)} for s in report.stack],
         start=len(report.stack) // 2,
-        edges=EDGE_LETTERS[report.stack[0].slice.plane] if report.stack else (),
+        edges=report.stack[0].edges if report.stack else (),
         legend=as_json([[names[n], list(colors[n])] for n in names]),
         script=script,
         script_hash=script_hash(script),

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from .. import NOTICE
 from ..core.findings import Link, Report, SliceReference
-from ..core.view import EDGE_LETTERS
 from ..files.html import as_json, data, hex_color, script_hash, template
 from ..storage import resources
 
@@ -60,7 +59,7 @@ def page(report: Report) -> str:
         ],
         stack=[{"name": str(s.slice), "jpeg": data(s.jpeg), "labels": data(s.labels_png)} for s in report.stack],
         start=len(report.stack) // 2,
-        edges=EDGE_LETTERS[report.stack[0].slice.plane] if report.stack else (),
+        edges=report.stack[0].edges if report.stack else (),
         legend=as_json([[label, [round(255 * c) for c in color]] for label, color in report.colors.items()]),
         colors={label: hex_color(color) for label, color in report.colors.items()},
         script=script,

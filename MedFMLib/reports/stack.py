@@ -9,8 +9,8 @@ import numpy as np
 
 from ..core.findings import Segmentation, StackSlice
 from ..core.image import Image
-from ..core.view import make_view
-from ..imaging.key_images import display_window, resize
+from ..core.view import edge_letters, make_view
+from ..imaging.key_images import display_window, resize, shown_size
 from ..imaging.slices import display_mask, slice_reference
 
 MOST = 40
@@ -45,18 +45,18 @@ def make_stack(
 
 def _slice(image: Image, segmentation: Segmentation, plane: str, number: int, axis: int, window) -> StackSlice:
     view = make_view(image, plane, number, window)
-    height, width = view.height_and_width
-    rows, columns = max(1, round(SIDE * height / view.side)), max(1, round(SIDE * width / view.side))
+    rows, columns, _ = shown_size(view, SIDE)
     labels = np.zeros((rows, columns), np.uint8)
     for n, segment in enumerate(segmentation.segments[:255], start=1):
         box = segment.boxed.box[axis]
         if box.start <= number < box.stop:
-            mask = display_mask(segment.mask, image.geometry, plane, number)
+            mask = display_mask(segment.mask, image.geometry, plane, number)[: view.pixels.shape[0], : view.pixels.shape[1]]
             if mask.any():
                 labels[_nearest(mask, rows, columns)] = n
     return StackSlice(
-        slice_reference(view), _encode(resize(view.pixels, rows, columns), "JPEG", quality=82), _encode(labels, "PNG")
-    )
+        slice_reference(view), _encode(resize(view.pixels, rows, columns), "JPEG", quality=82), _encode(labels, "PNG"),
+        edge_letters(image.geometry, plane, image.facts),
+    )  # fmt: skip
 
 
 def _nearest(mask: np.ndarray, rows: int, columns: int) -> np.ndarray:

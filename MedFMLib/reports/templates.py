@@ -23,7 +23,8 @@ SECTIONS = (
 NEEDED = ("Findings", "Limitations", "Provenance")
 """Sections that every template must have: the findings, the limitations and the provenance."""
 
-GENERAL = "general"
+GENERAL, RADIOGRAPH, PICTURES = "general", "radiograph", "picture"
+"""Ids of the templates for volumes that no other suits, for projection radiographs, and for other pictures."""
 LEAST_SHARE = 0.5
 """Smallest fraction of a template's structures that must be found for its automatic choice."""
 
@@ -88,13 +89,14 @@ def templates() -> dict[str, ReportTemplate]:
     return {found.id: found for found in map(_read, files)}
 
 
-def choose_template(asked: str, modality: str, labels: Sequence[str]) -> ReportTemplate:
+def choose_template(asked: str, modality: str, labels: Sequence[str], picture: bool = False) -> ReportTemplate:
     """Return the requested template, or else the one that suits the found structures best.
 
     Args:
         asked: id, or "" for the automatic choice.
         modality: of the image, e.g. "CT".
         labels: structures that were found.
+        picture: whether it is a picture without a place in a patient.
 
     Raises:
         InputError: for an unknown id.
@@ -104,6 +106,8 @@ def choose_template(asked: str, modality: str, labels: Sequence[str]) -> ReportT
         if asked not in known:
             raise InputError(f"There is no report template '{asked}'; choose one of {', '.join(known)}.")
         return known[asked]
+    if picture:
+        return known[RADIOGRAPH if modality == "CR" else PICTURES]
     names = {split_side(label)[1] for label in labels}
     best, best_share = known[GENERAL], LEAST_SHARE
     for template in known.values():

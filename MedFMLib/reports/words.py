@@ -10,17 +10,21 @@ from .. import NOTICE
 from ..core.findings import Answer, Comparison, KeyImage, Link, Measurement, ReportSection, Segmentation, SliceReference
 from ..core.geometry import Geometry
 from ..core.image import Image
+from ..core.measurements import SegmentKey, by_segment, names_in, names_of
 from ..core.request import Provenance
 from ..core.terminology import split_side
 from ..healthy.section import section
 from ..measure import plain
 from ..storage.model_card import ModelCard
-from .templates import ReportTemplate
+from .templates import PICTURES, RADIOGRAPH, ReportTemplate
 
 NOT_STATED = "Not stated."
 EXTENTS = ("extent left-right", "extent front-back", "extent head-foot")
-IN_SENTENCE = ("volume", *EXTENTS, "long axis", "short axis", "mean intensity", "intensity SD", "side", "cut off")
+IN_SENTENCE = ("volume", "area", *EXTENTS, "long axis", "short axis", "mean intensity", "intensity SD", "side", "cut off")
 """Measurements whose values are in a finding's sentence."""
+
+UNIT_WORDS = {"[hnsf'U]": "HU", "{counts}": "counts"}
+"""UCUM units that are written in another way."""
 
 MOST_SLICES = 8
 """Largest number of slices that the provenance lists individually."""
@@ -31,12 +35,14 @@ UNEQUAL = 0.1
 
 def technique(image: Image) -> tuple[str, ...]:
     """Return the known facts of the acquisition."""
+    if image.is_picture:
+        return _technique_of_pictures(image)
     geometry = image.geometry
     spacing = " × ".join(f"{s:.2f}" for s in geometry.spacing)
     guessed = " (guessed from voxel values)" if image.facts.get("modality_guessed") else ""
     lines = [
         f"{image.modality}{guessed}, {' × '.join(map(str, geometry.shape))} voxels of {spacing} mm, "
-        f"acquired in {geometry.acquisition_plane} orientation."
+        + (f"acquired in {geometry.acquisition_plane} orientation." if geometry.oriented else "of unknown orientation.")
     ]
     words = {
         "BodyPartExamined": "body part {}",
@@ -50,12 +56,35 @@ def technique(image: Image) -> tuple[str, ...]:
         "ConvolutionKernel": "kernel {}",
         "Contrast": "intravenous contrast: {}",
     }
-    known = [words[tag].format(_tidy(image.facts[tag])) for tag in words if tag in image.facts]
+    return (*lines, *_from_header(image, words))
+
+
+def _technique_of_pictures(image: Image) -> tuple[str, ...]:
+    kind = {"CR": "Projection radiograph", "US": "Ultrasound"}.get(image.modality, "Picture")
+    count = image.geometry.shape[2]
+    sizes = image.extents or (image.geometry.shape[:2],)
+    shown = ", ".join(dict.fromkeys(f"{columns} × {rows}" for columns, rows in sizes))
+    across, down = image.geometry.spacing[:2]
+    scale = f", {down:.3g} × {across:.3g} mm each" if image.geometry.metric else "; sizes in millimetres are not known"
+    many = f"{count} pictures" if count > 1 else "1 picture"
+    words = {
+        "BodyPartExamined": "body part {}",
+        "ViewPosition": "view {}",
+        "Laterality": "the {} side",
+        "KVP": "{} kVp",
+    }
+    return (f"{kind}: {many} of {shown} pixels{scale}.", *_from_header(image, words))
+
+
+def _from_header(image: Image, words: dict[str, str]) -> tuple[str, ...]:
+    """Return a sentence on what the header says, by a form for each fact; nothing if it says nothing."""
+    keep = ("ViewPosition",)  # abbreviations stay as they are
+    known = [
+        words[tag].format(image.facts[tag] if tag in keep else _tidy(image.facts[tag])) for tag in words if tag in image.facts
+    ]
     scanner = " ".join(image.facts[tag] for tag in ("Manufacturer", "ManufacturerModelName") if tag in image.facts)
     known += [f"scanner {scanner}"] if scanner else []
-    if known:
-        lines.append("According to the header: " + ", ".join(known) + ".")
-    return tuple(lines)
+    return ("According to the header: " + ", ".join(known) + ".",) if known else ()
 
 
 def _tidy(text: str) -> str:
@@ -74,6 +103,7 @@ def findings(
     template: ReportTemplate,
     places: dict[str, SliceReference],
     seen: SliceReference | None = None,
+    labels: Sequence[str] = (),
 ) -> ReportSection:
     """Return one sentence per structure in the template's order, with pairs compared; each with its link.
 
@@ -83,20 +113,25 @@ def findings(
         description: the model's description of the image, "" if there is none.
         card: of the model.
         template: order of the findings.
-        places: label → the slice that shows it best.
+        places: name of the structure → the slice that shows it best; see `best_slices`.
         seen: the slice that the description is based on.
+        labels: of all segments, in order.
     """
-    by_segment: dict[str, dict[str, Measurement]] = {}
-    for m in measurements:
-        by_segment.setdefault(m.segment, {})[m.name] = m
+    found = by_segment(measurements)
+    names = names_of([*enumerate(labels, 1), *found])
+    same: dict[str, list[SegmentKey]] = {}
+    for key in found:
+        same.setdefault(key[1], []).append(key)
+    alone = {label: found[keys[0]] for label, keys in same.items() if len(keys) == 1}
     lines: list[tuple[str, Link | None]] = []
-    for heading, labels in template.grouped(by_segment):
+    for heading, grouped in template.grouped(same):
         lines += [(f"{heading}:", None)] if heading else []
-        for label in labels:
-            values = by_segment[label]
-            named = tuple(name for name in IN_SENTENCE if name in values)
-            lines.append((_sentence(label, values), Link(label, places.get(label), named)))
-            lines += [(text, None) for text in _pair(label, labels, by_segment)]
+        for label in grouped:
+            for key in same[label]:
+                values, name = found[key], names[key]
+                quoted = tuple(one for one in IN_SENTENCE if one in values)
+                lines.append((_sentence(name, values), Link(name, places.get(name), quoted)))
+            lines += [(text, None) for text in _pair(label, grouped, alone)]
     if template.groups and lines and (missing or description):
         lines.append(("In addition:", None))
     if missing:
@@ -104,42 +139,51 @@ def findings(
     if description:
         link = Link("", seen) if seen is not None else None
         lines.append((f"In the model's own words ({card.title}): “{description}”", link))
-    paragraphs, links = zip(*(lines or [("No structure was found.", None)]), strict=True)
+    nothing = "No structure was found." if template.id not in (RADIOGRAPH, PICTURES) else "The model described nothing."
+    paragraphs, links = zip(*(lines or [(nothing, None)]), strict=True)
     return ReportSection("Findings", paragraphs, links)
 
 
 def _sentence(label: str, values: dict[str, Measurement]) -> str:
-    extent = " × ".join(f"{values[name].value:.0f}" for name in EXTENTS)
-    density = values["mean intensity"]
-    mean = f", mean {density.value:.0f} ± {values['intensity SD'].value:.0f} HU" if density.unit else ""
-    side = values["side"].value
-    where = "crosses the midline" if side == "midline" else f"lies on the {side}"
-    named = split_side(label)[0]
-    if named and side not in (named, "midline"):
-        where += f", though it is called {named}: check it"
-    axes = (
-        f", longest {plain(values['long axis'].value)} × {plain(values['short axis'].value)} mm in plane"
-        if "long axis" in values
-        else ""
-    )
-    cut = "; cut off at the image's edge" if "cut off" in values else ""
-    return (
-        f"{label.capitalize()}: {plain(values['volume'].value)} mL, {extent} mm "
-        f"(left–right × front–back × head–foot){axes}{mean}; {where}{cut}."
-    )
+    """Return a structure's sentence, of what was measured: not every image has sides, millimetres and intensities."""
+    parts = []
+    for name, unit in (("volume", "mL"), ("area", {"{pixels}": "pixels", "mm2": "mm²"})):
+        if name in values:
+            shown = unit if isinstance(unit, str) else unit.get(values[name].unit, values[name].unit)
+            parts.append(f"{plain(values[name].value)} {shown}")
+    if all(name in values for name in EXTENTS):
+        extent = " × ".join(f"{values[name].value:.0f}" for name in EXTENTS)
+        parts.append(f"{extent} mm (left–right × front–back × head–foot)")
+    if "long axis" in values:
+        axes = f"{plain(values['long axis'].value)} × {plain(values['short axis'].value)} mm in plane"
+        parts.append(f"longest {axes}")
+    mean = values.get("mean intensity")
+    if mean is not None and mean.unit:
+        unit = UNIT_WORDS.get(mean.unit, mean.unit)
+        exact = "{:.0f} ± {:.0f}" if unit == "HU" else "{:.3g} ± {:.2g}"
+        parts.append(f"mean {exact.format(mean.value, values['intensity SD'].value)} {unit}")
+    clauses = [", ".join(parts) or "delineated"]
+    if "side" in values:
+        side = values["side"].value
+        where = "crosses the midline" if side == "midline" else f"lies on the {side}"
+        named = split_side(values["side"].segment)[0]
+        if named and side not in (named, "midline"):
+            where += f", though it is called {named}: check it"
+        clauses.append(where)
+    if "cut off" in values:
+        clauses.append("cut off at the image's edge")
+    return f"{label.capitalize()}: {'; '.join(clauses)}."
 
 
-def _pair(label: str, labels: Sequence[str], by_segment: dict[str, dict[str, Measurement]]) -> list[str]:
+def _pair(label: str, labels: Sequence[str], found: dict[str, dict[str, Measurement]]) -> list[str]:
     """Compare the volumes of a left–right pair, after its second structure, if both are completely in the image."""
     side, name = split_side(label)
     other = f"{'left' if side == 'right' else 'right'} {name}"
-    if (
-        not side
-        or other not in labels[: labels.index(label)]
-        or any("cut off" in by_segment[s] for s in (label, other))
-    ):
+    if not side or other not in labels[: labels.index(label)] or not {label, other} <= set(found):
         return []
-    left, right = (float(by_segment[f"{one} {name}"]["volume"].value) for one in ("left", "right"))
+    if any("cut off" in found[s] or "volume" not in found[s] for s in (label, other)):
+        return []
+    left, right = (float(found[f"{one} {name}"]["volume"].value) for one in ("left", "right"))
     share = abs(left - right) / ((left + right) / 2)
     larger = f"; the {'left' if left > right else 'right'} one is larger" if share >= UNEQUAL else ""
     return [f"{name.capitalize()}, left against right: volumes differ by {100 * share:.0f} % of their mean{larger}."]
@@ -152,7 +196,7 @@ def impression(measurements: Sequence[Measurement], template: ReportTemplate) ->
         measurements: of the segments.
         template: its request to the reader.
     """
-    n = len({m.segment for m in measurements})
+    n = len({m.key for m in measurements})
     done = f"{n} structure{'s' if n != 1 else ''} delineated and measured. No diagnostic interpretation was made."
     return tuple(filter(None, (done, template.impression)))
 
@@ -211,7 +255,9 @@ def provenance_lines(p: Provenance) -> tuple[str, ...]:
 
 
 def best_slices(segmentation: Segmentation, plane: str) -> dict[str, SliceReference]:
-    """Return a mapping from label to slice of a plane that shows most of it, centred on the structure.
+    """Return name of each structure → slice of a plane that shows most of it, centred on the structure.
+
+    Names are those of `core.measurements.names_in`: labels, with the place where several segments have one label.
 
     Args:
         segmentation: the segments.
@@ -221,11 +267,11 @@ def best_slices(segmentation: Segmentation, plane: str) -> dict[str, SliceRefere
     axis = geometry.index_axis(plane)
     others = tuple(a for a in range(3) if a != axis)
     places = {}
-    for segment in segmentation.segments:
+    for name, segment in zip(names_in([s.label for s in segmentation.segments]), segmentation.segments, strict=True):
         inside = segment.boxed.inside
         if inside.any():
             nth = int(np.argmax(inside.sum(axis=others)))
-            places[segment.label] = _place(geometry, plane, axis, segment.boxed.start, nth, np.take(inside, nth, axis))
+            places[name] = _place(geometry, plane, axis, segment.boxed.start, nth, np.take(inside, nth, axis))
     return places
 
 

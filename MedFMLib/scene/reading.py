@@ -8,11 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..core.findings import Segment, Segmentation
-from ..core.geometry import BoxedMask, Geometry
-from ..core.image import MODALITIES, Image, guess_modality
+from ..core.geometry import BoxedMask, Geometry, picture_geometry
+from ..core.image import MODALITIES, Image, check_finite, guess_modality
 from ..core.prompts import Box, Points, Prompt, Region, Scribble
 from ..core.terminology import structure
 from ..errors import InputError
+from ..files.dicom.series import PROJECTIONS
+from ..files.names import PICTURE_SUFFIXES
 
 DICOM_MODALITY = "DICOM.Modality"
 """Subject hierarchy attribute set by Slicer's DICOM browser."""
@@ -28,12 +30,14 @@ def read_image(node, *, frame: int | None = None, modality: str = "") -> Image:
     if the node is deleted.
 
     Args:
-        node: scalar volume node, or a sequence node of scalar volumes.
+        node: scalar or colour volume node, or a sequence node of such volumes. A radiograph, ultrasound or colour
+            picture has no place in a patient: its pixels are read as they are, and no mm and no side is known.
         frame: which frame of a sequence, from 0.
         modality: overrides the DICOM modality and the guess.
 
     Raises:
-        InputError: no node, empty, colour, a labelmap, a sequence without frame, or a non-linear parent transform.
+        InputError: no node, empty, vectors that are no colours, a labelmap, a sequence without frame, or a non-linear
+            parent transform.
     """
     if node is None:
         raise InputError("No volume is chosen; load one and choose it.")
@@ -48,14 +52,21 @@ def read_image(node, *, frame: int | None = None, modality: str = "") -> Image:
     scalars = data.GetPointData().GetScalars() if data is not None else None
     if scalars is None or data.GetNumberOfPoints() == 0:
         raise InputError(f"The volume '{node.GetName()}' is empty; load its image again.")
-    if scalars.GetNumberOfComponents() != 1:
-        raise InputError(
-            f"'{node.GetName()}' has {scalars.GetNumberOfComponents()} values per voxel (colour or vectors); "
-            "convert it with the module Vector to Scalar Volume first."
-        )
+    channels = scalars.GetNumberOfComponents()
     voxels = _array(data, scalars)
+    stated = _modality(placed)
+    if channels in (3, 4) and voxels.dtype == np.uint8:
+        return _picture(node, voxels[:3], modality or stated)
+    if channels != 1:
+        raise InputError(
+            f"'{node.GetName()}' has {channels} values per voxel (vectors, or colours of more than 8 bits); convert it with the "
+            "module Vector to Scalar Volume first."
+        )
+    if _has_no_place(node, stated, data):
+        return _picture(node, voxels, modality or stated)
     values, facts = voxels[0], {}
-    modality = modality or _modality(placed)
+    check_finite(values, node.GetName() or "volume")
+    modality = modality or stated
     if not modality:
         modality, facts = guess_modality(values), {"modality_guessed": "yes"}
     geometry = Geometry(values.shape, world_from_parent(placed) @ index_to_ras(node, data))
@@ -77,11 +88,40 @@ def _frame(sequence, frame: int | None):
 
 
 def _array(data, scalars) -> np.ndarray:
-    """Return a (1, I, J, K) view of the scalars."""
+    """Return a (C, I, J, K) view of the scalars."""
     from vtkmodules.util.numpy_support import vtk_to_numpy
 
-    dimensions = data.GetDimensions()
-    return vtk_to_numpy(scalars).reshape(dimensions[::-1]).transpose(2, 1, 0)[None]
+    columns, rows, slices = data.GetDimensions()
+    return vtk_to_numpy(scalars).reshape(slices, rows, columns, -1).transpose(3, 2, 1, 0)
+
+
+def _has_no_place(node, modality: str, data) -> bool:
+    """Return whether a scalar volume is a picture: a projection or ultrasound picture, or loaded from a picture file."""
+    if modality in ("CR", "US") and data.GetDimensions()[2] == 1:
+        return True
+    storage = node.GetStorageNode() if hasattr(node, "GetStorageNode") else None
+    file = (storage.GetFileName() or "") if storage is not None else ""
+    return file.lower().endswith(PICTURE_SUFFIXES)
+
+
+def _picture(node, voxels: np.ndarray, modality: str) -> Image:
+    """Return a volume node's pixels as pictures without a place in a patient, k from picture to picture."""
+    _, columns, rows, count = voxels.shape
+    display = None
+    if voxels.shape[0] == 1 and voxels.dtype != np.uint8:
+        low, high = _shown_range(node, voxels)
+        display = np.rint(np.clip((voxels - low) / max(high - low, 1e-9), 0, 1) * 255).astype(np.uint8)
+    return Image(
+        voxels, picture_geometry(columns, rows, count), modality or "OT", node.GetName() or "picture", display=display
+    )
+
+
+def _shown_range(node, voxels: np.ndarray) -> tuple[float, float]:
+    """Return the darkest and brightest value of the node's window in Slicer, else those of the pixels."""
+    shown = node.GetDisplayNode() if hasattr(node, "GetDisplayNode") else None
+    if shown is not None and hasattr(shown, "GetWindow") and shown.GetWindow() > 0:
+        return shown.GetLevel() - shown.GetWindow() / 2, shown.GetLevel() + shown.GetWindow() / 2
+    return float(voxels.min()), float(voxels.max())
 
 
 def index_to_ras(node, data) -> np.ndarray:
@@ -113,7 +153,7 @@ def _modality(node) -> str:
     if hierarchy is not None and not stated:
         item = hierarchy.GetItemByDataNode(node)
         stated = hierarchy.GetItemAttribute(item, DICOM_MODALITY) if item else ""
-    return stated if stated in MODALITIES else ""
+    return stated if stated in MODALITIES else PROJECTIONS.get(stated, "")
 
 
 def to_numpy(matrix) -> np.ndarray:

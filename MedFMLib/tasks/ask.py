@@ -11,8 +11,10 @@ import time
 from dataclasses import replace
 
 from ..core.findings import Answer, Finding, Segment, Segmentation
+from ..core.geometry import PICTURE
+from ..core.image import Image
 from ..core.request import PATIENT, Request, SliceChoice
-from ..core.view import View, make_view, window_for
+from ..core.view import View, edge_letters, make_view, window_for
 from ..errors import InputError
 from ..fact_check import REGION, WithholdingStream, at_stake, check_answer, claims, structures_named
 from ..fact_check.quantities import quantities
@@ -118,7 +120,7 @@ class MeasurementCheck:
 
     def __init__(self, request: Request, context: TaskContext, views: list[View]):
         self._request, self._work, self._plane = request, context, views[0].plane
-        self._allowed = tuple(str(slice_reference(view)) for view in views)
+        self._allowed = (*(str(slice_reference(view)) for view in views), *sides_stated(request.image))
         self._measured = list(request.measurements)
         self._looked: set[str] = {m.segment for m in self._measured}
         if request.prompts:
@@ -148,7 +150,7 @@ class MeasurementCheck:
     def _measure(self, text: str, fully: bool) -> None:
         """Segment and measure the structures that a text names, if the model segments whole volumes; diameters if `fully`."""
         card, image = self._work.card, self._request.image
-        if not ("segments" in card.abilities and getattr(self._work.model, "draws_volumes", False)):
+        if image.is_picture or not ("segments" in card.abilities and getattr(self._work.model, "draws_volumes", False)):
             return
         named = [n for n in structures_named(text, card.labels_for(image.modality)) if n not in self._looked]
         if not named:
@@ -175,6 +177,8 @@ def views_for(request: Request, max_views: int, chooser: ChoosesSlices | None = 
         mask = region_mask(request.prompts, image)
         return [outlined_view(image, mask, plane), near_view(image, mask, plane)][max_views < 2 :]
     else:
+        if image.is_picture and chooser is not None:
+            chooser = None  # a model's recipe for slices is none for pictures
         n = image.geometry.shape[image.geometry.index_axis(plane)]
         first, last = max(choice.first, 0), n - 1 if choice.last < 0 else choice.last
         if chooser is not None:
@@ -187,6 +191,19 @@ def views_for(request: Request, max_views: int, chooser: ChoosesSlices | None = 
     return [make_view(image, plane, number, window) for number in numbers]
 
 
+def sides_stated(image: Image) -> tuple[str, ...]:
+    """Return the words for sides that the header of a picture supports, so that a model's text may state them.
+
+    Args:
+        image: a picture; its facts may have the laterality of a breast or limb, or the orientation of a radiograph.
+    """
+    if not image.is_picture:
+        return ()
+    stated = ("left", "right") if any(edge_letters(image.geometry, PICTURE, image.facts)) else ()
+    stated = (*stated, *filter(None, [image.facts.get("Laterality", "")]))
+    return tuple(f"{side}{end}" for side in dict.fromkeys(stated) for end in ("-sided", " sided", ""))
+
+
 def combine(answers: list[tuple[View, str]]) -> str:
     """Return one reply from one answer per slice: the common answer, or each answer with its slices."""
     grouped: dict[str, list[int]] = {}
@@ -195,6 +212,9 @@ def combine(answers: list[tuple[View, str]]) -> str:
     if len(grouped) == 1:
         return next(iter(grouped))
     plane = answers[0][0].plane
+    if plane == PICTURE:
+        parts = [(answer, ", ".join(str(n + 1) for n in numbers), len(numbers)) for answer, numbers in grouped.items()]
+        return "; ".join(f"{answer} (picture{'s' if count > 1 else ''} {numbers})" for answer, numbers, count in parts)
     ordered = sorted(grouped.items(), key=lambda item: -len(item[1]))
     return "; ".join(
         f"{answer} ({plane} slice{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers))})"

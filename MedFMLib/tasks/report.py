@@ -1,5 +1,8 @@
 """Draft a report: segment, measure, let the model describe the image, choose key images. Knows abilities only.
 
+Pictures without a place in a patient are described and not segmented; no millimetre and no side is stated of them
+unless their header gives it.
+
 With references the report also contains a comparison with healthy cases; with a question, its answer, and key images of
 what the answer rests on.
 """
@@ -9,6 +12,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ..core.findings import Answer, Finding, Measurement, Saliency, Segmentation
+from ..core.geometry import PICTURE
 from ..core.request import Request, Response
 from ..core.view import make_view, window_for
 from ..errors import InputError
@@ -24,8 +28,12 @@ from ..reports.saliency import saliency_images
 from ..reports.stack import make_stack
 from ..reports.templates import choose_template
 from ..storage.model_card import ModelCard
+from .ask import combine, sides_stated, views_for
 from .compare import check_references, compared
 from .segment import labels_for
+
+MOST_PICTURES = 6
+"""Largest number of pictures that a report shows as key images; all are in its stack."""
 
 UNSUPPORTED = "Nothing that a measurement supports."
 """Replaces an answer of which nothing is supported."""
@@ -36,6 +44,7 @@ class ReportTask:
 
     name = "report"
     needs = ("writes", "segments")
+    needs_for_pictures = ("writes",)
     title = "Report"
     summary = "Draft a structured report with key images."
     button = "Draft the report"
@@ -45,8 +54,11 @@ class ReportTask:
     def check(self, request: Request, card: ModelCard) -> None:
         """Implement `Task.check`."""
         choose_slices(request.image.geometry, request.slices)
-        labels_for(request, card)
-        choose_template(request.template, request.image.modality, ())
+        if not request.image.is_picture:
+            labels_for(request, card)
+        choose_template(request.template, request.image.modality, (), request.image.is_picture)
+        if request.references and request.image.is_picture:
+            raise InputError("A picture can't be compared with a healthy volume; leave the comparison out.")
         if request.references:
             check_references(request)
         if request.question.strip() and "explains" not in card.abilities:
@@ -56,6 +68,8 @@ class ReportTask:
 
     def run(self, request: Request, context: TaskContext) -> tuple[Finding, ...]:
         """Implement `Task.run`."""
+        if request.image.is_picture:
+            return self._of_pictures(request, context)
         image = request.image
         findings = context.run_task("segment", request)
         segmentation = next(f for f in findings if isinstance(f, Segmentation))
@@ -105,6 +119,43 @@ class ReportTask:
         response = serialization.dumps(Response((report, segmentation, *measurements), context.provenance()))
         report = replace(report, kept=response)
         return (report, segmentation, *measurements, *comparison_pictures, *answers_seen)
+
+    def _of_pictures(self, request: Request, context: TaskContext) -> tuple[Finding, ...]:
+        """Report on pictures: the model's description of all of them, without segments and measurements."""
+        image = request.image
+        template = choose_template(request.template, image.modality, (), picture=True)
+        context.progress.stage("Describing the pictures")
+        views = views_for(request, context.model.max_views)
+        evidence = context.slices_seen(views)
+        groups = [views] if len(views) <= context.model.max_views else [[view] for view in views]
+        said = [
+            context.model.write(
+                group, kind="describe", max_tokens=request.max_tokens,
+                callbacks=context.callbacks(n / len(groups), (n + 1) / len(groups)),
+            )
+            for n, group in enumerate(groups)
+        ]  # fmt: skip
+        text = said[0] if len(said) == 1 else combine(list(zip(views, said, strict=True)))
+        allowed = (*map(str, evidence), *sides_stated(image))
+        description = supported(text, [], context, allowed)
+        answers = [Answer(q, a) for q, a in request.history]
+        answer, saliency = self._explained(request, context, [])
+        answers += [answer] if answer is not None else []
+
+        context.progress.stage("Writing the report")
+        shown = sorted({view.number for view in views})[:MOST_PICTURES]
+        pictures = [key_image(image, PICTURE, number) for number in shown]
+        if saliency is not None:
+            pictures += saliency_images(image, saliency)
+        empty = Segmentation((), image.geometry)
+        material = ReportMaterial(
+            image, context.card, empty, [], [], answers, pictures, context.provenance(), PICTURE, description, evidence[0],
+            make_stack(image, empty, PICTURE, shown),
+        )  # fmt: skip
+        report = make_report(material, template, request)
+        report = replace(report, kept=serialization.dumps(Response((report,), context.provenance())))
+        seen = (Answer("Describe this image.", description, evidence),) if description else ()
+        return (report, *seen)
 
     def _explained(self, request: Request, context: TaskContext, measurements) -> tuple[Answer | None, Saliency | None]:
         """Return the supported part of the answer to the request's question, and its saliency; (None, None) without one."""

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..core.findings import Finding, Segment, Segmentation
 from ..core.request import Request
-from ..core.terminology import choose, normalize, structure
+from ..core.terminology import choose, normalize, split_side, structure
 from ..core.view import make_view, window_for
 from ..errors import InputError
 from ..imaging.slices import (
@@ -53,6 +53,11 @@ class SegmentTask:
         """Implement `Task.check`."""
         choose_slices(request.image.geometry, request.slices)
         labels_for(request, card)
+        if request.image.is_picture and card.modalities and request.image.modality not in card.modalities:
+            raise InputError(
+                f"{card.title} segments {' and '.join(card.modalities)} volumes, not pictures; ask about this one, or choose "
+                "another model."
+            )
 
     def run(self, request: Request, context: TaskContext) -> tuple[Finding, ...]:
         """Implement `Task.run`."""
@@ -65,7 +70,14 @@ class SegmentTask:
         segments = []
         for label, mask in masks.items():
             known = structure(label)
-            segments.append(Segment(known.label, mask, known.color, known.category, known.code, known.side))
+            side, name = split_side(known.label)
+            unknown = bool(side) and not image.geometry.oriented
+            segments.append(
+                Segment(
+                    f"{name} (side unknown)" if unknown else known.label, mask, known.color, known.category, known.code,
+                    None if unknown else known.side,
+                )
+            )  # fmt: skip
         missing = [label for label in labels if label not in masks]
         if missing:
             context.note(f"Not found on the examined slices: {', '.join(missing)}.")

@@ -24,6 +24,7 @@ from MedFMLib.core.geometry import Geometry
 from MedFMLib.core.image import Image
 from MedFMLib.core.request import Provenance, Response
 from MedFMLib.core.terminology import structure
+from MedFMLib.core.view import make_view
 from MedFMLib.errors import InputError, OutputError
 from MedFMLib.measure import measure
 from MedFMLib.scene import read_image, read_prompts, write_response
@@ -331,10 +332,33 @@ def test_bad_nodes_each_get_their_sentence(session):
     colour = scene.AddNewNodeByClass("vtkMRMLVectorVolumeNode", "photo")
     data = vtk.vtkImageData()
     data.SetDimensions(9, 9, 9)
-    data.AllocateScalars(vtk.VTK_UNSIGNED_CHAR, 3)
+    data.AllocateScalars(vtk.VTK_FLOAT, 3)
     colour.SetAndObserveImageData(data)
     with pytest.raises(InputError, match="3 values per voxel"):
         read_image(colour)
+
+
+def test_a_colour_volume_is_a_picture_without_a_place(session):
+    import vtk
+    from vtkmodules.util.numpy_support import numpy_to_vtk
+
+    pixels = np.random.default_rng(0).integers(0, 255, (20, 30, 3), dtype=np.uint8)
+    data = vtk.vtkImageData()
+    data.SetDimensions(30, 20, 1)
+    data.GetPointData().SetScalars(numpy_to_vtk(pixels.reshape(-1, 3), deep=True))
+    node = session.scene.AddNewNodeByClass("vtkMRMLVectorVolumeNode", "photo")
+    node.SetAndObserveImageData(data)
+    image = read_image(node)
+    assert image.is_picture and image.is_colour and not image.geometry.metric
+    assert np.array_equal(make_view(image, "picture", 0).pixels, pixels)
+
+
+def test_a_radiograph_in_the_scene_is_a_picture_shown_in_its_window(session):
+    values = np.arange(600, dtype=np.int16).reshape(1, 30, 20, 1)
+    node = session.add_volume(Image(values, Geometry((30, 20, 1), np.diag([-1.0, -1, 1, 1])), "CR", "chest"))
+    image = read_image(node)
+    assert image.is_picture and image.modality == "CR"
+    assert make_view(image, "picture", 0).pixels.max() == 255
 
 
 def test_a_volume_under_a_nonlinear_transform_is_refused_with_the_next_step(session):

@@ -135,8 +135,8 @@ class ChatModel:
         raise NotImplementedError
 
     def pictures(self, views: Sequence[View]) -> list[np.ndarray]:
-        """Return (S, S, 3) uint8 for each view."""
-        return [view.square(self.side(len(views))) for view in views]
+        """Return (H, W, 3) uint8 for each view: (S, S, 3) for slices, a picture as it is."""
+        return [view.for_model(self.side(len(views))) for view in views]
 
     # -- abilities -------------------------------------------------------------------------------
 

@@ -33,7 +33,7 @@ class DatasetCheck:
 
     Args:
         found: by the reader.
-        kept: key → (picture, digest of its pixels, difference hash, size, spacing).
+        kept: key → (picture, digest of its pixels, difference hash, size, spacing, placed).
         problems: all of them.
         splits: patient → split.
         shared: patients that share a picture.
@@ -57,13 +57,13 @@ class DatasetCheck:
         for pair in self.found.pairs:
             if pair.picture not in self.kept:
                 continue
-            picture, sha, _, (height, width), spacing = self.kept[pair.picture]
+            picture, sha, _, (height, width), spacing, placed = self.kept[pair.picture]
             if (sha, pair.kind, pair.question) in asked:
                 continue
             asked.add((sha, pair.kind, pair.question))
             made[self.splits[picture.patient]].append(
                 Sample(sha, picture.patient, pair.question, pair.answer, pair.category, pair.kind, pair.objects, pair.origin,
-                       picture.modality, picture.plane, picture.organ, spacing, height, width)
+                       picture.modality, picture.plane, picture.organ, spacing, height, width, placed)
             )  # fmt: skip
         return {name: tuple(made[name]) for name in SPLITS}
 
@@ -127,7 +127,7 @@ def check(found: ReaderResult, seed: int = 0, shares=splitting.SHARES, own_split
             problems.append(DataProblem("empty picture", picture.key, "every pixel is the same"))
             continue
         sha = digest(shown)
-        kept[picture.key] = (picture, sha, likeness(shown), shown.pixels.shape[:2], shown.spacing)
+        kept[picture.key] = (picture, sha, likeness(shown), shown.pixels.shape[:2], shown.spacing, shown.placed)
         seen.append(splitting.SplitItem(picture.patient, sha, kept[picture.key][2], "" if own_split else picture.split))
     if not kept:
         first = f" The first problem: {problems[0].kind}, {problems[0].where}." if problems else ""

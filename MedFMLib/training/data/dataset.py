@@ -65,11 +65,11 @@ class Dataset:
             InputError: if a file is missing or damaged.
         """
         labels = _array(self.folder / "labels" / f"{sample.picture}.png") if sample.objects else None
-        return PicturePixels(_array(self.folder / "pictures" / f"{sample.picture}.png"), sample.spacing, labels)
+        return PicturePixels(_array(self.folder / "pictures" / f"{sample.picture}.png"), sample.spacing, labels, sample.placed)
 
     def view(self, sample: Sample) -> View:
         """Return a sample's picture as a view for models."""
-        return view_of(_array(self.folder / "pictures" / f"{sample.picture}.png"), sample.spacing)
+        return view_of(_array(self.folder / "pictures" / f"{sample.picture}.png"), sample.spacing, sample.placed)
 
     def digest(self) -> str:
         """Return the SHA-256 (hex) of all lines, which contain the hashes of the pictures."""

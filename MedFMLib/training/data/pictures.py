@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ...core.geometry import Geometry
+from ...core.geometry import PICTURE, Geometry, picture_geometry
 from ...core.image import Image
 from ...core.view import View, display_axes, display_slice, make_view, window_for
 from ...errors import InputError
@@ -23,24 +23,28 @@ LARGEST_SIDE = 1024
 
 
 def read_picture(path: Path) -> PicturePixels:
-    """Read a PNG, JPEG or other picture file with unchanged colours, transparent parts black.
+    """Read a PNG, JPEG or other picture file, or a DICOM picture such as a radiograph, as `files.read_image` does.
+
+    Args:
+        path: the file.
 
     Raises:
-        InputError: if it can't be read.
+        InputError: if it can't be read, or is a volume.
     """
     from PIL import Image as Picture
-    from PIL import UnidentifiedImageError
+
+    from ...files import read_image
 
     try:
-        with Picture.open(path) as picture:
-            rgba = picture.convert("RGBA")
-    except (OSError, UnidentifiedImageError, ValueError, SyntaxError, Picture.DecompressionBombError) as error:
+        image = read_image(path, frame=0)
+    except InputError as error:
         raise InputError(f"The picture '{path.name}' can't be read ({error}); replace it, or skip it.") from error
-    black = Picture.new("RGBA", rgba.size, (0, 0, 0, 255))
-    made = Picture.alpha_composite(black, rgba).convert("RGB")
+    if not image.is_picture:
+        raise InputError(f"'{path.name}' is a slice of a volume, not a picture; name its plane and slice.")
+    made = Picture.fromarray(make_view(image, PICTURE, 0).pixels)
     if max(made.size) > LARGEST_SIDE:
         made.thumbnail((LARGEST_SIDE, LARGEST_SIDE), Picture.Resampling.LANCZOS)
-    return PicturePixels(np.asarray(made))
+    return PicturePixels(np.asarray(made), placed=False)
 
 
 def slice_loader(
@@ -84,14 +88,17 @@ def read_volume(path: Path, modality: str) -> Image:
     return read_image(path, modality=modality)
 
 
-def view_of(pixels: np.ndarray, spacing: tuple[float, float]) -> View:
+def view_of(pixels: np.ndarray, spacing: tuple[float, float], placed: bool = True) -> View:
     """Return a `View` of a picture.
 
     Args:
         pixels: (H, W, 3) uint8 in display orientation.
         spacing: mm between rows and between columns.
+        placed: see `PicturePixels`.
     """
     height, width = pixels.shape[:2]
+    if not placed:
+        return View(pixels, picture_geometry(width, height), PICTURE, 0)
     return View(pixels, Geometry((width, height, 1), np.diag([-spacing[1], -spacing[0], 1.0, 1.0])), "axial", 0)
 
 

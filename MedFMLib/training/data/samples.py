@@ -29,11 +29,14 @@ class PicturePixels:
         pixels: (H, W, 3) uint8, rows run down.
         spacing: mm between rows and between columns; (1, 1) if unknown.
         labels: (H, W) uint8, 0 for background, or None.
+        placed: whether it is a slice of a volume, which models see as a square with equal mm per pixel; a picture
+            without a place in a patient is passed on as it is.
     """
 
     pixels: np.ndarray = field(repr=False)
     spacing: tuple[float, float] = (1.0, 1.0)
     labels: np.ndarray | None = field(default=None, repr=False)
+    placed: bool = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,6 +172,7 @@ class Sample:
         spacing: mm between rows and between columns.
         height: pixels.
         width: pixels.
+        placed: see `PicturePixels`.
     """
 
     picture: str
@@ -185,6 +189,7 @@ class Sample:
     spacing: tuple[float, float] = (1.0, 1.0)
     height: int = 0
     width: int = 0
+    placed: bool = True
 
     @property
     def closed(self) -> bool:

@@ -98,10 +98,8 @@ def _boxes(path: Path, key: str, found: ReaderResult) -> list[QuestionPair]:
     except Exception as error:
         found.problem("broken entry", f"{path.parent.name}/{path.name}", error)
         return []
-    height, width = shown.shape[:2]
-    side = max(height, width)
-    left, top = (side - width) / 2, (side - height) / 2
-    placed = [PlacedStructure(name.lower(), 0, ((y + top) / side, (x + left) / side, (y + h + top) / side, (x + w + left) / side))
+    height, width = shown.shape[:2]  # a picture's square is the picture itself, stretched
+    placed = [PlacedStructure(name.lower(), 0, (y / height, x / width, (y + h) / height, (x + w) / width))
               for name, x, y, w, h in boxes]  # fmt: skip
     names = " ; ".join(dict.fromkeys(p.name for p in placed))
     return [QuestionPair(key, names, "", "organ boxes", "boxes", tuple(placed))] if placed else []

@@ -68,10 +68,12 @@ def test_the_model_sees_the_pixels_as_they_were_sent():
     from MedFMLib.core.view import make_view, window_for
     from MedFMLib.execution.server.pictures import image_from_urls
 
-    pixels = np.random.default_rng(0).integers(40, 90, (24, 32), dtype=np.uint8)
-    image = image_from_urls([data_url(pixels)], 10**6)
-    view = make_view(image, "axial", 0, window_for(image))
-    assert np.array_equal(view.pixels[..., 0], pixels)
+    random = np.random.default_rng(0)
+    sent = [random.integers(40, 90, shape, dtype=np.uint8) for shape in ((24, 32), (20, 40, 3))]
+    image = image_from_urls([data_url(pixels) for pixels in sent], 10**6)
+    grey, colour = (make_view(image, "picture", n, window_for(image)).pixels for n in (0, 1))
+    assert np.array_equal(grey, np.stack([sent[0]] * 3, axis=-1))
+    assert np.array_equal(colour, sent[1])
 
 
 def test_words_come_as_a_stream(client, picture):

@@ -1,0 +1,52 @@
+"""Group measurements by the segment they belong to. Identity is the segment's place, never its name."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from .findings import Measurement
+
+SegmentKey = tuple[int, str]
+"""(place of a segment in its segmentation from 1, its label); see `Measurement.key`."""
+
+
+def by_segment(measurements: Iterable[Measurement]) -> dict[SegmentKey, dict[str, Measurement]]:
+    """Return key of each segment → name of the measurement → measurement, in the order of the measurements."""
+    found: dict[SegmentKey, dict[str, Measurement]] = {}
+    for m in measurements:
+        found.setdefault(m.key, {})[m.name] = m
+    return found
+
+
+def names_of(keys: Iterable[SegmentKey]) -> dict[SegmentKey, str]:
+    """Return a name for each segment that no other has: its label, with its place where several have that label."""
+    keys = list(dict.fromkeys(keys))
+    common = Counter(label for _, label in keys)
+    return {key: key[1] if common[key[1]] == 1 else f"{key[1]} (segment {key[0]})" for key in keys}
+
+
+def names_in(labels: Sequence[str]) -> list[str]:
+    """Return the same names for the segments of a segmentation, given their labels in order."""
+    return list(names_of(enumerate(labels, 1)).values())
+
+
+def of_segment(measurements: Iterable[Measurement], place: int, labels: Sequence[str]) -> list[Measurement]:
+    """Return the measurements of one segment.
+
+    Those of older versions state no place; they are found by the label if only one segment has it.
+
+    Args:
+        measurements: of all segments.
+        place: of the segment in its segmentation, from 1.
+        labels: of all segments, in order.
+    """
+    label = labels[place - 1]
+    alone = list(labels).count(label) == 1
+    return [m for m in measurements if m.segment == label and (m.number == place or (m.number == 0 and alone))]
+
+
+def column_title(measurement: Measurement) -> str:
+    """Return the title of a measurement's column in a table, with its unit: "volume (mL)"."""
+    unit = "HU" if measurement.unit == "[hnsf'U]" else measurement.unit.strip("{}")
+    return f"{measurement.name} ({unit})" if unit else measurement.name
