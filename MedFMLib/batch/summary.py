@@ -12,15 +12,15 @@ from urllib.parse import quote
 from .. import NOTICE
 from ..core.findings import Measurement
 from ..errors import ModelError
+from ..files.tables import safe_cell
 from ..files.writing import write_text
 from ..storage import resources
 from .manifest import ManifestRow
 
 PAGE, TABLE = "index.html", "summary.csv"
-COLUMNS = ("case", "task", "state", "seconds", "segment", "name", "value", "unit", "question", "answer", "error")
-FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""Spreadsheets interpret a cell with such a first character as a formula; a preceding quote makes it text."""
-
+COLUMNS = (
+    "case", "task", "state", "seconds", "number", "segment", "name", "value", "unit", "question", "answer", "error",
+)  # fmt: skip
 
 def write(folder: Path, rows: Sequence[ManifestRow], version: str) -> None:
     """Write both files.
@@ -46,16 +46,13 @@ def _table(rows: Sequence[ManifestRow]) -> str:
     for row in rows:
         common = {"case": row.case_id, "task": row.step.key, "state": row.state, "seconds": row.seconds}
         lines = [
-            {key: m[key] for key in ("segment", "name", "value", "unit")} for m in row.found.get("measurements", ())
+            {key: m.get(key, "") for key in ("number", "segment", "name", "value", "unit")}
+            for m in row.found.get("measurements", ())
         ]
         lines += [{key: a[key] for key in ("question", "answer")} for a in row.found.get("answers", ())]
         for line in lines or [{"error": row.error}]:
-            writer.writerow({key: _cell(value) for key, value in {**common, **line}.items()})
+            writer.writerow({key: safe_cell(value) for key, value in {**common, **line}.items()})
     return stream.getvalue()
-
-
-def _cell(value):
-    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
 
 
 def _page(rows: Sequence[ManifestRow], version: str) -> str:

@@ -67,10 +67,12 @@ def report(
     folder = folder_at(output)
     indication = indication or ("" if server else reason(image, series))
     if dicom:
-        from ..exports import read_source, write_dicom
+        from ..exports import check, read_source, write_dicom
 
         source = read_source(image, series=series, frame=None if frame < 0 else frame)
     volume = read(image, modality, frame, series)
+    if dicom:
+        check(source, folder, volume.geometry, pdf=True)
     found = healthy.find(volume, labels or (), "", reference, None) if compared or reference else ()
     request = Request(
         "report", volume, labels=tuple(labels or ()), refine=refine, model=model,
@@ -82,9 +84,10 @@ def report(
     files = [
         write_text(folder / f"{name}.report.html", response.report.html),
         write_text(folder / f"{name}.report.txt", response.report.text),
-        write_segmentation(folder / f"{name}.seg.nrrd", response.segmentation, response.provenance),
         keep(folder / f"{name}{SUFFIX}", response),
     ]
+    if response.segmentation is not None:  # pictures have none
+        files.append(write_segmentation(folder / f"{name}.seg.nrrd", response.segmentation, response.provenance))
     if for_patient:
         files.append(write_leaflet(folder / f"{name}.patient.html", response))
     if dicom:
@@ -110,6 +113,10 @@ def sign(
         Path | None,
         typer.Option("--dicom", help="The DICOM series: also writes SEG, SR, key images, PDF and FHIR of its study."),
     ] = None,
+    number: Annotated[
+        str, typer.Option("--series", help="Series of that folder: its number in the list, or its UID.")
+    ] = "",
+    frame: Frame = -1,
     output: Folder = None,
     as_json: Json = False,
 ) -> None:
@@ -120,7 +127,19 @@ def sign(
     forms = ("page", "text", "dicom") if series is not None else ("page", "text", "pdf")
     changed = dict(_change(text) for text in changes or ())
     name = report.name.removesuffix(SUFFIX)
-    done = finalize(FinalizeRequest(report, output or report.parent, name, changed, by, forms, series))
+    done = finalize(
+        FinalizeRequest(
+            report,
+            output or report.parent,
+            name,
+            changed,
+            by,
+            forms,
+            series,
+            number,
+            frame=frame if frame >= 0 else None,
+        )
+    )
     signed = done.response.report.signed
     _tell(list(done.files), as_json, state=f"signed: {signed}" if signed else "draft")
 

@@ -9,6 +9,7 @@ from ..core.findings import Code
 
 CODES: dict[str, Code] = {
     "volume": Code("118565006", "SCT", "Volume"),
+    "area": Code("42798000", "SCT", "Area"),
     "longest diameter": Code("L0JK", "IBSI", "Maximum 3D Diameter of a Mesh"),
     "long axis": Code("103339001", "SCT", "Long Axis"),
     "short axis": Code("103340004", "SCT", "Short Axis"),
@@ -18,6 +19,8 @@ CODES: dict[str, Code] = {
     "median intensity": Code("Y12H", "IBSI", "Median intensity"),
     "10th percentile": Code("QG58", "IBSI", "10th intensity percentile"),
     "90th percentile": Code("8DWT", "IBSI", "90th intensity percentile"),
+    "minimum": Code("1GSF", "IBSI", "Minimum intensity"),
+    "maximum": Code("84IY", "IBSI", "Maximum intensity"),
 }
 """Name of a measurement → its concept; a name that is missing here has no standard code and is exported as text."""
 
@@ -26,6 +29,16 @@ UNITS: dict[str, Code] = {
     "mm": Code("mm", "UCUM", "millimeter"),
     "mm2": Code("mm2", "UCUM", "square millimeter"),
     "[hnsf'U]": Code("[hnsf'U]", "UCUM", "Hounsfield unit"),
+    "Gy": Code("Gy", "UCUM", "gray"),
+    "Bq/mL": Code("Bq/ml", "UCUM", "Becquerels per milliliter"),
+    "g/mL": Code("g/ml", "UCUM", "grams per milliliter"),
+    "{counts}": Code("{counts}", "UCUM", "counts"),
+    "{pixels}": Code("{pixels}", "UCUM", "pixels"),
     "": Code("1", "UCUM", "no units"),
 }
 """Unit of a measurement → its concept."""
+
+
+def unit_of(unit: str) -> Code:
+    """Return the concept of a unit; every other UCUM unit names itself."""
+    return UNITS.get(unit) or Code(unit[:16], "UCUM", unit)

@@ -1,8 +1,7 @@
 """Convert a report to a FHIR R5 DiagnosticReport with an Observation for each measurement, as JSON. Sends nothing.
 
 Source: HL7 FHIR R5 (hl7.org/fhir/R5), DiagnosticReport and Observation; the study is referenced by its DICOM UID, as in
-the
-HL7 Europe imaging report. The patient is referenced by the study's identifier only.
+the HL7 Europe imaging report. The patient is referenced by the study's identifier only.
 """
 
 from __future__ import annotations
@@ -12,8 +11,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..core.findings import Code, Measurement, Report
+from ..core.measurements import SegmentKey, names_of
 from ..core.request import Provenance
-from .codes import CODES
+from .codes import CODES, unit_of
 from .source import Source
 
 SYSTEMS = {
@@ -36,12 +36,13 @@ def diagnostic_report(
     Args:
         report: the report.
         measurements: one Observation each.
-        source: headers of the series, or None if the volume was not read from DICOM.
+        source: the series, or None if the volume was not read from DICOM.
         provenance: of the results.
         pdf: the report as a PDF, b"" for none.
         state: "draft" or "signed".
     """
-    observations = [_observation(n, m) for n, m in enumerate(measurements, 1) if not isinstance(m.value, str)]
+    names = names_of(m.key for m in measurements)
+    observations = [_observation(n, m, names) for n, m in enumerate(measurements, 1) if not isinstance(m.value, str)]
     impression = next((s.paragraphs for s in report.sections if s.title == "Impression"), ())
     content: dict[str, Any] = {
         "resourceType": "DiagnosticReport",
@@ -72,16 +73,16 @@ def diagnostic_report(
     return _without_empty(content)
 
 
-def _observation(number: int, m: Measurement) -> dict[str, Any]:
+def _observation(number: int, m: Measurement, names: dict[SegmentKey, str]) -> dict[str, Any]:
     code = CODES.get(m.name)
-    unit = m.unit or "1"
+    unit = unit_of(m.unit).value
     return {
         "resourceType": "Observation",
         "id": f"m{number}",
         "status": "preliminary",
-        "code": {"coding": [_coding(code)] if code else [], "text": f"{m.segment} {m.name}"},
+        "code": {"coding": [_coding(code)] if code else [], "text": f"{names[m.key]} {m.name}"},
         "valueQuantity": {
-            "value": round(float(m.value), 6), "unit": "HU" if "hnsf" in unit else unit,
+            "value": round(float(m.value), 6), "unit": "HU" if "hnsf" in unit else m.unit or unit,
             "system": SYSTEMS["UCUM"], "code": unit,
         },
         "method": {"text": m.method} if m.method else None,

@@ -19,7 +19,7 @@ def key_objects(pictures: Sequence[KeyImage], geometry: Geometry, source: Source
     Args:
         pictures: key images of the report.
         geometry: the volume's grid; a picture in another plane than the series' references the instance at its middle.
-        source: headers of the series.
+        source: the series.
 
     Raises:
         InputError: if there is no picture.
@@ -28,18 +28,27 @@ def key_objects(pictures: Sequence[KeyImage], geometry: Geometry, source: Source
     numbers = sorted({_slice_of(picture, geometry) for picture in pictures})
     if not numbers:
         raise InputError("The report has no key image, so there is nothing to select.")
-    chosen = list({str(source.slice(n).SOPInstanceUID): source.slice(n) for n in numbers}.values())
+    slices = [source.slices[min(n, len(source.slices) - 1)] for n in numbers]
+    chosen = list({s.instance: s.header for s in slices}.values())
     captions = "; ".join(picture.caption for picture in pictures)
     content = hd.ko.KeyObjectSelection(
         document_title=concept(Code("113000", "DCM", "Of Interest")),
         referenced_objects=chosen,
         description=f"Key images of a MedFM draft, not verified: {captions}"[:1024],
     )
-    return hd.ko.KeyObjectSelectionDocument(
+    made = hd.ko.KeyObjectSelectionDocument(
         evidence=chosen, content=content, **equipment_of_document(3, "MedFM key images")
     )
+    for item in made.ContentSequence:
+        for image in item.get("ReferencedSOPSequence", ()):
+            frames = [s.frame for s in slices if s.frame and s.instance == str(image.ReferencedSOPInstanceUID)]
+            if frames:
+                image.ReferencedFrameNumber = frames
+    return made
 
 
 def _slice_of(picture: KeyImage, geometry: Geometry) -> int:
+    if geometry.is_picture:
+        return picture.slice.number
     index = geometry.to_index(picture.slice.center)
     return int(min(max(round(float(index[2])), 0), geometry.shape[2] - 1))

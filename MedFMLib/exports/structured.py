@@ -6,15 +6,17 @@ from collections.abc import Sequence
 
 from .. import __version__
 from ..core.findings import Code, Measurement, Segmentation, SignOff
-from ..core.request import Provenance
+from ..core.measurements import of_segment
 from ..errors import InputError
-from .codes import CODES, UNITS
-from .segmentation import STRUCTURE
+from .codes import CODES, unit_of
+from .identity import held
+from .segmentation import STRUCTURE, TISSUE, label_of, segment_numbers, tracking_uids
 from .source import MANUFACTURER, MODEL, Source, concept, equipment_of_document, highdicom
 
 PROCEDURES = {
     "CT": Code("77477000", "SCT", "Computed tomography"),
     "MR": Code("113091000", "SCT", "Magnetic resonance imaging"),
+    "PT": Code("82918005", "SCT", "Positron emission tomography"),
 }
 IMAGING = Code("363679005", "SCT", "Imaging")
 BODY_SIDES = {"left": Code("7771000", "SCT", "Left"), "right": Code("24028007", "SCT", "Right")}
@@ -25,7 +27,6 @@ def measurement_report(
     segmentation: Segmentation,
     segmentation_object,
     source: Source,
-    provenance: Provenance,
     signed: SignOff | None = None,
 ):
     """Return a Comprehensive 3D SR dataset.
@@ -34,20 +35,19 @@ def measurement_report(
         measurements: of the segments.
         segmentation: the segments.
         segmentation_object: the DICOM Segmentation of the same segments.
-        source: headers of the series.
-        provenance: of the measurements.
+        source: the series.
         signed: who verified the report with these measurements; None for a draft.
 
     Raises:
         InputError: if nothing was measured.
     """
     hd = highdicom()
-    numbers = {str(item.SegmentLabel): int(item.SegmentNumber) for item in segmentation_object.SegmentSequence}
+    uids = tracking_uids(segmentation_object)
+    labels = [segment.label for segment in segmentation.segments]
     groups = [
-        _group(segment, [m for m in measurements if m.segment == segment.label], numbers[segment.label[:64]],
-               segmentation_object, source, provenance)
-        for segment in segmentation.segments
-        if segment.label[:64] in numbers
+        _group(segmentation.segments[place - 1], of_segment(measurements, place, labels), number, uids[number],
+               segmentation_object, source)
+        for place, number in segment_numbers(segmentation).items()
     ]  # fmt: skip
     groups = [group for group in groups if group is not None]
     if not groups:
@@ -63,7 +63,7 @@ def measurement_report(
         procedure_reported=concept(PROCEDURES.get(str(source.first.Modality), IMAGING)),
         imaging_measurements=groups,
         title=concept(Code("126000", "DCM", "Imaging Measurement Report")),
-        referenced_images=list(source.headers),
+        referenced_images=[_library_entry(source, header) for header in source.headers],
     )
     return hd.sr.Comprehensive3DSR(
         evidence=[*source.headers, segmentation_object],
@@ -77,33 +77,44 @@ def measurement_report(
     )
 
 
+def _library_entry(source: Source, header):
+    """Return an instance's header for the image library; without the place of its first frame if it has several."""
+    import pydicom
+
+    if not any(s.frame for s in source.slices) and source.in_patient:
+        return header
+    made = pydicom.Dataset()
+    made.update({element.tag: element for element in header})
+    del made.Modality  # the library would describe one place and orientation for all frames
+    made.Modality = "OT"
+    return made
+
+
 def _person(name: str) -> str:
     """Return a name in DICOM form: "Doe^Jane Q." for "Jane Q. Doe"."""
     *given, family = name.replace("^", " ").replace("=", " ").split()
-    return f"{family}^{' '.join(given)}".rstrip("^")[:64]
+    return held("PN", f"{family}^{' '.join(given)}".rstrip("^"))
 
 
-def _group(segment, measurements, number: int, segmentation_object, source: Source, provenance: Provenance):
+def _group(segment, measurements, number: int, uid: str, segmentation_object, source: Source):
     hd = highdicom()
-    algorithm = hd.sr.AlgorithmIdentification(
-        name=f"MedFM {provenance.model}"[:64], version=f"{__version__} {provenance.revision[:12]}"[:64]
-    )
+    algorithm = hd.sr.AlgorithmIdentification(name="MedFM geometry", version=held("LO", __version__))
     items = [
         hd.sr.Measurement(
             name=concept(CODES[m.name]),
             value=round(float(m.value), 6),
-            unit=concept(UNITS[m.unit]),
+            unit=concept(unit_of(m.unit)),
             algorithm_id=algorithm,
         )
         for m in measurements
-        if m.name in CODES and m.unit in UNITS
+        if m.name in CODES and not isinstance(m.value, str)
     ]
     if not items:
         return None
     side = segment.side or next((BODY_SIDES.get(str(m.value)) for m in measurements if m.name == "side"), None)
-    code = segment.code or Code("85756007", "SCT", "Tissue")
+    code = segment.code or TISSUE
     return hd.sr.VolumetricROIMeasurementsAndQualitativeEvaluations(
-        tracking_identifier=hd.sr.TrackingIdentifier(uid=hd.UID(), identifier=segment.label[:64]),
+        tracking_identifier=hd.sr.TrackingIdentifier(uid=uid, identifier=label_of(segment, number)),
         referenced_segment=hd.sr.ReferencedSegment(
             sop_class_uid=segmentation_object.SOPClassUID,
             sop_instance_uid=segmentation_object.SOPInstanceUID,

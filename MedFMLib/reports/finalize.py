@@ -30,6 +30,7 @@ class FinalizeRequest:
         series: for "dicom": UID of that series.
         plain: the clinician's own sentences for the patient, one per line; "" for generated ones.
         language: of the patient's page.
+        frame: for "dicom": which volume of a series with several, from 0.
     """
 
     report: Path
@@ -42,6 +43,7 @@ class FinalizeRequest:
     series: str = ""
     plain: str = ""
     language: str = "en"
+    frame: int | None = None
 
 
 @dataclass(frozen=True)
@@ -72,11 +74,13 @@ def finalize(task: FinalizeRequest) -> FinalizedReport:
 
         leaflet = make_leaflet(response, task.language, task.plain)
     if "dicom" in task.forms:
-        from ..exports import read_source
+        from ..exports import check, read_source
 
         if task.study is None:
             raise InputError("DICOM objects need the DICOM series of the image; choose its folder, or omit this form.")
-        source = read_source(task.study, series=task.series)
+        source = read_source(task.study, series=task.series, frame=task.frame)
+        segmentation = response.segmentation
+        check(source, task.folder, segmentation.geometry if segmentation is not None else None, pdf=True)
     if {"pdf", "dicom"} & set(task.forms):
         from .pdf import as_pdf
 
