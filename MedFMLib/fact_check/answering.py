@@ -101,7 +101,8 @@ def check_answer(
         found = _side(side[1].lower(), text, _sides(about, measurements), of_picture, plane)
         return CheckedAnswer(found.text, (*gone, *found.removed), found.notes)
     if HOW_MANY.search(question) and (count := ONLY_COUNT.fullmatch(text)) is not None:
-        found = _count(count[1].lower(), text, question, about)
+        segments = {m.key for m in measurements}
+        found = _count(count[1].lower(), text, question, about, [label for _, label in segments])
         return CheckedAnswer(found.text, (*gone, *found.removed), found.notes)
     sides = ("left", "right") if of_picture else ()
     checked = check(text, measurements, allowed=(*allowed, *sides), about=about)
@@ -128,12 +129,13 @@ def _side(said: str, text: str, measured: set[str], of_picture: bool, plane: str
     return CheckedAnswer(true, (RemovedClaim(text.strip(), text, f"by geometry it is {true}"),))
 
 
-def _count(said: str, text: str, question: str, about: Sequence[str]) -> CheckedAnswer:
+def _count(said: str, text: str, question: str, about: Sequence[str], segments: Sequence[str]) -> CheckedAnswer:
     value = int(said) if said.isdigit() else WORDS[said]
     asked = re.search(r"how\s+many\s+(.*)", question, re.IGNORECASE)[1]
     there = [label for label in about if re.match(rf"(?:\w+\s+){{0,2}}?{re.escape(base_of(label))}", asked.lower())]
     if not there:
         return CheckedAnswer(text, notes=(OWN_COUNT,))
-    if value <= len(there):
+    count = sum(label in there for label in segments)
+    if value <= count:
         return CheckedAnswer(text)
-    return CheckedAnswer(MARK, (RemovedClaim(text.strip(), text, f"there are {len(there)} such structures"),))
+    return CheckedAnswer(MARK, (RemovedClaim(text.strip(), text, f"there are {count} such structures"),))

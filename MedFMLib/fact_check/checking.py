@@ -87,7 +87,12 @@ class _Known:
     def __init__(self, measurements: Sequence[Measurement], labels: Sequence[str], about: Sequence[str] = ()):
         self.measurements, self.about = measurements, list(about)
         self.labels = tuple(dict.fromkeys((*(m.segment for m in measurements), *labels)))
-        self.sides = {m.segment: str(m.value).lower() for m in measurements if m.name == "side"}
+        keys = {m.key for m in measurements}
+        self.counts = {label: max(1, sum(key[1] == label for key in keys)) for label in self.labels}
+        self.measured_sides: dict[str, set[str]] = {}
+        for m in measurements:
+            if m.name == "side":
+                self.measured_sides.setdefault(m.segment, set()).add(str(m.value).lower())
 
     def named_in(self, sentence: str) -> list[str]:
         """Return the labels that a sentence names, with or without their side.
@@ -103,10 +108,14 @@ class _Known:
                 found.append(label)
         return found or list(self.about)
 
-    def side(self, label: str) -> str:
-        """Return the side of a structure: in its name, or as measured."""
-        first = label.lower().split()[0]
-        return first if first in SIDES else self.sides.get(label, "")
+    def sides(self, label: str) -> set[str]:
+        """Return the sides of the structures with a label: the one in the name, or those measured."""
+        first = label.lower().split()[:1]
+        return set(first) if first and first[0] in SIDES else self.measured_sides.get(label, set())
+
+    def count(self, labels: Sequence[str]) -> int:
+        """Return how many structures have these labels; several may have one label."""
+        return sum(self.counts[label] for label in labels)
 
 
 def structures_named(text: str, labels: Sequence[str]) -> list[str]:
@@ -172,10 +181,10 @@ def _unsupported_count(quantity: Quantity, sentence: str, known: _Known) -> str:
     after = sentence[quantity.end :].lower()
     for base in sorted({base_of(label) for label in known.labels}, key=len, reverse=True):
         if re.match(rf"\s+(?:\w+\s+){{0,2}}?{re.escape(base)}(?:e?s)?\b", after):
-            count = sum(base_of(label) == base for label in known.labels)
+            count = known.count([label for label in known.labels if base_of(label) == base])
             return "" if quantity.values == (float(count),) else f"there are {count} such structures"
     if re.match(r"\s+(?:segmented\s+|delineated\s+|measured\s+)?(?:structures|segments|organs)\b", after):
-        count = len(known.labels)
+        count = known.count(known.labels)
         return "" if quantity.values == (float(count),) else f"there are {count} structures"
     if quantity.values == (1.0,) and not sentence[quantity.start].isdigit():
         return ""  # "one of", "one can see"
@@ -218,12 +227,12 @@ def _wrong_side(match: re.Match, sentence: str, known: _Known) -> str:
     named = known.named_in(sentence)
     if named and word.startswith(("bilateral", "both")):
         pairs = {base_of(label) for label in named}
-        have = {(base_of(label), known.side(label)) for label in known.labels}
+        have = {(base_of(label), side) for label in known.labels for side in known.sides(label)}
         return "" if any({(b, "left"), (b, "right")} <= have for b in pairs) else "it was not found on both sides"
     after = sentence[match.end() :].lower()
     for base in sorted({base_of(label) for label in known.labels}, key=len, reverse=True):
         if re.match(rf"(?:\s+and\s+(?:left|right))?\s+{re.escape(base)}(?:e?s)?\b", after):
-            there = [label for label in known.labels if base_of(label) == base and known.side(label) == word]
+            there = [label for label in known.labels if base_of(label) == base and word in known.sides(label)]
             return "" if there else f"no {word} {base} was found"
     if named_on_both_sides(match, sentence):
         return ""  # named with both sides, so it states no side
@@ -231,7 +240,7 @@ def _wrong_side(match: re.Match, sentence: str, known: _Known) -> str:
         return "no structure that was found is named with it"
     if word in SIDES and (name := _noun_after(match, sentence)):
         return f"the {word} {name} was not measured"
-    sides = {known.side(label) for label in _about(match.start(), sentence, known, named)}
+    sides = {side for label in _about(match.start(), sentence, known, named) for side in known.sides(label)}
     return "" if word in sides else f"measured: {', '.join(sorted(filter(None, sides))) or 'no side'}"
 
 

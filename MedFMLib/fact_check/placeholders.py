@@ -1,8 +1,7 @@
 """Fill placeholders that a language model may write in place of numbers: {liver.volume}, {left kidney.side}.
 
-Names are those of measurements in lower case; spaces may be underscores. A placeholder without a measurement is
-reported,
-never guessed.
+Names are those of measurements in lower case; spaces may be underscores. Where several segments have one label, the
+name has the segment's place too. A placeholder without a measurement is reported, never guessed.
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ import re
 from collections.abc import Sequence
 
 from ..core.findings import Measurement
+from ..core.measurements import names_of
 
 PLACEHOLDER = re.compile(r"\{\s*([^{}.]+?)\s*\.\s*([^{}]+?)\s*\}")
 UNKNOWN = "[not measured]"
@@ -19,7 +19,8 @@ UNKNOWN = "[not measured]"
 
 def names(measurements: Sequence[Measurement]) -> list[str]:
     """Return every placeholder that can be filled, as listed in a model's prompt."""
-    return [f"{{{m.segment}.{m.name}}}" for m in measurements]
+    named = names_of(m.key for m in measurements)
+    return [f"{{{named[m.key]}.{m.name}}}" for m in measurements]
 
 
 def fill(text: str, measurements: Sequence[Measurement]) -> tuple[str, tuple[str, ...]]:
@@ -32,7 +33,8 @@ def fill(text: str, measurements: Sequence[Measurement]) -> tuple[str, tuple[str
     Returns:
         (the text with every placeholder filled, those that could not be)
     """
-    known = {(_plain(m.segment), _plain(m.name)): m for m in measurements}
+    named = names_of(m.key for m in measurements)
+    known = {(_plain(named[m.key]), _plain(m.name)): m for m in measurements}
     unfilled: list[str] = []
 
     def value(match: re.Match) -> str:

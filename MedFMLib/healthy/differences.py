@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..core.findings import Difference, Measurement
+from ..core.measurements import names_of
 from ..core.request import Reference
 
 COMPARED = ("volume", "longest diameter", "mean intensity")
@@ -34,16 +35,19 @@ def differences(
         modality: of the image, e.g. "CT".
     """
     real = [reference.measurements for reference in references if not (reference.generated or reference.average)]
-    mine, theirs = _sizes(measurements, modality), [_sizes(some, modality) for some in real]
+    names = names_of(m.key for m in measurements)
+    theirs = [{(m.segment, m.name): m for m in _sizes(some, modality)} for some in real]
     found = []
-    for (segment, name), measured in mine.items():
-        values = np.array([some[segment, name].value for some in theirs if (segment, name) in some], float)
+    for measured in _sizes(measurements, modality):
+        name, same = measured.name, (measured.segment, measured.name)
+        values = np.array([some[same].value for some in theirs if same in some], float)
         if not len(values):
             continue
         value, n = float(measured.value), len(values)
         sd = float(values.std(ddof=1)) if n > 1 else None
         mean = float(values.mean())
         z = (value - mean) / sd if n >= LEAST and sd else None
+        segment = names[measured.key]
         found.append(Difference(segment, name, measured.unit, value, n, mean, sd, int((values < value).sum()), z))
     return found
 
@@ -63,10 +67,10 @@ def sentence(difference: Difference) -> str:
     )
 
 
-def _sizes(measurements: Sequence[Measurement], modality: str) -> dict[tuple[str, str], Measurement]:
-    cut = {m.segment for m in measurements if m.name == "cut off"}
+def _sizes(measurements: Sequence[Measurement], modality: str) -> list[Measurement]:
+    cut = {m.key for m in measurements if m.name == "cut off"}
     names = COMPARED if modality == "CT" else COMPARED[:-1]
-    return {(m.segment, m.name): m for m in measurements if m.name in names and m.segment not in cut}
+    return [m for m in measurements if m.name in names and m.key not in cut]
 
 
 def _plain(value: float) -> str:

@@ -1,10 +1,11 @@
 """Compute volume, extent, intensity and side of segments from geometry; no model is involved.
 
-Units are UCUM: mL, mm, [hnsf'U] for HU, "" for arbitrary MR units.
+Units are UCUM: mL, mm, [hnsf'U] for HU, Gy, Bq/mL, {pixels}, "" for arbitrary MR units.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -12,6 +13,7 @@ import numpy as np
 from ..core.findings import Measurement, Segment, Segmentation
 from ..core.geometry import Geometry, mask_box
 from ..core.image import Image
+from ..core.measurements import SegmentKey, column_title, names_of
 
 HU = "[hnsf'U]"
 MIDLINE_SHARE = 0.1
@@ -29,49 +31,111 @@ def measure(segmentation: Segmentation, image: Image) -> tuple[Measurement, ...]
 
     Args:
         segmentation: on the image's grid.
-        image: scalar volume.
+        image: the image.
     """
-    midline = body_midline(image)
+    midline = body_midline(image) if states_sides(image) else None
 
-    def measured(segment: Segment) -> list[Measurement]:
+    def measured(numbered: tuple[int, Segment]) -> list[Measurement]:
+        number, segment = numbered
         _ = segment.cropped  # fill the cache that front ends use, in parallel here
-        return measure_segment(segment, segmentation.geometry, image, midline) if segment.boxed.inside.any() else []
+        if not segment.boxed.inside.any():
+            return []
+        return measure_segment(segment, segmentation.geometry, image, midline, number)
 
     with ThreadPoolExecutor(SEGMENTS_AT_A_TIME) as pool:
-        return tuple(result for some in pool.map(measured, segmentation.segments) for result in some)
+        return tuple(result for some in pool.map(measured, enumerate(segmentation.segments, 1)) for result in some)
 
 
-def measure_segment(segment: Segment, geometry: Geometry, image: Image, midline: float) -> list[Measurement]:
+def states_sides(image: Image) -> bool:
+    """Return whether sides of the patient can be stated: the axes are the patient's, and there are intensities."""
+    return image.geometry.oriented and has_intensity(image)
+
+
+def has_intensity(image: Image) -> bool:
+    """Return whether the image has one intensity for each voxel, as colour images don't."""
+    return image.voxels.shape[0] == 1
+
+
+def intensity_unit(image: Image) -> str:
+    """Return the UCUM unit of an image's values; "" for arbitrary ones."""
+    return HU if image.units == "HU" else image.units
+
+
+def measure_segment(
+    segment: Segment, geometry: Geometry, image: Image, midline: float | None, number: int = 0
+) -> list[Measurement]:
     """Return volume (mL), extent (mm along R, A, S), mean and SD of the intensity, and side.
+
+    Without a place in the patient there are no sides and extents; of pictures the area is given instead of a volume,
+    in pixels if their size is unknown; of colours no intensity.
 
     Args:
         segment: at least one voxel set.
         geometry: grid of the mask and the image.
-        image: scalar volume.
-        midline: RAS x of the body's middle, mm.
+        image: the image.
+        midline: RAS x of the body's middle, mm; None where no side can be stated.
+        number: place of the segment in its segmentation, from 1.
     """
-    start, inside = segment.boxed.start, segment.boxed.inside
-    values = image.scalars[segment.boxed.box]
-    # in memory order where both arrays share it
-    values = values.T[inside.T] if values.strides[0] < values.strides[2] else values[inside]
-    voxel = np.abs(geometry.affine[:3, :3]).sum(axis=1)
-    extent = [np.ptp(_places(geometry, world, start, inside)) + voxel[world] for world in range(3)]
-    x = _along(geometry, 0, start, inside.shape)
-    side = _side(*(_count(inside, half) / len(values) for half in (x > midline, x < midline)))
-    unit = HU if image.modality == "CT" else ""
+    inside = segment.boxed.inside
 
     def result(name: str, value, unit: str, method: str) -> Measurement:
-        return Measurement(segment.label, name, value if isinstance(value, str) else float(value), unit, method)
+        value = value if isinstance(value, str) else float(value)
+        return Measurement(segment.label, name, value, unit, method, number)
 
     return [
-        result("volume", len(values) * geometry.voxel_volume / 1000, "mL", "voxel count × voxel volume"),
-        result("extent left-right", extent[0], "mm", "bounding box of the voxels along patient axes"),
-        result("extent front-back", extent[1], "mm", "bounding box of the voxels along patient axes"),
-        result("extent head-foot", extent[2], "mm", "bounding box of the voxels along patient axes"),
-        result("mean intensity", values.mean(), unit, "mean over voxels"),
-        result("intensity SD", values.std(), unit, "standard deviation over voxels"),
-        result("side", side, "", f"volume on either side of x = {midline:.0f} mm (RAS)"),
+        result(*size_of(inside, geometry)),
+        *(result(f"extent {name}", value, "mm", "bounding box of the voxels along patient axes")
+          for name, value in _extents(segment, geometry)),
+        *(result(*row) for row in _intensity(segment, image)),
+        *(result(*row) for row in _side_of_segment(segment, geometry, midline)),
+    ]  # fmt: skip
+
+
+def size_of(inside: np.ndarray, geometry: Geometry) -> tuple[str, float, str, str]:
+    """Return name, value, unit and method of a mask's size: a volume, or an area for pictures.
+
+    Args:
+        inside: (i, j, k) bool.
+        geometry: its grid.
+    """
+    count = int(np.count_nonzero(inside))
+    if not geometry.metric:
+        return "area", count, "{pixels}", "pixel count"
+    if geometry.is_picture:
+        return "area", count * float(np.prod(geometry.spacing[:2])), "mm2", "pixel count × pixel area"
+    return "volume", count * geometry.voxel_volume / 1000, "mL", "voxel count × voxel volume"
+
+
+def _extents(segment: Segment, geometry: Geometry) -> list[tuple[str, float]]:
+    if not geometry.oriented:
+        return []
+    start, inside = segment.boxed.start, segment.boxed.inside
+    voxel = np.abs(geometry.affine[:3, :3]).sum(axis=1)
+    names = ("left-right", "front-back", "head-foot")
+    return [(names[w], float(np.ptp(_places(geometry, w, start, inside)) + voxel[w])) for w in range(3)]
+
+
+def _intensity(segment: Segment, image: Image) -> list[tuple[str, float, str, str]]:
+    if not has_intensity(image):
+        return []
+    values, inside = image.scalars[segment.boxed.box], segment.boxed.inside
+    # in memory order where both arrays share it
+    values = values.T[inside.T] if values.strides[0] < values.strides[2] else values[inside]
+    unit = intensity_unit(image)
+    return [
+        ("mean intensity", values.mean(), unit, "mean over voxels"),
+        ("intensity SD", values.std(), unit, "standard deviation over voxels"),
     ]
+
+
+def _side_of_segment(segment: Segment, geometry: Geometry, midline: float | None) -> list[tuple[str, str, str, str]]:
+    if midline is None or not geometry.oriented:
+        return []
+    start, inside = segment.boxed.start, segment.boxed.inside
+    x = _along(geometry, 0, start, inside.shape)
+    count = np.count_nonzero(inside)
+    side = _side(*(_count(inside, half) / count for half in (x > midline, x < midline)))
+    return [("side", side, "", f"volume on either side of x = {midline:.0f} mm (RAS)")]
 
 
 def side_of(x: np.ndarray, midline: float) -> str:
@@ -166,25 +230,28 @@ def _percentiles(values: np.ndarray, counts: np.ndarray, percents) -> np.ndarray
 
 
 def as_table(
-    measurements: tuple[Measurement, ...] | list[Measurement], names_shown: tuple[str, ...] = ()
+    measurements: Sequence[Measurement], names_shown: tuple[str, ...] = (), labels: Sequence[str] = ()
 ) -> tuple[list[str], list[list[str]]]:
     """Return (column titles, rows), one row per segment, for tables in scenes, reports and terminals.
+
+    Identity is the segment's place: two segments of one name are two rows, told apart by their places.
 
     Args:
         measurements: in any order.
         names_shown: names of the measurements that get a column; all by default.
+        labels: of all segments, in order, for names that also differ from those of segments without a measurement.
     """
+    known = names_of([*enumerate(labels, 1), *(m.key for m in measurements)])
     names: list[str] = []
-    rows: dict[str, dict[str, str]] = {}
+    rows: dict[SegmentKey, dict[str, str]] = {}
     for m in measurements:
         if names_shown and m.name not in names_shown:
             continue
-        unit = "HU" if m.unit == HU else m.unit
-        title = f"{m.name} ({unit})" if unit else m.name
+        title = column_title(m)
         if title not in names:
             names.append(title)
-        rows.setdefault(m.segment, {})[title] = m.value if isinstance(m.value, str) else plain(m.value)
-    return ["segment", *names], [[label, *[row.get(n, "") for n in names]] for label, row in rows.items()]
+        rows.setdefault(m.key, {})[title] = m.value if isinstance(m.value, str) else plain(m.value)
+    return ["segment", *names], [[known[key], *[row.get(n, "") for n in names]] for key, row in rows.items()]
 
 
 def plain(value: float) -> str:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import numpy as np
 
 from ..core.findings import Measurement, Segment, Segmentation
+from ..core.geometry import Geometry
 from ..core.image import Image
-from .basic import HU, body_span, measure
+from ..core.measurements import by_segment
+from .basic import body_span, has_intensity, intensity_unit, measure, states_sides
 from .position import METHOD, position_words
 from .shape import border_points, in_plane, longest_diameter, surface_area, touches_edge
 
 EVERYDAY = (
-    "volume", "extent left-right", "extent front-back", "extent head-foot", "mean intensity", "intensity SD", "side", "cut off",
+    "volume", "area", "extent left-right", "extent front-back", "extent head-foot", "mean intensity", "intensity SD", "side",
+    "cut off",
 )  # fmt: skip
 """Names of the measurements in narrow tables."""
 
@@ -22,55 +25,79 @@ NAMES = {10: "10th percentile", 50: "median intensity", 90: "90th percentile"}
 def measure_fully(segmentation: Segmentation, image: Image) -> tuple[Measurement, ...]:
     """Return the measurements of `measure`, then diameters, surface, centroid and percentiles of each segment.
 
+    What the image can't tell is left out: sides, positions and centroids without a place in the patient, lengths
+    without a pixel size, intensities of colours.
+
     Args:
         segmentation: on the image's grid.
-        image: scalar volume.
+        image: the image.
     """
-    basic = measure(segmentation, image)
-    spans = [body_span(image, world) for world in range(3)]
+    basic = by_segment(measure(segmentation, image))
+    spans = [body_span(image, world) for world in range(3)] if states_sides(image) else None
     results: list[Measurement] = []
-    for segment in segmentation.segments:
-        own = [m for m in basic if m.segment == segment.label]
-        if own:
-            results += [*own, *_more(segment, segmentation, image, own[-1].value, spans)]
+    for number, segment in enumerate(segmentation.segments, 1):
+        if own := basic.get((number, segment.label)):
+            side = str(own["side"].value) if "side" in own else ""
+            results += [*own.values(), *_more(segment, number, segmentation, image, side, spans)]
     return tuple(results)
 
 
-def _more(segment: Segment, segmentation: Segmentation, image: Image, side: str, spans) -> list[Measurement]:
-    geometry, start, inside = segmentation.geometry, segment.boxed.start, segment.boxed.inside
-    values = image.scalars[segment.boxed.box][inside]
-    unit = HU if image.modality == "CT" else ""
-    axis = geometry.index_axis(geometry.acquisition_plane)
-    plane = in_plane(inside, geometry, axis, start)
-    longest, _ = longest_diameter(border_points(inside, geometry, start))
-    where = f"in {geometry.acquisition_plane} slice {plane.slice}, edge to edge"
-    center = geometry.to_world(_center(inside) + np.asarray(start))
-
-    def result(name: str, value, unit: str, method: str) -> Measurement:
-        return Measurement(segment.label, name, value if isinstance(value, str) else float(value), unit, method)
-
-    made = [
-        result("longest diameter", longest, "mm", "farthest pair of border points in 3D"),
-        result("long axis", plane.long, "mm", f"longest diameter {where} (RECIST 1.1)"),
-        result("short axis", plane.short, "mm", f"longest diameter across the long axis, {where} (RECIST 1.1)"),
-        result(
-            "surface", surface_area(inside, geometry), "mm2", "crossings of lines in 13 directions (Cauchy–Crofton)"
-        ),
-        result("minimum", values.min(), unit, "over voxels"),
-        *(
-            result(NAMES[p], v, unit, f"{p}th percentile over voxels")
-            for p, v in zip(PERCENTILES, np.percentile(values, PERCENTILES), strict=True)
-        ),
-        result("maximum", values.max(), unit, "over voxels"),
-        *(
-            result(f"centroid {letter}", value, "mm", "mean of voxel centres, RAS")
+def _more(
+    segment: Segment, number: int, segmentation: Segmentation, image: Image, side: str, spans
+) -> list[Measurement]:
+    geometry = segmentation.geometry
+    rows: list[tuple[str, float | str, str, str]] = []
+    if geometry.metric:
+        rows += _lengths(segment, geometry)
+    if has_intensity(image):
+        rows += _intensities(segment, image)
+    if geometry.oriented:
+        start, inside = segment.boxed.start, segment.boxed.inside
+        center = geometry.to_world(_center(inside) + np.asarray(start))
+        rows += [
+            (f"centroid {letter}", value, "mm", "mean of voxel centres, RAS")
             for letter, value in zip("RAS", center, strict=True)
-        ),
+        ]
+        if spans is not None:
+            rows.append(("position", position_words(center, side, spans), "", METHOD))
+    if touches_edge(segment.mask, (0, 1) if geometry.is_picture else (0, 1, 2)):
+        rows.append(("cut off", "at the image's edge", "", "a voxel lies on the edge, so sizes are lower bounds"))
+    return [
+        Measurement(segment.label, name, value if isinstance(value, str) else float(value), unit, method, number)
+        for name, value, unit, method in rows
     ]
-    made.append(result("position", position_words(center, side, spans), "", METHOD))
-    if touches_edge(segment.mask):
-        made.append(result("cut off", "at the image's edge", "", "a voxel lies on the edge, so sizes are lower bounds"))
-    return made
+
+
+def _lengths(segment: Segment, geometry: Geometry) -> list[tuple[str, float | str, str, str]]:
+    """Return (name, value, unit, method) of diameters and surface; of pictures only of those within a picture."""
+    start, inside = segment.boxed.start, segment.boxed.inside
+    plane = in_plane(inside, geometry, geometry.index_axis(geometry.acquisition_plane), start)
+    name = "picture" if geometry.is_picture else f"{geometry.acquisition_plane} slice" if geometry.oriented else "slice"
+    where = f"in {name} {plane.slice + geometry.is_picture}, edge to edge"
+    axes = [
+        ("long axis", plane.long, "mm", f"longest diameter {where} (RECIST 1.1)"),
+        ("short axis", plane.short, "mm", f"longest diameter across the long axis, {where} (RECIST 1.1)"),
+    ]
+    if geometry.is_picture:
+        return axes
+    longest, _ = longest_diameter(border_points(inside, geometry, start))
+    area = surface_area(inside, geometry)
+    return [
+        ("longest diameter", longest, "mm", "farthest pair of border points in 3D"),
+        *axes,
+        ("surface", area, "mm2", "crossings of lines in 13 directions (Cauchy–Crofton)"),
+    ]
+
+
+def _intensities(segment: Segment, image: Image) -> list[tuple[str, float | str, str, str]]:
+    """Return (name, value, unit, method) of minimum, percentiles and maximum."""
+    values, unit = image.scalars[segment.boxed.box][segment.boxed.inside], intensity_unit(image)
+    percentiles = zip(PERCENTILES, np.percentile(values, PERCENTILES), strict=True)
+    return [
+        ("minimum", values.min(), unit, "over voxels"),
+        *((NAMES[p], value, unit, f"{p}th percentile over voxels") for p, value in percentiles),
+        ("maximum", values.max(), unit, "over voxels"),
+    ]
 
 
 def _center(inside: np.ndarray) -> np.ndarray:

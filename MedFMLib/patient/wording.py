@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..core.findings import Measurement
+from ..core.measurements import by_segment
 from ..core.terminology import split_side
 from .glossary import Glossary
 
@@ -20,18 +21,18 @@ def plain_lines(measurements: Sequence[Measurement], missing: Sequence[str], wor
         missing: labels that were searched for and not found.
         words: the glossary.
     """
-    found: dict[str, dict[str, Measurement]] = {}
-    for m in measurements:
-        found.setdefault(m.segment, {})[m.name] = m
-    ordered = sorted(found, key=lambda label: -float(found[label]["volume"].value))
+    found = by_segment(measurements)
+    volumes = {key: float(values["volume"].value) for key, values in found.items() if "volume" in values}
     lines = []
-    for label in ordered:
-        said = [
-            words.sentences["size"].format(name=words.plain(label), size=plain_volume(found[label]["volume"].value))
-        ]
-        if found[label]["side"].value == "midline" and not split_side(label)[0]:
+    for key in sorted(found, key=lambda key: -volumes.get(key, 0.0)):
+        label, values = key[1], found[key]
+        if key in volumes:
+            said = [words.sentences["size"].format(name=words.plain(label), size=plain_volume(volumes[key]))]
+        else:
+            said = [words.sentences["where"].format(name=words.plain(label))]
+        if "side" in values and values["side"].value == "midline" and not split_side(label)[0]:
             said.append(words.sentences["middle"])
-        if "cut off" in found[label]:
+        if "cut off" in values:
             said.append(words.sentences["cut"])
         lines.append(" ".join(said))
     if missing:

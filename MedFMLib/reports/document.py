@@ -17,6 +17,7 @@ from ..core.findings import (
     StackSlice,
 )
 from ..core.image import Image
+from ..core.measurements import names_in
 from ..core.request import Provenance, Request
 from ..measure import EVERYDAY, as_table
 from ..storage.model_card import ModelCard
@@ -73,14 +74,15 @@ def make_report(material: ReportMaterial, template: ReportTemplate, request: Req
     Raises:
         ModelError: if jinja2 is missing.
     """
-    table = as_table(material.measurements, EVERYDAY)
+    labels = [s.label for s in material.segmentation.segments]
+    table = as_table(material.measurements, EVERYDAY, labels)
     report = Report(
         template.title,
         _sections(material, template, request),
         tuple(material.key_images),
         template=template.id,
         stack=tuple(material.stack),
-        colors={s.label: tuple(s.color) for s in material.segmentation.segments},
+        colors=dict(zip(names_in(labels), (tuple(s.color) for s in material.segmentation.segments), strict=True)),
         table=(tuple(table[0]), *map(tuple, table[1])) if table[1] else (),
         answers=tuple(material.answers),
         missing=tuple(material.missing),
@@ -111,6 +113,7 @@ def _sections(m: ReportMaterial, template: ReportTemplate, request: Request) -> 
             template,
             words.best_slices(m.segmentation, m.plane),
             m.seen,
+            [s.label for s in m.segmentation.segments],
         ),
         "Impression": ReportSection("Impression", words.impression(m.measurements, template)),
         "Limitations": ReportSection("Limitations", words.limitations(m.card, m.provenance, template)),
