@@ -19,6 +19,8 @@ from ..core.image import MODALITIES, Image
 from ..errors import InputError
 from ..files import output_name, read_image
 from ..files.names import VOLUME_SUFFIXES
+from ..files.segmentations import is_label_file
+from ..files.segmentations.dicom_segmentations import SEGMENTATIONS
 from .plan import BatchCase, CaseIds, CaseOptions, TaskStep, step_from
 
 SCENES = (".mrb", ".mrml")
@@ -112,14 +114,15 @@ def from_folder(folder: Path, plain: BatchCase, pick: SeriesChoice, tell: Tell) 
         if not path.is_file() or any(part.startswith(".") for part in parts):
             continue
         lower = path.name.lower()
-        if lower.endswith(".seg.nrrd"):
+        if is_label_file(path):
             left += 1
         elif lower.endswith(VOLUME_SUFFIXES):
             volumes.append(path)
         elif not lower.endswith((*OTHER_FILES, *SCENES)) and path.name != "DICOMDIR":
             others.append(path)
     if left:
-        tell(f"{left} segmentations (.seg.nrrd) were skipped.")
+        many = "s were" if left > 1 else " was"
+        tell(f"{left} segmentation{many} skipped (.seg.nrrd, .seg.dcm, and label maps in folders such as labelsTr).")
     names = CaseIds()
     cases = []
     for path in volumes:
@@ -144,10 +147,10 @@ def from_dicom(files: list[Path], names: CaseIds, plain: BatchCase, pick: Series
     import pydicom
     from pydicom.errors import InvalidDicomError
 
-    tags = ["StudyInstanceUID", "SeriesInstanceUID", "Modality", "SeriesDescription", "Rows", "ImagePositionPatient",
-            "NumberOfFrames"]  # fmt: skip
+    tags = ["SOPClassUID", "StudyInstanceUID", "SeriesInstanceUID", "Modality", "SeriesDescription", "Rows",
+            "ImagePositionPatient", "NumberOfFrames"]  # fmt: skip
     studies: dict[str, dict[str, list[tuple[Path, object]]]] = defaultdict(lambda: defaultdict(list))
-    damaged = 0
+    damaged = segmentations = 0
     for path in files:
         try:
             header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=tags)
@@ -156,11 +159,15 @@ def from_dicom(files: list[Path], names: CaseIds, plain: BatchCase, pick: Series
         except (OSError, EOFError, ValueError, AttributeError):
             damaged += 1
             continue
-        if getattr(header, "Rows", None):
+        if str(getattr(header, "SOPClassUID", "")) in SEGMENTATIONS:
+            segmentations += 1
+        elif getattr(header, "Rows", None):
             series = str(getattr(header, "SeriesInstanceUID", ""))
             studies[str(getattr(header, "StudyInstanceUID", "") or series)][series].append((path, header))
     if damaged:
         tell(f"{damaged} DICOM files are damaged and were skipped; their series may lack slices.")
+    if segmentations:
+        tell(f"{segmentations} DICOM segmentation{'s were' if segmentations > 1 else ' was'} skipped.")
     cases = []
     for study, series in sorted(studies.items()):
         for uid, members in _chosen(series, pick):

@@ -28,10 +28,14 @@ OwnSplit = Annotated[
 ]
 Kinds = Annotated[list[str] | None, typer.Option("--category", help="Only this kind of question; repeat.")]
 Modality = Annotated[str, typer.Option(help="CT, MR, …: of all volumes, where the files don't state it.")]
+Resample = Annotated[
+    bool, typer.Option(help="Take labels on another grid than their volume, with a loss that is said.")
+]
 Organ = Annotated[str, typer.Option(help="Of all pictures, where the files don't state it.")]
 
 
-def _checked(path, images, labels, slices, seed, shares, own_split, categories, modality, organ, quiet, describe=""):
+def _checked(path, images, labels, slices, seed, shares, own_split, categories, modality, organ, resample, quiet,
+             describe=""):  # fmt: skip
     from ..training.data import building, described, reading
 
     try:
@@ -39,9 +43,10 @@ def _checked(path, images, labels, slices, seed, shares, own_split, categories, 
         parts = tuple(float(part) for part in shares.split(","))
     except ValueError:
         raise InputError(f"Labels are VALUE=NAME and shares three numbers, not {labels} and '{shares}'.") from None
-    choices = reading.ReaderChoices(images, names, slices, modality, organ, tuple(categories or ()))
     with progress(quiet) as bar:
         bar.stage("Reading")
+        kinds = tuple(categories or ())
+        choices = reading.ReaderChoices(images, names, slices, modality, organ, kinds, resample, bar.note)
         found = reading.read(path, choices)
         if describe:
             described.add(found, describe, bar)
@@ -52,7 +57,7 @@ def _checked(path, images, labels, slices, seed, shares, own_split, categories, 
 def check(
     path: Source, images: Images = None, labels: Labels = None, slices: Slices = 6, seed: Seed = 0,
     shares: Shares = "0.7,0.15,0.15", own_split: OwnSplit = False, categories: Kinds = None, modality: Modality = "",
-    organ: Organ = "", as_json: Json = False,
+    organ: Organ = "", resample: Resample = False, as_json: Json = False,
 ) -> None:  # fmt: skip
     """Count the data, list unusable items, and check that no patient would be in two splits."""
     from ..training.data.dataset import CARD, Dataset
@@ -62,7 +67,8 @@ def check(
         built.check()
         _print({**built.card, "checked": True}, as_json)
         return
-    checked = _checked(path, images, labels, slices, seed, shares, own_split, categories, modality, organ, as_json)
+    checked = _checked(path, images, labels, slices, seed, shares, own_split, categories, modality, organ, resample,
+                       as_json)  # fmt: skip
     _print(checked.report(), as_json)
 
 
@@ -72,6 +78,7 @@ def build(
     output: Annotated[Path, typer.Option("--output", "-o", help="A new folder for the data set.")],
     images: Images = None, labels: Labels = None, slices: Slices = 6, seed: Seed = 0, shares: Shares = "0.7,0.15,0.15",
     own_split: OwnSplit = False, categories: Kinds = None, modality: Modality = "", organ: Organ = "",
+    resample: Resample = False,
     skip: Annotated[list[str] | None, typer.Option(help='Skip items with a problem, such as "missing picture"; or all.')] = None,
     licence: Annotated[str, typer.Option(help="Of pictures and texts; goes into the cards.")] = "",
     describe_with: Annotated[str, typer.Option(help="A model that describes pictures without a description; marked.")] = "",
@@ -80,8 +87,8 @@ def build(
     """Write a data set: one pair per line, pictures named by their hashes, patients split, and a card with all counts."""
     from ..training.data import building
 
-    checked = _checked(path, images, labels, slices, seed, shares, own_split, categories, modality, organ, as_json,
-                       describe_with)  # fmt: skip
+    checked = _checked(path, images, labels, slices, seed, shares, own_split, categories, modality, organ, resample,
+                       as_json, describe_with)  # fmt: skip
     building.refuse_problems(checked, skip or ())
     with progress(as_json) as bar:
         card = building.build(checked, output, licence, bar)

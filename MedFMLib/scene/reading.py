@@ -15,6 +15,7 @@ from ..core.terminology import structure
 from ..errors import InputError
 from ..files.dicom.series import PROJECTIONS
 from ..files.names import PICTURE_SUFFIXES
+from ..files.segmentations.placing import place_labels
 
 DICOM_MODALITY = "DICOM.Modality"
 """Subject hierarchy attribute set by Slicer's DICOM browser."""
@@ -295,12 +296,15 @@ class SegmentationCopy:
         """Return the segments on a volume's grid.
 
         Raises:
-            InputError: if a segment lies on another grid.
+            InputError: if a segment lies on another grid, or voxels of it outside of the volume.
         """
         found = []
         for name, color, labels, value, affine in self.parts:
-            place = _place(Geometry(labels.shape, affine), geometry, name)
-            inside = BoxedMask.of(labels == value, geometry.shape, [s.start for s in place])
+            placed = place_labels(
+                labels == value, Geometry(labels.shape, affine), geometry, f"The segment '{name}'",
+                "segment this volume first.",
+            )  # fmt: skip
+            inside = BoxedMask.of(placed.labels, geometry.shape, placed.start)
             known = structure(name)
             found.append(Segment(known.label, inside, color, known.category, known.code, known.side))
         return Segmentation(tuple(found), geometry)
@@ -325,17 +329,6 @@ def copy_segmentation(node) -> SegmentationCopy:
         labels, affine = copies[data]
         parts.append((segment.GetName(), tuple(segment.GetColor()), labels, segment.GetLabelValue(), affine))
     return SegmentationCopy(tuple(parts))
-
-
-def _place(own: Geometry, geometry: Geometry, name: str) -> tuple[slice, ...]:
-    """Return the slices that a part of a grid occupies in the grid."""
-    start = geometry.to_index(own.to_world((0, 0, 0)))
-    end = geometry.to_index(own.to_world(np.array(own.shape) - 1))
-    first = np.rint(start).astype(int)
-    same = np.abs(start - first).max() < 0.02 and np.abs(end - first - np.array(own.shape) + 1).max() < 0.02
-    if not same or (first < 0).any() or (first + own.shape > geometry.shape).any():
-        raise InputError(f"The segment '{name}' lies on another grid than the volume; segment this volume first.")
-    return tuple(slice(a, a + n) for a, n in zip(first.tolist(), own.shape, strict=True))
 
 
 def segment_mask(segmentation, segment_id: str) -> tuple[np.ndarray, np.ndarray]:

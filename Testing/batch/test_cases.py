@@ -83,7 +83,7 @@ def test_a_folder_gives_its_volumes_and_no_segmentations(tmp_path):
     found = find(tmp_path, said=said)
     assert [case.id for case in found][:2] == ["a", "b"]
     assert re.fullmatch(r"a-[0-9a-f]{10}", found[2].id)
-    assert said == ["1 segmentations (.seg.nrrd) were skipped."]
+    assert said == ["1 segmentation was skipped (.seg.nrrd, .seg.dcm, and label maps in folders such as labelsTr)."]
     assert cases.read(found[1]).geometry.shape == (10, 8, 6)
 
 

@@ -6,7 +6,7 @@ A segment's identity is its place in the file, never its name: two segments of o
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -69,12 +69,14 @@ class Target:
         resample: see `place_labels`.
         threshold: smallest value, 0…1, at which a voxel of a probability map belongs to the segment; None for
             `THRESHOLD` where the file says that its values are fractions, and an error where it doesn't.
+        names: value → name of label maps, which win over those of files.
         tell: receives notes.
     """
 
     geometry: Geometry
     resample: bool = False
     threshold: float | None = None
+    names: Mapping[int, str] = field(default_factory=dict)
     tell: Tell = field(default=warnings.warn, repr=False)
 
     def place(self, labels: np.ndarray, own: Geometry, subject: str) -> Placed:

@@ -106,7 +106,8 @@ def _by_value(layers: Sequence[np.ndarray], own: Geometry, path: Path, target: T
     elif name:
         listed = [NamedValues(f"{name} {value}", (value,)) for value in values]
     else:
-        listed = _named(values, read_label_names(path))
+        given = [NamedValues(text, (value,)) for value, text in target.names.items()]
+        listed = _named(values, given or read_label_names(path))
     found = []
     for item in listed:
         count = sum(int(np.count_nonzero(labels == value)) for value in item.values if value in values)

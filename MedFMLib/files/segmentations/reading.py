@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,6 +29,7 @@ def read_segmentation(
     resample: bool = False,
     threshold: float | None = None,
     tell: Tell | None = None,
+    names: Mapping[int, str] | None = None,
 ) -> Segmentation:
     """Read segments onto the grid of an image.
 
@@ -42,6 +44,7 @@ def read_segmentation(
         threshold: smallest value, 0…1, that belongs to a segment: of probability maps, which are refused without it, and
             of a fractional DICOM SEG, where it is 0.5 by default.
         tell: receives notes, such as what was left out; by default they become Python warnings.
+        names: value → name of a label map; by default as its header or a file beside it says.
 
     Raises:
         InputError: if it can't be read, has no segment, or lies on another grid.
@@ -51,7 +54,7 @@ def read_segmentation(
         raise InputError(f"The threshold must be above 0 and at most 1, not {threshold:g}.")
     if not path.exists():
         raise InputError(f"There is no file or folder '{path}'; check the path.")
-    target = Target(geometry, resample, threshold, tell or warnings.warn)
+    target = Target(geometry, resample, threshold, names or {}, tell or warnings.warn)
     shown = f"'{path.name}'"
     if path.is_dir():
         return make_segmentation(_from_folder(path, target), target, shown)

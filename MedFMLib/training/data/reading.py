@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,6 +22,8 @@ class ReaderChoices:
         modality: of all pictures, where files don't state it.
         organ: of all pictures, where files don't state it.
         categories: kinds of question to ask; all if empty.
+        resample: take labels that lie on another grid than their volume by resampling them.
+        tell: receives notes on how labels were read.
     """
 
     images: Path | None = None
@@ -29,6 +32,8 @@ class ReaderChoices:
     modality: str = ""
     organ: str = ""
     categories: tuple[str, ...] = ()
+    resample: bool = False
+    tell: Callable[[str], None] = lambda note: None
 
 
 def read(path: Path, choices: ReaderChoices = ReaderChoices()) -> ReaderResult:
@@ -68,16 +73,19 @@ def _folder(path: Path, choices: ReaderChoices) -> ReaderResult:
     if medpix.is_medpix(path):
         return medpix.read(path, choices.categories)
     found = []
-    if volumes.folders_in(path) is not None:
-        found.append(volumes.read(path, choices.labels, choices.slices, choices.modality, choices.organ))
+    if volumes.is_labelled(path):
+        labelled = volumes.read(
+            path, choices.labels, choices.slices, choices.modality, choices.organ, choices.resample, choices.tell
+        )
+        found.append(labelled)
     table = next((path / name for name in ("questions.jsonl", "questions.csv") if (path / name).is_file()), None)
     if table is not None:
         found.append(tables.read(table))
     if found:
         return found[0] if len(found) == 1 else _joined(*found)
     raise InputError(
-        f"'{path.name}' has no known format: MedPix 2.0 (Descriptions.json), volumes (images/ and labels/), or cases "
-        "collected in MedFM (questions.jsonl)."
+        f"'{path.name}' has no known format: MedPix 2.0 (Descriptions.json), volumes (images/ and labels/, imagesTr/ and "
+        "labelsTr/, or segmentations/ beside each image), or cases collected in MedFM (questions.jsonl)."
     )
 
 

@@ -1,7 +1,9 @@
 """Read a folder of volumes with labelmaps: slices, and questions whose answers follow from the labels.
 
-    images/NAME.nii.gz   labels/NAME.nii.gz   (or imagesTr, labelsTr; or NAME.seg.nrrd among the labels)
-    labels.json          {"1": "liver", …}, or a Decathlon's dataset.json; `.seg.nrrd` contain their segments' names
+    images/NAME.nii.gz   labels/NAME.nii.gz   (or NAME.seg.nrrd, a DICOM SEG)
+    imagesTr/NAME_0000.nii.gz   labelsTr/NAME.nii.gz   nnU-Net: each channel is an image with the same labels
+    CASE/ct.nii.gz   CASE/segmentations/liver.nii.gz   TotalSegmentator: one file a label
+    labels.json          {"1": "liver", …}, or dataset.json of nnU-Net or a Decathlon; other files contain their names
     patients.csv         name, patient: if one patient has several volumes; otherwise each volume is a patient
 
 Only questions that the labels answer are asked: what is visible, which of two is larger, where something is.
@@ -10,7 +12,8 @@ Only questions that the labels answer are asked: what is visible, which of two i
 from __future__ import annotations
 
 import csv
-import json
+from collections import Counter
+from collections.abc import Callable
 from functools import lru_cache, partial
 from pathlib import Path
 
@@ -19,29 +22,29 @@ import numpy as np
 from ...core.geometry import PLANES
 from ...core.view import display_axes, display_slice
 from ...errors import InputError
-from ...files.names import VOLUME_SUFFIXES, output_name
+from ...files.names import output_name
+from ...files.segmentations import labelled_images, read_segmentation
+from ...files.segmentations.label_names import names_from_json
 from .pictures import read_volume, slice_loader, squared
 from .samples import PlacedStructure, QuestionPair, ReaderResult, SourcePicture
 
-FOLDERS = (("images", "labels"), ("imagesTr", "labelsTr"))
 CLEARLY = 1.5
 """Smallest ratio of pixels at which a structure is called larger."""
 LEAST_PIXELS = 12
+Names = tuple[tuple[int, str], ...]
 MARGIN = 0.12
 """Fraction of the labelled extent by which slices may lie outside of it, so that some show no structure."""
 
 
-def folders_in(folder: Path) -> tuple[Path, Path] | None:
-    """Return (images, labels), or None if the folder has another layout."""
-    for images, labels in FOLDERS:
-        if (folder / images).is_dir() and (folder / labels).is_dir():
-            return folder / images, folder / labels
-    return None
+def is_labelled(folder: Path) -> bool:
+    """Return whether a folder has volumes with labels in one of the known layouts."""
+    return bool(labelled_images(folder))
 
 
 def read(
-    folder: Path, names: dict[int, str] | None = None, slices: int = 6, modality: str = "", organ: str = ""
-) -> ReaderResult:
+    folder: Path, names: dict[int, str] | None = None, slices: int = 6, modality: str = "", organ: str = "",
+    resample: bool = False, tell: Callable[[str], None] = lambda note: None,
+) -> ReaderResult:  # fmt: skip
     """Return the pictures and pairs.
 
     Args:
@@ -50,31 +53,35 @@ def read(
         slices: number per volume and plane.
         modality: of all volumes, where files don't state it.
         organ: of all volumes, where files don't state it.
+        resample: take labels on another grid by resampling them; otherwise those volumes are problems.
+        tell: receives notes, such as what resampling lost.
 
     Raises:
         InputError: if the labels have no names.
     """
-    images, labels = folders_in(folder)
     found, patients = ReaderResult("volumes"), _patients(folder)
-    names = names or _names(folder)
-    files = sorted(p for p in images.iterdir() if p.name.lower().endswith(VOLUME_SUFFIXES) and p.name[0] != ".")
-    for file in files:
-        name = output_name(file)
-        label_file = next((p for p in (labels / file.name, labels / f"{name}.seg.nrrd") if p.is_file()), None)
+    given = names or _names(folder / "labels.json")
+    listed = given or _names(folder / "dataset.json")  # which the label files' reader knows, too
+    pairs = labelled_images(folder)
+    shared = Counter(pair.name for pair in pairs)
+    for pair in pairs:
+        file, label_file = pair.image, pair.labels
+        name = output_name(file) if shared[pair.name] > 1 else pair.name
         if label_file is None:
             found.problem("missing labels", file.name)
             continue
+        asked = (file, label_file, modality, tuple(given.items()), tuple(listed.items()), resample)
         try:
-            image, known, values = _labelled(file, label_file, modality, tuple(sorted((names or {}).items())))
+            image, known, values = _labelled(*asked, tell=tell)
         except InputError as error:
             found.problem("unreadable picture", file.name, error)
             continue
         for plane in PLANES:
             for number in _chosen(values, image.geometry.index_axis(plane), slices):
                 key = f"{name}#{plane}#{number}"
-                load = partial(_labelled_values, file, label_file, modality, tuple(sorted((names or {}).items())))
+                load = partial(_labelled_values, *asked)
                 found.pictures.append(
-                    SourcePicture(key, patients.get(name, name),
+                    SourcePicture(key, patients.get(pair.name, patients.get(name, pair.name)),
                             slice_loader(partial(read_volume, file, modality), plane, number, load),
                             image.modality, plane, organ)
                 )  # fmt: skip
@@ -82,29 +89,56 @@ def read(
                 rows, columns = display_axes(image.geometry, plane)
                 spacing = tuple(float(image.geometry.spacing[axis[0]]) for axis in (rows, columns))
                 found.pairs += label_pairs(key, drawn, known, spacing)
-    found.counts = {"volumes": len(files), "images": len(found.pictures), "descriptions": len(found.pairs),
+    found.counts = {"volumes": len(pairs), "images": len(found.pictures), "descriptions": len(found.pairs),
                     "patients": len({p.patient for p in found.pictures})}  # fmt: skip
     return found
 
 
-@lru_cache(maxsize=2)
-def _labelled(file: Path, label_file: Path, modality: str, names: tuple[tuple[int, str], ...]):
-    """Return (image, value → name, (I, J, K) uint8 values)."""
-    from ...files.segmentations import read_segmentation
+def _labelled(*asked, tell: Callable[[str], None] = lambda note: None):
+    """Return (image, value → name, (I, J, K) uint8 values); see `_read`."""
+    image, known, values, notes = _read(*asked)
+    for note in notes:
+        tell(note)
+    return image, known, values
 
+
+@lru_cache(maxsize=2)
+def _read(file: Path, label_file: Path, modality: str, given: Names, listed: Names, resample: bool):
+    """Return (image, value → name, (I, J, K) uint8 values, notes); the last ones are cached, as slices are read in order.
+
+    Args:
+        file: the image.
+        label_file: its labels, a file or folder.
+        modality: overrides that of the file; "" for none.
+        given: names that win over those of the file.
+        listed: names of structures that are asked about, whether this volume has them or not.
+        resample: see `read_segmentation`.
+    """
+    notes: list[str] = []
     image = read_volume(file, modality)
-    segmentation = read_segmentation(label_file, image.geometry)
-    values, known = np.zeros(image.geometry.shape, np.uint8), {}
-    for number, segment in enumerate(segmentation.segments, 1):
+    segmentation = read_segmentation(
+        label_file, image.geometry, resample=resample, tell=notes.append, names=dict(given)
+    )
+    values, known = np.zeros(image.geometry.shape, np.uint8), dict(listed)
+    for segment in segmentation.segments:
         plain = segment.label.removeprefix("label ")
-        value = int(plain) if plain.isdigit() else number
-        if plain.isdigit() and value not in dict(names):
+        if plain.isdigit():
             raise InputError(
-                f"Label {value} of '{label_file.name}' has no name; give it with --label {value}=NAME, or in labels.json."
+                f"Label {plain} of '{label_file.name}' has no name; give it with --label {plain}=NAME, or in labels.json."
             )
-        known[value] = dict(names)[value] if plain.isdigit() else segment.label
-        values[np.asarray(segment.mask)] = value
-    return image, dict(names) | known, values
+        value = _value_of(segment.label, known)
+        known[value] = segment.label
+        values[segment.boxed.box][segment.boxed.inside] = value
+    return image, known, values, tuple(notes)
+
+
+def _value_of(name: str, names: dict[int, str]) -> int:
+    """Return the value that has a name, or the first free one; two segments of one name are one structure."""
+    found = next((value for value, other in names.items() if other == name), None)
+    value = found or next(value for value in range(1, len(names) + 2) if value not in names)
+    if value > np.iinfo(np.uint8).max:
+        raise InputError("A data set holds at most 255 structures a volume; leave some out, or split the data.")
+    return value
 
 
 def _labelled_values(*where) -> np.ndarray:
@@ -154,17 +188,11 @@ def label_pairs(key: str, drawn: np.ndarray, names: dict[int, str], spacing: tup
     return pairs
 
 
-def _names(folder: Path) -> dict[int, str]:
-    for file in ("labels.json", "dataset.json"):
-        if (folder / file).is_file():
-            try:
-                content = json.loads((folder / file).read_text(encoding="utf-8"))
-                content = content.get("labels", content)
-                pairs = [(k, v) if str(k).isdigit() else (v, k) for k, v in content.items()]
-                return {int(value): str(name) for value, name in pairs if int(value)}
-            except (ValueError, TypeError, AttributeError) as error:
-                raise InputError(f'{file} must map label values to names, as {{"1": "liver"}} ({error}).') from error
-    return {}
+def _names(file: Path) -> dict[int, str]:
+    """Return value → name as a JSON file says; {} without one. Regions of several values have no value of their own."""
+    if not file.is_file():
+        return {}
+    return {item.values[0]: item.name for item in names_from_json(file) if len(item.values) == 1}
 
 
 def _patients(folder: Path) -> dict[str, str]:
