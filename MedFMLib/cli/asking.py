@@ -37,6 +37,7 @@ from .running import (
     run,
     summary,
 )
+from .segmentation_output import SegmentationOutput, note
 from .tables import Wide
 from .task_options import with_task_options
 
@@ -45,7 +46,9 @@ from .task_options import with_task_options
 def segment(
     image: InputPath,
     labels: Labels = None,
-    output: Output = Path("out"),
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results, or one file: .nii.gz, .nii, .nrrd, "
+                                         ".mha (with a table of the labels) or .seg.nrrd.")] = Path("out"),
+    one_file_per_label: Annotated[bool, typer.Option(help="Also write one NIfTI file a label.")] = False,
     refine: Annotated[bool, typer.Option(help="Fit borders to the image in plane.")] = False,
     model: Model = DEFAULT_MODEL, adapter: Adapter = "", precision: Precision = "",
     plane: Plane = "", first: First = -1, last: Last = -1, step: Step = 0,
@@ -54,9 +57,7 @@ def segment(
     wide: Wide = False, *, options: dict,
 ) -> None:  # fmt: skip
     """Segment structures by name, or those marked by points and boxes; writes NAME.seg.nrrd and NAME.measurements.json."""
-    from ..files import output_name, write_segmentation, write_text
-
-    folder, volume = folder_at(output), read(image, modality, frame, series)
+    target, volume = SegmentationOutput.of(output, one_file_per_label), read(image, modality, frame, series)
     marked = slice_prompts.read_prompts_from_options(points or (), boxes or (), volume.geometry)
     request = Request(
         "outline" if marked else "segment", volume, labels=tuple(labels or ()), refine=refine, model=model, prompts=marked,
@@ -64,9 +65,7 @@ def segment(
         adapter=adapter, precision=precision, slices=SliceChoice(plane, first, last, step),
     )  # fmt: skip
     response, _ = run(request, as_json, server=server)
-    name = output_name(image)
-    files = [write_segmentation(folder / f"{name}.seg.nrrd", response.segmentation, response.provenance)]
-    files.append(write_text(folder / f"{name}.measurements.json", json.dumps(summary(response, files), indent=2)))
+    files = target.write(image, response, one_file_per_label)
     if not as_json:
         print_measurements(response, wide)
     finish(response, files, as_json)
@@ -89,6 +88,7 @@ def ask(
 ) -> None:  # fmt: skip
     """Ask a question about the volume, a range of slices or one slice (--first N --last N)."""
     from ..files import output_name, write_text
+    from ..files.results import free_name
 
     folder = folder_at(output) if output else None
     reliability.check_file(saliency)
@@ -106,7 +106,8 @@ def ask(
         explained, _ = run(replace(request, task="explain", options={}), as_json, server=server)
         files.append(reliability.write(saliency, request.image, explained))
     if folder:
-        path = folder / f"{output_name(image)}.answer.json"
+        name = free_name(folder, output_name(image), response.provenance.image, note)
+        path = folder / f"{name}.answer.json"
         files.append(write_text(path, json.dumps(summary(response, [path]), indent=2)))
     if not as_json:
         answer = response.answers[0]
@@ -149,6 +150,7 @@ def compare(
 ) -> None:  # fmt: skip
     """Compare with a healthy case at the same level; writes pictures, NAME.compare.json and NAME.seg.nrrd."""
     from ..files import output_name, write_segmentation
+    from ..files.results import free_name
 
     folder, volume = folder_at(output), read(image, modality, frame, series)
     found = healthy.find(volume, labels or (), sequence, reference, library)
@@ -157,7 +159,7 @@ def compare(
         slices=SliceChoice(plane, first, last, step),
     )  # fmt: skip
     response, _ = run(request, as_json, server=server)
-    name = output_name(image)
+    name = free_name(folder, output_name(image), response.provenance.image, note)
     files = healthy.write(folder, name, response.comparison)
     files.append(write_segmentation(folder / f"{name}.seg.nrrd", response.segmentation, response.provenance))
     if not as_json:

@@ -127,7 +127,11 @@ def add(
     image: Annotated[Path, typer.Argument(help="The case: NIfTI, NRRD, MHA, DICOM file or folder.")],
     title: Annotated[str, typer.Option(help="Description without names or dates, e.g. “adult torso”.")],
     segmentation: Annotated[
-        Path | None, typer.Option(help=".seg.nrrd or labelmap; by default segmented by the embedded model.")
+        Path | None,
+        typer.Option(
+            help=".seg.nrrd, label map, DICOM SEG or RTSTRUCT, or a folder of label maps; by default segmented by the "
+            "embedded model."
+        ),
     ] = None,
     sequence: Sequence = "",
     about: Annotated[str, typer.Option(help="Its origin.")] = "",
@@ -140,16 +144,17 @@ def add(
     keep_face: Annotated[bool, typer.Option(help="The face of a head may stay.")] = False,
     modality: Annotated[str, typer.Option(help="CT, MR, …: overrides the file's modality.")] = "",
     series: Annotated[str, typer.Option(help="Series of a DICOM folder: its number in the list, or its UID.")] = "",
+    resample: Annotated[bool, typer.Option(help="Take segments on another grid, with a loss that is said.")] = False,
+    threshold: Annotated[float, typer.Option(help="Least value of a probability map that belongs to a segment.")] = 0.0,
     folder: Folder = None,
 ) -> None:
     """Add a healthy case: without names, dates, text and face, and measured."""
     from ..files import read_image
-    from ..files.segmentations import read_segmentation
     from ..healthy import Consent
     from ..healthy.matching import sequence_of
 
     volume = read_image(image, modality=modality.upper(), series=series)
-    segments = read_segmentation(segmentation, volume.geometry) if segmentation else _drawn(volume)
+    segments = _read(segmentation, volume, resample, threshold) if segmentation else _drawn(volume)
     entry = open_library(folder).add(
         volume, segments, title, consent=Consent(text_checked, keep_face),
         sequence=(sequence or sequence_of(image.name)).upper() if volume.modality == "MR" else "",
@@ -158,6 +163,15 @@ def add(
     out.print(f"Added {entry.id}: {', '.join(entry.labels)}.", highlight=False)
     for done in entry.done:
         out.print(f"  {done}", style="dim", highlight=False)
+
+
+def _read(path: Path, volume, resample: bool, threshold: float):
+    from ..files.segmentations import read_segmentation
+
+    def tell(text: str) -> None:
+        out.print(f"Note: {text}", style="yellow", highlight=False, soft_wrap=True, markup=False)
+
+    return read_segmentation(path, volume.geometry, resample=resample, threshold=threshold or None, tell=tell)
 
 
 def _drawn(volume):

@@ -21,7 +21,7 @@ PAIRED = (("images", "labels"), ("imagesTr", "labelsTr"), ("imagesTs", "labelsTs
 """Folders of images and of their labels, side by side."""
 
 SEPARATE = "segmentations"
-"""Folder with one file a label, beside its image."""
+"""Folder with one file a label, beside its image; MedFM's own are called NAME-segmentations."""
 
 CHANNEL = re.compile(r"_\d{4}$")
 
@@ -53,7 +53,7 @@ def is_label_file(path: Path) -> bool:
     for images, labels in PAIRED:
         if folder.name == labels and (labels != "labels" or (folder.parent / images).is_dir()):
             return True
-    return folder.name == SEPARATE and bool(volumes_in(folder.parent))
+    return folder.name.endswith(f"-{SEPARATE}") or (folder.name == SEPARATE and bool(volumes_in(folder.parent)))
 
 
 def volumes_in(folder: Path) -> list[Path]:

@@ -51,13 +51,14 @@ def read_structure_set(path: Path, target: Target) -> list[FoundSegment]:
         polygons = list(_polygons(header, item, name)) if item is not None else []
         if item is not None and not polygons and len(item.get("ContourSequence") or ()):
             points.append(name)
-        mask, volume = _rasterized(polygons, target, f"{shown}, structure '{name}',")
+        mask = _rasterized(polygons, target, f"{shown}, structure '{name}',")
         category, code, side = _codes(observed.get(None if number is None else int(number[0])))
         made = text_of(roi, "ROIGenerationAlgorithm")
+        voxels = int(np.count_nonzero(mask.inside))
         found.append(
             FoundSegment(
-                name, mask, volume if mask.inside.any() else 0.0, int(np.count_nonzero(mask.inside)) if polygons else 0,
-                _color(item), category, code, side, made if made in ORIGINS else "",
+                name, mask, voxels * target.geometry.voxel_volume, voxels, _color(item), category, code, side,
+                made if made in ORIGINS else "",
             )
         )  # fmt: skip
     if points:
@@ -86,11 +87,11 @@ def _polygons(header: Header, item, name: str) -> Iterator[np.ndarray]:
             yield points.reshape(-1, 3) * (-1, -1, 1)
 
 
-def _rasterized(polygons: list[np.ndarray], target: Target, subject: str) -> tuple[BoxedMask, float]:
-    """Return (mask on the image's grid, mm³ enclosed by the contours that were placed, cut as the mask is)."""
+def _rasterized(polygons: list[np.ndarray], target: Target, subject: str) -> BoxedMask:
+    """Return the mask of the voxels in an odd number of a structure's contours, on the image's grid."""
     geometry = target.geometry
     if not polygons:
-        return target.empty(), 0.0
+        return target.empty()
     indices = [geometry.to_index(polygon) for polygon in polygons]
     flat = np.array([np.ptp(index, axis=0) for index in indices])
     axis = int(flat.max(axis=0).argmin())
@@ -118,7 +119,8 @@ def _rasterized(polygons: list[np.ndarray], target: Target, subject: str) -> tup
     return _filled(slices, axis, target, subject)
 
 
-def _filled(slices: dict[int, list[np.ndarray]], axis: int, target: Target, subject: str) -> tuple[BoxedMask, float]:
+def _filled(slices: dict[int, list[np.ndarray]], axis: int, target: Target, subject: str) -> BoxedMask:
+    """Fill the contours of each slice, (n, 2) continuous indices of the other two axes."""
     geometry = target.geometry
     plane = [n for n in range(3) if n != axis]
     sizes = np.array([geometry.shape[n] for n in plane])
@@ -134,7 +136,7 @@ def _filled(slices: dict[int, list[np.ndarray]], axis: int, target: Target, subj
     if cut:
         target.tell(f"{subject} has contours outside of the image; they were cut off.")
     if not inside:
-        return target.empty(), 0.0
+        return target.empty()
     low = np.clip(np.floor(every.min(axis=0)).astype(int), 0, sizes - 1)
     high = np.clip(np.ceil(every.max(axis=0)).astype(int) + 1, low + 1, sizes)
     first, last = min(inside), max(inside)
@@ -143,8 +145,7 @@ def _filled(slices: dict[int, list[np.ndarray]], axis: int, target: Target, subj
         for polygon in polygons:
             mask[number - first] ^= _inside(polygon, low, high)
     start = np.insert(low, axis, first)
-    filled = np.moveaxis(mask, 0, axis)
-    return BoxedMask.of(filled, geometry.shape, start), np.count_nonzero(filled) * geometry.voxel_volume
+    return BoxedMask.of(np.moveaxis(mask, 0, axis), geometry.shape, start)
 
 
 def _inside(polygon: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
