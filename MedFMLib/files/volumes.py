@@ -29,6 +29,8 @@ READERS = {
 }  # fmt: skip
 WITH_NIBABEL = (".mgh", ".mgz", ".mgh.gz")
 
+PERMISSIVE = "ITK_NIFTI_SFORM_PERMISSIVE"
+
 DIFFERENT_MM = 0.1
 """Two transforms of a NIfTI file agree if no corner of the grid moves farther; quaternions are stored in single precision."""
 
@@ -52,7 +54,8 @@ def read_volume_file(path: Path, name: str, *, modality: str = "", frame: int | 
         check_values(path)  # ITK replaces NaN by 0 without a word
     with collected_warnings() as warned:
         picture = read_picture(path)
-        if picture.HasMetaDataKey("NRRD_kinds[0]") and picture.GetMetaData("NRRD_kinds[0]") == "list":
+        kind = "NRRD_kinds[pixel]"  # of the axis whose entries ITK takes for the components of a voxel
+        if picture.HasMetaDataKey(kind) and picture.GetMetaData(kind) == "list":
             picture, frame = _list_item(picture, path, frame)
     image = from_sitk(picture, name, modality=modality, frame=frame, file_name=path.name)
     notes = [f"ITK on '{path.name}': {text}" for text in warned if not _is_covered(text)]
@@ -76,10 +79,9 @@ def read_picture(path: Path):
     """
     import SimpleITK as sitk
 
-    os.environ.setdefault("ITK_NIFTI_SFORM_PERMISSIVE", "1")  # a sheared sform is no error: `_placed` keeps the shear
     reader = sitk.ImageFileReader()
     try:
-        with _readable(path) as (file, suffix):
+        with _readable(path) as (file, suffix), _sheared_allowed(path, suffix):
             reader.SetImageIO(READERS[suffix])
             reader.SetFileName(str(file))
             return reader.Execute()
@@ -110,6 +112,24 @@ def _readable(path: Path) -> Iterator[tuple[Path, str]]:
         if partner and (other := _sibling(path, partner)) is not None:
             _link(other, Path(folder) / f"image{partner}")
         yield link, wanted
+
+
+@contextmanager
+def _sheared_allowed(path: Path, suffix: str) -> Iterator[None]:
+    """Let ITK read a file whose only transform is sheared, which it refuses otherwise; `_placed` restores the shear.
+
+    Other files are read as in Slicer, which doesn't set this.
+    """
+    place = read_place(path) if READERS[suffix] == "NiftiImageIO" else None
+    if place is None or place.qform is not None or place.sform is None or not is_sheared(place.sform):
+        yield
+        return
+    before = os.environ.get(PERMISSIVE)
+    os.environ[PERMISSIVE] = "1"
+    try:
+        yield
+    finally:
+        os.environ.pop(PERMISSIVE) if before is None else os.environ.update({PERMISSIVE: before})
 
 
 def _link(path: Path, link: Path) -> Path:

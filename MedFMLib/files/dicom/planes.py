@@ -66,6 +66,7 @@ class Plane:
         slope: multiplies the stored values.
         intercept: is added to them.
         unit: UCUM unit of the values; "" if unknown or HU.
+        scaled: whether the header gives a slope and intercept, rather than leaving the stored values as they are.
         stack: identifies the stack of a file whose frames form several; "" for one.
         separators: attribute → value, in which planes at one position may differ.
     """
@@ -81,6 +82,7 @@ class Plane:
     slope: float = 1.0
     intercept: float = 0.0
     unit: str = ""
+    scaled: bool = True
     stack: str = ""
     separators: dict[str, str] = field(default_factory=dict)
 
@@ -134,8 +136,8 @@ def planes_of(header: Header) -> list[Plane]:
         directions = _directions(header, header.numbers("ImageOrientationPatient", 6))
     plane = Plane(
         header, 0, rows, columns, position, directions, _spacing(header, header.dataset),
-        _positive(header.dataset, "SliceThickness"), *_scale(header), _unit(header), "",
-        {name: text for name in SEPARATE_VOLUMES if (text := header.text(name))},
+        _positive(header.dataset, "SliceThickness"), *_scale(header), _unit(header),
+        bool(header.text("RescaleSlope")), "", {name: text for name in SEPARATE_VOLUMES if (text := header.text(name))},
     )  # fmt: skip
     if header.frames == 1:
         return [plane]
@@ -247,14 +249,13 @@ def _frames(header: Header, rows: int, columns: int) -> Iterator[Plane]:
             None if measures is None else _spacing(header, measures),
             0.0 if thick is None else _positive(thick, "SliceThickness"),
             *((1.0, 0.0) if scale is None else _scale(header, scale)),
-            UCUM.get(text("RescaleType") or header.text("Units"), ""), text("StackID"), separators,
+            UCUM.get(text("RescaleType") or header.text("Units"), ""), scale is not None, text("StackID"), separators,
         )  # fmt: skip
 
 
 def _dose(header: Header, rows: int, columns: int) -> Iterator[Plane]:
     """Yield the planes of a dose grid in Gy (PS3.3 C.8.8.3): offsets from the first plane, or its own z values."""
-    one = header.frames == 1 and not header.text("GridFrameOffsetVector")
-    offsets = np.zeros(1) if one else header.numbers("GridFrameOffsetVector", header.frames)
+    offsets = np.zeros(1) if header.frames == 1 else header.numbers("GridFrameOffsetVector", header.frames)
     position = header.numbers("ImagePositionPatient", 3)
     directions = _directions(header, header.numbers("ImageOrientationPatient", 6))
     normal = np.cross(*directions)

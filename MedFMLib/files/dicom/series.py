@@ -218,6 +218,7 @@ def volumes(series: Series, path: Path) -> tuple[list[Volume], tuple[str, ...]]:
                 raise InputError(
                     f"'{plane.name}' has no position in the patient ({missing} is missing); choose another series."
                 )
+    _check_scales(planes, path)
     stacks = _stacks(planes)
     found = []
     for words, stack in stacks:
@@ -225,6 +226,16 @@ def volumes(series: Series, path: Path) -> tuple[list[Volume], tuple[str, ...]]:
             ordered = tuple(sorted(members, key=lambda p: (p.depth, p.number)))
             found.append(Volume(ordered, ", ".join(filter(None, (words, about)))))
     return found, tuple(notes)
+
+
+def _check_scales(planes: Sequence[Plane], path: Path) -> None:
+    """Refuse a series of which only some slices have a rescale, as after damage: their values could not be compared."""
+    without = [plane for plane in planes if not plane.scaled]
+    if without and len(without) < len(planes):
+        raise InputError(
+            f"In '{path.name}', {len(planes) - len(without)} slices have RescaleSlope (0028,1053) and {len(without)} have none, such "
+            f"as '{without[0].name}'; copy the series again."
+        )
 
 
 def choose_volume(found: Sequence[Volume], path: Path, frame: int | None) -> Volume:
