@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from ..core.findings import Code, KeyImage
 from ..core.geometry import Geometry
 from ..errors import InputError
-from .source import Source, concept, equipment_of_document, highdicom
+from .source import Source, concept, equipment_of_document, highdicom, identify
 
 
 def key_objects(pictures: Sequence[KeyImage], geometry: Geometry, source: Source):
@@ -44,7 +44,7 @@ def key_objects(pictures: Sequence[KeyImage], geometry: Geometry, source: Source
             frames = [s.frame for s in slices if s.frame and s.instance == str(image.ReferencedSOPInstanceUID)]
             if frames:
                 image.ReferencedFrameNumber = frames
-    return made
+    return identify(made, source)
 
 
 def _slice_of(picture: KeyImage, geometry: Geometry) -> int:

@@ -16,7 +16,7 @@ from ..core.findings import Code, Segment, Segmentation
 from ..core.request import Provenance
 from ..errors import InputError
 from .identity import held
-from .source import Source, SourceSlice, concept, equipment, highdicom, reference
+from .source import Source, SourceSlice, concept, equipment, highdicom, identify, reference
 
 TISSUE = Code("85756007", "SCT", "Tissue")
 STRUCTURE = Code("91723000", "SCT", "Anatomical Structure")
@@ -76,7 +76,7 @@ def segmentation_object(segmentation: Segmentation, source: Source, provenance: 
         **equipment(1, "MedFM segmentation"),
     )
     _name_sources(made, source)
-    return made
+    return identify(made, source)
 
 
 def check_in_patient(source: Source) -> None:

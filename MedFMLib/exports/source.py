@@ -240,10 +240,7 @@ def new_object(source: Source, sop_class: str, modality: str, number: int, descr
     meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = sop_class, generate_uid()
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
     made = FileDataset(None, {}, file_meta=meta, preamble=b"\0" * 128)
-    made.SpecificCharacterSet = UTF_8
-    for name in ("StudyInstanceUID", *REQUIRED, *OPTIONAL):
-        if name in source.first:
-            setattr(made, name, source.first[name].value)
+    identify(made, source)
     now = datetime.now()
     made.SOPClassUID, made.SOPInstanceUID = sop_class, meta.MediaStorageSOPInstanceUID
     made.InstanceCreationDate, made.InstanceCreationTime = now.strftime("%Y%m%d"), now.strftime("%H%M%S")
@@ -251,6 +248,20 @@ def new_object(source: Source, sop_class: str, modality: str, number: int, descr
     made.SeriesInstanceUID, made.SeriesNumber, made.InstanceNumber = generate_uid(), ROOT_SERIES + number, 1
     made.Manufacturer, made.ManufacturerModelName, made.SoftwareVersions = MANUFACTURER, MODEL, __version__
     made.DeviceSerialNumber = "none"
+    return made
+
+
+def identify(made, source: Source):
+    """Write the identity of patient and study into an object, the same in all of them, and return the object.
+
+    Args:
+        made: pydicom Dataset.
+        source: the series that the object is about.
+    """
+    made.SpecificCharacterSet = UTF_8
+    for name in ("StudyInstanceUID", *REQUIRED, *OPTIONAL):
+        if name in source.first:
+            setattr(made, name, source.first[name].value)
     return made
 
 

@@ -11,7 +11,7 @@ from ..errors import InputError
 from .codes import CODES, unit_of
 from .identity import held
 from .segmentation import STRUCTURE, TISSUE, label_of, segment_numbers, tracking_uids
-from .source import MANUFACTURER, MODEL, Source, concept, equipment_of_document, highdicom
+from .source import MANUFACTURER, MODEL, Source, concept, equipment_of_document, highdicom, identify
 
 PROCEDURES = {
     "CT": Code("77477000", "SCT", "Computed tomography"),
@@ -65,7 +65,7 @@ def measurement_report(
         title=concept(Code("126000", "DCM", "Imaging Measurement Report")),
         referenced_images=[_library_entry(source, header) for header in source.headers],
     )
-    return hd.sr.Comprehensive3DSR(
+    made = hd.sr.Comprehensive3DSR(
         evidence=[*source.headers, segmentation_object],
         content=report[0],
         is_complete=True,
@@ -75,6 +75,7 @@ def measurement_report(
         verifying_organization="not stated" if signed else None,
         **equipment_of_document(2, "MedFM measurements"),
     )
+    return identify(made, source)
 
 
 def _library_entry(source: Source, header):
