@@ -109,6 +109,12 @@ class Target:
             self.tell(
                 f"{subject} lies {fit.misfit_mm:.2g} mm off the image's voxels, as rounded headers do; it was put on them."
             )
+        sizes = tuple(own.shape[axis] for axis in fit.axes)
+        if placed and fit.aligned and sizes == self.geometry.shape and any(fit.start):
+            apart = float(np.linalg.norm(self.geometry.affine[:3, :3] @ fit.start))
+            self.tell(
+                f"{subject} has the image's size, but lies {apart:.3g} mm beside it; it was placed by its position."
+            )
 
     def empty(self) -> BoxedMask:
         """Return a mask without a voxel on the image's grid."""

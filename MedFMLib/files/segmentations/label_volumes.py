@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ...core.geometry import Geometry
+from ...core.image import Image
 from ...errors import InputError
 from ..names import output_name
 from ..sitk import geometry_of
@@ -41,7 +42,7 @@ def read_label_volume(path: Path, target: Target, name: str = "") -> list[FoundS
     if suffix_of(path) in (".nrrd", ".nhdr"):
         layers, own, listed = _nrrd(path)
     else:
-        image = read_volume_file(path, output_name(path), modality="OT")
+        image = _image(path)
         if len(image.voxels) != 1:
             raise InputError(f"{shown} is in colour; give a label map, one whole number a voxel.")
         layers, own, listed = [image.scalars], image.geometry, []
@@ -67,6 +68,18 @@ def read_label_volume(path: Path, target: Target, name: str = "") -> list[FoundS
             )
         )  # fmt: skip
     return found
+
+
+def _image(path: Path) -> Image:
+    """Return a label map as an image."""
+    try:
+        return read_volume_file(path, output_name(path), modality="OT")
+    except InputError as error:
+        if "--frame" not in str(error):  # frames are chosen of images only
+            raise
+        raise InputError(
+            f"'{path.name}' is 4D with several label maps; give one of them as a file of its own."
+        ) from error
 
 
 def _nrrd(path: Path) -> tuple[list[np.ndarray], Geometry, list[HeaderSegment]]:

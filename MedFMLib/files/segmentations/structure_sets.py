@@ -23,6 +23,9 @@ from .placing import ALIGNED, ALIGNED_FRACTION, ALIGNED_MM
 STRUCTURE_SET = "1.2.840.10008.5.1.4.1.1.481.3"
 CLOSED = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR", "INTERPOLATED_PLANAR")
 
+SPARSE = 1.5
+"""Smallest distance between contours, in slices, at which slices are missing between them."""
+
 HALF_OPEN = 1e-6
 """Voxels by which centres are moved, so that one on a contour lies on a definite side of it, whatever the library's rule."""
 
@@ -100,23 +103,31 @@ def _rasterized(polygons: list[np.ndarray], target: Target, subject: str) -> Box
             f"{subject} has contours that lie in no slice of the image (up to "
             f"{flat[:, axis].max() * geometry.spacing[axis]:.3g} mm across one); give the image that they were drawn on."
         )
-    slices: dict[int, list[np.ndarray]] = defaultdict(list)
-    furthest = 0.0
+    planes: dict[float, list[np.ndarray]] = defaultdict(list)
     for index in indices:
-        depth = float(index[:, axis].mean())
-        furthest = max(furthest, abs(depth - round(depth)))
-        slices[round(depth)].append(np.delete(index, axis, axis=1))
-    apart = furthest * float(geometry.spacing[axis])
-    if not target.resample and furthest > max(
-        ALIGNED, min(ALIGNED_FRACTION, ALIGNED_MM / float(geometry.spacing[axis]))
-    ):
-        raise InputError(
-            f"{subject} has contours between the slices of the image, up to {apart:.3g} mm from the nearest; give the image that "
-            "they were drawn on, or move them to the nearest slice with --resample (in Python resample=True)."
+        planes[round(float(index[:, axis].mean()), 2)].append(np.delete(index, axis, axis=1))
+    spacing = float(geometry.spacing[axis])
+    furthest = max(abs(depth - round(depth)) for depth in planes)
+    if furthest > max(ALIGNED, min(ALIGNED_FRACTION, ALIGNED_MM / spacing)):
+        if not target.resample:
+            raise InputError(
+                f"{subject} has contours between the slices of the image, up to {furthest * spacing:.3g} mm from the nearest; "
+                "give the image that they were drawn on, or take for each slice its nearest contours with --resample (in Python "
+                "resample=True)."
+            )
+        target.tell(f"{subject} has contours between the slices of the image; each slice got the nearest, up to "
+                    f"{furthest * spacing:.3g} mm away.")  # fmt: skip
+    gaps = np.diff(sorted(planes))
+    if len(gaps) > 1 and gaps.min() > SPARSE:
+        target.tell(
+            f"{subject} has contours on every {gaps.min():.3g}th slice only; the slices between them are left empty."
         )
-    if furthest > ALIGNED and target.resample:
-        target.tell(f"{subject} has contours between the slices of the image; they were moved by up to {apart:.3g} mm.")
-    return _filled(slices, axis, target, subject)
+    nearest: dict[int, float] = {}
+    for depth in planes:
+        number = round(depth)
+        if number not in nearest or abs(depth - number) < abs(nearest[number] - number):
+            nearest[number] = depth
+    return _filled({number: planes[depth] for number, depth in nearest.items()}, axis, target, subject)
 
 
 def _filled(slices: dict[int, list[np.ndarray]], axis: int, target: Target, subject: str) -> BoxedMask:
