@@ -18,7 +18,9 @@ from pathlib import Path
 from ..core.image import MODALITIES, Image
 from ..errors import InputError
 from ..files import output_name, read_image
-from ..files.names import VOLUME_SUFFIXES
+from ..files.dicom.headers import Header, read_header
+from ..files.dicom.series import PROJECTIONS, Series, group_series
+from ..files.names import PICTURE_SUFFIXES, VOLUME_SUFFIXES
 from ..files.segmentations import is_label_file
 from ..files.segmentations.dicom_segmentations import SEGMENTATIONS
 from .plan import BatchCase, CaseIds, CaseOptions, TaskStep, step_from
@@ -31,9 +33,6 @@ OTHER_FILES = (
     ".txt",
     ".html",
     ".sqlite",
-    ".png",
-    ".jpg",
-    ".jpeg",
     ".pdf",
     ".zip",
     ".bval",
@@ -95,12 +94,16 @@ def find(
         return [replace(plain, id=CaseIds().give(output_name(path), path.name), source=str(path))]
     cases = from_folder(path, plain, pick, tell)
     if not cases:
-        raise InputError(f"'{path}' has no volume (NIfTI, NRRD, MHA or DICOM); give another folder, or a CSV of cases.")
+        raise InputError(
+            f"'{path}' has no volume or picture (NIfTI, NRRD, MHA, DICOM, PNG, JPEG); give another folder, or a CSV of cases."
+        )
     return cases
 
 
 def from_folder(folder: Path, plain: BatchCase, pick: SeriesChoice, tell: Tell) -> list[BatchCase]:
     """Return one case for each volume file, then for each chosen DICOM series, of a folder with its subfolders.
+
+    A folder without either has one case for each picture file.
 
     Args:
         folder: the folder.
@@ -108,7 +111,7 @@ def from_folder(folder: Path, plain: BatchCase, pick: SeriesChoice, tell: Tell) 
         pick: which series, and how to read volumes.
         tell: receives sentences about skipped files.
     """
-    volumes, others, left = [], [], 0
+    volumes, pictures, others, left = [], [], [], 0
     for path in sorted(folder.rglob("*")):
         parts = path.relative_to(folder).parts
         if not path.is_file() or any(part.startswith(".") for part in parts):
@@ -118,17 +121,29 @@ def from_folder(folder: Path, plain: BatchCase, pick: SeriesChoice, tell: Tell) 
             left += 1
         elif lower.endswith(VOLUME_SUFFIXES):
             volumes.append(path)
+        elif lower.endswith(PICTURE_SUFFIXES):
+            pictures.append(path)
         elif not lower.endswith((*OTHER_FILES, *SCENES)) and path.name != "DICOMDIR":
             others.append(path)
     if left:
         many = "s were" if left > 1 else " was"
         tell(f"{left} segmentation{many} skipped (.seg.nrrd, .seg.dcm, and label maps in folders such as labelsTr).")
     names = CaseIds()
-    cases = []
-    for path in volumes:
-        inside = path.relative_to(folder)
-        cases.append(replace(plain, id=names.give(output_name(path), inside.as_posix()), source=str(path)))
-    return cases + from_dicom(others, names, plain, pick, tell)
+
+    def of_files(paths: list[Path]) -> list[BatchCase]:
+        return [
+            replace(plain, id=names.give(output_name(path), path.relative_to(folder).as_posix()), source=str(path))
+            for path in paths
+        ]
+
+    cases = of_files(volumes) + from_dicom(others, names, plain, pick, tell)
+    if pictures and cases:  # previews and screenshots lie beside volumes
+        many = "s were" if len(pictures) > 1 else " was"
+        tell(
+            f"{len(pictures)} picture file{many} skipped, since the folder has volumes; list them in a CSV to include them."
+        )
+        return cases
+    return cases or of_files(pictures)
 
 
 # -- DICOM -------------------------------------------------------------------------------------------------
@@ -144,38 +159,33 @@ def from_dicom(files: list[Path], names: CaseIds, plain: BatchCase, pick: Series
         pick: which series, and how to read volumes.
         tell: receives sentences about skipped files.
     """
-    import pydicom
-    from pydicom.errors import InvalidDicomError
-
-    tags = ["SOPClassUID", "StudyInstanceUID", "SeriesInstanceUID", "Modality", "SeriesDescription", "Rows",
-            "ImagePositionPatient", "NumberOfFrames"]  # fmt: skip
-    studies: dict[str, dict[str, list[tuple[Path, object]]]] = defaultdict(lambda: defaultdict(list))
-    damaged = segmentations = 0
+    headers: list[Header] = []
+    damaged = 0
     for path in files:
         try:
-            header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=tags)
-        except InvalidDicomError:
-            continue
-        except (OSError, EOFError, ValueError, AttributeError):
+            header = read_header(path)
+        except InputError:
             damaged += 1
             continue
-        if str(getattr(header, "SOPClassUID", "")) in SEGMENTATIONS:
-            segmentations += 1
-        elif getattr(header, "Rows", None):
-            series = str(getattr(header, "SeriesInstanceUID", ""))
-            studies[str(getattr(header, "StudyInstanceUID", "") or series)][series].append((path, header))
+        if header is not None:
+            headers.append(header)
+    segmentations = sum(header.text("SOPClassUID") in SEGMENTATIONS for header in headers)
     if damaged:
         tell(f"{damaged} DICOM files are damaged and were skipped; their series may lack slices.")
     if segmentations:
         tell(f"{segmentations} DICOM segmentation{'s were' if segmentations > 1 else ' was'} skipped.")
+    studies: dict[str, list[Series]] = defaultdict(list)
+    for one in group_series(headers):
+        studies[one.first.text("StudyInstanceUID") or one.uid].append(one)
     cases = []
     for study, series in sorted(studies.items()):
-        for uid, members in _chosen(series, pick):
-            paths = [path for path, _ in members]
+        for some in _chosen(series, pick):
+            paths = [header.path for one in some for header in one.headers]
             root = Path(os.path.commonpath([path.parent for path in paths]))
+            unique = f"{study} {some[0].uid}" if len(some) == 1 else study
             cases.append(
                 replace(
-                    plain, id=names.give("", f"{study} {uid}"), source=str(root), modality="",
+                    plain, id=names.give("", unique), source=str(root), modality="",
                     files=tuple(path.relative_to(root).as_posix() for path in paths),
                 )
             )  # fmt: skip
@@ -184,19 +194,21 @@ def from_dicom(files: list[Path], names: CaseIds, plain: BatchCase, pick: Series
     return cases
 
 
-def _chosen(series: dict[str, list], pick: SeriesChoice) -> list[tuple[str, list]]:
-    """Return (UID, members) of the chosen series of one study."""
-
-    def said(members, tag: str) -> str:
-        return str(getattr(members[0][1], tag, "") or "")
-
-    kept = sorted(series.items(), key=lambda item: (-len(item[1]), item[0]))
+def _chosen(series: list[Series], pick: SeriesChoice) -> list[list[Series]]:
+    """Return the chosen series of one study, one list for each case: the views of a radiograph belong together."""
+    kept = series
     if pick.modality:
-        kept = [(uid, members) for uid, members in kept if said(members, "Modality") == pick.modality]
+        kept = [one for one in kept if pick.modality in (one.modality, PROJECTIONS.get(one.modality))]
     if pick.series not in (LARGEST, ALL):
         words = pick.series.casefold()
-        return [(u, m) for u, m in kept if u == pick.series or words in said(m, "SeriesDescription").casefold()]
-    return kept[:1] if pick.series == LARGEST else kept
+        return [
+            [one] for one in kept if one.uid == pick.series or words in one.first.text("SeriesDescription").casefold()
+        ]
+    if pick.series == ALL:
+        return [[one] for one in kept]
+    if kept and all(one.pictures for one in kept):
+        return [kept]
+    return [[one] for one in kept if not one.pictures][:1] or [[one] for one in kept[:1]]
 
 
 # -- CSV ---------------------------------------------------------------------------------------------------

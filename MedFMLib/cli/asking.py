@@ -17,6 +17,7 @@ from . import healthy, reliability, serve, slice_prompts
 from .options import Json
 from .running import (
     Adapter,
+    Also,
     First,
     Frame,
     InputPath,
@@ -27,6 +28,7 @@ from .running import (
     Output,
     Plane,
     Precision,
+    Resample,
     Series,
     Step,
     finish,
@@ -53,11 +55,12 @@ def segment(
     model: Model = DEFAULT_MODEL, adapter: Adapter = "", precision: Precision = "",
     plane: Plane = "", first: First = -1, last: Last = -1, step: Step = 0,
     points: slice_prompts.PointTexts = None, boxes: slice_prompts.BoxTexts = None,
-    modality: Modality = "", frame: Frame = -1, series: Series = "", server: serve.Url = "", as_json: Json = False,
+    modality: Modality = "", frame: Frame = -1, series: Series = "", resample: Resample = False,
+    server: serve.Url = "", as_json: Json = False,
     wide: Wide = False, *, options: dict,
 ) -> None:  # fmt: skip
     """Segment structures by name, or those marked by points and boxes; writes NAME.seg.nrrd and NAME.measurements.json."""
-    target, volume = SegmentationOutput.of(output, one_file_per_label), read(image, modality, frame, series)
+    target, volume = SegmentationOutput.of(output, one_file_per_label), read(image, modality, frame, series, resample)
     marked = slice_prompts.read_prompts_from_options(points or (), boxes or (), volume.geometry)
     request = Request(
         "outline" if marked else "segment", volume, labels=tuple(labels or ()), refine=refine, model=model, prompts=marked,
@@ -83,7 +86,8 @@ def ask(
     max_tokens: Annotated[int, typer.Option(help="Longest answer.")] = 64,
     agreement: reliability.Samples = 0, threshold: reliability.Threshold = -1.0,
     blind_control: reliability.Blind = False, other: reliability.Other = None, saliency: reliability.SaliencyFile = None,
-    modality: Modality = "", frame: Frame = -1, series: Series = "", server: serve.Url = "", as_json: Json = False,
+    modality: Modality = "", frame: Frame = -1, series: Series = "", resample: Resample = False, also: Also = None,
+    server: serve.Url = "", as_json: Json = False,
     *, options: dict,
 ) -> None:  # fmt: skip
     """Ask a question about the volume, a range of slices or one slice (--first N --last N)."""
@@ -94,7 +98,7 @@ def ask(
     reliability.check_file(saliency)
     choice = reliability.choice(agreement, threshold, blind_control, other and read(other, modality, -1, ""))
     request = Request(
-        "ask", read(image, modality, frame, series), question=question, model=model, adapter=adapter,
+        "ask", read(image, modality, frame, series, resample, also or ()), question=question, model=model, adapter=adapter,
         precision=precision, slices=SliceChoice(plane, first, last), max_tokens=max_tokens, reliability=choice,
         options=options,
     )  # fmt: skip
@@ -125,12 +129,13 @@ def explain(
     method: reliability.Method = "attention",
     model: Model = DEFAULT_MODEL, adapter: Adapter = "", precision: Precision = "",
     plane: Plane = "", first: First = -1, last: Last = -1,
-    modality: Modality = "", frame: Frame = -1, series: Series = "", server: serve.Url = "", as_json: Json = False,
+    modality: Modality = "", frame: Frame = -1, series: Series = "", resample: Resample = False, also: Also = None,
+    server: serve.Url = "", as_json: Json = False,
 ) -> None:  # fmt: skip
     """Ask a question, and show which pixels the answer depends on."""
     reliability.check_file(output)
     request = Request(
-        "explain", read(image, modality, frame, series), question=question, model=model, adapter=adapter,
+        "explain", read(image, modality, frame, series, resample, also or ()), question=question, model=model, adapter=adapter,
         precision=precision, slices=SliceChoice(plane, first, last), method=method,
     )  # fmt: skip
     response, _ = run(request, as_json, server=server)
@@ -146,13 +151,14 @@ def compare(
     reference: healthy.Case = "", sequence: healthy.Sequence = "", library: healthy.Folder = None,
     model: Model = DEFAULT_MODEL, adapter: Adapter = "automatic", precision: Precision = "",
     plane: Plane = "", first: First = -1, last: Last = -1, step: Step = 0,
-    modality: Modality = "", frame: Frame = -1, series: Series = "", server: serve.Url = "", as_json: Json = False,
+    modality: Modality = "", frame: Frame = -1, series: Series = "", resample: Resample = False,
+    server: serve.Url = "", as_json: Json = False,
 ) -> None:  # fmt: skip
     """Compare with a healthy case at the same level; writes pictures, NAME.compare.json and NAME.seg.nrrd."""
     from ..files import output_name, write_segmentation
     from ..files.results import free_name
 
-    folder, volume = folder_at(output), read(image, modality, frame, series)
+    folder, volume = folder_at(output), read(image, modality, frame, series, resample)
     found = healthy.find(volume, labels or (), sequence, reference, library)
     request = Request(
         "compare", volume, labels=tuple(labels or ()), references=found, model=model, adapter=adapter, precision=precision,

@@ -17,6 +17,7 @@ from . import healthy, reliability, serve
 from .options import Json
 from .running import (  # fmt: skip
     Adapter,
+    Also,
     First,
     Frame,
     InputPath,
@@ -27,6 +28,7 @@ from .running import (  # fmt: skip
     Output,
     Plane,
     Precision,
+    Resample,
     Series,
     Step,
     finish,
@@ -35,6 +37,7 @@ from .running import (  # fmt: skip
     read,
     run,
 )
+from .segmentation_output import note
 from .task_options import with_task_options
 
 Kept = Annotated[Path, typer.Argument(metavar="REPORT", help="NAME.medfm-report, written by `medfm report`.")]
@@ -51,7 +54,8 @@ def report(
     refine: Annotated[bool, typer.Option(help="Fit borders to the image in plane.")] = False,
     model: Model = DEFAULT_MODEL, adapter: Adapter = "", precision: Precision = "",
     plane: Plane = "", first: First = -1, last: Last = -1, step: Step = 0,
-    modality: Modality = "", frame: Frame = -1, series: Series = "", server: serve.Url = "", as_json: Json = False,
+    modality: Modality = "", frame: Frame = -1, series: Series = "", resample: Resample = False, also: Also = None,
+    server: serve.Url = "", as_json: Json = False,
     dicom: Annotated[bool, typer.Option("--dicom", help="For a DICOM series: also SEG, SR, key images, PDF, FHIR.")] = False,
     template: Annotated[str, typer.Option(help="Layout, see `medfm templates`; by default chosen by the structures found.")] = "",
     indication: Annotated[str, typer.Option(help="Reason for the examination; by default that of the DICOM header.")] = "",
@@ -62,6 +66,7 @@ def report(
 ) -> None:  # fmt: skip
     """Draft a report: NAME.report.html and .txt, NAME.seg.nrrd, and NAME.medfm-report to edit and sign (`medfm sign`)."""
     from ..files import output_name, write_segmentation, write_text
+    from ..files.results import RESULTS, free_name
     from ..reports.revising import SUFFIX, keep
 
     folder = folder_at(output)
@@ -70,7 +75,7 @@ def report(
         from ..exports import check, read_source, write_dicom
 
         source = read_source(image, series=series, frame=None if frame < 0 else frame)
-    volume = read(image, modality, frame, series)
+    volume = read(image, modality, frame, series, resample, also or ())
     if dicom:
         check(source, folder, volume.geometry, pdf=True)
     found = healthy.find(volume, labels or (), "", reference, None) if compared or reference else ()
@@ -80,7 +85,9 @@ def report(
         indication=indication, comparison=comparison, references=found, question=question, options=options,
     )  # fmt: skip
     response, _ = run(request, as_json, server=server)
-    name = output_name(image)
+    name = free_name(
+        folder, output_name(image), response.provenance.image, note, (*RESULTS, SUFFIX), origin=_image_reported
+    )
     files = [
         write_text(folder / f"{name}.report.html", response.report.html),
         write_text(folder / f"{name}.report.txt", response.report.text),
@@ -98,6 +105,19 @@ def report(
     if not as_json:
         print(response.report.text)
     finish(response, files, as_json)
+
+
+def _image_reported(path: Path) -> str:
+    """Return the SHA-256 of the image that a result file is about; "" if there is no file, or it doesn't say."""
+    from ..files.results import image_of
+    from ..reports.revising import SUFFIX, read_editable_report
+
+    if not path.name.endswith(SUFFIX):
+        return image_of(path)
+    try:
+        return read_editable_report(path).provenance.image
+    except InputError:
+        return ""
 
 
 def sign(

@@ -23,6 +23,7 @@ def free_name(
     image: str,
     tell: Callable[[str], None],
     endings: Iterable[str] = RESULTS,
+    origin: Callable[[Path], str] | None = None,
 ) -> str:
     """Return a name for the results of an image: `name`, or NAME-2 and so on where another image's results have it.
 
@@ -32,9 +33,11 @@ def free_name(
         image: SHA-256 of the image; see `Image.digest`.
         tell: receives a sentence if another name was chosen.
         endings: of the files to look at.
+        origin: returns the SHA-256 of the image that a file was computed from, "" if it doesn't say; `image_of` if None.
     """
+    origin = origin or image_of
     endings, number, chosen = tuple(endings), 1, name
-    while any(image_of(folder / f"{chosen}{ending}") not in ("", image) for ending in endings):
+    while any(origin(folder / f"{chosen}{ending}") not in ("", image) for ending in endings):
         number += 1
         chosen = f"{name}-{number}"
     if chosen != name:

@@ -180,8 +180,8 @@ def _placed(image: Image, place: NiftiPlace | None, path: Path, flat: bool) -> t
             notes.append(f"The {name} of '{path.name}' is sheared; the shear was kept.")
         elif apart[name] > DIFFERENT_MM:
             notes.append(
-                f"'{path.name}' was placed as in 3D Slicer, up to {apart[name]:.3g} mm from where its {name} says, since sizes or "
-                "signs in pixdim contradict it."
+                f"'{path.name}' was placed as in 3D Slicer, up to {apart[name]:.3g} mm from where its {name} says, since sizes "
+                "or signs in pixdim contradict it."
             )
     elif max(apart.values()) > DIFFERENT_MM:
         used, other = sorted(apart, key=apart.get)

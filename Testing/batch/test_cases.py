@@ -260,3 +260,22 @@ def test_the_console_runs_the_scene_at_hand(tmp_path, small):
         medfm.batch_scene(session.scene, tmp_path / "out", "segment", modality="CT")
     with pytest.raises(InputError, match="no image volume"):
         medfm.batch_scene([], tmp_path / "out")
+
+
+def test_a_folder_of_pictures_has_one_case_each_and_the_views_of_a_study_are_one(tmp_path):
+    from PIL import Image as Picture
+    from support.field_phantoms import dataset, pixels, save
+
+    random = np.random.default_rng(0)
+    for name in ("a.png", "b.jpg"):
+        Picture.fromarray(random.integers(0, 255, (30, 40, 3), np.uint8)).save(tmp_path / name)
+    found = cases.find(tmp_path, (step_from("ask:What?"),), CaseOptions(), cases.SeriesChoice())
+    assert [case.id for case in found] == ["a", "b"]
+    assert cases.read(found[0]).is_picture
+    for view in ("PA", "LL"):
+        made = pixels(dataset("1.2.840.10008.5.1.4.1.1.1.1", "DX", view), random.integers(0, 4095, (30, 40), np.uint16))
+        save(made, tmp_path / "study" / f"{view}.dcm")
+    told = []
+    found = cases.find(tmp_path, (step_from("ask:What?"),), CaseOptions(), cases.SeriesChoice(modality="CR"), told.append)
+    assert len(found) == 1 and cases.read(found[0]).geometry.shape == (40, 30, 2)
+    assert "2 picture files were skipped" in told[-1]

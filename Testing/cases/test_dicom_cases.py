@@ -137,10 +137,11 @@ def test_stacks_of_two_directions_in_one_file_are_split(tmp_path, table):
 
 def test_stations_beside_each_other_are_split(tmp_path, table):
     values = body()
-    frames = frames_of(values) + [
-        {**f, "plane": f["plane"] + 500, "position": (300.0, *f["position"][1:])} for f in frames_of(values)
+    beside = [
+        {**frame, "plane": frame["plane"] + 500, "position": (300.0, *frame["position"][1:])}
+        for frame in frames_of(values)
     ]
-    path = write_enhanced(tmp_path / "mr.dcm", frames, modality="MR")
+    path = write_enhanced(tmp_path / "mr.dcm", [*frames_of(values), *beside], modality="MR")
     images = [read_image(path, frame=n) for n in (0, 1)]
     x = sorted(-image.geometry.origin[0] for image in images)
     table("stations at x = -47 and 300 mm", "Plane Position", f"stations at x = {x[0]:g} and {x[1]:g} mm")

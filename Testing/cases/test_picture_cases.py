@@ -48,11 +48,8 @@ def test_grey_of_16_bits_keeps_its_values_and_is_shown_over_their_range(tmp_path
     Picture.fromarray(values).save(tmp_path / "x.png")
     image = read_image(tmp_path / "x.png")
     np.testing.assert_array_equal(image.scalars[:, :, 0].T, values)
-    table(
-        "0 … 47980 shown as 0 … 255",
-        "Pillow",
-        f"{image.scalars.min()} … {image.scalars.max()}, {seen(image).min()} … {seen(image).max()}",
-    )
+    ours = f"{image.scalars.min()} … {image.scalars.max()}, {seen(image).min()} … {seen(image).max()}"
+    table("0 … 47980 shown as 0 … 255", "Pillow", ours)
     assert (seen(image).min(), seen(image).max()) == (0, 255)
 
 
@@ -111,11 +108,8 @@ def test_a_lookup_table_of_the_header_is_applied(tmp_path, table):
 ])  # fmt: skip
 def test_millimetres_are_known_only_in_the_patient(tags, metric, tmp_path, table):
     image = read_image(radiograph(tmp_path / "dx.dcm", **tags))
-    table(
-        f"mm {'known' if metric else 'unknown'}",
-        ", ".join(tags) or "no spacing",
-        f"mm {'known' if image.geometry.metric else 'unknown'}",
-    )
+    known = {True: "mm known", False: "mm unknown"}
+    table(known[metric], ", ".join(tags) or "no spacing", known[image.geometry.metric])
     assert image.geometry.metric is metric
 
 

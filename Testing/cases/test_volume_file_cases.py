@@ -15,8 +15,8 @@ from MedFMLib.core.geometry import lps_from_ras
 from MedFMLib.errors import InputError
 from MedFMLib.files import output_name, read_image
 
-I, J, K = np.meshgrid(np.arange(30), np.arange(24), np.arange(12), indexing="ij")
-VALUES = (I * 7 + J * 13 + K * 29 + 400 * (((I - 15) / 12) ** 2 + ((J - 12) / 9) ** 2 < 1)).astype(np.int16)
+X, Y, Z = np.meshgrid(np.arange(30), np.arange(24), np.arange(12), indexing="ij")
+VALUES = (X * 7 + Y * 13 + Z * 29 + 400 * (((X - 15) / 12) ** 2 + ((Y - 12) / 9) ** 2 < 1)).astype(np.int16)
 AFFINE = np.array([[-2, 0, 0, 30], [0, 2, 0, -20], [0, 0, 4, -25], [0, 0, 0, 1.0]])
 
 
@@ -234,11 +234,12 @@ def test_images_of_other_libraries_are_taken(tmp_path, table):
         np.testing.assert_array_equal(image.scalars, VALUES)
         np.testing.assert_allclose(image.geometry.affine, AFFINE, atol=1e-4)
         table("0 off", type(source).__name__, "0 off")
-    for wrong, said in (
+    wrong_sources = (
         (VALUES, r"got numpy.ndarray of shape \(30, 24, 12\)"),
         (7, "got int"),
         ((1, 2, 3), "got tuple of 3 items"),
-    ):
+    )
+    for wrong, said in wrong_sources:
         with pytest.raises(InputError, match=said):
             read_image(wrong)
 

@@ -32,7 +32,7 @@ def uid(*parts) -> str:
 
 def body(columns=48, rows=40, slices=12) -> np.ndarray:
     """(k, row, column) HU: a body of 40 HU in air, a block of 100 HU on the patient's right, every slice different."""
-    z, y, x = np.mgrid[:slices, :rows, :columns]
+    _, y, x = np.mgrid[:slices, :rows, :columns]
     values = np.full((slices, rows, columns), -1000, np.int32)
     inside = ((x - columns / 2 + 0.5) / (columns * 0.42)) ** 2 + ((y - rows / 2 + 0.5) / (rows * 0.42)) ** 2 < 1
     values[inside] = 40

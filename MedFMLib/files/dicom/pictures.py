@@ -173,7 +173,7 @@ def _ultrasound_spacing(regions: list) -> tuple[tuple[float, float] | None, str]
                 ("RegionSpatialFormat",),
                 ("PhysicalUnitsXDirection", "PhysicalUnitsYDirection"),
                 ("PhysicalDeltaX", "PhysicalDeltaY"),
-            )  # fmt: skip
+            )
         )
         if kind[0] is None or kind[0][0] != TISSUE:
             continue

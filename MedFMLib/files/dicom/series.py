@@ -118,15 +118,10 @@ def find_series(path: Path, files: Sequence[Path] = ()) -> list[Series]:
     Raises:
         InputError: if there is no DICOM image, or a file is damaged.
     """
-    groups: dict[str, list[Header]] = defaultdict(list)
-    segmentations = 0
-    for header in read_headers(files or files_of(path)):
-        if header.text("SOPClassUID") in SEGMENTATIONS:
-            segmentations += 1
-        elif header.text("Rows") and header.text("Columns"):
-            groups[header.text("SeriesInstanceUID")].append(header)
-    if not groups:
-        if segmentations:
+    headers = read_headers(files or files_of(path))
+    found = group_series(headers)
+    if not found:
+        if any(header.text("SOPClassUID") in SEGMENTATIONS for header in headers):
             raise InputError(
                 f"'{path.name}' is a segmentation, not an image; give the image, and this as SEGMENTATION."
             )
@@ -134,7 +129,21 @@ def find_series(path: Path, files: Sequence[Path] = ()) -> list[Series]:
         raise InputError(
             f"'{path.name}' {what}; give a NIfTI, NRRD or MHA file, a picture, a DICOM file, or a folder of one series."
         )
-    found = [_series(uid, headers) for uid, headers in groups.items()]
+    return found
+
+
+def group_series(headers: Iterable[Header]) -> list[Series]:
+    """Return the series that headers belong to, those with most images first; segmentations and documents are left out.
+
+    Args:
+        headers: of any DICOM files.
+    """
+    groups: dict[str, list[Header]] = defaultdict(list)
+    for header in headers:
+        image = header.text("Rows") and header.text("Columns")
+        if image and header.text("SOPClassUID") not in SEGMENTATIONS:
+            groups[header.text("SeriesInstanceUID")].append(header)
+    found = [_series(uid, some) for uid, some in groups.items()]
     return sorted(found, key=lambda series: (-series.images, series.uid))
 
 
@@ -233,8 +242,8 @@ def _check_scales(planes: Sequence[Plane], path: Path) -> None:
     without = [plane for plane in planes if not plane.scaled]
     if without and len(without) < len(planes):
         raise InputError(
-            f"In '{path.name}', {len(planes) - len(without)} slices have RescaleSlope (0028,1053) and {len(without)} have none, such "
-            f"as '{without[0].name}'; copy the series again."
+            f"In '{path.name}', {len(planes) - len(without)} slices have RescaleSlope (0028,1053) and {len(without)} have none, "
+            f"such as '{without[0].name}'; copy the series again."
         )
 
 
