@@ -226,7 +226,23 @@ def _quaternion(geometry: Geometry) -> tuple[tuple[float, float, float] | None, 
     k = np.array([[xx + yy + zz, zy - yz, xz - zx, yx - xy], [zy - yz, xx - yy - zz, xy + yx, xz + zx],
                   [xz - zx, xy + yx, yy - xx - zz, yz + zy], [yx - xy, xz + zx, yz + zy, zz - xx - yy]])  # fmt: skip
     a, b, c, d = np.linalg.eigh(k)[1][:, -1]
-    parts = tuple(float(np.float32(part)) for part in np.array([b, c, d]) * (1 if a >= 0 else -1))
+    parts = _rounded(np.array([a, b, c, d]) * (1 if a >= 0 else -1))
     back = _rotation(*parts) * (1, 1, sign) * geometry.spacing
     far = np.abs(back - geometry.affine[:3, :3]) @ (np.array(geometry.shape) - 1)
     return (parts if float(np.linalg.norm(far)) <= SAME_MM else None), sign
+
+
+def _rounded(quaternion: np.ndarray) -> tuple[float, float, float]:
+    """Round the last three parts of a unit quaternion to single precision so that the first, √(1 − …), comes out right.
+
+    Rounded each to its nearest, a first part near 0 would come out as up to 3e-4.
+
+    Args:
+        quaternion: (4,), the first part not negative.
+    """
+    near = quaternion[1:].astype(np.float32)
+    steps = [[np.float32(v), np.nextafter(v, np.float32(-2)), np.nextafter(v, np.float32(2))] for v in near]
+    found = np.array(np.meshgrid(*steps, indexing="ij"), np.float64).reshape(3, -1).T
+    first = np.sqrt(np.maximum(0.0, 1.0 - (found**2).sum(axis=1)))
+    b, c, d = found[int(np.abs(first - quaternion[0]).argmin())].tolist()
+    return b, c, d

@@ -120,7 +120,7 @@ def _rasterized(polygons: list[np.ndarray], target: Target, subject: str) -> Box
     gaps = np.diff(sorted(planes))
     if len(gaps) > 1 and gaps.min() > SPARSE:
         target.tell(
-            f"{subject} has contours on every {gaps.min():.3g}th slice only; the slices between them are left empty."
+            f"{subject} has contours {gaps.min():.3g} slices apart; the slices between them are left empty."
         )
     nearest: dict[int, float] = {}
     for depth in planes:
