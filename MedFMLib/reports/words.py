@@ -139,7 +139,7 @@ def findings(
     if description:
         link = Link("", seen) if seen is not None else None
         lines.append((f"In the model's own words ({card.title}): “{description}”", link))
-    nothing = "No structure was found." if template.id not in (RADIOGRAPH, PICTURES) else "The model described nothing."
+    nothing = "No structure was found." if template.id not in (RADIOGRAPH, PICTURES) else f"{card.title} described nothing: see the limitations."
     paragraphs, links = zip(*(lines or [(nothing, None)]), strict=True)
     return ReportSection("Findings", paragraphs, links)
 
@@ -197,6 +197,8 @@ def impression(measurements: Sequence[Measurement], template: ReportTemplate) ->
         template: its request to the reader.
     """
     n = len({m.key for m in measurements})
+    if not n and template.id in (RADIOGRAPH, PICTURES):
+        return tuple(filter(None, ("Nothing was measured. No diagnostic interpretation was made.", template.impression)))
     done = f"{n} structure{'s' if n != 1 else ''} delineated and measured. No diagnostic interpretation was made."
     return tuple(filter(None, (done, template.impression)))
 
@@ -248,7 +250,7 @@ def provenance_lines(p: Provenance) -> tuple[str, ...]:
         f"Adapter: {p.adapter or 'none'}" + (f", weights {p.adapter_hash[:16]}" if p.adapter_hash else ""),
         f"Image content: {p.image[:16]}",
         f"Slices: {looked or 'none'}",
-        "Prompts: " + " | ".join(p.prompts),
+        "Prompts: " + (" | ".join(p.prompts) or "none"),
         "Software: " + ", ".join(f"{name} {version}" for name, version in p.versions.items()),
         f"Started {p.started}, took {p.seconds:.1f} s" + (f"; {p.reuse}" if p.reuse else ""),
     )

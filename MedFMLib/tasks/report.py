@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from ..core.findings import Answer, Finding, Measurement, Saliency, Segmentation
 from ..core.geometry import PICTURE
+from ..core.image import Image
 from ..core.request import Request, Response
 from ..core.view import make_view, window_for
 from ..errors import InputError
@@ -31,6 +32,9 @@ from ..storage.model_card import ModelCard
 from .ask import combine, sides_stated, views_for
 from .compare import check_references, compared
 from .segment import labels_for
+
+VOLUMES = {"CT", "MR", "PT"}
+"""Modalities of volumes; a model made for these alone describes no picture."""
 
 MOST_PICTURES = 6
 """Largest number of pictures that a report shows as key images; all are in its stack."""
@@ -128,14 +132,16 @@ class ReportTask:
         views = views_for(request, context.model.max_views)
         evidence = context.slices_seen(views)
         groups = [views] if len(views) <= context.model.max_views else [[view] for view in views]
-        said = [
-            context.model.write(
-                group, kind="describe", max_tokens=request.max_tokens,
-                callbacks=context.callbacks(n / len(groups), (n + 1) / len(groups)),
-            )
-            for n, group in enumerate(groups)
-        ]  # fmt: skip
-        text = said[0] if len(said) == 1 else combine(list(zip(views, said, strict=True)))
+        text = ""
+        if not _for_volumes_only(context.card, image):  # what such a model says of a picture is nonsense
+            said = [
+                context.model.write(
+                    group, kind="describe", max_tokens=request.max_tokens,
+                    callbacks=context.callbacks(n / len(groups), (n + 1) / len(groups)),
+                )
+                for n, group in enumerate(groups)
+            ]  # fmt: skip
+            text = said[0] if len(said) == 1 else combine(list(zip(views, said, strict=True)))
         allowed = (*map(str, evidence), *sides_stated(image))
         description = supported(text, [], context, allowed)
         answers = [Answer(q, a) for q, a in request.history]
@@ -144,7 +150,7 @@ class ReportTask:
 
         context.progress.stage("Writing the report")
         shown = sorted({view.number for view in views})[:MOST_PICTURES]
-        pictures = [key_image(image, PICTURE, number) for number in shown]
+        pictures = [replace(key_image(image, PICTURE, number), overlay_png=b"") for number in shown]
         if saliency is not None:
             pictures += saliency_images(image, saliency)
         empty = Segmentation((), image.geometry)
@@ -164,6 +170,11 @@ class ReportTask:
         answer, saliency = context.run_task("explain", request)
         text = supported(answer.text, measurements, context, tuple(map(str, answer.evidence))) or UNSUPPORTED
         return replace(answer, text=text), replace(saliency, answer=text)
+
+
+def _for_volumes_only(card: ModelCard, image: Image) -> bool:
+    """Return whether a model was made for volumes alone, and this picture is none of their slices."""
+    return bool(card.modalities) and set(card.modalities) <= VOLUMES and image.modality not in card.modalities
 
 
 def supported(text: str, measurements: list[Measurement], context: TaskContext, allowed: tuple[str, ...] = ()) -> str:
