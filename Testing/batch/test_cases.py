@@ -276,6 +276,34 @@ def test_a_folder_of_pictures_has_one_case_each_and_the_views_of_a_study_are_one
         made = pixels(dataset("1.2.840.10008.5.1.4.1.1.1.1", "DX", view), random.integers(0, 4095, (30, 40), np.uint16))
         save(made, tmp_path / "study" / f"{view}.dcm")
     told = []
-    found = cases.find(tmp_path, (step_from("ask:What?"),), CaseOptions(), cases.SeriesChoice(modality="CR"), told.append)
+    found = cases.find(
+        tmp_path, (step_from("ask:What?"),), CaseOptions(), cases.SeriesChoice(modality="CR"), told.append
+    )
     assert len(found) == 1 and cases.read(found[0]).geometry.shape == (40, 30, 2)
     assert "2 picture files were skipped" in told[-1]
+
+
+# -- labels are no cases ---------------------------------------------------------------------------------------
+
+
+def test_label_folders_of_nnu_net_and_totalsegmentator_are_no_cases(tmp_path):
+    names = ["nnunet/imagesTr/case_000_0000.nii.gz", "nnunet/labelsTr/case_000.nii.gz", "nnunet/labelsTs/case_001.nii.gz",
+             "total/ct.nii.gz", "total/segmentations/liver.nii.gz", "total/segmentations/spleen.nii.gz",
+             "plain/images/a.nrrd", "plain/labels/a.nrrd", "out/ct-segmentations/liver.nii.gz"]  # fmt: skip
+    for name in names:
+        write_volume(tmp_path / name)
+    said = []
+    found = find(tmp_path, said=said)
+    assert sorted(case.source.removeprefix(f"{tmp_path}/") for case in found) == [names[0], names[6], names[3]]
+    assert len(said) == 1 and said[0].startswith("6 segmentations were skipped")
+
+
+def test_a_dicom_seg_is_no_case(tmp_path):
+    pytest.importorskip("highdicom")
+    from support.segmentation_phantoms import blocks, ct_slices, write_seg
+
+    sources = ct_slices(tmp_path / "study" / "ct")
+    write_seg(tmp_path / "study" / "IM9999", sources, blocks()[0].T.astype(np.uint8))
+    said = []
+    (case,) = find(tmp_path, said=said, series="all")
+    assert len(case.files) == 10 and said == ["1 DICOM segmentation was skipped."]

@@ -170,7 +170,7 @@ def test_a_seg_of_finer_slices_is_placed_as_blocks_and_of_others_refused_or_resa
     other = LPS @ np.diag([1, 1, 0.7, 1])
     sources = ct_slices(tmp_path / "other", np.zeros(GRID.shape), other)
     path = write_seg(tmp_path / "other.dcm", sources, STACKED)
-    with pytest.raises(InputError, match=r"'other.dcm' lies on another grid than the image, .* mm .*--resample"):
+    with pytest.raises(InputError, match=r"'other.dcm' lies on another grid than the image, .* mm; .*--resample"):
         read_segmentation(path, GRID)
     notes = []
     read = read_segmentation(path, GRID, resample=True, tell=notes.append)

@@ -144,7 +144,7 @@ def test_another_grid_is_refused_with_its_distance_and_resampled_as_simpleitk_do
     turned = affine(rotation(0, 0, 8), origin=(4, -6, 3)) @ RAS
     path = write_nifti_with_nibabel(tmp_path / "turned.nii.gz", label_map(), turned)
     with pytest.raises(
-        InputError, match=r"lies on another grid .* by up to \d+\.\d+ mm .* --resample \(in Python resample=True\)"
+        InputError, match=r"lies on another grid .* by up to \d+\.\d+ mm; .* --resample \(in Python resample=True\)"
     ):
         read_segmentation(path, GRID)
     notes = []
@@ -162,7 +162,7 @@ def test_a_shifted_grid_is_resampled_with_a_word_even_if_no_voxel_changes(tmp_pa
     moved = RAS.copy()
     moved[2, 3] += 0.2
     path = write_nifti_with_nibabel(tmp_path / "moved.nii.gz", label_map(), moved)
-    with pytest.raises(InputError, match=r"by up to 0\.2 mm"):
+    with pytest.raises(InputError, match=r"by up to 0\.2 mm;"):
         read_segmentation(path, GRID)
     notes = []
     read = read_segmentation(path, GRID, resample=True, tell=notes.append)

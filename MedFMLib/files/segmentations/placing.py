@@ -109,8 +109,8 @@ def place_labels(
         placed = _nearest(labels, own, geometry)
     else:
         raise InputError(
-            f"{subject} lies on another grid than the image, and would have to move by up to {fit.misfit_mm:.3g} mm to fit "
-            f"({own}; the image has {geometry}); {advice}"
+            f"{subject} lies on another grid than the image, by up to {fit.misfit_mm:.3g} mm; {advice} (Its grid: {own}; the "
+            f"image's: {geometry}.)"
         )
     if not resample:
         refuse_loss([placed], own, geometry, subject, advice)

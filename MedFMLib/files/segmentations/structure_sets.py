@@ -119,9 +119,7 @@ def _rasterized(polygons: list[np.ndarray], target: Target, subject: str) -> Box
                     f"{furthest * spacing:.3g} mm away.")  # fmt: skip
     gaps = np.diff(sorted(planes))
     if len(gaps) > 1 and gaps.min() > SPARSE:
-        target.tell(
-            f"{subject} has contours {gaps.min():.3g} slices apart; the slices between them are left empty."
-        )
+        target.tell(f"{subject} has contours {gaps.min():.3g} slices apart; the slices between them are left empty.")
     nearest: dict[int, float] = {}
     for depth in planes:
         number = round(depth)
