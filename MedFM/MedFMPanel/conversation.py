@@ -98,14 +98,13 @@ def _turn_html(turn: Turn) -> str:
 
 
 def _links(references: tuple[SliceReference, ...]) -> str:
-    """Return "axial slices 20, 40", each number a link to its slice."""
+    """Return "axial slices 20, 40" or "picture 1", each number a link to its slice."""
     by_plane: dict[str, list[str]] = {}
     for reference in references:
         position = ",".join(f"{value:.2f}" for value in reference.center)
-        by_plane.setdefault(reference.plane, []).append(f'<a href="{LINK}{position}">{reference.number}</a>')
-    return "; ".join(
-        f"{plane} slice{'s' if len(links) > 1 else ''} {', '.join(links)}" for plane, links in by_plane.items()
-    )
+        what, number = str(reference).rsplit(" ", 1)
+        by_plane.setdefault(what, []).append(f'<a href="{LINK}{position}">{number}</a>')
+    return "; ".join(f"{what}{'s' if len(links) > 1 else ''} {', '.join(links)}" for what, links in by_plane.items())
 
 
 def link_position(address: str) -> tuple[float, float, float] | None:

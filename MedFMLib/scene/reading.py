@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..core.findings import Segment, Segmentation
-from ..core.geometry import BoxedMask, Geometry, picture_geometry
+from ..core.geometry import PICTURE, BoxedMask, Geometry
 from ..core.image import MODALITIES, Image, check_finite, guess_modality
 from ..core.prompts import Box, Points, Prompt, Region, Scribble
 from ..core.terminology import structure
@@ -56,21 +56,22 @@ def read_image(node, *, frame: int | None = None, modality: str = "") -> Image:
     channels = scalars.GetNumberOfComponents()
     voxels = _array(data, scalars)
     stated = _modality(placed)
+    affine = world_from_parent(placed) @ index_to_ras(node, data)
     if channels in (3, 4) and voxels.dtype == np.uint8:
-        return _picture(node, voxels[:3], modality or stated)
+        return _picture(node, voxels[:3], affine, modality or stated)
     if channels != 1:
         raise InputError(
             f"'{node.GetName()}' has {channels} values per voxel (vectors, or colours of more than 8 bits); convert it with the "
             "module Vector to Scalar Volume first."
         )
     if _has_no_place(node, stated, data):
-        return _picture(node, voxels, modality or stated)
+        return _picture(node, voxels, affine, modality or stated)
     values, facts = voxels[0], {}
     check_finite(values, node.GetName() or "volume")
     modality = modality or stated
     if not modality:
         modality, facts = guess_modality(values), {"modality_guessed": "yes"}
-    geometry = Geometry(values.shape, world_from_parent(placed) @ index_to_ras(node, data))
+    geometry = Geometry(values.shape, affine)
     return Image(voxels, geometry, modality, node.GetName() or "volume", facts)
 
 
@@ -105,16 +106,17 @@ def _has_no_place(node, modality: str, data) -> bool:
     return file.lower().endswith(PICTURE_SUFFIXES)
 
 
-def _picture(node, voxels: np.ndarray, modality: str) -> Image:
-    """Return a volume node's pixels as pictures without a place in a patient, k from picture to picture."""
-    _, columns, rows, count = voxels.shape
+def _picture(node, voxels: np.ndarray, affine: np.ndarray, modality: str) -> Image:
+    """Return a volume node's pixels as pictures without a place in a patient, k from picture to picture.
+
+    The grid keeps the node's place in the scene, so that results land on it there; it means nothing in a patient.
+    """
     display = None
     if voxels.shape[0] == 1 and voxels.dtype != np.uint8:
         low, high = _shown_range(node, voxels)
         display = np.rint(np.clip((voxels - low) / max(high - low, 1e-9), 0, 1) * 255).astype(np.uint8)
-    return Image(
-        voxels, picture_geometry(columns, rows, count), modality or "OT", node.GetName() or "picture", display=display
-    )
+    geometry = Geometry(voxels.shape[1:], affine, space=PICTURE, metric=False)
+    return Image(voxels, geometry, modality or "OT", node.GetName() or "picture", display=display)
 
 
 def _shown_range(node, voxels: np.ndarray) -> tuple[float, float]:

@@ -339,3 +339,25 @@ def test_deleting_the_shown_segmentation_empties_the_table(host, panel, volume, 
     host.scene.RemoveNode(panel.ui.segmentsTable.segmentationNode())
     assert panel.ui.segmentsTable.segmentCount == 0
     assert not panel.ui.show3DButton.isEnabled()
+
+
+def test_a_colour_picture_can_be_asked_about(host, panel, use_runner, finish, choose_task):
+    import slicer
+    import vtk
+    from vtkmodules.util.numpy_support import numpy_to_vtk
+
+    pixels = np.random.default_rng(0).integers(0, 255, (20, 30, 3), dtype=np.uint8)
+    data = vtk.vtkImageData()
+    data.SetDimensions(30, 20, 1)
+    data.GetPointData().SetScalars(numpy_to_vtk(pixels.reshape(-1, 3), deep=True))
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLVectorVolumeNode", "photo")
+    node.SetAndObserveImageData(data)
+    panel.ui.volumeSelector.setCurrentNode(node)
+    runner = use_runner()
+    choose_task("ask")
+    panel.ui.questionBox.setEditText("What is shown?")
+    panel.ui.applyButton.click()
+    finish()
+    image = runner.requests[0].image
+    assert image.is_picture and image.is_colour
+    assert np.array_equal(image.voxels[:, :, :, 0].transpose(2, 1, 0), pixels)
