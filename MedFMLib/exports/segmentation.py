@@ -49,15 +49,10 @@ def segmentation_object(segmentation: Segmentation, source: Source, provenance: 
     if not numbers:
         raise InputError("There is no segment with a voxel, so there is nothing to export; segment something first.")
     chosen = [(numbers[place], s) for place, s in enumerate(segmentation.segments, 1) if place in numbers]
-    columns, rows, count = segmentation.geometry.shape
-    pixels = np.zeros((count, rows, columns, len(chosen)), np.uint8)
-    for number, segment in chosen:
-        i, j, k = segment.boxed.box
-        pixels[k, j, i, number - 1] = segment.boxed.inside.transpose(2, 1, 0)
     first = source.first
     made = hd.seg.Segmentation(
         source_images=[_stand_in(s) for s in source.slices],
-        pixel_array=pixels,
+        pixel_array=_pixels([segment for _, segment in chosen], segmentation.geometry.shape),
         segmentation_type="BINARY",
         segment_descriptions=[describe(s, n, provenance) for n, s in chosen],
         plane_positions=[
@@ -77,6 +72,22 @@ def segmentation_object(segmentation: Segmentation, source: Source, provenance: 
     )
     _name_sources(made, source)
     return identify(made, source)
+
+
+def _pixels(segments: Sequence[Segment], shape: tuple[int, int, int]) -> np.ndarray:
+    """Return (K, J, I) segment numbers, or (K, J, I, N) of 0 and 1, which takes N times the memory, if segments overlap."""
+    labels = np.zeros(shape[::-1], np.uint8 if len(segments) < 256 else np.uint16)
+    for number, segment in enumerate(segments, 1):
+        place, inside = segment.boxed.box[::-1], segment.boxed.inside.transpose(2, 1, 0)
+        if (labels[place][inside] > 0).any():
+            break
+        labels[place][inside] = number
+    else:
+        return labels
+    layers = np.zeros((*shape[::-1], len(segments)), np.uint8)
+    for number, segment in enumerate(segments):
+        layers[(*segment.boxed.box[::-1], number)] = segment.boxed.inside.transpose(2, 1, 0)
+    return layers
 
 
 def check_in_patient(source: Source) -> None:

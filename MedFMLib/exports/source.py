@@ -101,7 +101,9 @@ class Source:
         Raises:
             InputError: if its shape, or the place of a slice, differs.
         """
-        rows, columns, count = int(self.first.Rows), int(self.first.Columns), len(self.slices)
+        # pictures of different sizes share the grid of the largest
+        rows, columns = (max(int(header[name].value) for header in self.headers) for name in ("Rows", "Columns"))
+        count = len(self.slices)
         if geometry.shape != (columns, rows, count):
             raise InputError(
                 f"The result lies on {'×'.join(map(str, geometry.shape))} voxels, the series has {columns}×{rows}×{count}; "

@@ -160,15 +160,19 @@ def _without_straight(ring: np.ndarray) -> np.ndarray:
 
 
 def _joined(outer: np.ndarray, holes: list[np.ndarray]) -> np.ndarray:
-    """Join holes to their outline, nearest first, by a channel that is passed in both directions."""
-    holes = list(holes)
-    while holes:
-        links = []
-        for number, hole in enumerate(holes):
-            apart = np.linalg.norm(outer[:, None] - hole[None], axis=-1)
-            here, there = np.unravel_index(int(apart.argmin()), apart.shape)
-            links.append((float(apart[here, there]), number, int(here), int(there)))
-        _, number, here, there = min(links)
-        hole = np.roll(holes.pop(number), -there, axis=0)
-        outer = np.concatenate([outer[: here + 1], hole, hole[:1], outer[here:]])
-    return outer
+    """Join holes to their outline by a short channel that is passed in both directions, so it encloses nothing."""
+
+    def nearest(point: np.ndarray, ring: np.ndarray) -> int:
+        return int(((ring - point) ** 2).sum(axis=1).argmin())
+
+    insertions: dict[int, list[np.ndarray]] = {}
+    for hole in holes:
+        there = nearest(outer[nearest(hole[0], outer)], hole)
+        here = nearest(hole[there], outer)
+        turned = np.roll(hole, -there, axis=0)
+        insertions.setdefault(here, []).extend([turned, turned[:1], outer[here : here + 1]])
+    pieces, done = [], 0
+    for here in sorted(insertions):
+        pieces += [outer[done : here + 1], *insertions[here]]
+        done = here + 1
+    return np.concatenate([*pieces, outer[done:]])

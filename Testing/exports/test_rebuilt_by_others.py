@@ -194,3 +194,28 @@ def test_medfm_reads_its_own_structure_set_back(exported):
     assert [s.label for s in read.segments] == ["Läsion 肝 Ł", "bright"]
     for segment, place in zip(read.segments, exported.places.values(), strict=True):
         assert np.array_equal(segment.mask, exported.segments[place - 1].mask)
+
+
+def test_outlines_of_random_masks_fill_to_the_same_pixels():
+    """Single pixels, rings in rings, diagonals, everything and nothing; `matplotlib` agrees where it is installed."""
+    from support.dicom_readers import filled
+
+    pytest.importorskip("contourpy", reason="contourpy is not installed")
+    from MedFMLib.exports.structure_set import outlines
+
+    random = np.random.default_rng(0)
+    count = 0
+    for _ in range(60):
+        mask = random.random(random.integers(1, 40, 2)) < random.choice([0.0, 0.05, 0.5, 0.7, 0.95, 1.0])
+        found = np.zeros(mask.shape, bool)
+        for outline in outlines(mask):
+            found ^= filled(outline, mask.shape)
+            count += 1
+        assert np.array_equal(found, mask)
+    assert count > 500
+    i, j = np.indices((40, 40))
+    rings = (np.maximum(abs(i - 20), abs(j - 20)) // 3 % 2).astype(bool)
+    found = np.zeros(rings.shape, bool)
+    for outline in outlines(rings):
+        found ^= filled(outline, rings.shape)
+    assert np.array_equal(found, rings)
