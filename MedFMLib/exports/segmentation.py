@@ -15,7 +15,7 @@ from .. import __version__
 from ..core.findings import Code, Segment, Segmentation
 from ..core.request import Provenance
 from ..errors import InputError
-from .identity import held
+from .identity import LONGEST, held
 from .source import Source, SourceSlice, concept, equipment, highdicom, identify, reference
 
 TISSUE = Code("85756007", "SCT", "Tissue")
@@ -112,11 +112,16 @@ def segment_numbers(segmentation: Segmentation) -> dict[int, int]:
 def label_of(segment: Segment, number: int) -> str:
     """Return a segment's name as DICOM can hold it: at most 64 characters, never empty.
 
+    A longer one keeps its beginning and its end, in which long names usually differ.
+
     Args:
         segment: the segment.
         number: its segment number, for a segment without a name.
     """
-    return held("LO", segment.label) or f"segment {number}"
+    text = segment.label.strip()
+    if len(text) > LONGEST["LO"]:
+        text = f"{text[:39].rstrip()} … {text[-22:].lstrip()}"
+    return held("LO", text) or f"segment {number}"
 
 
 def _stand_in(slice_: SourceSlice):

@@ -225,7 +225,5 @@ def touches_edge(mask: np.ndarray, axes: tuple[int, ...] = (0, 1, 2)) -> bool:
         axes: index axes to look at.
     """
     return any(
-        bool(mask.take(0, axis=axis).any() or mask.take(-1, axis=axis).any())
-        for axis in axes
-        if mask.shape[axis] > 1
+        bool(mask.take(0, axis=axis).any() or mask.take(-1, axis=axis).any()) for axis in axes if mask.shape[axis] > 1
     )

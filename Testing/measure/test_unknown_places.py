@@ -99,8 +99,8 @@ def test_sentences_tables_and_checks_take_what_there_is(image):
     assert text.startswith("Left lung: ")
     assert not any(word in text for word in ("lies on", "midline", "front–back", "nan"))
     assert (
-        (("mL" in text) == image.geometry.metric and ("pixels" in text) == (not image.geometry.metric)) or "mm²" in text
-    )
+        ("mL" in text) == image.geometry.metric and ("pixels" in text) == (not image.geometry.metric)
+    ) or "mm²" in text
     titles, rows = as_table(found)
     assert len(rows) == 1 and len(rows[0]) == len(titles)
     assert "area (pixels)" in titles or "area (mm2)" in titles or "volume (mL)" in titles
