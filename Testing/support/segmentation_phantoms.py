@@ -106,7 +106,7 @@ def write_seg(
         hd.seg.SegmentDescription(
             n + 1, labels[n], hd.sr.CodedConcept("123037004", "SCT", "Anatomical Structure"),
             hd.sr.CodedConcept(codes.get(labels[n], codes["Liver"])[0], "SCT", codes.get(labels[n], codes["Liver"])[1]), "MANUAL",
-            display_color=hd.color.CIELabColor.from_rgb(255, 128 * n, 0),
+            display_color=hd.color.CIELabColor.from_rgb(255, min(255, 128 * n), 0),
         )
         for n in range(count)
     ]  # fmt: skip

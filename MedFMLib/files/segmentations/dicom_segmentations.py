@@ -122,8 +122,8 @@ def _frames(header: Header, target: Target) -> Iterator[_Frame]:
     """Yield the labelled pixels of each segment in each frame; none for frames without any."""
     stored = stored_values(header.path, target.tell)
     planes = planes_of(header)
-    groups = header.dataset.get("PerFrameFunctionalGroupsSequence")
-    if len(stored) != len(planes) or groups is None:
+    groups = items_of(header.dataset, "PerFrameFunctionalGroupsSequence")
+    if len(stored) != len(planes) or len(groups) != len(planes):
         raise InputError(f"'{header.path.name}' has {len(stored)} frames and describes {len(planes)}; copy it again.")
     if any(plane.position is None or plane.spacing is None for plane in planes):
         raise InputError(
@@ -151,8 +151,8 @@ def _frames(header: Header, target: Target) -> Iterator[_Frame]:
 
 def _number(header: Header, groups) -> int:
     """Return the segment number of a frame, of its own groups or the shared ones."""
-    for where in (groups, *(header.dataset.get("SharedFunctionalGroupsSequence") or ())):
-        for item in where.get("SegmentIdentificationSequence") or ():
+    for where in (groups, *items_of(header.dataset, "SharedFunctionalGroupsSequence")):
+        for item in items_of(where, "SegmentIdentificationSequence"):
             if (found := numbers_of(item, "ReferencedSegmentNumber")) is not None:
                 return int(found[0])
     raise InputError(
@@ -226,8 +226,8 @@ def _stack(own: Sequence[_Frame], frames: Sequence[_Frame], header: Header, geom
 
 def _step(depths: np.ndarray, plane: Plane, header: Header, geometry: Geometry) -> float:
     """Return the distance in mm between slices: the header's if the frames lie on multiples of it, else the smallest."""
-    measures = [item for groups in header.dataset.get("SharedFunctionalGroupsSequence") or ()
-                for item in groups.get("PixelMeasuresSequence") or ()]  # fmt: skip
+    measures = [item for groups in items_of(header.dataset, "SharedFunctionalGroupsSequence")
+                for item in items_of(groups, "PixelMeasuresSequence")]  # fmt: skip
     stated = [found[0] for item in measures if (found := numbers_of(item, "SpacingBetweenSlices")) is not None]
     apart = np.diff(np.unique(np.round(depths, 3)))
     apart = apart[apart > UNEVEN_MM]
@@ -246,7 +246,7 @@ def _joined(parts: Sequence[Placed], target: Target) -> BoxedMask:
         return target.empty()
     low = np.min([part.start for part in parts], axis=0)
     high = np.max([np.add(part.start, part.labels.shape) for part in parts], axis=0)
-    mask = np.zeros(high - low, bool)
+    mask = np.zeros(high - low, bool, order="F")  # frames are slices along k, mostly
     for part in parts:
         at = np.subtract(part.start, low)
         mask[tuple(slice(a, a + n) for a, n in zip(at, part.labels.shape, strict=True))] |= part.labels.astype(bool)
@@ -259,7 +259,7 @@ def _joined(parts: Sequence[Placed], target: Target) -> BoxedMask:
 def _described(header: Header) -> dict[int, object]:
     """Return number → item of the Segment Sequence, in the order of the numbers, without the background."""
     found = {}
-    for item in header.dataset.get("SegmentSequence") or ():
+    for item in items_of(header.dataset, "SegmentSequence"):
         number = numbers_of(item, "SegmentNumber")
         if number is not None and not _is_background(item):
             found[int(number[0])] = item
@@ -267,7 +267,7 @@ def _described(header: Header) -> dict[int, object]:
 
 
 def _background(header: Header) -> set[int]:
-    items = header.dataset.get("SegmentSequence") or ()
+    items = items_of(header.dataset, "SegmentSequence")
     return {int(header.numbers("SegmentNumber", 1, item)[0]) for item in items if _is_background(item)}
 
 
@@ -280,17 +280,30 @@ def _codes(item) -> tuple[Code | None, Code | None, Code | None]:
     """Return (category, type, modifier) of a segment."""
     if item is None:
         return None, None, None
-    types = item.get("SegmentedPropertyTypeCodeSequence") or ()
+    types = items_of(item, "SegmentedPropertyTypeCodeSequence")
     return (
-        code_of(item.get("SegmentedPropertyCategoryCodeSequence")),
+        code_of(items_of(item, "SegmentedPropertyCategoryCodeSequence")),
         code_of(types),
-        code_of(types[0].get("SegmentedPropertyTypeModifierCodeSequence")) if len(types) else None,
+        code_of(items_of(types[0], "SegmentedPropertyTypeModifierCodeSequence")) if types else None,
     )
+
+
+def items_of(dataset, name: str) -> list:
+    """Return the items of a sequence; none if it is missing, or the value is no sequence.
+
+    Args:
+        dataset: a pydicom Dataset.
+        name: keyword of the attribute.
+    """
+    from pydicom.sequence import Sequence as Items
+
+    value = dataset.get(name)
+    return list(value) if isinstance(value, Items) else []
 
 
 def code_of(sequence) -> Code | None:
     """Return the first coded concept of a sequence; None if there is none that is complete."""
-    for item in sequence or ():
+    for item in sequence:
         value = next(
             (text for name in ("CodeValue", "LongCodeValue", "URNCodeValue") if (text := text_of(item, name))), ""
         )

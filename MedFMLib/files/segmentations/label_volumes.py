@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ...core.geometry import Geometry
+from ...core.geometry import Geometry, mask_box
 from ...core.image import Image
 from ...errors import InputError
 from ..names import output_name
@@ -145,9 +145,10 @@ def _named(values: list[int], names: Sequence[NamedValues]) -> list[NamedValues]
 
 def _values(labels: np.ndarray) -> list[int]:
     """Return the values other than 0, in order."""
-    if labels.dtype == bool or labels.dtype.itemsize == 1 or (labels.dtype.kind in "iu" and labels.max() < 1 << 20):
-        return [int(value) for value in np.flatnonzero(np.bincount(labels.ravel())) if value]
-    return [int(value) for value in np.unique(labels) if value]
+    inside = labels[mask_box(labels != 0)].ravel(order="K")  # most of a volume is no label
+    if inside.dtype == bool or inside.dtype.itemsize == 1 or (inside.dtype.kind in "iu" and inside.max() < 1 << 20):
+        return [int(value) for value in np.flatnonzero(np.bincount(inside)) if value]
+    return [int(value) for value in np.unique(inside) if value]
 
 
 def _labels(values: np.ndarray, target: Target, shown: str) -> np.ndarray:

@@ -16,7 +16,7 @@ import numpy as np
 from ...core.geometry import BoxedMask
 from ...errors import InputError
 from ..dicom.headers import Header, numbers_of, read_complete, text_of
-from .dicom_segmentations import code_of
+from .dicom_segmentations import code_of, items_of
 from .found import ORIGINS, FoundSegment, Target
 from .placing import ALIGNED, ALIGNED_FRACTION, ALIGNED_MM
 
@@ -44,15 +44,15 @@ def read_structure_set(path: Path, target: Target) -> list[FoundSegment]:
         InputError: if it can't be read, matplotlib is missing, or contours don't lie in slices of the image.
     """
     header, shown = read_complete(path), f"'{path.name}'"
-    contours = {_number(item): item for item in header.dataset.get("ROIContourSequence") or ()}
-    observed = {_number(item): item for item in header.dataset.get("RTROIObservationsSequence") or ()}
+    contours = {_number(item): item for item in items_of(header.dataset, "ROIContourSequence")}
+    observed = {_number(item): item for item in items_of(header.dataset, "RTROIObservationsSequence")}
     found, points = [], []
-    for roi in header.dataset.get("StructureSetROISequence") or ():
+    for roi in items_of(header.dataset, "StructureSetROISequence"):
         number = numbers_of(roi, "ROINumber")
         name = text_of(roi, "ROIName") or f"structure {len(found) + 1}"
         item = contours.get(None if number is None else int(number[0]))
         polygons = list(_polygons(header, item, name)) if item is not None else []
-        if item is not None and not polygons and len(item.get("ContourSequence") or ()):
+        if item is not None and not polygons and len(items_of(item, "ContourSequence")):
             points.append(name)
         mask = _rasterized(polygons, target, f"{shown}, structure '{name}',")
         category, code, side = _codes(observed.get(None if number is None else int(number[0])))
@@ -76,7 +76,7 @@ def _number(item) -> int | None:
 
 def _polygons(header: Header, item, name: str) -> Iterator[np.ndarray]:
     """Yield the closed contours of a structure, (n, 3) RAS mm."""
-    for contour in item.get("ContourSequence") or ():
+    for contour in items_of(item, "ContourSequence"):
         kind = text_of(contour, "ContourGeometricType")
         points = numbers_of(contour, "ContourData")
         if points is None or len(points) % 3 or not np.isfinite(points).all():
@@ -185,9 +185,9 @@ def _color(item) -> tuple[float, float, float] | None:
 
 def _codes(observation):
     """Return (category, type, modifier) of a structure's identification codes, each None if it is missing."""
-    for item in (observation.get("RTROIIdentificationCodeSequence") if observation is not None else None) or ():
+    for item in items_of(observation, "RTROIIdentificationCodeSequence") if observation is not None else ():
         code = code_of([item])
-        category = code_of(item.get("SegmentedPropertyCategoryCodeSequence"))
-        side = code_of(item.get("SegmentedPropertyTypeModifierCodeSequence"))
+        category = code_of(items_of(item, "SegmentedPropertyCategoryCodeSequence"))
+        side = code_of(items_of(item, "SegmentedPropertyTypeModifierCodeSequence"))
         return category, code, side
     return None, None, None
