@@ -61,8 +61,9 @@ def check(
 ) -> None:  # fmt: skip
     """Count the data, list unusable items, and check that no patient would be in two splits."""
     from ..training.data.dataset import CARD, Dataset
+    from ..training.data.volumes import is_labelled
 
-    if (Path(path) / CARD).is_file():
+    if (Path(path) / CARD).is_file() and not is_labelled(Path(path)):  # nnU-Net's description has the same name
         built = Dataset.load(path)
         built.check()
         _print({**built.card, "checked": True}, as_json)

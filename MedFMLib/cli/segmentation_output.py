@@ -89,6 +89,12 @@ class SegmentationOutput:
             folder, stem = self.path, free_name(self.path, output_name(image), provenance.image, note)
             files = [write_segmentation(folder / f"{stem}{SLICER}", segmentation, provenance)]
         if separate and segmentation.segments:
-            files += write_label_files(folder / f"{stem}-segmentations", segmentation)
+            own = folder / f"{stem}-segmentations"
+            parts = write_label_files(own, segmentation)
+            files += parts
+            if others := sorted(path.name for path in own.glob("*.nii.gz") if path not in parts):
+                note(
+                    f"'{own.name}' also has files of another run ({', '.join(others[:5])}); remove them if they are not wanted."
+                )
         path = folder / f"{stem}.measurements.json"
         return [*files, write_text(path, json.dumps(summary(response, files), indent=2))]

@@ -74,13 +74,16 @@ def test_a_file_that_can_hold_no_labels_is_refused_before_anything_is_made(tmp_p
     assert not list(tmp_path.iterdir())
 
 
-def test_one_file_a_label_lies_in_a_folder_beside(tmp_path):
+def test_one_file_a_label_lies_in_a_folder_beside(tmp_path, notes):
     files = written(tmp_path / "out", separate=True)
     assert [f.relative_to(tmp_path / "out").as_posix() for f in files] == [
         "scan.seg.nrrd", "scan-segmentations/liver.nii.gz", "scan-segmentations/kidney_left.nii.gz", "scan.measurements.json"
     ]  # fmt: skip
     read = read_segmentation(tmp_path / "out" / "scan-segmentations", GRID)
     assert {s.label for s in read.segments} == {"liver", "left kidney"}
+    (tmp_path / "out" / "scan-segmentations" / "spleen.nii.gz").write_bytes(b"of an earlier run")
+    written(tmp_path / "out", separate=True)
+    assert len(notes) == 1 and "files of another run (spleen.nii.gz)" in notes[0]
     with pytest.raises(InputError, match="needs a folder, not 'a.nii.gz'"):
         SegmentationOutput.of(tmp_path / "a.nii.gz", separate=True)
 

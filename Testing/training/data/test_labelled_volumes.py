@@ -93,3 +93,17 @@ def test_labels_on_another_grid_are_a_problem_or_resampled_with_a_note(tmp_path)
     found = read(folder, resample=True, tell=notes.append)
     assert not found.problems and found.pairs and "another grid" in notes[0]
     assert GRID.shape == CT.shape
+
+
+def test_nnu_nets_dataset_json_is_not_taken_for_a_built_data_set(tmp_path):
+    typer = pytest.importorskip("typer.testing")
+    from MedFMLib.cli.data import app
+
+    for number in range(3):
+        scan = np.random.default_rng(number).integers(-1000, 300, CT.shape).astype(np.int16)
+        write_nifti_with_nibabel(tmp_path / "imagesTr" / f"case_{number}_0000.nii.gz", scan)
+        write_nifti_with_nibabel(tmp_path / "labelsTr" / f"case_{number}.nii.gz", np.roll(label_map(), number, 1))
+    (tmp_path / "dataset.json").write_text(json.dumps({"labels": {"background": 0, "liver": 1, "spleen": 2}}))
+    done = typer.CliRunner().invoke(app, ["check", str(tmp_path), "--modality", "CT", "--json"])
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["patients"] == 3
