@@ -48,6 +48,8 @@ set(MedFM_RESOURCES
   "reports/templates/brain-mr.json"
   "reports/templates/chest-ct.json"
   "reports/templates/general.json"
+  "reports/templates/picture.json"
+  "reports/templates/radiograph.json"
   "reports/templates/volumetry.json"
   "reports/viewer.js"
   "terminology/structures.json"
