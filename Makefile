@@ -8,7 +8,7 @@ TORCH ?= $(shell command -v nvidia-smi >/dev/null 2>&1 && echo "torch>=2.6" || e
 # For tests without torch: the core without it, the extras cli, report and samples, and the tools.
 LIGHT_PACKAGES = "numpy>=1.26" "SimpleITK>=2.3" "pydicom>=3.0" "requests>=2.31" "pillow>=10" "typer>=0.15" "rich>=13" \
   "jinja2>=3.1" "highdicom>=0.25" "reportlab>=4" "textstat>=0.7" "scipy>=1.12" "slicer-core>=5.12,<5.13" "safetensors>=0.4" \
-  "huggingface_hub>=0.30" "filelock>=3" "psutil>=5" "pytest>=8" "hypothesis>=6" "medpy>=0.5" "pypdf>=5" "PySide6-Essentials==6.9.3"
+  "huggingface_hub>=0.30" "filelock>=3" "psutil>=5" "pytest>=8" "hypothesis>=6" "medpy>=0.5" "pypdf>=5" "nibabel>=5" "dcmqi>=1.5" "contourpy>=1.2" "PySide6-Essentials==6.9.3"
 # Open images for training and measuring the embedded model (docs/data.md), and where training works.
 DATA ?= ../shared/data
 WORK ?= out/train
@@ -30,7 +30,7 @@ test: $(VENV)/.dev
 # What needs no torch, on another Python: LIGHT_PYTHON=python3.12 is Slicer's. Its environment has none of the large packages.
 LIGHT_PYTHON ?= python3.12
 LIGHT ?= .venv-light
-LIGHT_TESTS = $(addprefix Testing/,core storage interfaces files imaging measure guard fact_check scene panel tasks cli)
+LIGHT_TESTS = $(addprefix Testing/,cases core storage interfaces files exports imaging measure guard fact_check scene panel tasks cli)
 test-light: $(LIGHT)/.done
 	$(LIGHT)/bin/python -m pytest $(LIGHT_TESTS) -m "not slow"
 
@@ -46,7 +46,7 @@ test-slow: $(VENV)/.dev
 bench: $(VENV)/.dev
 	$(BIN)/medfm bench-tiny --data $(DATA)
 	$(BIN)/python Testing/bench/reliability.py --data $(DATA)
-	for part in speed volume follow_up memory decode server batch batch_parts; do $(BIN)/python Testing/bench/$$part.py || exit 1; done
+	for part in reading speed volume follow_up memory decode server batch batch_parts; do $(BIN)/python Testing/bench/$$part.py || exit 1; done
 
 panel: $(VENV)/.dev
 	cd Testing && ../$(BIN)/python -m host ../MedFM/MedFM.py

@@ -16,7 +16,7 @@ from MedFMLib.execution import serialization
 from MedFMLib.reports.finalize import FinalizeRequest
 from MedFMLib.reports.finalize_in_subprocess import finalize_in_subprocess
 from MedFMLib.reports.revising import FIXED, SUFFIX, read_editable_report
-from MedFMLib.scene.reports import dicom_series, stored_report, replace_report
+from MedFMLib.scene.reports import dicom_series, first_instance, stored_report, replace_report
 
 from .background_task import BackgroundTask
 from .error_display import shown
@@ -46,6 +46,7 @@ class ReportWindow:
         self._scene = self._volume = self._report = None
         self._words: dict[str, str] = {}
         self._study: tuple[Path, str] | None = None
+        self._instance = ""
         self.dialog = qt.QDialog(parent)
         self.dialog.setWindowTitle("Report: edit, sign, export")
         self.dialog.resize(WIDTH, HEIGHT)
@@ -108,6 +109,7 @@ class ReportWindow:
 
     def _fill(self, report) -> None:
         self._report, volume = report, self._volume
+        self._instance = first_instance(volume)
         self._study = dicom_series(volume, getattr(slicer, "dicomDatabase", None))
         self._words = {s.title: "\n".join(s.paragraphs) for s in self._report.sections if s.title not in FIXED}
         self._shown = ""
@@ -205,12 +207,13 @@ class ReportWindow:
             return
         content = self._kept
         study, series = self._study or (None, "")
+        instance = self._instance
 
         def work(progress):
             with tempfile.TemporaryDirectory() as source:
                 path = Path(source) / f"{NAME}{SUFFIX}"
                 path.write_bytes(content)
-                task = FinalizeRequest(path, Path(folder), NAME, {}, "", forms, study, series)
+                task = FinalizeRequest(path, Path(folder), NAME, {}, "", forms, study, series, instance=instance)
                 return finalize_in_subprocess(task, progress, environment.interpreter())
 
         self._start(work, self._exported, "Writing…")

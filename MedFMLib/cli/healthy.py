@@ -143,6 +143,7 @@ def add(
     ] = False,
     keep_face: Annotated[bool, typer.Option(help="The face of a head may stay.")] = False,
     modality: Annotated[str, typer.Option(help="CT, MR, …: overrides the file's modality.")] = "",
+    frame: Annotated[int, typer.Option(help="Volume of a 4D image or of a series with several, from 0.")] = -1,
     series: Annotated[str, typer.Option(help="Series of a DICOM folder: its number in the list, or its UID.")] = "",
     resample: Annotated[bool, typer.Option(help="Take segments on another grid, with a loss that is said.")] = False,
     threshold: Annotated[float, typer.Option(help="Least value of a probability map that belongs to a segment.")] = 0.0,
@@ -153,7 +154,7 @@ def add(
     from ..healthy import Consent
     from ..healthy.matching import sequence_of
 
-    volume = read_image(image, modality=modality.upper(), series=series)
+    volume = read_image(image, modality=modality.upper(), frame=None if frame < 0 else frame, series=series)
     segments = _read(segmentation, volume, resample, threshold) if segmentation else _drawn(volume)
     entry = open_library(folder).add(
         volume, segments, title, consent=Consent(text_checked, keep_face),

@@ -134,7 +134,9 @@ class Source:
             )
 
 
-def read_source(path: Path, *, series: str = "", frame: int | None = None, files: Sequence[Path] = ()) -> Source:
+def read_source(
+    path: Path, *, series: str = "", frame: int | None = None, files: Sequence[Path] = (), instance: str = ""
+) -> Source:
     """Return the slices of the series that `files.read_image` reads from the same path.
 
     Args:
@@ -142,6 +144,7 @@ def read_source(path: Path, *, series: str = "", frame: int | None = None, files
         series: number or UID of the series; "" if there is only one.
         frame: which volume of a series with several, from 0.
         files: the files of `path` to read; all by default.
+        instance: SOP Instance UID of one of the volume's slices, which chooses it where `frame` does not.
 
     Raises:
         InputError: as for `read_image`; also if the file is not DICOM.
@@ -149,7 +152,7 @@ def read_source(path: Path, *, series: str = "", frame: int | None = None, files
     from ..files.dicom import find_planes
     from ..files.dicom.headers import read_complete
 
-    planes = find_planes(Path(path), series, frame, files)
+    planes = find_planes(Path(path), series, frame, files, instance)
     depths = [plane.depth for plane in planes] if planes[0].position is not None else []
     between = (depths[-1] - depths[0]) / (len(depths) - 1) if len(depths) > 1 else 0.0
     complete = {path: read_complete(path) for path in dict.fromkeys(plane.header.path for plane in planes)}

@@ -31,6 +31,7 @@ class FinalizeRequest:
         plain: the clinician's own sentences for the patient, one per line; "" for generated ones.
         language: of the patient's page.
         frame: for "dicom": which volume of a series with several, from 0.
+        instance: for "dicom": SOP Instance UID of one of the image's slices, which chooses the volume without `frame`.
     """
 
     report: Path
@@ -44,6 +45,7 @@ class FinalizeRequest:
     plain: str = ""
     language: str = "en"
     frame: int | None = None
+    instance: str = ""
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ def finalize(task: FinalizeRequest) -> FinalizedReport:
 
         if task.study is None:
             raise InputError("DICOM objects need the DICOM series of the image; choose its folder, or omit this form.")
-        source = read_source(task.study, series=task.series, frame=task.frame)
+        source = read_source(task.study, series=task.series, frame=task.frame, instance=task.instance)
         segmentation = response.segmentation
         check(source, task.folder, segmentation.geometry if segmentation is not None else None, pdf=True)
     if {"pdf", "dicom"} & set(task.forms):

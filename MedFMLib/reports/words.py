@@ -20,7 +20,17 @@ from .templates import PICTURES, RADIOGRAPH, ReportTemplate
 
 NOT_STATED = "Not stated."
 EXTENTS = ("extent left-right", "extent front-back", "extent head-foot")
-IN_SENTENCE = ("volume", "area", *EXTENTS, "long axis", "short axis", "mean intensity", "intensity SD", "side", "cut off")
+IN_SENTENCE = (
+    "volume",
+    "area",
+    *EXTENTS,
+    "long axis",
+    "short axis",
+    "mean intensity",
+    "intensity SD",
+    "side",
+    "cut off",
+)
 """Measurements whose values are in a finding's sentence."""
 
 UNIT_WORDS = {"[hnsf'U]": "HU", "{counts}": "counts"}
@@ -80,7 +90,9 @@ def _from_header(image: Image, words: dict[str, str]) -> tuple[str, ...]:
     """Return a sentence on what the header says, by a form for each fact; nothing if it says nothing."""
     keep = ("ViewPosition",)  # abbreviations stay as they are
     known = [
-        words[tag].format(image.facts[tag] if tag in keep else _tidy(image.facts[tag])) for tag in words if tag in image.facts
+        words[tag].format(image.facts[tag] if tag in keep else _tidy(image.facts[tag]))
+        for tag in words
+        if tag in image.facts
     ]
     scanner = " ".join(image.facts[tag] for tag in ("Manufacturer", "ManufacturerModelName") if tag in image.facts)
     known += [f"scanner {scanner}"] if scanner else []
@@ -139,7 +151,8 @@ def findings(
     if description:
         link = Link("", seen) if seen is not None else None
         lines.append((f"In the model's own words ({card.title}): “{description}”", link))
-    nothing = "No structure was found." if template.id not in (RADIOGRAPH, PICTURES) else f"{card.title} described nothing: see the limitations."
+    of_pictures = template.id in (RADIOGRAPH, PICTURES)
+    nothing = f"{card.title} described nothing: see the limitations." if of_pictures else "No structure was found."
     paragraphs, links = zip(*(lines or [(nothing, None)]), strict=True)
     return ReportSection("Findings", paragraphs, links)
 
@@ -198,7 +211,9 @@ def impression(measurements: Sequence[Measurement], template: ReportTemplate) ->
     """
     n = len({m.key for m in measurements})
     if not n and template.id in (RADIOGRAPH, PICTURES):
-        return tuple(filter(None, ("Nothing was measured. No diagnostic interpretation was made.", template.impression)))
+        return tuple(
+            filter(None, ("Nothing was measured. No diagnostic interpretation was made.", template.impression))
+        )
     done = f"{n} structure{'s' if n != 1 else ''} delineated and measured. No diagnostic interpretation was made."
     return tuple(filter(None, (done, template.impression)))
 

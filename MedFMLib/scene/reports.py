@@ -92,6 +92,11 @@ def replace_report(scene, volume, report: Report, kept: bytes) -> None:
         nodes[kind].SetText(text)
 
 
+def first_instance(volume) -> str:
+    """Return the SOP Instance UID of the first of a volume node's slices, "" if it was not loaded from DICOM."""
+    return next(iter((volume.GetAttribute("DICOM.instanceUIDs") or "").split()), "")
+
+
 def dicom_series(volume, database) -> tuple[Path, str] | None:
     """Return (folder, series UID) of the files that a volume was loaded from, or None if it was not loaded from DICOM.
 
@@ -99,10 +104,10 @@ def dicom_series(volume, database) -> tuple[Path, str] | None:
         volume: the volume node.
         database: Slicer's DICOM database (`slicer.dicomDatabase`), or None.
     """
-    uids = (volume.GetAttribute("DICOM.instanceUIDs") or "").split()
-    if not uids or database is None:
+    instance = first_instance(volume)
+    if not instance or database is None:
         return None
-    file = database.fileForInstance(uids[0])
+    file = database.fileForInstance(instance)
     if not file:
         return None
     return Path(file).parent, database.seriesForFile(file)

@@ -252,6 +252,18 @@ def test_volumes_with_the_same_instance_numbers_are_told_apart(tags, tmp_path, t
     table(f"{len(tags)} volumes, none mixed", "how it was made", f"{len(tags)} volumes, none mixed")
 
 
+def test_a_slice_names_its_volume(tmp_path, table):
+    from MedFMLib.files.dicom import find_planes
+
+    for n in (0, 1):
+        write_slices(tmp_path / str(n), body(), series="phases", AcquisitionNumber=n + 1)
+    wanted = pydicom.dcmread(tmp_path / "1" / "IM0003").SOPInstanceUID
+    planes = find_planes(tmp_path, instance=str(wanted))
+    numbers = {plane.header.number("AcquisitionNumber") for plane in planes}
+    table("acquisition 2 alone", "SOP Instance UID", f"acquisition {' and '.join(f'{n:g}' for n in numbers)} alone")
+    assert numbers == {2} and len(planes) == 12
+
+
 def test_dcm2niix_splits_two_echoes_as_we_do(tmp_path, table, dcm2niix):
     values = np.clip(body() + 1000, 0, None)
     for n, echo in enumerate((5.0, 10.0)):

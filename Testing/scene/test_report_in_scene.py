@@ -12,7 +12,7 @@ from MedFMLib.errors import InputError, OutputError
 from MedFMLib.execution import serialization
 from MedFMLib.reports.revising import sign, with_report
 from MedFMLib.scene.nodes import find
-from MedFMLib.scene.reports import dicom_series, replace_report, stored_report
+from MedFMLib.scene.reports import dicom_series, first_instance, replace_report, stored_report
 
 
 @pytest.fixture
@@ -75,6 +75,7 @@ def test_the_series_that_a_volume_was_loaded_from_is_found(session):
     assert dicom_series(node, Database()) is None
     node.SetAttribute("DICOM.instanceUIDs", "1.2.3 1.2.4")
     assert dicom_series(node, Database()) == (Path("/data/study"), "1.2")
+    assert first_instance(node) == "1.2.3"
     assert dicom_series(node, None) is None
     node.SetAttribute("DICOM.instanceUIDs", "9.9.9")
     assert dicom_series(node, Database()) is None

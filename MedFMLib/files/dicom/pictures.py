@@ -40,8 +40,7 @@ def read_pictures(headers: Sequence[Header], path: Path, frame: int | None = Non
     Raises:
         InputError: if a file is damaged, or there is no such frame.
     """
-    ordered = sorted(headers, key=lambda h: (h.text("SeriesInstanceUID"), _instance(h), h.path))
-    images = [_picture(header) for header in ordered]
+    images = [_picture(header) for header in in_order(headers)]
     made = join_pictures(images)
     if frame is None:
         return made
@@ -53,6 +52,11 @@ def read_pictures(headers: Sequence[Header], path: Path, frame: int | None = Non
         made, voxels=made.voxels[..., keep], geometry=made.geometry.crop((0, 0, 0), (*made.geometry.shape[:2], 1)),
         display=None if made.display is None else made.display[..., keep], extents=made.extents[keep],
     )  # fmt: skip
+
+
+def in_order(headers: Sequence[Header]) -> list[Header]:
+    """Return the files of pictures in the order in which they are shown: by series, then instance number."""
+    return sorted(headers, key=lambda h: (h.text("SeriesInstanceUID"), _instance(h), h.path))
 
 
 def _instance(header: Header) -> float:

@@ -15,7 +15,7 @@ from ...errors import InputError
 from ..names import output_name
 from .grid import even_positions, fit_grid, thickness_note
 from .headers import facts_of, read_complete
-from .pictures import read_pictures
+from .pictures import in_order, read_pictures
 from .pixels import read_values
 from .planes import Plane, planes_of
 from .series import PROJECTIONS, Series, choose_series, choose_volume, find_series, volumes
@@ -46,11 +46,7 @@ def read_dicom(
     Raises:
         InputError: no DICOM, several series or volumes, uneven or missing slices, damaged headers or pixels.
     """
-    found = find_series(path, files)
-    if not series and len(found) > 1 and all(one.pictures for one in found) and _one_study(found):
-        chosen = found  # the views of one examination, each in a series of its own
-    else:
-        chosen = [choose_series(found, path, series)]
+    chosen = _chosen(find_series(path, files), path, series)
     first = chosen[0]
     stated = first.modality or "OT"
     known = modality or PROJECTIONS.get(stated, stated if stated in MODALITIES else "OT")
@@ -83,7 +79,7 @@ def read_dicom(
 
 
 def find_planes(
-    path: Path, series: str = "", frame: int | None = None, files: Sequence[Path] = ()
+    path: Path, series: str = "", frame: int | None = None, files: Sequence[Path] = (), instance: str = ""
 ) -> tuple[Plane, ...]:
     """Return the planes that `read_dicom` reads, in the order of the volume's k axis; the pictures of a series of pictures.
 
@@ -92,15 +88,17 @@ def find_planes(
         series: number or UID of the series; "" if there is only one.
         frame: which volume of a series with several, from 0.
         files: the files of `path` to read; all by default.
+        instance: SOP Instance UID of one of the volume's slices, which chooses it where `frame` does not.
 
     Raises:
         InputError: as for `read_dicom`.
     """
-    chosen = choose_series(find_series(path, files), path, series)
-    if chosen.pictures:
-        planes = [plane for header in chosen.headers for plane in planes_of(header)]
+    chosen = _chosen(find_series(path, files), path, series)
+    if chosen[0].pictures:
+        headers = in_order([header for one in chosen for header in one.headers])
+        planes = [plane for header in headers for plane in planes_of(header)]
         return tuple(planes if frame is None else planes[frame : frame + 1])
-    return choose_volume(volumes(chosen, path)[0], path, frame).planes
+    return choose_volume(volumes(chosen[0], path)[0], path, frame, instance).planes
 
 
 def reason_for_study(path: Path, series: str = "") -> str:
@@ -113,12 +111,16 @@ def reason_for_study(path: Path, series: str = "") -> str:
     Raises:
         InputError: if there is no DICOM image, or several series.
     """
-    header = read_complete(choose_series(find_series(path), path, series).first.path)
+    header = read_complete(_chosen(find_series(path), path, series)[0].first.path)
     return "; ".join(dict.fromkeys(filter(None, map(header.text, REASON_TAGS))))
 
 
-def _one_study(found: Sequence[Series]) -> bool:
-    return len({series.first.text("StudyInstanceUID") for series in found}) == 1
+def _chosen(found: Sequence[Series], path: Path, series: str) -> list[Series]:
+    """Return the chosen series; several if they are the views of one examination, each in a series of its own."""
+    one_study = len({one.first.text("StudyInstanceUID") for one in found}) == 1
+    if not series and len(found) > 1 and one_study and all(one.pictures for one in found):
+        return list(found)
+    return [choose_series(found, path, series)]
 
 
 def _uneven(planes: Sequence[Plane], path: Path) -> bool:

@@ -247,19 +247,23 @@ def _check_scales(planes: Sequence[Plane], path: Path) -> None:
         )
 
 
-def choose_volume(found: Sequence[Volume], path: Path, frame: int | None) -> Volume:
+def choose_volume(found: Sequence[Volume], path: Path, frame: int | None, instance: str = "") -> Volume:
     """Return one of the volumes of a series.
 
     Args:
         found: of `volumes`.
         path: for messages.
         frame: its number, from 0; None if there is only one.
+        instance: SOP Instance UID of one of its slices, which chooses it where `frame` does not; "" if unknown.
 
     Raises:
         InputError: if there are several and none is chosen, or there is none such.
     """
     if frame in (None, 0) and len(found) == 1:
         return found[0]
+    holding = [volume for volume in found if any(plane.header.uid == instance for plane in volume.planes)]
+    if frame is None and instance and len(holding) == 1:
+        return holding[0]
     if frame is not None and 0 <= frame < len(found):
         return found[frame]
     if len(found) == 1:
