@@ -22,6 +22,7 @@ COLUMNS = (
     "case", "task", "state", "seconds", "number", "segment", "name", "value", "unit", "question", "answer", "error",
 )  # fmt: skip
 
+
 def write(folder: Path, rows: Sequence[ManifestRow], version: str) -> None:
     """Write both files.
 

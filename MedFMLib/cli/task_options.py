@@ -41,6 +41,7 @@ from .running import (
     run,
     summary,
 )
+from .segmentation_output import note
 
 log = logging.getLogger(__name__)
 
@@ -116,6 +117,7 @@ def _command(name: str) -> Callable:
         options: dict,
     ) -> None:  # fmt: skip
         from ..files import output_name, write_segmentation, write_text
+        from ..files.results import RESULTS, free_name
 
         folder = folder_at(output)
         request = Request(
@@ -123,7 +125,8 @@ def _command(name: str) -> Callable:
             model=model, adapter=adapter, precision=precision, slices=SliceChoice(plane, first, last, step), options=options,
         )  # fmt: skip
         response, _ = run(request, as_json, server=server)
-        stem, files = output_name(image), []
+        endings, files = (*RESULTS, f".{name}.json"), []
+        stem = free_name(folder, output_name(image), response.provenance.image, note, endings)
         if response.segmentation is not None:
             files.append(write_segmentation(folder / f"{stem}.seg.nrrd", response.segmentation, response.provenance))
         path = folder / f"{stem}.{name}.json"

@@ -72,8 +72,6 @@ def _from_array(values: np.ndarray, affine, modality: str, frame: int | None, na
         values = values[..., frame or 0]
     elif frame not in (None, 0):
         raise InputError(f"'{shown}' has one frame, number 0, so there is no frame {frame}.")
-    if values.ndim == 2:
-        values = values[..., None]
     if values.ndim != 3:
         raise InputError(f"'{shown}' has {values.ndim} dimensions; MedFM needs a 3D volume, or one frame of a 4D one.")
     check_finite(values, shown)

@@ -19,7 +19,7 @@ def from_sitk(picture, name: str, *, modality: str = "", frame: int | None = Non
     """Convert a SimpleITK image to an `Image`.
 
     Args:
-        picture: 2D to 4D scalar image, or a 3D image of three 8-bit components, which is taken for colour.
+        picture: 3D or 4D scalar image, or a 3D image of three 8-bit components, which is taken for colour.
         name: name of the result.
         modality: one of `MODALITIES`; "" to guess it from the values.
         frame: which volume of a 4D image, from 0.
@@ -39,8 +39,6 @@ def from_sitk(picture, name: str, *, modality: str = "", frame: int | None = Non
         picture = _frame(picture, shown, frame)
     elif frame not in (None, 0):
         raise InputError(f"'{shown}' has one frame, number 0, so there is no frame {frame}.")
-    if picture.GetDimension() == 2:
-        picture = sitk.JoinSeries(picture)
     if picture.GetDimension() != 3:
         raise InputError(
             f"'{shown}' has {picture.GetDimension()} dimensions; MedFM needs a 3D volume, or one frame of a 4D one."
@@ -48,7 +46,7 @@ def from_sitk(picture, name: str, *, modality: str = "", frame: int | None = Non
     channels, array = picture.GetNumberOfComponentsPerPixel(), sitk.GetArrayFromImage(picture)
     if channels > 1 and not (channels == 3 and array.dtype == np.uint8):
         raise InputError(
-            f"'{shown}' has {channels} values of type {array.dtype} per voxel (vectors); convert it to a scalar (greyscale) or "
+            f"'{shown}' has {channels} values per voxel of type {array.dtype} (vectors); convert it to a scalar (greyscale) or "
             "8-bit RGB volume first."
         )
     if channels == 3:

@@ -60,7 +60,7 @@ def read_volume_file(path: Path, name: str, *, modality: str = "", frame: int | 
     image = from_sitk(picture, name, modality=modality, frame=frame, file_name=path.name)
     notes = [f"ITK on '{path.name}': {text}" for text in warned if not _is_covered(text)]
     if READERS[suffix] == "NiftiImageIO":
-        image, more = _placed(image, read_place(path), path, flat=picture.GetDimension() == 2)
+        image, more = _placed(image, read_place(path), path)
         notes = [*more, *notes]
     return replace(image, notes=(*image.notes, *notes))
 
@@ -103,7 +103,9 @@ def _readable(path: Path) -> Iterator[tuple[Path, str]]:
     if suffix in (".nii", ".nii.gz"):
         with path.open("rb") as stream:
             wanted = ".nii.gz" if stream.read(2) == b"\x1f\x8b" else ".nii"
-    if wanted == suffix and path.name.endswith(suffix):
+    other = {".nii": ".nii.gz", ".nii.gz": ".nii"}.get(suffix)
+    alone = other is None or _sibling(path, other) is None  # of x.nii and x.nii.gz, ITK reads whichever it finds first
+    if alone and wanted == suffix and path.name.endswith(suffix):
         yield path, suffix
         return
     with tempfile.TemporaryDirectory() as folder:
@@ -141,7 +143,7 @@ def _link(path: Path, link: Path) -> Path:
 
 
 def _sibling(path: Path, suffix: str) -> Path | None:
-    stem = path.name[: -len(suffix)]
+    stem = path.name[: -len(suffix_of(path))]
     return next((p for p in path.parent.iterdir() if p.name.lower() == (stem + suffix).lower()), None)
 
 
@@ -159,7 +161,7 @@ def _is_covered(text: str) -> bool:
     return any(word in text.lower() for word in ("qform", "sform", "orthonormal", "direction cosines"))
 
 
-def _placed(image: Image, place: NiftiPlace | None, path: Path, flat: bool) -> tuple[Image, list[str]]:
+def _placed(image: Image, place: NiftiPlace | None, path: Path) -> tuple[Image, list[str]]:
     """Return the image on the grid that its NIfTI header describes, and notes."""
     if place is None:
         return image, []
@@ -169,8 +171,6 @@ def _placed(image: Image, place: NiftiPlace | None, path: Path, flat: bool) -> t
             f"'{path.name}' states no orientation (neither qform nor sform), so left and right are unknown and no side is stated."
         ]
     forms = {name: form for name, form in (("qform", place.qform), ("sform", place.sform)) if form is not None}
-    if flat:  # ITK reads one slice without its place along the third axis
-        own = replace(own, affine=next(iter(forms.values())))
     apart = {name: _mm_apart(own, form) for name, form in forms.items()}
     notes = []
     if len(forms) == 1:

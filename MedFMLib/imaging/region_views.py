@@ -104,7 +104,8 @@ def words_for(image: Image, mask: np.ndarray, plane: str) -> str:
     if not image.geometry.oriented:
         size = f" It measures {across[0]:.0f} × {across[1]:.0f} mm." if image.geometry.metric else ""
         whole = "picture" if image.is_picture else f"{image.modality} slice"
-        return f"The first image is a whole {whole} with a region outlined in yellow; the second shows that region from near.{size}"
+        words = f"The first image is a whole {whole} with a region outlined in yellow; the second shows that region from near."
+        return words + size
     side = side_of(image.geometry.to_world(index)[:, 0], body_midline(image))
     where = "in the midline" if side == "midline" else f"on the patient's {side} side"
     return (

@@ -50,7 +50,9 @@ def _slice(image: Image, segmentation: Segmentation, plane: str, number: int, ax
     for n, segment in enumerate(segmentation.segments[:255], start=1):
         box = segment.boxed.box[axis]
         if box.start <= number < box.stop:
-            mask = display_mask(segment.mask, image.geometry, plane, number)[: view.pixels.shape[0], : view.pixels.shape[1]]
+            mask = display_mask(segment.mask, image.geometry, plane, number)[
+                : view.pixels.shape[0], : view.pixels.shape[1]
+            ]
             if mask.any():
                 labels[_nearest(mask, rows, columns)] = n
     return StackSlice(

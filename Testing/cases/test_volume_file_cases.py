@@ -152,6 +152,14 @@ def test_values_are_scaled_as_the_standard_says(slope, intercept, tmp_path, tabl
     np.testing.assert_allclose(image.scalars, right, atol=1e-3)
 
 
+def test_a_compressed_file_beside_an_uncompressed_one_of_the_same_name_is_itself(tmp_path, table):
+    nifti(tmp_path / "x.nii", VALUES)
+    nifti(tmp_path / "x.nii.gz", VALUES + 7)
+    ours = [int((read_image(tmp_path / name).scalars - VALUES).mean()) for name in ("x.nii", "x.nii.gz")]
+    table("0 and 7", "nibabel", f"{ours[0]} and {ours[1]}")
+    assert ours == [0, 7]
+
+
 def test_complex_values_are_one_sentence(tmp_path, table):
     nifti(tmp_path / "c.nii.gz", VALUES.astype(np.complex64))
     with pytest.raises(InputError, match="complex values; convert it to magnitudes"):

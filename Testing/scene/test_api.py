@@ -60,7 +60,9 @@ def test_an_image_gives_a_response(console):
 
 
 def test_anything_else_is_refused(console):
-    with pytest.raises(InputError, match=r"must be a path, an Image, a volume node.*got numpy.ndarray of shape \(3, 3, 3\)"):
+    with pytest.raises(
+        InputError, match=r"must be a path, an Image, a volume node.*got numpy.ndarray of shape \(3, 3, 3\)"
+    ):
         medfm.segment(np.zeros((3, 3, 3)))
     with pytest.raises(InputError, match="no file or folder"):
         medfm.ask("nowhere.nii", "What?")

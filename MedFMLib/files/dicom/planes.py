@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ...errors import InputError
-from .headers import RT_DOSE, SEPARATE_VOLUMES, Header, numbers_of, text_of
+from .headers import DAMAGED, RT_DOSE, SEPARATE_VOLUMES, Header, numbers_of, tag_of, text_of
 
 NUCLEAR_MEDICINE = "1.2.840.10008.5.1.4.1.1.20"
 
@@ -207,9 +207,10 @@ def _unit(header: Header) -> str:
 
 def _frames(header: Header, rows: int, columns: int) -> Iterator[Plane]:
     """Yield the frames of an enhanced image."""
-    own = list(header.dataset.PerFrameFunctionalGroupsSequence)
-    shared_items = list(header.dataset.get("SharedFunctionalGroupsSequence") or [])
-    shared = shared_items[0] if shared_items else None
+    from pydicom.sequence import Sequence
+
+    own = _items(header, "PerFrameFunctionalGroupsSequence")
+    shared = next(iter(_items(header, "SharedFunctionalGroupsSequence")), None)
     if len(own) != header.frames:
         raise InputError(
             f"'{header.path.name}' describes {len(own)} frames and says that it has {header.frames}; copy it again."
@@ -218,7 +219,7 @@ def _frames(header: Header, rows: int, columns: int) -> Iterator[Plane]:
     def item(groups, name: str):
         """Return the first item of a functional group, or None."""
         sequence = groups.get(name) if groups is not None else None
-        return sequence[0] if sequence is not None and not isinstance(sequence, str | bytes) and len(sequence) else None
+        return sequence[0] if isinstance(sequence, Sequence) and len(sequence) else None
 
     for number, groups in enumerate(own):
 
@@ -253,6 +254,27 @@ def _frames(header: Header, rows: int, columns: int) -> Iterator[Plane]:
         )  # fmt: skip
 
 
+def _items(header: Header, name: str) -> list:
+    """Return the items of a sequence; none if it is missing.
+
+    Raises:
+        InputError: if it is no sequence.
+    """
+    from pydicom.sequence import Sequence
+
+    try:
+        found = header.dataset.get(name)
+    except DAMAGED:
+        found = b""
+    if found is None:
+        return []
+    if not isinstance(found, Sequence):
+        raise InputError(
+            f"'{header.path.name}' has no items in {name} ({tag_of(name)}), but other data; copy it again."
+        )
+    return list(found)
+
+
 def _dose(header: Header, rows: int, columns: int) -> Iterator[Plane]:
     """Yield the planes of a dose grid in Gy (PS3.3 C.8.8.3): offsets from the first plane, or its own z values."""
     offsets = np.zeros(1) if header.frames == 1 else header.numbers("GridFrameOffsetVector", header.frames)
@@ -272,7 +294,7 @@ def _dose(header: Header, rows: int, columns: int) -> Iterator[Plane]:
 
 def _nuclear(header: Header, rows: int, columns: int) -> Iterator[Plane]:
     """Yield the slices of a reconstructed tomogram (PS3.3 C.8.4.15); frames without a place for other kinds."""
-    detectors = header.dataset.get("DetectorInformationSequence") or []
+    detectors = _items(header, "DetectorInformationSequence")
     detector = detectors[0] if len(detectors) else None
     step = numbers_of(header.dataset, "SpacingBetweenSlices")
     placed = detector is not None and text_of(detector, "ImagePositionPatient") and step is not None and len(step) == 1

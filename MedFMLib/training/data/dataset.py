@@ -65,7 +65,9 @@ class Dataset:
             InputError: if a file is missing or damaged.
         """
         labels = _array(self.folder / "labels" / f"{sample.picture}.png") if sample.objects else None
-        return PicturePixels(_array(self.folder / "pictures" / f"{sample.picture}.png"), sample.spacing, labels, sample.placed)
+        return PicturePixels(
+            _array(self.folder / "pictures" / f"{sample.picture}.png"), sample.spacing, labels, sample.placed
+        )
 
     def view(self, sample: Sample) -> View:
         """Return a sample's picture as a view for models."""

@@ -41,7 +41,9 @@ def add(found: ReaderResult, model: str, progress: Progress | None = None) -> in
     for number, picture in enumerate(rest):
         progress.fraction(number / len(rest))
         shown = picture.load()
-        text = loaded.write([view_of(shown.pixels, shown.spacing, shown.placed)], kind="describe", max_tokens=128).strip()
+        text = loaded.write(
+            [view_of(shown.pixels, shown.spacing, shown.placed)], kind="describe", max_tokens=128
+        ).strip()
         if text:
             found.pairs.append(QuestionPair(picture.key, QUESTION, text, "caption", origin=f"model {model}"))
     return len(rest)

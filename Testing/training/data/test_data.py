@@ -123,7 +123,9 @@ def test_vqa_rad_and_slake_are_distinguished(tmp_path):
     (tmp_path / "slake.json").write_text(json.dumps(slake))
     found = vqa.read(tmp_path / "slake.json")
     assert found.source == "SLAKE" and [p.kind for p in found.pairs] == ["boxes", "text"]
-    assert found.pairs[0].objects[0].box == pytest.approx((0.1, 0.1, 0.7, 0.3)), "the square of a picture is the picture"
+    assert found.pairs[0].objects[0].box == pytest.approx((0.1, 0.1, 0.7, 0.3)), (
+        "the square of a picture is the picture"
+    )
     assert found.counts["other languages"] == 1
 
 
