@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from .core.findings import Segmentation
 from .core.image import Image
 from .core.prompts import Prompt
 from .core.request import DEFAULT_MODEL, Request, Response, SliceChoice
@@ -125,10 +126,11 @@ def add_healthy(
     Args:
         volume: see `segment`.
         title: description of the case, without names or dates.
-        segmentation: segmentation node or `Segmentation`; segmented with the embedded model if None.
+        segmentation: segmentation node, `Segmentation`, or whatever `files.segmentations.read_segmentation` takes, such as
+            a path; segmented with the embedded model if None.
         text_checked: you have checked that no text in the pictures identifies anybody.
         keep_face: you allow a volume of a head that shows the face.
-        facts: `sequence`, `about`, `licence`, `generated`, `average`.
+        facts: `sequence`, `about`, `licence`, `generated`, `average`; for files also `modality`, `frame`, `series`.
 
     Raises:
         MedFMError: in one sentence with the next step.
@@ -136,11 +138,15 @@ def add_healthy(
     from .healthy import Consent
     from .healthy.library import own
 
-    image = _image(volume)
+    image = _image(volume, **{key: facts.pop(key) for key in ("modality", "frame", "series") if key in facts})
     if hasattr(segmentation, "IsA"):
         from .scene.reading import copy_segmentation
 
         segmentation = copy_segmentation(segmentation).on(image.geometry)
+    elif segmentation is not None and not isinstance(segmentation, Segmentation):
+        from .files.segmentations import read_segmentation
+
+        segmentation = read_segmentation(segmentation, image.geometry)
     if segmentation is None:
         segmentation = run(Request("segment", image, adapter=AUTOMATIC)).segmentation
     return own().add(image, segmentation, title, consent=Consent(text_checked, keep_face), **facts)

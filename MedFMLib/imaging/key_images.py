@@ -96,6 +96,8 @@ def painted(image: Image, plane: str, number: int, colors: np.ndarray, cover: np
     window = DISPLAY_CT if image.modality == "CT" else window_for(image)
     view = make_view(image, plane, number, window)
     rows, columns, mm_per_pixel = shown_size(view, size)
+    height, width = view.pixels.shape[:2]  # a picture may be smaller than the grid that it shares with others
+    colors, cover = colors[:height, :width], cover[:height, :width]
     mixed = view.pixels * (1 - cover[..., None]) + colors * cover[..., None]
     edges = edge_letters(image.geometry, plane, image.facts)
     return _annotate(resize(np.rint(mixed).astype(np.uint8), rows, columns), edges, mm_per_pixel)

@@ -187,6 +187,15 @@ class Gemma3(chat.ChatModel):
             turn += [chat.picture(), chat.said(f"SLICE {number}" + (f"\n\n{question}" if number == count else ""))]
         return turn
 
+    def first_turn_of_pictures(self, count: int, question: str) -> list[dict[str, str]]:
+        """Return the first turn about pictures: all of them, then the question, as in MedGemma's examples.
+
+        Args:
+            count: number of pictures.
+            question: the question.
+        """
+        return [*(chat.picture() for _ in range(count)), chat.said(question)]
+
 
 def encode_in_batches(tower, size: int) -> None:
     """Let a vision tower encode at most `size` pictures at a time, with the same result.

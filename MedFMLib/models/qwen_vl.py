@@ -243,7 +243,7 @@ class QwenVL(chat.ChatModel):
         scale = self.side(1) if self.model.config.model_type == "qwen2_5_vl" else THOUSANDTHS
         total = len(labels) * len(views)
         for number, label in enumerate(labels):
-            turns = self.conversation(1, box_question(label))
+            turns = self.conversation(1, box_question(label), pictures=chat.are_pictures(views))
             for place, view in enumerate(views):
                 if view.geometry.is_picture:  # positions are read in the square, so this is what the model gets
                     view = replace(view, pixels=view.square(self.side(1)))

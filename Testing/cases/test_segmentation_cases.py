@@ -82,6 +82,19 @@ def test_labels_on_another_grid_are_the_same_voxels(kind, ct, tmp_path, table):
     table(RIGHT, "nibabel", ml(found))
 
 
+@pytest.mark.parametrize("kind", ["SimpleITK", "nibabel", "array and affine"])
+def test_label_maps_of_other_libraries(kind, ct, tmp_path, table):
+    path = write_nifti_with_nibabel(tmp_path / "l.nii.gz", label_map())
+    source = {
+        "SimpleITK": sitk.ReadImage(str(path)),
+        "nibabel": nibabel.load(path),
+        "array and affine": (label_map(), RAS),
+    }[kind]
+    found = read_segmentation(source, ct[1].geometry)
+    table(RIGHT, kind, ml(found))
+    assert ml(found) == RIGHT
+
+
 def test_labels_of_another_place_are_refused_with_the_distance(ct, tmp_path, table):
     affine = RAS.copy()
     affine[2, 3] += 2.0

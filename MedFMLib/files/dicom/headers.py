@@ -53,9 +53,9 @@ HEADER_TAGS = [
 
 MULTI_FRAME_TAGS = ("PerFrameFunctionalGroupsSequence", "SharedFunctionalGroupsSequence")
 
-DAMAGED = (OSError, EOFError, ValueError, TypeError, AttributeError, KeyError, IndexError, NotImplementedError,
-           RuntimeError, OverflowError, ArithmeticError, AssertionError, RecursionError, MemoryError)  # fmt: skip
-"""What pydicom and decoders raise for damaged files, besides their own types, which derive from these."""
+DAMAGED = (Exception,)
+"""What pydicom and the decoders raise for damaged files is nearly every kind of exception; MedFM's own are raised outside
+of what these catch."""
 
 
 @dataclass(frozen=True, eq=False)

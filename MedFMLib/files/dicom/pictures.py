@@ -83,7 +83,7 @@ def _picture(header: Header) -> Image:
         return Image(stored.transpose(3, 2, 1, 0), geometry, facts=facts_of(header), notes=notes)
     try:
         values, shown = _shown(stored, header)
-    except (*DAMAGED, MemoryError) as error:
+    except DAMAGED as error:
         raise InputError(
             f"The window or lookup table of '{header.path.name}' is damaged ({type(error).__name__}); export the image again."
         ) from error

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from ...errors import InputError
+from ..sitk import collected_warnings
 from .headers import DAMAGED, numbers_of, text_of
 from .planes import Plane
 
@@ -105,10 +106,10 @@ def stored_values(path: Path, tell: Tell = lambda note: None) -> np.ndarray:
             dataset = pydicom.dcmread(path, force=raw)
             if raw:
                 _supply_transfer_syntax(dataset)
-            stored = _decode(dataset, path)
+            stored = _decode(dataset, path, tell)
     except InputError:
         raise
-    except (*DAMAGED, MemoryError) as error:
+    except DAMAGED as error:
         raise InputError(
             f"The pixels of '{path.name}' can't be read ({_short(error)}); the file is truncated, damaged, or of a kind that "
             "MedFM doesn't know. Copy it again."
@@ -143,7 +144,7 @@ def _supply_transfer_syntax(dataset) -> None:
     dataset.file_meta = meta
 
 
-def _decode(dataset, path: Path) -> np.ndarray:
+def _decode(dataset, path: Path, tell: Tell) -> np.ndarray:
     syntax = dataset.file_meta.TransferSyntaxUID
     frames = int((numbers_of(dataset, "NumberOfFrames") or [1])[0]) if text_of(dataset, "NumberOfFrames") else 1
     samples = int(text_of(dataset, "SamplesPerPixel") or 1)
@@ -154,7 +155,10 @@ def _decode(dataset, path: Path) -> np.ndarray:
     except DAMAGED:
         if not syntax.is_compressed:
             raise
-        stored = _by_gdcm(dataset, frames)
+        with collected_warnings() as warned:
+            stored = _by_gdcm(dataset, frames)
+        for text in warned:
+            tell(f"GDCM on '{path.name}': {text}")
     if text_of(dataset, "PhotometricInterpretation") == "PALETTE COLOR":
         from pydicom.pixels import apply_color_lut
 

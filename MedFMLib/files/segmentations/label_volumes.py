@@ -23,6 +23,9 @@ NEARLY = 1e-3
 NEARLY_OF_LARGEST = 2e-5
 """The same as a part of the largest value, for labels that were scaled to 16 bits: half of 1/32767."""
 
+IN_MEMORY = "The label map"
+"""What messages call a label map that was given as an image of another library."""
+
 LARGEST = 2.0**53
 """Whole numbers up to this are exact in every type that is read here."""
 
@@ -70,6 +73,21 @@ def read_label_volume(path: Path, target: Target, name: str = "") -> list[FoundS
     return found
 
 
+def read_label_image(image: Image, target: Target) -> list[FoundSegment]:
+    """Return the segments of a label map that is in memory, in the order of their values.
+
+    Args:
+        image: one whole number a voxel.
+        target: where they are placed.
+
+    Raises:
+        InputError: if it holds no labels, or lies on another grid.
+    """
+    if len(image.voxels) != 1:
+        raise InputError("A label map has one whole number a voxel, no colours.")
+    return _by_value([_labels(image.scalars, target, IN_MEMORY)], image.geometry, None, target, "")
+
+
 def _image(path: Path) -> Image:
     """Return a label map as an image."""
     try:
@@ -107,20 +125,22 @@ def _nrrd(path: Path) -> tuple[list[np.ndarray], Geometry, list[HeaderSegment]]:
     return [layer.transpose(2, 1, 0) for layer in layers], geometry_of(picture), listed
 
 
-def _by_value(layers: Sequence[np.ndarray], own: Geometry, path: Path, target: Target, name: str) -> list[FoundSegment]:
-    """Return one segment for each value, or each named group of values, of a label map."""
+def _by_value(
+    layers: Sequence[np.ndarray], own: Geometry, path: Path | None, target: Target, name: str
+) -> list[FoundSegment]:
+    """Return one segment for each value, or each named group of values, of a label map; `path` is None in memory."""
     (labels,) = layers
-    values = _values(labels)
-    placed = target.place(labels, own, f"'{path.name}'") if values else None
+    values, shown = _values(labels), IN_MEMORY if path is None else f"'{path.name}'"
+    placed = target.place(labels, own, shown) if values else None
     if placed is not None:
-        target.note([placed], own, f"'{path.name}'")
+        target.note([placed], own, shown)
     if name and len(values) < 2:
         listed = [NamedValues(name, tuple(values))]
     elif name:
         listed = [NamedValues(f"{name} {value}", (value,)) for value in values]
     else:
         given = [NamedValues(text, (value,)) for value, text in target.names.items()]
-        listed = _named(values, given or read_label_names(path))
+        listed = _named(values, given or ([] if path is None else read_label_names(path)))
     found = []
     for item in listed:
         count = sum(int(np.count_nonzero(labels == value)) for value in item.values if value in values)

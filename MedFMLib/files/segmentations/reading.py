@@ -7,23 +7,25 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from ...core.findings import Segmentation
 from ...core.geometry import Geometry
 from ...errors import InputError
 from ..dicom.headers import read_header
 from ..names import VOLUME_SUFFIXES
+from ..objects import image_from_object
 from .dicom_segmentations import SEGMENTATIONS, read_dicom_segmentation
 from .found import SHOWN, Target, Tell, make_segmentation
 from .label_folders import label_files_in, name_of_file
-from .label_volumes import read_label_volume
+from .label_volumes import IN_MEMORY, read_label_image, read_label_volume
 from .structure_sets import STRUCTURE_SET, read_structure_set
 
 KINDS = "give a .seg.nrrd, a label map (NIfTI, NRRD, MHA), a DICOM SEG or RTSTRUCT, or a folder with one file a label."
 
 
 def read_segmentation(
-    path: Path | str | os.PathLike,
+    path: Path | str | os.PathLike | Any,
     geometry: Geometry,
     *,
     resample: bool = False,
@@ -37,7 +39,8 @@ def read_segmentation(
     values are called "label 1" and so on. Segments without a voxel are left out.
 
     Args:
-        path: a `.seg.nrrd`, a label map, a DICOM SEG or RTSTRUCT, or a folder with one file a label.
+        path: a `.seg.nrrd`, a label map, a DICOM SEG or RTSTRUCT, or a folder with one file a label; or a label map as an
+            image of SimpleITK or nibabel, or as a pair (array (I, J, K), 4×4 affine index → RAS mm).
         geometry: the image's grid.
         resample: take the nearest voxel of labels on another grid, and cut off what lies outside of the image; `tell`
             receives what is lost. Otherwise these are errors.
@@ -49,6 +52,10 @@ def read_segmentation(
     Raises:
         InputError: if it can't be read, has no segment, or lies on another grid.
     """
+    if not isinstance(path, str | os.PathLike):
+        target = Target(geometry, resample, threshold, names or {}, tell or warnings.warn)
+        image = image_from_object(path, modality="OT", name="label map", shown="the label map")
+        return make_segmentation(read_label_image(image, target), target, IN_MEMORY)
     path = Path(os.fspath(path)).expanduser()
     if threshold is not None and not 0 < threshold <= 1:
         raise InputError(f"The threshold must be above 0 and at most 1, not {threshold:g}.")

@@ -74,6 +74,11 @@ def uniform(count: int, most: int) -> list[int]:
     return [round(i / most * (count - 1)) for i in range(1, most + 1)]
 
 
+def are_pictures(views: Sequence[View]) -> bool:
+    """Return whether views show pictures without a place in a patient."""
+    return all(view.geometry.is_picture for view in views)
+
+
 class ChatModel:
     """A loaded model that answers in a conversation: `Writes`, `Samples` and `Explains`. Base class of chat families.
 
@@ -134,6 +139,15 @@ class ChatModel:
         """
         raise NotImplementedError
 
+    def first_turn_of_pictures(self, count: int, question: str) -> list[dict[str, str]]:
+        """Return the first turn about pictures that are no slices: as for slices, unless a family's recipe differs.
+
+        Args:
+            count: number of pictures.
+            question: the question.
+        """
+        return self.first_turn(count, question)
+
     def pictures(self, views: Sequence[View]) -> list[np.ndarray]:
         """Return (H, W, 3) uint8 for each view: (S, S, 3) for slices, a picture as it is."""
         return [view.for_model(self.side(len(views))) for view in views]
@@ -159,7 +173,7 @@ class ChatModel:
             raise InputError(f"{self.card.title} takes 1 to {self.max_views} pictures per question, not {len(views)}.")
         question = text if kind == "answer" else REQUESTS[kind]
         return self._say(
-            self.conversation(len(views), question, history), views, max_tokens, callbacks, callbacks.on_text
+            self.conversation(len(views), question, history, are_pictures(views)), views, max_tokens, callbacks, callbacks.on_text
         )
 
     def sample(
@@ -174,7 +188,7 @@ class ChatModel:
         callbacks: Callbacks = Callbacks(),
     ) -> list[str]:
         """Implement `Samples.sample`; the image cache is reused for all answers."""
-        turns, answers = self.conversation(len(views), text, history), []
+        turns, answers = self.conversation(len(views), text, history, are_pictures(views)), []
         for number in range(count):
             answers.append(self._say(turns, views, max_tokens, callbacks, drawn=SamplingMethod(temperature, number)))
             callbacks.on_fraction((number + 1) / count)
@@ -218,25 +232,30 @@ class ChatModel:
 
     def _answered(self, views: Sequence[View], text: str, answer: str, history) -> tuple[dict[str, Any], int]:
         """Return (tensors of a conversation with its last answer, position of that answer's first token)."""
-        prompt, tokenizer = self._render(self.conversation(len(views), text, history)), self.processor.tokenizer
+        turns = self.conversation(len(views), text, history, are_pictures(views))
+        prompt, tokenizer = self._render(turns), self.processor.tokenizer
         answer = self._harmless(answer) or " "
         self._pictures = ""  # do not cache these pictures
         inputs = self._inputs(prompt + answer, self.pictures(views))
         more = len(tokenizer(prompt + answer)["input_ids"]) - len(tokenizer(prompt)["input_ids"])
         return inputs, inputs["input_ids"].shape[1] - max(1, more)
 
-    def conversation(self, count: int, question: str, history: Sequence[tuple[str, str]] = ()) -> list[dict[str, Any]]:
+    def conversation(
+        self, count: int, question: str, history: Sequence[tuple[str, str]] = (), pictures: bool = False
+    ) -> list[dict[str, Any]]:
         """Return the turns for the chat template: instruction, earlier questions and answers, the question.
 
         Args:
             count: number of pictures.
             question: the question.
             history: earlier (question, answer) pairs, oldest first.
+            pictures: whether they are pictures without a place in a patient, rather than slices of a volume.
         """
+        first_turn = self.first_turn_of_pictures if pictures else self.first_turn
         turns = [{"role": "system", "content": [said(INSTRUCTION)]}]
         for number, (asked, answer) in enumerate([*history, (question, None)]):
             asked = self._harmless(asked)
-            turns.append({"role": "user", "content": [said(asked)] if number else self.first_turn(count, asked)})
+            turns.append({"role": "user", "content": [said(asked)] if number else first_turn(count, asked)})
             if answer is not None:
                 turns.append({"role": "assistant", "content": [said(self._harmless(answer))]})
         return turns
@@ -274,7 +293,8 @@ class ChatModel:
             question: the question.
         """
         self._pictures = ""  # do not cache these pictures
-        return self._inputs(self._render(self.conversation(1, question)), self.pictures([view]))
+        turns = self.conversation(1, question, pictures=are_pictures([view]))
+        return self._inputs(self._render(turns), self.pictures([view]))
 
     answer_fill: ClassVar[dict[str, int]] = {}
 
