@@ -11,7 +11,7 @@ import typer
 from ..errors import InputError
 from .model_store import out, say
 from .options import Json
-from .running import progress
+from .running import Frame, progress
 from .tables import print_table
 
 app = typer.Typer(no_args_is_help=True, help="A site's own cases as a data set: counted, split by patient, checked.")
@@ -34,7 +34,7 @@ Resample = Annotated[
 Organ = Annotated[str, typer.Option(help="Of all pictures, where the files don't state it.")]
 
 
-def _checked(path, images, labels, slices, seed, shares, own_split, categories, modality, organ, resample, quiet,
+def _checked(path, images, labels, slices, seed, shares, own_split, categories, modality, organ, resample, frame, quiet,
              describe=""):  # fmt: skip
     from ..training.data import building, described, reading
 
@@ -46,7 +46,8 @@ def _checked(path, images, labels, slices, seed, shares, own_split, categories, 
     with progress(quiet) as bar:
         bar.stage("Reading")
         kinds = tuple(categories or ())
-        choices = reading.ReaderChoices(images, names, slices, modality, organ, kinds, resample, bar.note)
+        choices = reading.ReaderChoices(images, names, slices, modality, organ, kinds, resample, bar.note,
+                                        None if frame < 0 else frame)  # fmt: skip
         found = reading.read(path, choices)
         if describe:
             described.add(found, describe, bar)
@@ -57,7 +58,7 @@ def _checked(path, images, labels, slices, seed, shares, own_split, categories, 
 def check(
     path: Source, images: Images = None, labels: Labels = None, slices: Slices = 6, seed: Seed = 0,
     shares: Shares = "0.7,0.15,0.15", own_split: OwnSplit = False, categories: Kinds = None, modality: Modality = "",
-    organ: Organ = "", resample: Resample = False, as_json: Json = False,
+    organ: Organ = "", resample: Resample = False, frame: Frame = -1, as_json: Json = False,
 ) -> None:  # fmt: skip
     """Count the data, list unusable items, and check that no patient would be in two splits."""
     from ..training.data.dataset import CARD, Dataset
@@ -69,7 +70,7 @@ def check(
         _print({**built.card, "checked": True}, as_json)
         return
     checked = _checked(path, images, labels, slices, seed, shares, own_split, categories, modality, organ, resample,
-                       as_json)  # fmt: skip
+                       frame, as_json)  # fmt: skip
     _print(checked.report(), as_json)
 
 
@@ -79,7 +80,7 @@ def build(
     output: Annotated[Path, typer.Option("--output", "-o", help="A new folder for the data set.")],
     images: Images = None, labels: Labels = None, slices: Slices = 6, seed: Seed = 0, shares: Shares = "0.7,0.15,0.15",
     own_split: OwnSplit = False, categories: Kinds = None, modality: Modality = "", organ: Organ = "",
-    resample: Resample = False,
+    resample: Resample = False, frame: Frame = -1,
     skip: Annotated[list[str] | None, typer.Option(help='Skip items with a problem, such as "missing picture"; or all.')] = None,
     licence: Annotated[str, typer.Option(help="Of pictures and texts; goes into the cards.")] = "",
     describe_with: Annotated[str, typer.Option(help="A model that describes pictures without a description; marked.")] = "",
@@ -89,7 +90,7 @@ def build(
     from ..training.data import building
 
     checked = _checked(path, images, labels, slices, seed, shares, own_split, categories, modality, organ, resample,
-                       as_json, describe_with)  # fmt: skip
+                       frame, as_json, describe_with)  # fmt: skip
     building.refuse_problems(checked, skip or ())
     with progress(as_json) as bar:
         card = building.build(checked, output, licence, bar)

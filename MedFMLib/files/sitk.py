@@ -35,7 +35,10 @@ def from_sitk(picture, name: str, *, modality: str = "", frame: int | None = Non
         raise InputError(f"'{shown}' has complex values; convert it to magnitudes first.")
     while picture.GetDimension() > 4 and picture.GetSize()[-1] == 1:
         picture = _without_last_axis(picture)
+    notes = ()
     if picture.GetDimension() == 4:
+        last = picture.GetSize()[3] - 1
+        notes = (f"Frame {frame} of '{shown}' was read, of 0 to {last}.",) if last else ()
         picture = _frame(picture, shown, frame)
     elif frame not in (None, 0):
         raise InputError(f"'{shown}' has one frame, number 0, so there is no frame {frame}.")
@@ -50,13 +53,13 @@ def from_sitk(picture, name: str, *, modality: str = "", frame: int | None = Non
             "8-bit RGB volume first."
         )
     if channels == 3:
-        return Image(array.transpose(3, 2, 1, 0), geometry_of(picture), modality or "OT", name)
+        return Image(array.transpose(3, 2, 1, 0), geometry_of(picture), modality or "OT", name, notes=notes)
     check_finite(array, shown)
     voxels = array.transpose(2, 1, 0)[None]
     facts = {}
     if not modality:
         modality, facts = guess_modality(voxels[0]), {"modality_guessed": "yes"}
-    return Image(voxels, geometry_of(picture), modality, name, facts)
+    return Image(voxels, geometry_of(picture), modality, name, facts, notes)
 
 
 def _frame(picture, shown: str, frame: int | None):

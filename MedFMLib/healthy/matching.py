@@ -70,6 +70,10 @@ def references(
     Raises:
         InputError: if none suits, or the chosen one does not exist.
     """
+    if image.is_picture:
+        raise InputError(
+            "A picture has no place in a patient, so it can't be compared with a healthy volume; ask about it."
+        )
     cases = every() if cases is None else list(cases)
     sequence = sequence or sequence_of(image.name, *image.facts.values())
     found = fitting(cases, image.modality, labels, image.geometry.acquisition_plane, sequence)

@@ -52,12 +52,12 @@ class SegmentTask:
     def check(self, request: Request, card: ModelCard) -> None:
         """Implement `Task.check`."""
         choose_slices(request.image.geometry, request.slices)
-        labels_for(request, card)
         if request.image.is_picture and card.modalities and request.image.modality not in card.modalities:
             raise InputError(
                 f"{card.title} segments {' and '.join(card.modalities)} volumes, not pictures; ask about this one, or choose "
                 "another model."
             )
+        labels_for(request, card)
 
     def run(self, request: Request, context: TaskContext) -> tuple[Finding, ...]:
         """Implement `Task.run`."""

@@ -51,6 +51,7 @@ def read_pictures(headers: Sequence[Header], path: Path, frame: int | None = Non
     return replace(
         made, voxels=made.voxels[..., keep], geometry=made.geometry.crop((0, 0, 0), (*made.geometry.shape[:2], 1)),
         display=None if made.display is None else made.display[..., keep], extents=made.extents[keep],
+        notes=(*made.notes, f"Picture {frame} of 0 to {count - 1} was read."),
     )  # fmt: skip
 
 

@@ -58,8 +58,11 @@ def read_dicom(
             image.display, image.extents,
         )  # fmt: skip
     listed, notes = volumes(first, path)
-    planes = choose_volume(listed, path, frame).planes
+    volume = choose_volume(listed, path, frame)
+    planes = volume.planes
     said: list[str] = []
+    if len(listed) > 1:
+        said.append(f"Volume {listed.index(volume)} of the series was read, of 0 to {len(listed) - 1}: {volume}.")
     if resample and _uneven(planes, path):
         geometry, at = even_positions(planes, path)
         voxels = _interpolated(read_values(planes, said.append), at)

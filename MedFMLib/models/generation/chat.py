@@ -173,7 +173,11 @@ class ChatModel:
             raise InputError(f"{self.card.title} takes 1 to {self.max_views} pictures per question, not {len(views)}.")
         question = text if kind == "answer" else REQUESTS[kind]
         return self._say(
-            self.conversation(len(views), question, history, are_pictures(views)), views, max_tokens, callbacks, callbacks.on_text
+            self.conversation(len(views), question, history, are_pictures(views)),
+            views,
+            max_tokens,
+            callbacks,
+            callbacks.on_text,
         )
 
     def sample(

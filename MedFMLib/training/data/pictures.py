@@ -73,19 +73,20 @@ def slice_loader(
 
 
 @lru_cache(maxsize=2)
-def read_volume(path: Path, modality: str) -> Image:
+def read_volume(path: Path, modality: str, frame: int | None = None) -> Image:
     """Read a volume; the last ones are cached, since slices are read in order.
 
     Args:
         path: the file.
         modality: overrides that of the file; "" for none.
+        frame: which volume of a 4D file, from 0.
 
     Raises:
         InputError: if it can't be read.
     """
     from ...files import read_image
 
-    return read_image(path, modality=modality)
+    return read_image(path, modality=modality, frame=frame)
 
 
 def view_of(pixels: np.ndarray, spacing: tuple[float, float], placed: bool = True) -> View:

@@ -24,6 +24,7 @@ class ReaderChoices:
         categories: kinds of question to ask; all if empty.
         resample: take labels that lie on another grid than their volume by resampling them.
         tell: receives notes on how labels were read.
+        frame: which volume of 4D files, from 0.
     """
 
     images: Path | None = None
@@ -34,6 +35,7 @@ class ReaderChoices:
     categories: tuple[str, ...] = ()
     resample: bool = False
     tell: Callable[[str], None] = lambda note: None
+    frame: int | None = None
 
 
 def read(path: Path, choices: ReaderChoices = ReaderChoices()) -> ReaderResult:
@@ -75,7 +77,14 @@ def _folder(path: Path, choices: ReaderChoices) -> ReaderResult:
     found = []
     if volumes.is_labelled(path):
         labelled = volumes.read(
-            path, choices.labels, choices.slices, choices.modality, choices.organ, choices.resample, choices.tell
+            path,
+            choices.labels,
+            choices.slices,
+            choices.modality,
+            choices.organ,
+            choices.resample,
+            choices.tell,
+            choices.frame,
         )
         found.append(labelled)
     table = next((path / name for name in ("questions.jsonl", "questions.csv") if (path / name).is_file()), None)

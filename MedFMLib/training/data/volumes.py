@@ -43,7 +43,7 @@ def is_labelled(folder: Path) -> bool:
 
 def read(
     folder: Path, names: dict[int, str] | None = None, slices: int = 6, modality: str = "", organ: str = "",
-    resample: bool = False, tell: Callable[[str], None] = lambda note: None,
+    resample: bool = False, tell: Callable[[str], None] = lambda note: None, frame: int | None = None,
 ) -> ReaderResult:  # fmt: skip
     """Return the pictures and pairs.
 
@@ -55,6 +55,7 @@ def read(
         organ: of all volumes, where files don't state it.
         resample: take labels on another grid by resampling them; otherwise those volumes are problems.
         tell: receives notes, such as what resampling lost.
+        frame: which volume of a 4D file, from 0.
 
     Raises:
         InputError: if the labels have no names.
@@ -70,7 +71,7 @@ def read(
         if label_file is None:
             found.problem("missing labels", file.name)
             continue
-        asked = (file, label_file, modality, tuple(given.items()), tuple(listed.items()), resample)
+        asked = (file, label_file, modality, tuple(given.items()), tuple(listed.items()), resample, frame)
         try:
             image, known, values = _labelled(*asked, tell=tell)
         except InputError as error:
@@ -82,7 +83,7 @@ def read(
                 load = partial(_labelled_values, *asked)
                 found.pictures.append(
                     SourcePicture(key, patients.get(pair.name, patients.get(name, pair.name)),
-                            slice_loader(partial(read_volume, file, modality), plane, number, load),
+                            slice_loader(partial(read_volume, file, modality, frame), plane, number, load),
                             image.modality, plane, organ)
                 )  # fmt: skip
                 drawn = display_slice(values, image.geometry, plane, number)
@@ -103,7 +104,7 @@ def _labelled(*asked, tell: Callable[[str], None] = lambda note: None):
 
 
 @lru_cache(maxsize=2)
-def _read(file: Path, label_file: Path, modality: str, given: Names, listed: Names, resample: bool):
+def _read(file: Path, label_file: Path, modality: str, given: Names, listed: Names, resample: bool, frame: int | None):
     """Return (image, value → name, (I, J, K) uint8 values, notes); the last ones are cached, as slices are read in order.
 
     Args:
@@ -113,9 +114,10 @@ def _read(file: Path, label_file: Path, modality: str, given: Names, listed: Nam
         given: names that win over those of the file.
         listed: names of structures that are asked about, whether this volume has them or not.
         resample: see `read_segmentation`.
+        frame: which volume of a 4D image, from 0.
     """
     notes: list[str] = []
-    image = read_volume(file, modality)
+    image = read_volume(file, modality, frame)
     segmentation = read_segmentation(
         label_file, image.geometry, resample=resample, tell=notes.append, names=dict(given)
     )
