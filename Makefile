@@ -8,7 +8,7 @@ TORCH ?= $(shell command -v nvidia-smi >/dev/null 2>&1 && echo "torch>=2.6" || e
 # For tests without torch: the core without it, the extras cli, report and samples, and the tools.
 LIGHT_PACKAGES = "numpy>=1.26" "SimpleITK>=2.3" "pydicom>=3.0" "requests>=2.31" "pillow>=10" "typer>=0.15" "rich>=13" \
   "jinja2>=3.1" "highdicom>=0.25" "reportlab>=4" "textstat>=0.7" "scipy>=1.12" "slicer-core>=5.12,<5.13" "safetensors>=0.4" \
-  "huggingface_hub>=0.30" "filelock>=3" "psutil>=5" "pytest>=8" "hypothesis>=6" "medpy>=0.5" "pypdf>=5" "nibabel>=5" "dcmqi>=1.5" "contourpy>=1.2" "matplotlib>=3.8" "PySide6-Essentials==6.9.3"
+  "huggingface_hub>=0.30" "filelock>=3" "psutil>=5" "pytest>=8" "hypothesis>=6" "medpy>=0.5" "pypdf>=5" "fhir.resources>=8" "nibabel>=5" "dcmqi>=1.5" "contourpy>=1.2" "matplotlib>=3.8" "PySide6-Essentials==6.9.3"
 # Open images for training and measuring the embedded model (docs/data.md), and where training works.
 DATA ?= ../shared/data
 WORK ?= out/train
