@@ -78,25 +78,21 @@ def from_file(
         (cases, id → volume)
 
     Raises:
-        InputError: if it can't be read.
+        InputError: if it can't be read, or is unsafe: see `scene.scene_files`.
         ModelError: if slicer-core is missing.
     """
+    from ..scene.scene_files import scene_file
     from ..scene.session import SceneSession
 
     path = Path(path).expanduser().resolve()
     session = SceneSession()
-    if path.suffix.lower() == ".mrb":
-        read = session.scene.ReadFromMRB(str(path)) if path.is_file() else False
-    else:
-        session.scene.SetURL(str(path))
-        read = bool(session.scene.Connect()) if path.is_file() else False
-    if not read:
-        raise InputError(f"The scene '{path}' can't be read; check the path, or save it in Slicer again.")
-    cases, images = from_nodes(volume_nodes(session.scene), steps, options, pick, str(path), tell)
-    copies = {
-        name: image.with_voxels(image.voxels.copy()) for name, image in images.items()
-    }  # the scene is destroyed here
-    return cases, copies
+    with scene_file(path) as file:
+        session.scene.SetURL(str(file))
+        if not session.scene.Connect():
+            raise InputError(f"The scene '{path}' can't be read; check the path, or save it in Slicer again.")
+        cases, images = from_nodes(volume_nodes(session.scene), steps, options, pick, str(path), tell)
+        # the scene and its files are gone afterwards
+        return cases, {name: image.with_voxels(image.voxels.copy()) for name, image in images.items()}
 
 
 def volume_nodes(scene) -> list:

@@ -20,6 +20,7 @@ import numpy as np
 from ..core.geometry import UNORIENTED, Geometry
 from ..core.image import Image
 from ..errors import InputError
+from .data_files import check_data_files
 from .nifti import NiftiPlace, check_values, is_nifti2, is_sheared, read_place
 from .sitk import check_frame, collected_warnings, from_sitk
 
@@ -75,10 +76,11 @@ def read_picture(path: Path):
     """Return the SimpleITK image of a volume file, whatever the case of its name's letters.
 
     Raises:
-        InputError: if it can't be read.
+        InputError: if it can't be read, or names data files elsewhere.
     """
     import SimpleITK as sitk
 
+    check_data_files(path)
     reader = sitk.ImageFileReader()
     try:
         with _readable(path) as (file, suffix), _sheared_allowed(path, suffix):

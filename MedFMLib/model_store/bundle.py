@@ -11,20 +11,23 @@ from __future__ import annotations
 
 import json
 import shutil
-import stat
 import tempfile
 import zipfile
 from dataclasses import replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from ..errors import InputError, MedFMError, ModelError, OutputError
 from ..interfaces import registry
 from ..interfaces.jobs import NoProgress, Progress
 from ..storage import installed_models, resources
+from ..storage.archives import ArchiveLimits, check_entries
 from ..storage.model_card import ModelCard
 from . import files
 
 FLOATS = ("F64", "F32", "F16", "BF16")
+
+WEIGHTS = ArchiveLimits(entries=10_000, total=1 << 40, file=1 << 39, ratio=200)
+"""A model's export stores its weights as they are, and its texts are small."""
 
 
 def source_folder(card: ModelCard) -> Path:
@@ -284,17 +287,12 @@ def _check_names(archive: zipfile.ZipFile, where: str) -> None:
     """Check the names in a zip.
 
     Raises:
-        InputError: if an entry would lie outside, is a link, can run code or occurs twice.
+        InputError: if an entry is unsafe (see `storage.archives`) or can run code.
     """
-    names = [info.filename for info in archive.infolist()]
-    for info in archive.infolist():
-        name = info.filename
-        if name.startswith(("/", "\\")) or "\\" in name or ":" in name or ".." in PurePosixPath(name).parts:
-            raise InputError(f"'{where}' names a file outside of its folder ({name}); it is refused.")
-        if stat.S_ISLNK(info.external_attr >> 16) or files.is_refused(name) or info.flag_bits & 1:
+    check_entries(archive, where, WEIGHTS)
+    for name in archive.namelist():
+        if files.is_refused(name):
             raise InputError(f"'{where}' has a link, a pickle, code or an encrypted file ({name}); it is refused.")
-    if len(set(names)) != len(names):
-        raise InputError(f"'{where}' has two files of the same name; it is refused.")
 
 
 def _open(archive: zipfile.ZipFile | None, folder: Path, name: str):
@@ -306,7 +304,7 @@ def _open(archive: zipfile.ZipFile | None, folder: Path, name: str):
     try:
         if archive is not None:
             return archive.open(name)
-        if (folder / name).is_symlink():
+        if (folder / name).is_symlink() or not (folder / name).resolve().is_relative_to(folder.resolve()):
             raise InputError(f"{name} in '{folder.name}' is a link; it is refused.")
         return (folder / name).open("rb")
     except (KeyError, FileNotFoundError):

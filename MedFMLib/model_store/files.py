@@ -43,14 +43,29 @@ def is_refused(name: str) -> bool:
 
 
 def wanted_files(folder: Path) -> dict[str, Path]:
-    """Return a mapping from relative path (with /) to file, for all files that may belong to a model."""
+    """Return a mapping from relative path (with /) to file, for all files that may belong to a model.
+
+    Raises:
+        InputError: if one of them is a link out of the folder; the hub's cache links to its own `blobs`.
+    """
     found = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
         hidden = any(part.startswith(".") for part in PurePosixPath(name).parts)
         if path.is_file() and is_wanted(name) and not hidden and name != MANIFEST:
+            _refuse_link_out(path, folder, name)
             found[name] = path
     return found
+
+
+def _refuse_link_out(path: Path, folder: Path, name: str) -> None:
+    """Refuse a file that is really elsewhere, such as a LICENSE that is a link to a secret."""
+    real, root = path.resolve(), folder.resolve()
+    blobs = root.parent.parent / "blobs" if root.parent.name == "snapshots" else root
+    if not (real.is_relative_to(root) or real.is_relative_to(blobs)):
+        raise InputError(
+            f"{name} in '{folder.name}' is a link to a file elsewhere; copy the file itself into the folder."
+        )
 
 
 def bytes_in(folder: Path) -> int:
