@@ -13,6 +13,12 @@ from .measurements import by_segment, column_title
 from .prompts import Prompt
 
 DEFAULT_MODEL = "medfm-tiny"
+MOST_LETTERS = 2000
+"""Longest question, earlier question or label that is read; what is done with words may grow faster than their number."""
+
+MOST_HISTORY = 200
+"""Largest number of earlier questions; their answers may be longer than questions."""
+
 CLINICIAN, PATIENT = "clinician", "patient"
 """The two audiences of a job."""
 
@@ -139,7 +145,7 @@ class Request:
         options: values of the task's own options by name (`TASK.options`); those left out have their defaults.
 
     Raises:
-        InputError: if `max_tokens` is below 1 or the audience is unknown.
+        InputError: if `max_tokens` is below 1, the audience is unknown, or a text is longer than `MOST_LETTERS`.
     """
 
     task: str
@@ -172,6 +178,21 @@ class Request:
         for name in ("labels", "prompts", "measurements", "references"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         object.__setattr__(self, "history", tuple((str(q), str(a)) for q, a in self.history))
+        object.__setattr__(self, "question", _readable(self.question))
+        said = [("question", self.question), *(("earlier question", q) for q, _ in self.history)]
+        said += [("label", label) for label in self.labels]
+        for what, text in said:
+            if len(text) > MOST_LETTERS:
+                raise InputError(f"The {what} has {len(text)} letters; at most {MOST_LETTERS} are read. Shorten it.")
+        if len(self.history) > MOST_HISTORY:
+            raise InputError(
+                f"The conversation has {len(self.history)} questions; start a new one after {MOST_HISTORY}."
+            )
+
+
+def _readable(text: str) -> str:
+    """Return text without halves of characters, which no file or message can hold."""
+    return str(text).encode("utf-8", "replace").decode("utf-8")
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,17 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import math
 import os
+import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from ..errors import InputError
 from ..storage import paths, user_settings
+from ..storage.locks import exclusive
 
 SHORTEST = 4
 FREE_TRIES = 3
@@ -61,12 +65,13 @@ class PatientLock:
         state = self._state()
         if state.get("on"):
             raise InputError("The PIN can't be changed in patient mode; leave it first.")
-        if len(pin) < SHORTEST or not pin.isdigit():
+        if len(pin) < SHORTEST or not (pin.isascii() and pin.isdigit()):
             raise InputError(f"A PIN has at least {SHORTEST} digits and nothing else; choose another one.")
-        if "hash" in state:
-            state = self._tried(state, old)
-        salt = os.urandom(16)
-        self._keep(state | {"salt": salt.hex(), "hash": _hash(pin, salt)})
+        with self._alone():
+            if "hash" in state:
+                state = self._tried(self._state(), old)
+            salt = os.urandom(16)
+            self._keep(state | {"salt": salt.hex(), "hash": _hash(pin, salt)})
 
     def enter(self) -> None:
         """Turn patient mode on.
@@ -87,7 +92,8 @@ class PatientLock:
             InputError: for a wrong PIN, or during the delay.
             OutputError: if it can't be saved.
         """
-        self._keep(self._tried(self._state(), pin) | {"on": False})
+        with self._alone():
+            self._keep(self._tried(self._state(), pin) | {"on": False})
 
     def _tried(self, state: dict, pin: str) -> dict:
         """Return the state after a right PIN; a wrong one is counted and refused."""
@@ -102,13 +108,34 @@ class PatientLock:
         raise InputError(f"This PIN is wrong.{f' Try again in {wait:.0f} s.' if wait else ''} Ask the staff.")
 
     def _state(self) -> dict:
-        if not self.file.exists():
+        """Return the stored state; {"on": True} for anything but a complete one, a dangling link included."""
+        if not os.path.lexists(self.file):
             return {}
         state = user_settings.read(self.file)
-        return state if isinstance(state.get("hash"), str) and isinstance(state.get("salt"), str) else {"on": True}
+        return state if _is_complete(state) else {"on": True}
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Let one process at a time try a PIN, so that parallel tries are all counted."""
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        with exclusive(
+            self.file.with_name(f"{self.file.name}.lock"), InputError("Another PIN is being checked; try again.")
+        ):
+            yield
 
     def _keep(self, state: dict) -> None:
         user_settings.write(self.file, state, WHAT)
+
+
+def _is_complete(state: dict) -> bool:
+    """Return whether a stored state has a PIN's hash and values of the right types."""
+    numbers = (state.get("wrong", 0), state.get("until", 0.0))
+    if not all(isinstance(n, int | float) and not isinstance(n, bool) and math.isfinite(n) and n >= 0 for n in numbers):
+        return False
+    if not isinstance(state.get("on", False), bool):
+        return False
+    salt, made = state.get("salt"), state.get("hash")
+    return isinstance(salt, str) and isinstance(made, str) and re.fullmatch(r"(?:[0-9a-f]{2})+", salt) is not None
 
 
 def _hash(pin: str, salt: bytes) -> str:

@@ -394,15 +394,18 @@ class PaliGemma(NamedStructureMasks):
             question: not used; the answer's part does not depend on it.
             answer: the answer.
         """
+        return _without(answer, self._control()) + self.processor.tokenizer.eos_token
+
+    def _control(self) -> list[str]:
+        """Return the tokens that a person's text must not contain: of a picture, of the prompt's start and end."""
         tokenizer = self.processor.tokenizer
         picture = tokenizer.convert_ids_to_tokens(self.processor.image_token_id)
-        control = [picture, tokenizer.eos_token, tokenizer.bos_token, tokenizer.pad_token]
-        return _without(answer, [token for token in control if token]) + tokenizer.eos_token
+        return [t for t in (picture, tokenizer.eos_token, tokenizer.bos_token, tokenizer.pad_token) if t]
 
     def _inputs(self, prompts: Sequence[str], views: Sequence[View], answers=None) -> dict[str, Any]:
         """Return tensors with one (prompt, view) per row, with their answers if given."""
         pictures = [view.for_model(self.image_size) for view in views]
-        texts = ["<image>" + prompt for prompt in prompts]
+        texts = ["<image>" + _without(prompt, self._control()) for prompt in prompts]
         given = {} if answers is None else {"suffix": list(answers)}
         inputs = self.processor(images=pictures, text=texts, return_tensors="pt", padding=True, **given)
         inputs.pop("labels", None)  # the processor makes them even without an answer
