@@ -51,6 +51,16 @@ def test_a_contour_through_voxel_centres_has_the_area_of_its_polygon(tmp_path):
     assert np.argwhere(segment.mask)[:, 2].tolist() == [2] * 63
 
 
+@pytest.mark.parametrize("apart", [0.0005, 0.004, 0.008, 0.015])
+def test_a_hole_stays_in_its_outline_where_their_positions_are_rounded_differently(apart, tmp_path):
+    """In slices; a contour of 3.0049 and one of 3.0051 are of one slice."""
+    contours = [contour(square(9.5, 19.5), 3.005 - apart / 2), contour(square(12.5, 15.5), 3.005 + apart / 2)]
+    path = write_rtstruct(tmp_path / "rt.dcm", {"a": contours})
+    (segment,) = read_segmentation(path, GRID).segments
+    assert segment.mask.sum() == 10 * 10 - 3 * 3
+    assert set(np.argwhere(segment.mask)[:, 2]) == {3}
+
+
 def test_a_contour_along_voxel_borders_gives_exactly_those_voxels(tmp_path):
     path = write_rtstruct(tmp_path / "rt.dcm", {"a": [contour(square(9.5, 19.5), k) for k in (3, 4)]})
     expected = np.zeros(GRID.shape, bool)

@@ -7,7 +7,6 @@ so that the area of a mask is that of the polygon on average; no voxel is added 
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -103,12 +102,11 @@ def _rasterized(polygons: list[np.ndarray], target: Target, subject: str) -> Box
             f"{subject} has contours that lie in no slice of the image (up to "
             f"{flat[:, axis].max() * geometry.spacing[axis]:.3g} mm across one); give the image that they were drawn on."
         )
-    planes: dict[float, list[np.ndarray]] = defaultdict(list)
-    for index in indices:
-        planes[round(float(index[:, axis].mean()), 2)].append(np.delete(index, axis, axis=1))
     spacing = float(geometry.spacing[axis])
+    allowed = max(ALIGNED, min(ALIGNED_FRACTION, ALIGNED_MM / spacing))
+    planes = _planes(indices, axis, allowed)
     furthest = max(abs(depth - round(depth)) for depth in planes)
-    if furthest > max(ALIGNED, min(ALIGNED_FRACTION, ALIGNED_MM / spacing)):
+    if furthest > allowed:
         if not target.resample:
             raise InputError(
                 f"{subject} has contours between the slices of the image, up to {furthest * spacing:.3g} mm from the nearest; "
@@ -126,6 +124,26 @@ def _rasterized(polygons: list[np.ndarray], target: Target, subject: str) -> Box
         if number not in nearest or abs(depth - number) < abs(nearest[number] - number):
             nearest[number] = depth
     return _filled({number: planes[depth] for number, depth in nearest.items()}, axis, target, subject)
+
+
+def _planes(indices: list[np.ndarray], axis: int, allowed: float) -> dict[float, list[np.ndarray]]:
+    """Return depth → the contours of one plane, (n, 2) continuous indices of the other two axes.
+
+    Programs round the positions of the contours of one slice differently, so nearly equal depths are one plane; otherwise
+    a hole and its outline could come apart.
+
+    Args:
+        indices: (n, 3) continuous indices of each contour.
+        axis: which of them is across the slices.
+        allowed: largest distance, in slices, of a contour from the next one of its plane.
+    """
+    ordered = sorted(indices, key=lambda index: float(index[:, axis].mean()))
+    depths = np.array([index[:, axis].mean() for index in ordered])
+    starts = np.flatnonzero(np.diff(depths, prepend=-np.inf) > allowed)
+    return {
+        float(depths[first:last].mean()): [np.delete(index, axis, axis=1) for index in ordered[first:last]]
+        for first, last in zip(starts, [*starts[1:], len(ordered)], strict=True)
+    }
 
 
 def _filled(slices: dict[int, list[np.ndarray]], axis: int, target: Target, subject: str) -> BoxedMask:
