@@ -8,8 +8,11 @@ from pathlib import Path
 VOLUME_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd", ".hdr", ".img", ".mgh", ".mgz", ".mgh.gz")
 """Of volume files, in lower case."""
 
-PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".gif", ".tif", ".tiff", ".webp")
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".jp2", ".j2k", ".jpe")
 """Of picture files, in lower case."""
+
+OTHER_FORMATS = (*VOLUME_SUFFIXES, *PICTURE_SUFFIXES, ".json", ".txt", ".csv", ".pdf", ".md")
+"""Of files beside DICOM files that are no part of a series."""
 
 SEGMENTATION_SUFFIXES = (".seg.nrrd", ".seg.dcm", ".seg.nii", ".seg.nii.gz")
 """Of files that hold a segmentation by their name."""

@@ -10,7 +10,7 @@ import numpy as np
 from ..core.geometry import UNORIENTED, Geometry
 from ..core.image import Image, check_finite, guess_modality
 from ..errors import InputError
-from .sitk import check_frame, from_sitk
+from .sitk import check_frame, frame_note, from_sitk
 
 
 def image_from_object(
@@ -67,8 +67,10 @@ def _from_array(values: np.ndarray, affine, modality: str, frame: int | None, na
     values = values.astype(values.dtype.newbyteorder("="), copy=False)
     while values.ndim > 4 and values.shape[-1] == 1:
         values = values[..., 0]
+    notes = ()
     if values.ndim == 4:
         check_frame(values.shape[3], shown, frame)
+        notes = frame_note(values.shape[3], shown, frame)
         values = values[..., frame or 0]
     elif frame not in (None, 0):
         raise InputError(f"'{shown}' has one frame, number 0, so there is no frame {frame}.")
@@ -78,7 +80,7 @@ def _from_array(values: np.ndarray, affine, modality: str, frame: int | None, na
     facts = {}
     if not modality:
         modality, facts = guess_modality(values), {"modality_guessed": "yes"}
-    return Image(values[None], Geometry(values.shape, affine), modality, name, facts)
+    return Image(values[None], Geometry(values.shape, affine), modality, name, facts, notes)
 
 
 def _oriented(image: Image, source: Any, shown: str) -> Image:

@@ -20,6 +20,8 @@ from ..errors import InputError
 MOST_PIXELS = 300_000_000
 """Of all pictures of a file together."""
 
+UNKNOWN = "it is damaged, or of a format that MedFM doesn't know"
+
 FORMATS = ("PNG", "JPEG", "JPEG2000", "TIFF", "WEBP", "BMP", "GIF")
 
 
@@ -56,7 +58,7 @@ def decode_picture(
         InputError: if it is no picture, damaged or too large, or there is no such frame.
     """
     from PIL import Image as Picture
-    from PIL import ImageOps, ImageSequence
+    from PIL import ImageOps, ImageSequence, UnidentifiedImageError
 
     shown = shown or name
     try:
@@ -90,8 +92,13 @@ def decode_picture(
         IndexError,
         Picture.DecompressionBombError,
     ) as error:
+        if isinstance(error, Picture.DecompressionBombError):
+            raise InputError(
+                f"'{shown}' has too many pixels; at most {most_pixels} are read. Give a smaller picture."
+            ) from error
         lines = str(error).splitlines() or [type(error).__name__]
-        raise InputError(f"The picture '{shown}' can't be read ({lines[0][:120]}); save it again as PNG.") from error
+        reason = UNKNOWN if isinstance(error, UnidentifiedImageError) else lines[0][:120]
+        raise InputError(f"The picture '{shown}' can't be read ({reason}); save it again as PNG.") from error
     return join_pictures([picture_image(page, name, modality) for page in pages])
 
 

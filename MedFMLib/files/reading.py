@@ -13,6 +13,7 @@ from ..errors import InputError
 from .dicom import read_dicom
 from .names import PICTURE_SUFFIXES, VOLUME_SUFFIXES, output_name
 from .pictures import join_pictures, read_picture_file
+from .presence import check_path
 from .volumes import read_volume_file
 
 
@@ -48,14 +49,7 @@ def read_image(
 
         return image_from_object(source, modality=modality, frame=frame)
     path = Path(os.fspath(source)).expanduser()
-    if not path.exists():
-        if path.is_symlink():
-            raise InputError(
-                f"'{path}' is a link to '{os.readlink(path)}', which isn't here; get the file first (git annex get, dvc pull)."
-            )
-        raise InputError(f"There is no file or folder '{path}'; check the path.")
-    if not (path.is_file() or path.is_dir()):
-        raise InputError(f"'{path}' is neither a file nor a folder; give an image file or a folder of DICOM files.")
+    check_path(path)
     lower = path.name.lower()
     if path.is_file() and lower.endswith(PICTURE_SUFFIXES):
         return read_picture_file(path, output_name(path), modality=modality, frame=frame)

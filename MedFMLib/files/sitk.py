@@ -37,8 +37,7 @@ def from_sitk(picture, name: str, *, modality: str = "", frame: int | None = Non
         picture = _without_last_axis(picture)
     notes = ()
     if picture.GetDimension() == 4:
-        last = picture.GetSize()[3] - 1
-        notes = (f"Frame {frame} of '{shown}' was read, of 0 to {last}.",) if last else ()
+        notes = frame_note(picture.GetSize()[3], shown, frame)
         picture = _frame(picture, shown, frame)
     elif frame not in (None, 0):
         raise InputError(f"'{shown}' has one frame, number 0, so there is no frame {frame}.")
@@ -66,6 +65,17 @@ def _frame(picture, shown: str, frame: int | None):
     count = picture.GetSize()[3]
     check_frame(count, shown, frame)
     return _without_last_axis(picture, frame or 0)
+
+
+def frame_note(count: int, shown: str, frame: int | None) -> tuple[str, ...]:
+    """Return a note on which frame was read; none for the only one.
+
+    Args:
+        count: number of frames.
+        shown: name of the file.
+        frame: the choice, from 0.
+    """
+    return (f"Frame {frame} of '{shown}' was read, of 0 to {count - 1}.",) if count > 1 else ()
 
 
 def check_frame(count: int, shown: str, frame: int | None) -> None:

@@ -8,6 +8,7 @@ and NIfTI-2 need nibabel (the extra `formats`).
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -28,6 +29,9 @@ READERS = {
     ".nii": "NiftiImageIO", ".nii.gz": "NiftiImageIO", ".hdr": "NiftiImageIO", ".img": "NiftiImageIO", ".nrrd": "NrrdImageIO",
     ".nhdr": "NrrdImageIO", ".mha": "MetaImageIO", ".mhd": "MetaImageIO",
 }  # fmt: skip
+PAIRS = {".hdr": ".img", ".img": ".hdr"}
+"""Suffixes of files that belong together: header and voxels."""
+
 WITH_NIBABEL = (".mgh", ".mgz", ".mgh.gz")
 
 PERMISSIVE = "ITK_NIFTI_SFORM_PERMISSIVE"
@@ -49,6 +53,7 @@ def read_volume_file(path: Path, name: str, *, modality: str = "", frame: int | 
         InputError: if it is damaged, not one scalar or colour volume, or has values that are NaN or infinite.
     """
     suffix = suffix_of(path)
+    _check_pair(path)
     if suffix in WITH_NIBABEL or (READERS[suffix] == "NiftiImageIO" and is_nifti2(path)):
         return _with_nibabel(path, name, modality, frame)
     if READERS[suffix] == "NiftiImageIO":
@@ -88,10 +93,20 @@ def read_picture(path: Path):
             reader.SetFileName(str(file))
             return reader.Execute()
     except RuntimeError as error:
-        reason = [line for line in str(error).splitlines() if line.strip()][-1].strip()
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        reason = re.sub(r"^ITK ERROR: |\(0x[0-9a-fA-F]+\)|(?<=\s)\S*/image(?=\.)", "", lines[-1])
         raise InputError(
             f"'{path.name}' can't be read; it is damaged, truncated or not of the type that its name suggests ({reason[:160]})."
         ) from error
+
+
+def _check_pair(path: Path) -> None:
+    """Check that the other file of a pair of header and voxels is there."""
+    suffix = suffix_of(path)
+    partner = PAIRS.get(suffix)
+    if partner and _sibling(path, partner) is None:
+        missing = path.name[: -len(suffix)] + partner
+        raise InputError(f"'{missing}' is missing, the other half of '{path.name}'; copy both files into one folder.")
 
 
 @contextmanager
@@ -111,7 +126,7 @@ def _readable(path: Path) -> Iterator[tuple[Path, str]]:
         yield path, suffix
         return
     with tempfile.TemporaryDirectory() as folder:
-        partner = {".hdr": ".img", ".img": ".hdr"}.get(suffix)
+        partner = PAIRS.get(suffix)
         link = _link(path, Path(folder) / f"image{wanted}")
         if partner and (other := _sibling(path, partner)) is not None:
             _link(other, Path(folder) / f"image{partner}")
@@ -215,7 +230,12 @@ def _with_nibabel(path: Path, name: str, modality: str, frame: int | None) -> Im
         ) from None
     try:
         with _readable_by_nibabel(path) as file:
-            image = image_from_object(nibabel.load(file), modality=modality, frame=frame, name=name, shown=path.name)
+            found = nibabel.load(file)
+            if getattr(found, "affine", None) is None:
+                raise InputError(
+                    f"'{path.name}' has no grid of voxels ({type(found).__name__}, such as values on a surface); give a volume."
+                )
+            image = image_from_object(found, modality=modality, frame=frame, name=name, shown=path.name)
     except InputError:
         raise
     except Exception as error:  # nibabel raises many kinds for damaged files

@@ -133,12 +133,6 @@ def test_a_series_with_time_points_needs_a_frame(oblique, tmp_path):
     assert read_image(tmp_path, frame=1).geometry.shape == (40, 36, 12)
 
 
-def test_colour_dicom_is_refused(oblique, tmp_path):
-    write_series(oblique, tmp_path, SamplesPerPixel=3)
-    with pytest.raises(InputError, match="in colour"):
-        read_image(tmp_path)
-
-
 def test_other_files_next_to_a_series_are_ignored(oblique, tmp_path):
     write_series(oblique, tmp_path)
     (tmp_path / "notes.txt").write_text("hello")

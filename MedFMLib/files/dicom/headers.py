@@ -15,6 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from ...errors import InputError
+from ..names import OTHER_FORMATS
+from ..presence import fetched_by, start_of
 
 SAFE_FACTS = (
     "BodyPartExamined",
@@ -235,9 +237,12 @@ def _read(path: Path, complete: bool) -> Header | None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # odd values are reported where they are needed
-            with path.open("rb") as stream:
-                start = stream.read(132)
+            start = start_of(path)
             raw = start[128:132] != b"DICM"
+            if raw and fetched_by(start) and not path.name.lower().endswith(OTHER_FORMATS):
+                raise InputError(
+                    f"'{path.name}' only points to a file in a store, which isn't here; get it first ({fetched_by(start)})."
+                )
             if raw and not _begins_like_a_dataset(start):
                 return None
             options = {"force": raw, "stop_before_pixels": True}
@@ -248,6 +253,8 @@ def _read(path: Path, complete: bool) -> Header | None:
                 return None  # it only looked like DICOM
     except InvalidDicomError:
         return None
+    except InputError:
+        raise
     except DAMAGED as error:
         raise InputError(
             f"The DICOM file '{path.name}' is damaged ({type(error).__name__}); copy it again or remove it."

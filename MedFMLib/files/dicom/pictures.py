@@ -18,7 +18,7 @@ from ...core.image import Image
 from ...errors import InputError
 from ..pictures import join_pictures
 from .headers import DAMAGED, Header, facts_of, numbers_of, read_complete, text_of
-from .pixels import stored_values
+from .pixels import Tell, eight_bits, has_table, looked_up, stored_values
 
 CENTIMETRES = 3
 """Physical Units X/Y Direction of an ultrasound region (PS3.3 C.8.5.5.1.15)."""
@@ -79,14 +79,15 @@ def _picture(header: Header) -> Image:
     geometry = picture_geometry(columns, rows, frames, spacing)
     notes += [note] if note else []
     if stored.ndim == 4:
-        if stored.dtype != np.uint8:
-            stored = (stored >> (8 * (stored.dtype.itemsize - 1))).astype(np.uint8)
-        return Image(stored.transpose(3, 2, 1, 0), geometry, facts=facts_of(header), notes=notes)
+        return Image(eight_bits(stored).transpose(3, 2, 1, 0), geometry, facts=facts_of(header), notes=notes)
     try:
-        values, shown = _shown(stored, header)
+        values = looked_up(stored, header) if has_table(header) else _scaled(stored, header)
+        shown = _shown(values, stored, header, notes.append)
+    except InputError:
+        raise
     except DAMAGED as error:
         raise InputError(
-            f"The window or lookup table of '{header.path.name}' is damaged ({type(error).__name__}); export the image again."
+            f"The header of '{header.path.name}' doesn't describe its pixels ({type(error).__name__}); export the image again."
         ) from error
     if values.dtype.kind == "f" and np.array_equal(values, np.rint(values)) and np.abs(values).max() < 2**31:
         values = values.astype(np.int32)
@@ -99,16 +100,30 @@ def _picture(header: Header) -> Image:
     )
 
 
-def _shown(stored: np.ndarray, header: Header) -> tuple[np.ndarray, np.ndarray]:
-    """Return (values, pixels of 8 bits as a workstation shows them), each (frames, rows, columns)."""
-    from pydicom.pixels import apply_modality_lut, apply_voi_lut
+def _scaled(stored: np.ndarray, header: Header) -> np.ndarray:
+    """Return stored values with the slope and intercept of the header, unchanged without."""
+    if not header.text("RescaleSlope"):
+        return stored
+    slope, intercept = header.number("RescaleSlope"), header.number("RescaleIntercept", 0.0)
+    return stored if (slope, intercept) == (1.0, 0.0) else stored * slope + intercept
 
+
+def _shown(values: np.ndarray, stored: np.ndarray, header: Header, tell: Tell) -> np.ndarray:
+    """Return pixels of 8 bits as a workstation shows them, (frames, rows, columns).
+
+    A window or lookup table that can't be applied makes no picture unreadable: then the range of its values is shown.
+    """
     dataset = header.dataset
-    values = np.asarray(apply_modality_lut(stored, dataset))
-    windowed = bool(text_of(dataset, "WindowCenter") and text_of(dataset, "WindowWidth")) or "VOILUTSequence" in dataset
-    if windowed:
-        look = np.asarray(apply_voi_lut(_integers(values), dataset), np.float64)
-        low, high = _output_range(look, values, dataset)
+    try:
+        window = _windowed(values, dataset)
+    except DAMAGED as error:
+        window = None
+        tell(
+            f"The window or lookup table of '{header.path.name}' is damaged ({type(error).__name__}), so the picture is shown "
+            "over the range of its values."
+        )
+    if window is not None:
+        look, low, high = window
     else:
         look = values.astype(np.float64)
         if stored.dtype.itemsize == 1 and np.array_equal(values, stored):
@@ -119,7 +134,27 @@ def _shown(stored: np.ndarray, header: Header) -> tuple[np.ndarray, np.ndarray]:
     dark_is_high = text_of(dataset, "PhotometricInterpretation") == "MONOCHROME1"
     if dark_is_high or text_of(dataset, "PresentationLUTShape") == "INVERSE":
         shown = 255 - shown
-    return values, shown
+    return shown
+
+
+def _windowed(values: np.ndarray, dataset) -> tuple[np.ndarray, float, float] | None:
+    """Return (windowed values, darkest, brightest) by the header's first window or lookup table; None without either."""
+    from pydicom.pixels import apply_voi_lut
+
+    tables = dataset.get("VOILUTSequence")
+    if tables and not any(item.get("LUTDescriptor") or item.get("LUTData") for item in tables):  # some write it empty
+        dataset = dataset.copy()
+        del dataset.VOILUTSequence
+        tables = None
+    if not tables and not (text_of(dataset, "WindowCenter") and text_of(dataset, "WindowWidth")):
+        return None
+    width = numbers_of(dataset, "WindowWidth")
+    if not tables and width is not None and 0 < width[0] < 1:
+        # of values below 1, such as doses; the standard's formula for LINEAR, which subtracts 1, is for whole numbers
+        centre = numbers_of(dataset, "WindowCenter")[0]
+        return values.astype(np.float64), float(centre - width[0] / 2), float(centre + width[0] / 2)
+    look = np.asarray(apply_voi_lut(_integers(values), dataset), np.float64)
+    return (look, *_output_range(look, values, dataset))
 
 
 def _integers(values: np.ndarray) -> np.ndarray:
@@ -136,8 +171,9 @@ def _output_range(look: np.ndarray, values: np.ndarray, dataset) -> tuple[float,
         return 0.0, float(2**bits - 1)
     used = int(dataset.BitsStored)
     low, high = (-(2 ** (used - 1)), 2 ** (used - 1) - 1) if int(dataset.PixelRepresentation) else (0, 2**used - 1)
-    if "ModalityLUTSequence" in dataset:
-        return 0.0, float(2 ** int(dataset.ModalityLUTSequence[0].LUTDescriptor[2]) - 1)
+    tables = dataset.get("ModalityLUTSequence")
+    if tables and tables[0].get("LUTDescriptor"):
+        return 0.0, float(2 ** int(tables[0].LUTDescriptor[2]) - 1)
     slope, intercept = float(dataset.get("RescaleSlope") or 1), float(dataset.get("RescaleIntercept") or 0)
     return low * slope + intercept, high * slope + intercept
 

@@ -10,13 +10,14 @@ from __future__ import annotations
 import tempfile
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from ...errors import InputError
 from ..sitk import collected_warnings
-from .headers import DAMAGED, numbers_of, text_of
+from .headers import DAMAGED, Header, numbers_of, read_complete, text_of
 from .planes import Plane
 
 SMALL = 4096
@@ -38,11 +39,8 @@ def read_values(planes: Sequence[Plane], tell: Tell = lambda note: None) -> np.n
         tell: receives the decoder's warnings.
 
     Raises:
-        InputError: if pixels are truncated, damaged, in colour, or not of the size in the header.
+        InputError: if pixels are truncated, damaged, or not of the size in the header.
     """
-    for plane in planes:
-        if plane.header.text("SamplesPerPixel") not in ("", "1"):
-            raise InputError(f"The series of '{plane.header.path.name}' is in colour; choose a greyscale series.")
     rows, columns = planes[0].rows, planes[0].columns
     whole = all(float(p.slope).is_integer() and float(p.intercept).is_integer() for p in planes)
     values = np.zeros((len(planes), rows, columns), np.int16 if whole else np.float32)
@@ -51,12 +49,70 @@ def read_values(planes: Sequence[Plane], tell: Tell = lambda note: None) -> np.n
         files.setdefault(plane.header.path, []).append(number)
     for path, numbers in files.items():
         stored = stored_values(path, tell)
+        table = has_table(planes[numbers[0]].header)
+        if table:
+            stored = looked_up(stored, read_complete(path))
         for number in numbers:
-            plane = planes[number]
+            plane = replace(planes[number], slope=1.0, intercept=0.0) if table else planes[number]
             if plane.frame >= len(stored) or stored.shape[1:] != (rows, columns):  # also colour, (rows, columns, 3)
                 raise InputError(f"The pixels of '{path.name}' don't have the size in its header; copy the file again.")
             values = _put(values, number, stored[plane.frame], plane, whole)
     return values.transpose(2, 1, 0)
+
+
+def is_colour(planes: Sequence[Plane], path: Path) -> bool:
+    """Return whether planes are in colour: of three samples a pixel, or with a palette.
+
+    Args:
+        planes: of one volume.
+        path: of the file or folder, for messages.
+
+    Raises:
+        InputError: if only some are.
+    """
+    coloured = [
+        plane for plane in planes
+        if plane.header.text("SamplesPerPixel") not in ("", "1")
+        or plane.header.text("PhotometricInterpretation") == "PALETTE COLOR"
+    ]  # fmt: skip
+    if coloured and len(coloured) < len(planes):
+        raise InputError(
+            f"The series in '{path.name}' mixes images in colour, such as '{coloured[0].name}', and in grey; remove those of one "
+            "kind, or choose another series."
+        )
+    return bool(coloured)
+
+
+def read_colours(planes: Sequence[Plane], tell: Tell = lambda note: None) -> np.ndarray:
+    """Return the colours of planes of one size, (3, I, J, K) uint8, k in the order of the planes.
+
+    Args:
+        planes: of one or several files, all in colour.
+        tell: receives the decoder's warnings.
+
+    Raises:
+        InputError: if pixels are truncated, damaged, or not of the size in the header.
+    """
+    rows, columns = planes[0].rows, planes[0].columns
+    values = np.zeros((len(planes), rows, columns, 3), np.uint8)
+    files = {plane.header.path: eight_bits(stored_values(plane.header.path, tell)) for plane in planes}
+    for number, plane in enumerate(planes):
+        stored = files[plane.header.path]
+        if plane.frame >= len(stored) or stored.shape[1:] != (rows, columns, 3):
+            raise InputError(
+                f"The pixels of '{plane.header.path.name}' don't have the size in its header; copy the file again."
+            )
+        values[number] = stored[plane.frame]
+    return values.transpose(3, 2, 1, 0)
+
+
+def eight_bits(colours: np.ndarray) -> np.ndarray:
+    """Return colours as uint8, the most significant bits of larger types.
+
+    Args:
+        colours: of any unsigned type.
+    """
+    return colours if colours.dtype == np.uint8 else (colours >> (8 * (colours.dtype.itemsize - 1))).astype(np.uint8)
 
 
 def _put(values: np.ndarray, number: int, stored: np.ndarray, plane: Plane, whole: bool) -> np.ndarray:
@@ -81,6 +137,42 @@ def _put(values: np.ndarray, number: int, stored: np.ndarray, plane: Plane, whol
             plane.intercept
         )
     return values
+
+
+def has_table(header: Header) -> bool:
+    """Return whether a header scales its values with a lookup table instead of a slope (PS3.3 C.11.1); an empty one is none.
+
+    Args:
+        header: of the file.
+    """
+    from pydicom.sequence import Sequence as Items
+
+    try:
+        items = header.dataset.get("ModalityLUTSequence")
+        return isinstance(items, Items) and any(item.get("LUTDescriptor") or item.get("LUTData") for item in items)
+    except DAMAGED:
+        return True  # `looked_up` says what is wrong
+
+
+def looked_up(stored: np.ndarray, header: Header) -> np.ndarray:
+    """Return what the modality lookup table of a file makes of its stored values.
+
+    Args:
+        stored: (frames, rows, columns).
+        header: complete, with such a table; see `has_table`.
+
+    Raises:
+        InputError: if the table is damaged.
+    """
+    from pydicom.pixels import apply_modality_lut
+
+    try:
+        return np.asarray(apply_modality_lut(stored, header.dataset))
+    except DAMAGED as error:
+        raise InputError(
+            f"The lookup table of '{header.path.name}' (ModalityLUTSequence) is damaged ({type(error).__name__}); copy the file "
+            "again."
+        ) from error
 
 
 def stored_values(path: Path, tell: Tell = lambda note: None) -> np.ndarray:
@@ -126,6 +218,8 @@ def _matters(warning) -> bool:
 
 def _short(error) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if lines and "SimpleITK" in lines[0]:  # the first lines name places in ITK's source
+        return lines[-1].split("): ", 1)[-1][:160]
     return (lines[0] if lines else type(error).__name__)[:160]
 
 

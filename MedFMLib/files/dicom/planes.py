@@ -42,6 +42,9 @@ GROUPS = {
 }
 """Attribute of a frame → the functional group that holds it."""
 
+MOSAICS = {"MOSAIC": "Siemens", "VFRAME": "United Imaging"}
+"""Value of Image Type that marks many slices in one picture → manufacturer."""
+
 FRAME_TYPES = ("MRImageFrameTypeSequence", "CTImageFrameTypeSequence", "PETFrameTypeSequence")
 VOLUMES_OF_FRAMES = (
     "TemporalPositionIndex", "FrameAcquisitionNumber", "EffectiveEchoTime", "DiffusionBValue", "InversionTimes", "FlipAngle",
@@ -119,9 +122,10 @@ def planes_of(header: Header) -> list[Plane]:
         InputError: if a value that is needed is missing or wrong, with tag, value and file.
     """
     rows, columns = (_size(header, name) for name in ("Rows", "Columns"))
-    if "MOSAIC" in header.text("ImageType").split("\\"):
+    kinds = header.text("ImageType").split("\\")
+    if maker := next((MOSAICS[kind] for kind in kinds if kind in MOSAICS), ""):
         raise InputError(
-            f"'{header.path.name}' is a Siemens mosaic, many slices side by side in one picture; convert the series with "
+            f"'{header.path.name}' is a {maker} mosaic, many slices side by side in one picture; convert the series with "
             "dcm2niix and give the NIfTI file, or export it as enhanced MR."
         )
     if header.text("SOPClassUID") == RT_DOSE:

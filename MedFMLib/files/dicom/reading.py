@@ -16,7 +16,7 @@ from ..names import output_name
 from .grid import even_positions, fit_grid, thickness_note
 from .headers import facts_of, read_complete
 from .pictures import in_order, read_pictures
-from .pixels import read_values
+from .pixels import is_colour, read_colours, read_values
 from .planes import Plane, planes_of
 from .series import PROJECTIONS, Series, choose_series, choose_volume, find_series, volumes
 
@@ -61,11 +61,14 @@ def read_dicom(
     volume = choose_volume(listed, path, frame)
     planes = volume.planes
     said: list[str] = []
+    colour = is_colour(planes, path)
+    read = read_colours if colour else read_values
+    known = modality or "OT" if colour else known  # colours are no HU
     if len(listed) > 1:
         said.append(f"Volume {listed.index(volume)} of the series was read, of 0 to {len(listed) - 1}: {volume}.")
     if resample and _uneven(planes, path):
         geometry, at = even_positions(planes, path)
-        voxels = _interpolated(read_values(planes, said.append), at)
+        voxels = _interpolated(read(planes, said.append), at)
         gaps = np.diff([plane.depth for plane in planes])
         said.append(
             f"The slices are {gaps.min():.4g} to {gaps.max():.4g} mm apart; they were interpolated to an even "
@@ -73,12 +76,12 @@ def read_dicom(
         )
     else:
         geometry = fit_grid(planes, path)
-        voxels = read_values(planes, said.append)
+        voxels = read(planes, said.append)
     facts = facts_of(planes[0].header)
-    if planes[0].unit and known != "CT":
+    if planes[0].unit and known != "CT" and not colour:
         facts["units"] = planes[0].unit
     every = (*notes, *thickness_note(planes), *dict.fromkeys(said))
-    return Image(voxels[None], geometry, known, name, facts, every)
+    return Image(voxels if colour else voxels[None], geometry, known, name, facts, every)
 
 
 def find_planes(
@@ -135,8 +138,8 @@ def _uneven(planes: Sequence[Plane], path: Path) -> bool:
 
 
 def _interpolated(values: np.ndarray, at: np.ndarray) -> np.ndarray:
-    """Return (I, J, K') values at fractional slice numbers, linear between slices; integers are rounded."""
-    low = np.clip(at.astype(int), 0, values.shape[2] - 2)
+    """Return (…, K') values at fractional slice numbers, linear between slices; integers are rounded."""
+    low = np.clip(at.astype(int), 0, values.shape[-1] - 2)
     share = (at - low).astype(np.float32)
     mixed = values[..., low] * (1 - share) + values[..., low + 1] * share
     return np.rint(mixed).astype(values.dtype) if values.dtype.kind in "iu" else mixed.astype(values.dtype)

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from ...errors import InputError
+from ..presence import packed_as, start_of
 from .headers import Header, files_of, read_headers
 from .planes import Plane, planes_of
 
@@ -125,6 +126,8 @@ def find_series(path: Path, files: Sequence[Path] = ()) -> list[Series]:
             raise InputError(
                 f"'{path.name}' is a segmentation, not an image; give the image, and this as SEGMENTATION."
             )
+        if path.is_file() and (packed := packed_as(start_of(path))):
+            raise InputError(f"'{path.name}' is packed ({packed}); unpack it first, then give the file or folder.")
         what = "is no DICOM image" if path.is_file() else "contains no DICOM images"
         raise InputError(
             f"'{path.name}' {what}; give a NIfTI, NRRD or MHA file, a picture, a DICOM file, or a folder of one series."
@@ -225,7 +228,8 @@ def volumes(series: Series, path: Path) -> tuple[list[Volume], tuple[str, ...]]:
             if value is None:
                 missing = tag if tag == "PixelSpacing" else _missing(plane)
                 raise InputError(
-                    f"'{plane.name}' has no position in the patient ({missing} is missing); choose another series."
+                    f"'{plane.name}' has no position in the patient ({missing} is missing); choose another series, or save "
+                    "the image as PNG to ask about it without a place."
                 )
     _check_scales(planes, path)
     stacks = _stacks(planes)
@@ -294,8 +298,9 @@ def _without_strays(planes: list[Plane]) -> tuple[list[Plane], list[str]]:
         kept = [plane for plane in planes if not stray(plane)]
         if kept and len(kept) < len(planes):
             count = len(planes) - len(kept)
+            many = what.replace("picture", "pictures").replace("localizer", "localizers")
             notes.append(
-                f"{count} {what}{'s' if count > 1 else ''} in the series {'were' if count > 1 else 'was'} left out."
+                f"{count} {many if count > 1 else what} in the series {'were' if count > 1 else 'was'} left out."
             )
             planes = kept
 
@@ -348,7 +353,7 @@ def _apart(planes: list[Plane], path: Path) -> list[tuple[str, list[Plane]]]:
     most = max(crowd.values())
     if most == 1:
         return [("", planes)]
-    attributes = _attributes(planes)
+    attributes = _attributes(planes, alone=len(crowd) == 1)
     for names in _choices(attributes):
         groups: dict[tuple[str, ...], list[int]] = defaultdict(list)
         for number in range(len(planes)):
@@ -357,12 +362,13 @@ def _apart(planes: list[Plane], path: Path) -> list[tuple[str, list[Plane]]]:
             ordered = sorted(groups.items(), key=lambda item: (_sortable(item[0]), planes[item[1][0]].number))
             return [(_about(names, values), [planes[n] for n in some]) for values, some in ordered]
     numbers = [plane.number for plane in planes]
-    if len(crowd) > 1 and set(crowd.values()) == {most} and len(set(numbers)) == len(numbers):
+    if set(crowd.values()) == {most} and len(set(numbers)) == len(numbers):
         at: dict[int, list[Plane]] = defaultdict(list)
         for place, plane in zip(places, planes, strict=True):
             at[place].append(plane)
         ranked = [sorted(some, key=lambda p: p.number) for some in at.values()]
-        return [(f"instance {int(ranked[0][n].number)} and others", [some[n] for some in ranked]) for n in range(most)]
+        others = " and others" if len(ranked) > 1 else ""
+        return [(f"instance {int(ranked[0][n].number)}{others}", [some[n] for some in ranked]) for n in range(most)]
     if blocks := _blocks(planes, places, most):
         return blocks
     least = min(crowd.values())
@@ -398,8 +404,14 @@ def _places(planes: Sequence[Plane]) -> list[int]:
     return level.tolist()
 
 
-def _attributes(planes: Sequence[Plane]) -> dict[str, list[str]]:
-    """Return attribute → its value for each plane, of those in which planes differ, in the order of preference."""
+def _attributes(planes: Sequence[Plane], alone: bool) -> dict[str, list[str]]:
+    """Return attribute → its value for each plane, of those in which planes differ, in the order of preference.
+
+    Args:
+        planes: of one stack.
+        alone: whether all lie at one place, as in a film of one slice; then each may have a value of its own. In a stack,
+            such an attribute numbers the slices.
+    """
     names = list(dict.fromkeys(name for plane in planes for name in plane.separators))
     named = [name for name in names if not name.startswith("dimension")]
     dimensions = [name for name in names if name.startswith("dimension")]
@@ -411,7 +423,7 @@ def _attributes(planes: Sequence[Plane]) -> dict[str, list[str]]:
     values |= {name: [plane.separators.get(name, "") for plane in planes] for name in dimensions}
     if len(files) < len(planes):  # files with several frames
         values["file"] = [files[plane.header.path] for plane in planes]
-    return {name: given for name, given in values.items() if 1 < len(set(given)) < len(planes) or len(planes) == 2}
+    return {name: given for name, given in values.items() if 1 < len(set(given)) < len(planes) or alone}
 
 
 def _station(plane: Plane, first: Plane) -> str:

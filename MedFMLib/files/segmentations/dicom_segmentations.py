@@ -123,9 +123,9 @@ def _frames(header: Header, target: Target) -> Iterator[_Frame]:
     stored = stored_values(header.path, target.tell)
     planes = planes_of(header)
     groups = items_of(header.dataset, "PerFrameFunctionalGroupsSequence")
-    if len(stored) != len(planes) or len(groups) != len(planes):
+    if len(stored) != len(planes):
         raise InputError(f"'{header.path.name}' has {len(stored)} frames and describes {len(planes)}; copy it again.")
-    if any(plane.position is None or plane.spacing is None for plane in planes):
+    if len(groups) != len(planes) or any(plane.position is None or plane.spacing is None for plane in planes):
         raise InputError(
             f"'{header.path.name}' has frames without a place in the patient; give a segmentation of a volume."
         )

@@ -15,6 +15,7 @@ from ...errors import InputError
 from ..dicom.headers import read_header
 from ..names import VOLUME_SUFFIXES
 from ..objects import image_from_object
+from ..presence import check_path
 from .dicom_segmentations import SEGMENTATIONS, read_dicom_segmentation
 from .found import SHOWN, Target, Tell, make_segmentation
 from .label_folders import label_files_in, name_of_file
@@ -59,8 +60,7 @@ def read_segmentation(
     path = Path(os.fspath(path)).expanduser()
     if threshold is not None and not 0 < threshold <= 1:
         raise InputError(f"The threshold must be above 0 and at most 1, not {threshold:g}.")
-    if not path.exists():
-        raise InputError(f"There is no file or folder '{path}'; check the path.")
+    check_path(path)
     target = Target(geometry, resample, threshold, names or {}, tell or warnings.warn)
     shown = f"'{path.name}'"
     if path.is_dir():
