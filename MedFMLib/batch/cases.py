@@ -171,7 +171,12 @@ def from_dicom(files: list[Path], names: CaseIds, plain: BatchCase, pick: Series
             headers.append(header)
     segmentations = sum(header.text("SOPClassUID") in SEGMENTATIONS for header in headers)
     if damaged:
-        tell(f"{damaged} DICOM files are damaged and were skipped; their series may lack slices.")
+        many = (
+            "s are damaged or not fetched from a store, and were"
+            if damaged > 1
+            else " is damaged or not fetched from a store, and was"
+        )
+        tell(f"{damaged} DICOM file{many} skipped; the series may lack slices.")
     if segmentations:
         tell(f"{segmentations} DICOM segmentation{'s were' if segmentations > 1 else ' was'} skipped.")
     studies: dict[str, list[Series]] = defaultdict(list)

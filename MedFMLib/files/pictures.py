@@ -22,6 +22,12 @@ MOST_PIXELS = 300_000_000
 
 UNKNOWN = "it is damaged, or of a format that MedFM doesn't know"
 
+BITS, SAMPLE_FORMAT = 258, 339
+"""Tags of TIFF."""
+
+UNSIGNED, SIGNED = 1, 2
+"""Values of SampleFormat."""
+
 FORMATS = ("PNG", "JPEG", "JPEG2000", "TIFF", "WEBP", "BMP", "GIF")
 
 
@@ -76,7 +82,7 @@ def decode_picture(
                 if frame is not None and not 0 <= frame < count:
                     raise InputError(f"'{shown}' has frames 0 to {count - 1}, so there is no frame {frame}.")
                 pages = [
-                    _pixels(ImageOps.exif_transpose(page))
+                    _pixels(ImageOps.exif_transpose(page), _sample_type(page))
                     for number, page in enumerate(ImageSequence.Iterator(picture))
                     if frame is None or number == frame
                 ]
@@ -102,14 +108,24 @@ def decode_picture(
     return join_pictures([picture_image(page, name, modality) for page in pages])
 
 
-def _pixels(page) -> np.ndarray:
-    """Return (rows, columns) uint8 or uint16, or (rows, columns, 3) uint8."""
+def _sample_type(page) -> np.dtype | None:
+    """Return the type of a TIFF's greys where Pillow takes them for another of the same size; None elsewhere."""
+    tags = getattr(page, "tag_v2", {})
+    bits, kind = (np.ravel(tags.get(tag, default))[0] for tag, default in ((BITS, 8), (SAMPLE_FORMAT, UNSIGNED)))
+    return {(8, SIGNED): np.dtype(np.int8), (32, UNSIGNED): np.dtype(np.uint32)}.get((int(bits), int(kind)))
+
+
+def _pixels(page, kind: np.dtype | None = None) -> np.ndarray:
+    """Return (rows, columns) of any type, or (rows, columns, 3) uint8."""
     from PIL import Image as Picture
 
     if page.mode in ("1", "L"):
-        return np.asarray(page.convert("L"))
+        grey = np.asarray(page.convert("L"))
+        return grey.view(kind) if kind is not None and page.mode == "L" else grey
     if page.mode.startswith("I"):
-        return np.clip(np.asarray(page), 0, 65535).astype(np.uint16)
+        values = np.asarray(page)  # signed ones too, as of CT slices that were saved as TIFF
+        values = values.view(kind) if kind is not None and values.dtype.itemsize == kind.itemsize else values
+        return values.astype(np.uint16) if values.min() >= 0 and values.max() <= 65535 else values
     if page.mode == "F":
         values = np.asarray(page, np.float32)
         if not np.isfinite(values).all():

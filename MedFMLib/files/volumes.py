@@ -32,6 +32,9 @@ READERS = {
 PAIRS = {".hdr": ".img", ".img": ".hdr"}
 """Suffixes of files that belong together: header and voxels."""
 
+DETACHED = (".mhd", ".nhdr")
+"""Suffixes of headers that name the file of their voxels."""
+
 WITH_NIBABEL = (".mgh", ".mgz", ".mgh.gz")
 
 PERMISSIVE = "ITK_NIFTI_SFORM_PERMISSIVE"
@@ -95,8 +98,12 @@ def read_picture(path: Path):
     except RuntimeError as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         reason = re.sub(r"^ITK ERROR: |\(0x[0-9a-fA-F]+\)|(?<=\s)\S*/image(?=\.)", "", lines[-1])
+        apart = (
+            f", or the file of voxels that it names isn't beside '{path.name}'" if suffix_of(path) in DETACHED else ""
+        )
         raise InputError(
-            f"'{path.name}' can't be read; it is damaged, truncated or not of the type that its name suggests ({reason[:160]})."
+            f"'{path.name}' can't be read; it is damaged, truncated or not of the type that its name suggests{apart} "
+            f"({reason[:160]})."
         ) from error
 
 

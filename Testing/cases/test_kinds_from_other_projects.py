@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import os
+import struct
 
 import nibabel
 import numpy as np
@@ -186,6 +187,8 @@ def test_frames_of_other_libraries_files_are_noted(tmp_path, table):
     ("series.zip", b"PK\x03\x04" + bytes(600), r"is packed \(ZIP\); unpack it first"),
     ("series.tar", bytes(257) + b"ustar" + bytes(600), r"is packed \(tar\); unpack it first"),
     ("scan.hdr", bytes(400), r"'scan\.img' is missing, the other half of 'scan\.hdr'"),
+    ("scan.mhd", b"ObjectType = Image\nNDims = 3\nDimSize = 4 4 4\nElementType = MET_UCHAR\nElementDataFile = no.raw\n",
+     r"the file of voxels that it names isn't beside 'scan\.mhd'"),
     ("scan.png", b"\x89PNG\r\n\x1a\n" + bytes(40), "it is damaged, or of a format that MedFM doesn't know"),
 ])  # fmt: skip
 def test_what_is_no_image_is_one_true_sentence(name, content, sentence, tmp_path, table):
@@ -237,6 +240,35 @@ def test_jpeg_2000_is_a_picture(suffix, tmp_path, table):
     off = int(np.abs(image.voxels[..., 0].transpose(2, 1, 0).astype(int) - colours).max())
     table("0 off", "Pillow", f"{off} off")
     assert off == 0
+
+
+def test_signed_and_long_greys_keep_their_values(tmp_path, table):
+    values = np.linspace(-1000, 100_000, 40 * 60).astype(np.int32).reshape(40, 60)
+    Picture.fromarray(values).save(tmp_path / "x.tif")
+    image = read_image(tmp_path / "x.tif")
+    off = int(np.abs(image.scalars[..., 0].T - values).max())
+    table("-1000 … 100000", "Pillow", f"{image.scalars.min()} … {image.scalars.max()}")
+    assert off == 0
+    assert (image.display.min(), image.display.max()) == (0, 255)
+
+
+@pytest.mark.parametrize(("kind", "form", "values"), [
+    ("<i1", 2, np.arange(-128, 112)), ("<u4", 1, np.arange(240) * 17_000_000), ("<i4", 2, np.arange(240) * 1000 - 90_000),
+    ("<u2", 1, np.arange(240) * 250), ("<i2", 2, np.arange(240) * 200 - 30_000), ("<f4", 3, np.arange(240) / 4 - 20),
+])  # fmt: skip
+def test_every_type_of_grey_in_tiff_keeps_its_values(kind, form, values, tmp_path, table):
+    """The file is made of the tags of TIFF 6.0 alone."""
+    data = values.astype(kind).tobytes()
+    tags = [(256, 20), (257, 12), (258, 8 * np.dtype(kind).itemsize), (259, 1), (262, 1), (273, 8), (277, 1), (278, 12),
+            (279, len(data)), (339, form)]  # fmt: skip
+    entries = b"".join(struct.pack("<HHII", tag, 4 if tag in (273, 279) else 3, 1, value) for tag, value in tags)
+    start = struct.pack("<2sHI", b"II", 42, 8 + len(data))
+    (tmp_path / "x.tif").write_bytes(start + data + struct.pack("<H", len(tags)) + entries + bytes(4))
+    image = read_image(tmp_path / "x.tif")
+    table(
+        f"{values.min():g} … {values.max():g}", "how it was made", f"{image.scalars.min():g} … {image.scalars.max():g}"
+    )
+    np.testing.assert_array_equal(image.scalars[..., 0].T.ravel(), values)
 
 
 def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path, table):
