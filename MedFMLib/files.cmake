@@ -135,6 +135,7 @@ set(MedFMLib_FILES
   "files/nifti.py"
   "files/objects.py"
   "files/pictures.py"
+  "files/presence.py"
   "files/reading.py"
   "files/results.py"
   "files/segmentations/__init__.py"
