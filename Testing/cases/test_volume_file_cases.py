@@ -219,19 +219,55 @@ def test_links_into_a_store_keep_their_own_names(tmp_path, table):
 
 
 def test_warnings_of_itk_are_notes_of_the_image(tmp_path, capfd, table):
-    path = nifti(tmp_path / "x.nii.gz")
-    picture = sitk.ReadImage(str(path))
-    sitk.WriteImage(picture, str(tmp_path / "x.mha"))
-    raw = (tmp_path / "x.mha").read_bytes().replace(b"ElementSpacing = 2 2 4", b"ElementSpacing = 2 2 0")
-    (tmp_path / "x.mha").write_bytes(raw)
+    """ITK warns of the scales of this sform; the note says what that means, in mm, and nothing is printed."""
+    from MedFMLib.files.sitk import collected_warnings
+
+    scaled = AFFINE.copy()
+    scaled[:3, :3] *= 1.5
+    path = nifti(tmp_path / "x.nii.gz", sform=scaled)
     capfd.readouterr()
-    try:
-        said = list(read_image(tmp_path / "x.mha").notes)
-    except InputError as error:
-        said = [str(error)]
-    assert said
+    with collected_warnings() as warned:
+        sitk.ReadImage(str(path))
+    (note,) = read_image(path).notes
+    apart = corners_apart(scaled, nibabel.load(path).get_qform())
+    table("a warning; a note in mm; nothing on stderr", "ITK, nibabel", f"{warned[0][-35:]}; {note[60:85]}")
+    assert "unexpected scales" in warned[0] and f"{apart:.3g} mm apart" in note
     assert not capfd.readouterr().err
-    table("nothing on stderr, a note", "ITK", said[0][:60])
+
+
+def test_other_warnings_are_passed_on_in_words(tmp_path, monkeypatch, table):
+    import itertools
+
+    from MedFMLib.files import volumes
+
+    path = nifti(tmp_path / "x.nii.gz")
+    said = itertools.repeat("The file has an odd byte.")
+
+    def warn(file):
+        collected[0].append(next(said))
+        return sitk.ReadImage(str(file))
+
+    collected = []
+    real = volumes.collected_warnings
+
+    def spy():
+        manager = real()
+        enter = manager.__enter__
+
+        class Watched:
+            def __enter__(self):
+                collected.insert(0, enter())
+                return collected[0]
+
+            def __exit__(self, *error):
+                return manager.__exit__(*error)
+
+        return Watched()
+
+    monkeypatch.setattr(volumes, "collected_warnings", spy)
+    monkeypatch.setattr(volumes, "read_picture", warn)
+    assert read_image(path).notes == ("ITK on 'x.nii.gz': The file has an odd byte.",)
+    table("the warning's words", "ITK's logger", "the warning's words")
 
 
 def test_images_of_other_libraries_are_taken(tmp_path, table):
