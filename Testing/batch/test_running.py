@@ -151,7 +151,7 @@ def test_what_can_t_be_done_is_refused_before_anything_starts(volumes, batch, tm
 
 def test_two_batches_don_t_share_a_folder_and_ctrl_c_is_a_pause(volumes, start_batch, batch, tmp_path, monkeypatch):
     folder, out = volumes(*(f"scan_{n:02d}" for n in range(30))), tmp_path / "out"
-    monkeypatch.setenv("MEDFM_TEST_SECONDS", "0.1")
+    monkeypatch.setenv("MEDFM_TEST_SECONDS", "0.4")
     first = start_batch(folder, "-t", "segment", "-o", out)
     while not list(out.glob("*/*.json")):
         assert first.poll() is None

@@ -7,6 +7,7 @@ import time
 import numpy as np
 import pytest
 
+from MedFMLib.core.request import MOST_LETTERS
 from MedFMLib.errors import Cancelled, InputError, MedFMError
 from MedFMLib.interfaces.jobs import Done, Failed, Fraction, Note, PartialText, Stage, Stopped
 
@@ -96,6 +97,6 @@ def test_a_closed_runner_takes_no_jobs(runner, request_for):
 
 
 def test_a_large_question_and_history_arrive(runner, request_for):
-    text = "ä" * 20000
+    text = "ä" * (MOST_LETTERS - 5)
     job = runner.submit(request_for(f"mark {text}", history=(("a", "b"),) * 50))
     assert job.result(60).answers[0].text.startswith(text)
