@@ -234,7 +234,7 @@ def as_table(
 ) -> tuple[list[str], list[list[str]]]:
     """Return (column titles, rows), one row per segment, for tables in scenes, reports and terminals.
 
-    Identity is the segment's place: two segments of one name are two rows, told apart by their places.
+    Identity is the segment's place: two segments of one name are two rows, distinguished by their places.
 
     Args:
         measurements: in any order.

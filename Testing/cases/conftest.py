@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from support.summary_table import print_rows
 
 ROWS: list[tuple[str, str, str, str]] = []
 
@@ -39,12 +40,4 @@ def dcm2niix():
 
 def pytest_terminal_summary(terminalreporter):
     """Print the table."""
-    if not ROWS:
-        return
-    columns = ("case", "right", "reader", "ours")
-    widths = [min(64, max(len(row[n]) for row in [columns, *ROWS])) for n in range(4)]
-    terminalreporter.section("cases from the field")
-    for row in [columns, *ROWS]:
-        terminalreporter.write_line(
-            "  ".join(cell[:64].ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        )
+    print_rows(terminalreporter, "cases from the field", ("case", "right", "reader", "ours"), ROWS)

@@ -6,6 +6,7 @@ import resource
 import time
 
 import pytest
+from support.summary_table import print_rows
 
 ROWS: list[tuple[str, str, str, str]] = []
 
@@ -25,12 +26,4 @@ def attack(request):
 
 def pytest_terminal_summary(terminalreporter):
     """Print the table."""
-    if not ROWS:
-        return
-    columns = ("attack", "before", "now", "cost")
-    widths = [min(70, max(len(row[n]) for row in [columns, *ROWS])) for n in range(4)]
-    terminalreporter.section("attacks")
-    for row in [columns, *ROWS]:
-        terminalreporter.write_line(
-            "  ".join(cell[:70].ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        )
+    print_rows(terminalreporter, "attacks", ("attack", "before", "now", "cost"), ROWS)

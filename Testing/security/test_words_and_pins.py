@@ -38,7 +38,7 @@ def test_the_longest_question_is_handled_in_a_second(text, attack):
 
     start = time.monotonic()
     check_answer(text, text, [Measurement("liver", "volume", 1.0, "mL", number=1)])
-    Guard().judge_question(text) if hasattr(Guard(), "judge_question") else None
+    assert Guard().question(text).verdict
     seconds = time.monotonic() - start
     attack("grew with the square of the length", f"{seconds:.2f} s")
     assert seconds < 2

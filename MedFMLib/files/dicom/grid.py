@@ -22,6 +22,9 @@ WORST_MM, WORST_SHARE = 0.5, 0.1
 ROUNDING = ((0.1, 0.1), (0.01, 0.01))
 """(unit that all positions are multiples of, mm that such rounding may move a plane, however thin the slices)."""
 
+RESAMPLE = "give --resample (in Python resample=True) to interpolate; an interpolated image can't be exported as DICOM"
+"""The next step for uneven slices; DICOM objects refer to the series' own slices, so it is none for an export."""
+
 MISSING = 1.5
 """A gap of at least so many usual spacings means that slices are missing."""
 
@@ -130,7 +133,7 @@ def _uneven(planes: Sequence[Plane], path: Path, spacing: float, residual: float
     gaps = np.diff(depths)
     typical = float(np.median(gaps))
     widest = int(np.argmax(gaps))
-    remedy = "copy the whole series, or give --resample (in Python resample=True) to interpolate"
+    remedy = f"copy the whole series, or {RESAMPLE}"
     if gaps[widest] >= MISSING * typical and np.count_nonzero(gaps > 1.25 * typical) <= max(1, len(gaps) // 4):
         return (
             f"Slices are missing in '{path.name}': {gaps[widest]:.1f} mm lie between '{planes[widest].name}' and "
@@ -140,8 +143,8 @@ def _uneven(planes: Sequence[Plane], path: Path, spacing: float, residual: float
     if high - low > 0.05 * high:
         return (
             f"The slices in '{path.name}' have two or more spacings, {low:.4g} mm to {high:.4g} mm, so on an even grid of "
-            f"{spacing:.4g} mm some would lie {residual:.1f} mm off; choose another series, or give --resample (in Python "
-            "resample=True) to interpolate."
+            f"{spacing:.4g} mm some would lie {residual:.1f} mm off; choose another series, or "
+            f"{RESAMPLE}."
         )
     return (
         f"The slices in '{path.name}' don't lie on a straight line, or differ in direction: some are {residual:.1f} mm off "

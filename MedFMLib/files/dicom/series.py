@@ -1,7 +1,7 @@
-"""Find the series of a file or folder, and the volumes in a series: stacks, stations, phases and echoes told apart.
+"""Find the series of a file or folder, and the volumes in a series: its stacks, stations, phases and echoes.
 
 One rule: planes belong to one volume only if no two of them lie at one place. Where several do, an attribute in which
-they differ must tell which belong together; what nothing tells apart is refused, not guessed.
+they differ must show which belong together; what nothing distinguishes is refused, not guessed.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ SAME_DIRECTION = 1e-2
 SAME_PLACE_MM = 0.01
 
 LEAST_OF_A_BLOCK = 4
-"""Fewest slices of volumes that only the order of file names tells apart."""
+"""Fewest slices of volumes that only the order of file names distinguishes."""
 
 WORDS = {
     "EchoTime": "echo time {} ms", "EffectiveEchoTime": "echo time {} ms", "EchoNumbers": "echo {}",
@@ -215,7 +215,7 @@ def volumes(series: Series, path: Path) -> tuple[list[Volume], tuple[str, ...]]:
         path: of the file or folder, for messages.
 
     Raises:
-        InputError: if a plane has no place, or planes at one place can't be told apart.
+        InputError: if a plane has no place, or planes at one place can't be distinguished.
     """
     planes = [plane for header in series.headers for plane in planes_of(header)]
     planes, notes = _without_strays(planes)
