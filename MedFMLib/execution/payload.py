@@ -1,7 +1,8 @@
 """Split a request into its voxels and the rest, so that voxels are neither copied nor sent twice.
 
 Copied into one message with the rest, 150 MB of voxels would hold Python's lock (GIL) and block every other thread.
-Separated, they go to a pipe, a socket or a file as they are, and are identified by their own SHA-256.
+Separated, they go to a pipe, a socket or a file as they are, and are identified by their own SHA-256. Everything else of
+the image travels with the rest: its grid with what its axes are worth, notes, displayed pixels, sizes of pictures.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import struct
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -16,8 +18,6 @@ from pathlib import Path
 
 import numpy as np
 
-from ..core.geometry import Geometry
-from ..core.image import Image
 from ..core.request import Request
 from ..errors import InputError
 from . import serialization
@@ -55,16 +55,33 @@ def pack(request: Request) -> Payload:
     """Return a request as payload."""
     image = request.image
     voxels = np.ascontiguousarray(image.voxels)
-    stub = Image(
-        np.zeros((1, 1, 1, 1), voxels.dtype),
-        Geometry((1, 1, 1), image.geometry.affine, image.geometry.frame_of_reference),
-        image.modality,
-        image.name,
-        image.facts,
+    dtype = voxels.dtype
+    stub = replace(
+        image,
+        voxels=np.zeros((1, 1, 1, 1), dtype),
+        geometry=replace(image.geometry, shape=(1, 1, 1)),
+        display=None,
+        extents=(),
     )
-    facts = json.dumps({"shape": voxels.shape, "dtype": voxels.dtype.str}).encode()
-    rest = struct.pack("<I", len(facts)) + facts + serialization.dumps(replace(request, image=stub))
+    facts = json.dumps({"shape": voxels.shape, "dtype": dtype.str}).encode()
+    content = (replace(request, image=stub), image.display, image.extents)
+    rest = struct.pack("<I", len(facts)) + facts + serialization.dumps(content)
     return Payload(rest, memoryview(voxels.reshape(-1).view(np.uint8)))
+
+
+def file_of(voxels: np.ndarray) -> Path | None:
+    """Return the file that holds exactly these voxels in C order, None if there is none.
+
+    Args:
+        voxels: any array; of one that maps a whole file, a process on this machine needs the file's path only.
+    """
+    mapped = voxels
+    while isinstance(mapped, np.ndarray) and not isinstance(mapped, np.memmap):
+        mapped = mapped.base
+    if not isinstance(mapped, np.memmap) or mapped.filename is None or mapped.offset:
+        return None
+    whole = voxels.nbytes == mapped.nbytes == os.path.getsize(mapped.filename)
+    return Path(mapped.filename) if whole and voxels.flags.c_contiguous else None
 
 
 def look(rest: bytes, limit: int | None = None) -> tuple[Request, tuple[int, ...], np.dtype]:
@@ -80,6 +97,12 @@ def look(rest: bytes, limit: int | None = None) -> tuple[Request, tuple[int, ...
     Raises:
         InputError: if it is damaged or of another version.
     """
+    request, shape, dtype, *_ = _look(rest, limit)
+    return request, shape, dtype
+
+
+def _look(rest: bytes, limit: int | None = None):
+    """Return what `look` does, then (displayed pixels or None, sizes of pictures)."""
     try:
         (size,) = struct.unpack_from("<I", rest)
         facts = json.loads(rest[4 : 4 + size])
@@ -90,10 +113,13 @@ def look(rest: bytes, limit: int | None = None) -> tuple[Request, tuple[int, ...
         raise InputError(
             f"The request of {len(rest)} bytes is damaged or of another version; send it again."
         ) from error
-    request = serialization.loads(rest[4 + size :], limit)
-    if not isinstance(request, Request):
-        raise InputError(f"A request was expected, not a {type(request).__name__}; use the same version of MedFM.")
-    return request, shape, np.dtype(dtype)
+    content = serialization.loads(rest[4 + size :], limit)
+    if not isinstance(content, tuple) or len(content) != 3 or not isinstance(content[0], Request):
+        raise InputError(f"A request was expected, not a {type(content).__name__}; use the same version of MedFM.")
+    request, display, extents = content
+    if not (display is None or isinstance(display, np.ndarray)) or not isinstance(extents, tuple):
+        raise InputError("The displayed pixels of the request are damaged or of another version; send it again.")
+    return request, shape, np.dtype(dtype), display, extents
 
 
 def size_of(shape: tuple[int, ...], dtype: np.dtype) -> int:
@@ -112,7 +138,7 @@ def unpack(payload: Payload) -> Request:
     Raises:
         InputError: if it is damaged, or the number of voxel bytes does not match.
     """
-    request, shape, dtype = look(payload.rest)
+    request, shape, dtype, display, extents = _look(payload.rest)
     if isinstance(payload.voxels, Path):
         array = np.memmap(payload.voxels, dtype, "r", shape=shape)
     else:
@@ -120,5 +146,6 @@ def unpack(payload: Payload) -> Request:
             raise InputError(f"{size_of(shape, dtype)} bytes of voxels were expected, not {len(payload.voxels)}.")
         array = np.frombuffer(payload.voxels, dtype).reshape(shape)
     stub = request.image
-    geometry = Geometry(shape[1:], stub.geometry.affine, stub.geometry.frame_of_reference)
-    return replace(request, image=Image(array, geometry, stub.modality, stub.name, stub.facts))
+    geometry = replace(stub.geometry, shape=shape[1:])
+    image = replace(stub, voxels=array, geometry=geometry, display=display, extents=extents)
+    return replace(request, image=image)

@@ -27,7 +27,7 @@ from ...errors import Cancelled, MedFMError
 from ...interfaces.jobs import EngineState, LocalRunner, Progress, memory_of
 from .. import serialization
 from ..messages import error_from_json, event_from_json, relay
-from ..payload import Payload, look, pack
+from ..payload import Payload, file_of, look, pack
 from . import frames
 
 log = logging.getLogger(__name__)
@@ -95,7 +95,10 @@ class WorkerProcess:
         Raises:
             MedFMError: the error of the job, or that the process ended unexpectedly.
         """
-        return serialization.loads(self.run_payload(pack(request), progress))
+        payload, file = pack(request), file_of(request.image.voxels)
+        if file is not None:
+            payload = Payload(payload.rest, file)
+        return serialization.loads(self.run_payload(payload, progress))
 
     def run_payload(self, payload: Payload, progress: Progress) -> bytes:
         """Run a serialized request and return the serialized response.
