@@ -21,6 +21,7 @@ import numpy as np
 from ..core.request import Request
 from ..errors import InputError
 from . import serialization
+from .json_text import read_json
 
 PIECE = 1 << 20
 """Bytes hashed at a time; the GIL is free meanwhile."""
@@ -106,6 +107,8 @@ def _look(rest: bytes, limit: int | None = None):
     try:
         (size,) = struct.unpack_from("<I", rest)
         facts = json.loads(rest[4 : 4 + size])
+        if limit is not None:
+            _check_header(rest, 4 + size)
         shape, dtype = tuple(int(n) for n in facts["shape"]), facts["dtype"]
         if len(shape) != 4 or min(shape) < 1 or dtype not in serialization.DTYPES:
             raise ValueError("shape or type")
@@ -120,6 +123,13 @@ def _look(rest: bytes, limit: int | None = None):
     if not (display is None or isinstance(display, np.ndarray)) or not isinstance(extents, tuple):
         raise InputError("The displayed pixels of the request are damaged or of another version; send it again.")
     return request, shape, np.dtype(dtype), display, extents
+
+
+def _check_header(rest: bytes, start: int) -> None:
+    """Check the size and depth of the header of a stranger's message; `serialization` reads it, whatever it is."""
+    start += len(serialization.MAGIC)
+    (length,) = struct.unpack_from("<Q", rest, start)
+    read_json(rest[start + 8 : start + 8 + length])
 
 
 def size_of(shape: tuple[int, ...], dtype: np.dtype) -> int:

@@ -117,20 +117,13 @@ class ServerClient:
     # -- internals -------------------------------------------------------------------------------------
 
     def _submit(self, name: str, payload: Payload, progress: Progress) -> None:
-        """Upload missing voxels and submit the job; wait while the server's queue is full."""
+        """Upload missing voxels and submit the job."""
         headers = {"MedFM-Volume": payload.digest}
-        until, waiting = time.monotonic() + BUSY, False
         while True:
             self._upload(payload, progress)
             answer = self._persistently("PUT", f"/medfm/v1/jobs/{name}", progress, data=payload.rest, headers=headers)
             if answer.status_code == 412:
                 continue  # the volume was dropped meanwhile
-            if answer.status_code in (429, 503) and time.monotonic() < until:
-                if not waiting:
-                    progress.stage("Waiting: the server is busy")
-                waiting = True
-                self._pause(min(float(answer.headers.get("Retry-After", 1)), 5.0), progress)
-                continue
             self._check(answer)
             return
 
@@ -178,15 +171,25 @@ class ServerClient:
                 self._pause(0.3, progress)
 
     def _persistently(self, method: str, path: str, progress: Progress, **options):
-        """Send an idempotent request, retried for `PATIENCE` seconds while the connection is broken."""
+        """Send an idempotent request, retried while the connection is broken or the server is busy."""
         import requests
 
         until, pause = time.monotonic() + PATIENCE, 0.1
+        busy_until = None
         while True:
             if progress.cancelled():
                 raise Cancelled()
             try:
-                return self._request(method, path, **options)
+                answer = self._request(method, path, **options)
+                if answer.status_code not in (429, 503):
+                    return answer
+                if busy_until is None:
+                    progress.stage("Waiting: the server is busy")
+                    busy_until = time.monotonic() + BUSY
+                if time.monotonic() > busy_until:
+                    return answer
+                self._pause(min(float(answer.headers.get("Retry-After", 1)), 5.0), progress)
+                until, pause = time.monotonic() + PATIENCE, 0.1
             except requests.RequestException as error:
                 if time.monotonic() > until or not self._alive() or isinstance(error, requests.exceptions.SSLError):
                     raise self._lost(error) from error

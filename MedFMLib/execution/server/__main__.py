@@ -15,6 +15,7 @@ from dataclasses import fields
 from pathlib import Path
 
 from ...errors import InputError, MedFMError
+from .logs import limit_lines
 from .settings import ServerLimits, ServerSettings
 
 
@@ -65,6 +66,7 @@ def main(arguments: list[str] | None = None) -> None:
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
         stream=sys.stderr,
     )
+    limit_lines()
     try:
         settings = settings_from(options)
         try:

@@ -41,8 +41,10 @@ from ..messages import error_as_json
 from ..worker import frames
 from . import openai_api
 from .hardening import HardeningMiddleware, NotAllowed, NotFound, VolumeMissing, error_answer
-from .jobs import JobQueue, JobRecord
+from .jobs import JobQueue
 from .keys import ApiKeys
+from .privacy import hide_folders
+from .records import JobRecord
 from .requests import body_of, inflate, json_body, number_in
 from .service import Service, cards, service_of
 from .volumes import DIGEST
@@ -52,13 +54,12 @@ log = logging.getLogger(__name__)
 JOB = re.compile(r"[0-9a-f]{32}")
 
 
-def make_app(service: Service, keys: ApiKeys, local: bool):
+def make_app(service: Service, keys: ApiKeys):
     """Return the ASGI application.
 
     Args:
         service: the shared objects of the routes.
         keys: keys that may connect.
-        local: the server listens on this machine only.
     """
     routes = [
         Route("/health", health),
@@ -85,7 +86,7 @@ def make_app(service: Service, keys: ApiKeys, local: bool):
     handlers = {HTTPException: _http_error, MedFMError: _error_response}
     app = Starlette(routes=routes, lifespan=lifespan, exception_handlers=handlers)
     app.state.service = service
-    return HardeningMiddleware(app, keys, service.limits, service.metrics, local)
+    return HardeningMiddleware(app, keys, service.limits, service.metrics, service.accounts, service.local)
 
 
 async def _http_error(request: Request, error: HTTPException) -> Response:
@@ -97,6 +98,8 @@ async def _http_error(request: Request, error: HTTPException) -> Response:
 
 
 async def _error_response(request: Request, error: MedFMError) -> Response:
+    if not service_of(request).local:
+        error.args = (hide_folders(str(error)),)
     status, headers, body = error_answer(error)
     return Response(body, status, headers)
 
@@ -144,7 +147,7 @@ async def models(request: Request) -> Response:
 
 async def load(request: Request) -> Response:
     """Preload a model on every worker process, if no job waits or runs."""
-    content = await json_body(request)
+    content = await json_body(request, service_of(request).accounts)
     wanted = {name: content.get(name, "") for name in ("model", "adapter", "precision")}
     if not all(isinstance(value, str) for value in wanted.values()) or set(content) - set(wanted):
         raise InputError("Send {'model': …, 'adapter': …, 'precision': …}, each a string.")
@@ -163,18 +166,20 @@ async def unload(request: Request) -> Response:
 
 async def volume(request: Request) -> Response:
     """Return the upload state of a volume, or receive a further piece."""
-    volumes, digest = service_of(request).volumes, request.path_params["digest"]
+    service, digest = service_of(request), request.path_params["digest"]
     if not DIGEST.fullmatch(digest):
         raise InputError("The name of a volume must be the SHA-256 of its voxels, 64 hexadecimal digits.")
-    client = request.state.client
+    client, volumes = request.state.client, service.volumes
     if request.method == "HEAD":
         offset = volumes.offset(client, digest)
     else:
         start, size = number_in(request, "upload-offset"), number_in(request, "upload-length")
-        piece = await body_of(request)
-        if request.headers.get("content-encoding") == "deflate":
-            piece = await run_in_threadpool(inflate, piece, service_of(request).limits.body)
-        offset = await run_in_threadpool(volumes.append, client, digest, size, start, piece)
+        encoding, piece = request.headers.get("content-encoding", ""), await body_of(request)
+        if encoding == "deflate":
+            piece = await service.accounts.run(client.key, inflate, piece, service.limits.body)
+        elif encoding:
+            raise InputError(f"The encoding '{encoding[:20]}' is not supported; send deflate, or leave it out.")
+        offset = await service.accounts.run(client.key, volumes.append, client, digest, size, start, piece)
     if offset is None:
         return Response(status_code=200)
     return Response(status_code=202, headers={"Upload-Offset": str(offset)})
@@ -190,17 +195,23 @@ async def job(request: Request) -> Response:
         return Response(status_code=204)
     service.jobs.require_capacity(client, name)
     rest = await body_of(request)
-    asked, shape, dtype = await run_in_threadpool(payload.look, rest, service.limits.body)
+    asked, shape, dtype = await service.accounts.run(client.key, payload.look, rest, service.limits.body)
     service.check(asked)
     digest, size = request.headers.get("medfm-volume", ""), payload.size_of(shape, dtype)
+    service.accounts.take(client.key, len(rest))
     try:
-        path = service.volumes.hold(digest, size)
+        path = service.volumes.hold(client.key, digest, size)
+        try:
+            packed = payload.Payload(rest, path)
+            record = service.jobs.submit(client, name, asked.task, packed, digest, charged=len(rest))
+        except BaseException:
+            service.volumes.release(client.key, digest)
+            raise
     except KeyError:
+        service.accounts.give(client.key, len(rest))
         raise VolumeMissing("The voxels of this job were not uploaded; send them first.") from None
-    try:
-        record = service.jobs.submit(client, name, asked, payload.Payload(rest, path), digest)
-    except Exception:
-        service.volumes.release(digest)
+    except BaseException:
+        service.accounts.give(client.key, len(rest))
         raise
     return JSONResponse({"ahead": service.jobs.ahead(record)}, status_code=202)
 

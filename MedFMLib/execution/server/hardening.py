@@ -11,17 +11,33 @@ import logging
 import time
 
 from ...errors import Cancelled, InputError, MedFMError, ModelError, OutputError
-from .jobs import Busy, Draining, UnknownJob
+from .accounts import Accounts, Busy, Client
+from .jobs import Draining, UnknownJob
 from .keys import ApiKeys
+from .logs import REQUESTS
 from .metrics import Metrics
 from .settings import ServerLimits
 from .volumes import Conflict, TooLarge
 
-log = logging.getLogger(__name__)
+log, requests_log = logging.getLogger(__name__), logging.getLogger(REQUESTS)
 
 OPEN_PATHS = ("/health",)
 SEND_SECONDS = 60.0
 """A client that receives nothing for this long is disconnected."""
+
+SLOWEST = 4096
+"""Bytes per second; each that has arrived of a body gives the rest so much more time."""
+
+MOST_HEADERS = 64
+ONCE = (b"host", b"authorization", b"content-length", b"transfer-encoding", b"content-encoding", b"upload-offset",
+        b"upload-length", b"medfm-volume", b"x-medfm-client")  # fmt: skip
+"""Headers that may come once: a proxy and this server might each believe another one."""
+
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+"""Methods that are written to the log as they are."""
+
+CONTENT_FACTOR = 2
+"""Memory of a body and what is read from it, as a multiple of its size."""
 
 LOCAL_NAMES = ("127.0.0.1", "localhost", "[::1]")
 
@@ -96,28 +112,57 @@ def error_answer(error: MedFMError) -> tuple[int, dict[str, str], bytes]:
     return status, headers, body
 
 
+def body_length(headers: dict[bytes, bytes], limits: ServerLimits) -> int:
+    """Return the announced size of a body in bytes, or the limit if it isn't announced; 0 if there is none.
+
+    Args:
+        headers: the request's headers.
+        limits: limits of a request.
+
+    Raises:
+        InputError: if the size is no number, or announced in two ways.
+        TooLong: if it is larger than allowed.
+    """
+    text = headers.get(b"content-length", b"0")
+    if b"transfer-encoding" in headers:
+        if b"content-length" in headers:
+            raise InputError("The length of the body is given twice; send Content-Length or Transfer-Encoding.")
+        return limits.body
+    if not text.isdigit() or len(text) > 15:
+        raise InputError("The Content-Length header is not a number; send the length of the body in bytes.")
+    if int(text) > limits.body:
+        raise TooLong(
+            f"The announced body has {int(text)} bytes; this server accepts {limits.body}. Send less, or in pieces."
+        )
+    return int(text)
+
+
 class _Body:
-    """The incoming body of a request, limited in size and in waiting time."""
+    """The incoming body of a request, limited in size and in time."""
 
     def __init__(self, scope, receive, limits: ServerLimits):
         names = {name for name, value in scope["headers"] if value != b"0"}
         self.complete = not names & {b"content-length", b"transfer-encoding"}
         self._receive, self._limits, self._taken = receive, limits, 0
+        self._started = time.monotonic()
 
     async def receive(self):
         """Return the next piece.
 
         Raises:
-            TooSlow: if nothing arrives in time.
+            TooSlow: if nothing arrives in time, or too little.
             TooLong: if the body is larger than allowed.
         """
         if self.complete:  # only the client's disconnect can arrive
             return await self._receive()
+        seconds = self._limits.body_seconds
+        left = self._started + seconds + self._taken / SLOWEST - time.monotonic()
         try:
-            message = await asyncio.wait_for(self._receive(), self._limits.body_seconds)
+            message = await asyncio.wait_for(self._receive(), max(min(seconds, left), 0))
         except TimeoutError:
             raise TooSlow(
-                f"Nothing of the body arrived for {self._limits.body_seconds:g} s; send it again over a faster connection."
+                f"The body did not arrive in time ({self._taken} bytes in {time.monotonic() - self._started:.0f} s); "
+                "send it again over a faster connection."
             ) from None
         self._taken += len(message.get("body", b""))
         if self._taken > self._limits.body:
@@ -127,19 +172,21 @@ class _Body:
 
 
 class HardeningMiddleware:
-    """The outermost layer of the server: admits or refuses each request and limits its size and time.
+    """The outermost layer of the server: admits or refuses each request and limits its size, time and memory.
 
     Args:
         app: the wrapped ASGI application.
         keys: keys that may connect.
         limits: limits of a request.
         metrics: counts requests.
+        accounts: what each key holds.
         local: the server listens on this machine only, so other host names are refused (protection against DNS
             rebinding by web pages).
     """
 
-    def __init__(self, app, keys: ApiKeys, limits: ServerLimits, metrics: Metrics, local: bool):
+    def __init__(self, app, keys: ApiKeys, limits: ServerLimits, metrics: Metrics, accounts: Accounts, local: bool):
         self._app, self._keys, self._limits, self._metrics, self._local = app, keys, limits, metrics, local
+        self._accounts = accounts
 
     async def __call__(self, scope, receive, send):
         """Handle one request."""
@@ -150,13 +197,19 @@ class HardeningMiddleware:
         async def watched_send(message):
             if message["type"] == "http.response.start":
                 answered["status"] = message["status"]
-                if not body.complete:  # close instead of reading the rest, which might be endless
+                # close instead of reading the rest, which might be endless, and free the place of who has no key
+                if not body.complete or message["status"] == 401:
                     message = {**message, "headers": [*message["headers"], (b"connection", b"close")]}
             await asyncio.wait_for(send(message), SEND_SECONDS)
 
+        client = None
         try:
-            self._admit(scope)
-            await self._app(scope, body.receive, watched_send)
+            client, size = self._admit(scope)
+            if client is None:
+                await self._app(scope, receive, watched_send)
+            else:
+                with self._accounts.holding(client.key, size):
+                    await self._app(scope, body.receive, watched_send)
         except MedFMError as error:
             await self._refuse(error, answered, watched_send)
         except asyncio.CancelledError:
@@ -175,10 +228,19 @@ class HardeningMiddleware:
             route = getattr(scope.get("endpoint"), "__name__", "other")  # never the path: it contains ids
             status = answered.get("status", 0)
             self._metrics.requests.labels(route, str(status)).inc()
-            log.info("%s %s %s %.0f ms", scope["method"], route, status, 1000 * (time.monotonic() - started))
+            method = scope["method"] if scope["method"] in METHODS else "other"
+            (log if client is None else requests_log).info(
+                "%s %s %s %.0f ms", method, route, status, 1000 * (time.monotonic() - started)
+            )
 
-    def _admit(self, scope) -> None:
-        headers = dict(reversed(scope["headers"]))  # the first of duplicate headers counts
+    def _admit(self, scope) -> tuple[Client | None, int]:
+        """Return (the client, bytes of memory that its request needs); no client for a path that is open to all."""
+        headers = dict(scope["headers"])
+        if len(scope["headers"]) > MOST_HEADERS:
+            raise InputError(f"The request has {len(scope['headers'])} headers; send at most {MOST_HEADERS}.")
+        for name in ONCE:
+            if sum(found == name for found, _ in scope["headers"]) > 1:
+                raise InputError(f"The header {name.decode()} was sent more than once; send it once.")
         if self._local:
             name = headers.get(b"host", b"").decode("latin-1").lower()
             name = name.rpartition(":")[0] if name.rpartition(":")[2].isdigit() else name
@@ -186,25 +248,22 @@ class HardeningMiddleware:
                 raise Forbidden("This server answers on 127.0.0.1 only; use that address.")
         if b"origin" in headers:
             raise Forbidden("Web pages may not use this server; use a program.")
-        try:
-            length = int(headers.get(b"content-length", b"0"))
-        except ValueError:
-            raise InputError(
-                "The Content-Length header is not a number; send the length of the body in bytes."
-            ) from None
-        if scope["path"] not in OPEN_PATHS:
-            scheme, _, token = headers.get(b"authorization", b"").decode("latin-1").partition(" ")
-            name = self._keys.name_of(token.strip())
-            if name is None or scheme.lower() != "bearer":
-                raise Unauthorized(
-                    "The key is missing or wrong; send 'Authorization: Bearer KEY' with one that this server knows."
-                )
-            own = headers.get(b"x-medfm-client", b"").decode("latin-1")[:64]
-            scope.setdefault("state", {})["client"] = f"{name}/{own or (scope.get('client') or ('',))[0]}"
-        if length > self._limits.body:
-            raise TooLong(
-                f"The announced body has {length} bytes; this server accepts {self._limits.body}. Send less, or in pieces."
+        if scope["path"] in OPEN_PATHS:
+            return None, 0
+        scheme, _, token = headers.get(b"authorization", b"").decode("latin-1").partition(" ")
+        key = self._keys.name_of(token.strip())
+        if key is None or scheme.lower() != "bearer":
+            raise Unauthorized(
+                "The key is missing or wrong; send 'Authorization: Bearer KEY' with one that this server knows."
             )
+        size = body_length(headers, self._limits)
+        state = scope.setdefault("state", {})
+        if "connection" in state:  # not where the application is called without a socket
+            state["connections"].identify(state["connection"], key)
+        own = headers.get(b"x-medfm-client", b"").decode("latin-1")[:64]
+        state["client"] = Client(key, own or (scope.get("client") or ("",))[0])
+        inflated = self._limits.body if b"content-encoding" in headers else 0
+        return state["client"], CONTENT_FACTOR * size + inflated
 
     async def _refuse(self, error: MedFMError, answered: dict, send) -> None:
         if answered:

@@ -1,44 +1,39 @@
-"""Queue the jobs of a server fairly across clients, keep records for reconnecting clients, and run worker processes.
+"""Queue the jobs of a server fairly across keys, keep records for reconnecting clients, and run worker processes.
 
-Each client has its own queue and the queues take turns, so that a client with a thousand jobs delays another's job by
-one job. A job without a listener is cancelled after a while; a finished one is kept for a client that lost its
-connection.
+Limits belong to keys, never to names that callers choose. A job without a listener is cancelled after a while; a
+finished one is kept for a client that lost its connection, as long as its key has memory left (`accounts`).
 
 Concurrency: HTTP handlers run on one event loop; each worker process has one thread here that takes jobs and waits for
-it. `JobQueue._changed` guards the queues; a `JobRecord` has the lock of its `Job`, and wakes its listeners on the loop.
+it. `JobQueue._changed` guards queue and records.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import threading
 import time
-from collections import OrderedDict, deque
-from collections.abc import AsyncIterator
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import replace
 
-from ...core.request import Request
-from ...errors import Cancelled, MedFMError
-from ...interfaces.jobs import END, Event, Fraction, Job, Waiting
-from ..messages import event_as_json
+from ...errors import MedFMError
 from ..payload import Payload
 from ..worker.runner import WorkerProcess, WorkerState
+from .accounts import Accounts, Busy, Client
+from .logs import LIMIT
 from .metrics import Metrics
+from .privacy import hide_folders
+from .queues import FairQueue
+from .records import JobRecord
 from .settings import ServerLimits
 from .volumes import Volumes
 
 log = logging.getLogger(__name__)
 
-PULSE = 0.2
-"""Seconds between pulses on an event stream; a client that cancels is noticed within that time."""
-
-FRACTIONS = 0.05
-"""Shortest time in seconds between two fractions that are sent."""
-
-
-class Busy(MedFMError):
-    """The queue is full (status 429)."""
+MOST_RESULTS = 256
+"""Finished jobs of one key that are kept."""
 
 
 class Draining(MedFMError):
@@ -49,102 +44,6 @@ class UnknownJob(MedFMError):
     """There is no such job of this client (404)."""
 
 
-class JobRecord(Job):
-    """One job of a client, with all its events.
-
-    Args:
-        name: id that the client chose.
-        client: the client's name.
-        request: the request.
-        payload: the serialized request with its voxels.
-        digest: SHA-256 of the uploaded volume that the job uses, or "".
-        seconds: longest running time.
-        loop: event loop of its listeners.
-    """
-
-    def __init__(self, name: str, client: str, request: Request, payload: Payload, digest: str, seconds: float, loop):
-        super().__init__(request)
-        self.name, self.client, self.payload, self.digest = name, client, payload, digest
-        self.result: bytes | None = None
-        self.submitted, self.started, self.finished = time.monotonic(), 0.0, 0.0
-        self.listeners, self.received = 0, self.submitted
-        self._limit, self._loop = seconds, loop
-        self._events: list[dict] = []
-        self._fraction_sent = 0.0
-        self._news = asyncio.Event()
-
-    @property
-    def overdue(self) -> bool:
-        """Whether the job has run longer than allowed."""
-        return bool(self.started) and time.monotonic() - self.started > self._limit
-
-    def cancelled(self) -> bool:
-        """Implement `Progress.cancelled`; an overdue job has to stop as well."""
-        return super().cancelled() or self.overdue
-
-    def deliver(self, response: bytes) -> None:
-        """End the job with its serialized response."""
-        self.result = response
-        self.finish(None)
-
-    def fail(self, error: MedFMError) -> None:
-        """End the job without a result."""
-        if self.overdue and isinstance(error, Cancelled):
-            error = MedFMError(
-                f"The job took longer than {self._limit:g} s, the limit of this server; choose fewer slices or structures."
-            )
-        super().fail(error)
-
-    @property
-    def error(self) -> MedFMError | None:
-        """Error with which the job ended, or None."""
-        return self._error
-
-    def _put(self, event: Event) -> None:
-        now = time.monotonic()
-        if isinstance(event, Fraction) and now - self._fraction_sent < FRACTIONS:
-            return
-        if isinstance(event, END):
-            self.finished = now
-        else:
-            self._fraction_sent = now if isinstance(event, Fraction) else self._fraction_sent
-            self._events.append({"n": len(self._events) + 1, **event_as_json(event)})
-        self._loop.call_soon_threadsafe(self._wake)
-
-    def _wake(self) -> None:
-        self._news.set()
-        self._news = asyncio.Event()
-
-    async def follow(self, after: int = 0, ahead=lambda record: 0) -> AsyncIterator[dict | None]:
-        """Yield the events after the n-th as JSON, and None at least every `PULSE` seconds; ends with the job.
-
-        Args:
-            after: number of the last event that the listener already has.
-            ahead: record → number of jobs before it in the queue; an event is sent when it changes.
-        """
-        self.listeners += 1
-        reported = 0
-        try:
-            while True:
-                news, ended = self._news, self.ended
-                for event in self._events[after:]:
-                    after = event["n"]
-                    yield event
-                if ended:
-                    return
-                waiting = 0 if self.started else ahead(self)
-                if waiting != reported:
-                    reported = waiting
-                    yield event_as_json(Waiting(waiting))
-                try:
-                    await asyncio.wait_for(news.wait(), PULSE)
-                except TimeoutError:
-                    yield None
-        finally:
-            self.listeners -= 1
-            self.received = time.monotonic()
-
-
 class JobQueue:
     """All jobs of a server.
 
@@ -153,12 +52,19 @@ class JobQueue:
         volumes: the uploaded volumes.
         metrics: counts jobs.
         workers: worker processes, each with one thread; one loaded model is shared by all clients.
+        accounts: what each key holds.
+        local: the server listens on this machine only; if not, errors don't tell its folders.
     """
 
-    def __init__(self, limits: ServerLimits, volumes: Volumes, metrics: Metrics, workers: list[WorkerProcess]):
+    def __init__(
+        self, limits: ServerLimits, volumes: Volumes, metrics: Metrics, workers: list[WorkerProcess], accounts: Accounts,
+        local: bool = True,
+    ):  # fmt: skip
         self._limits, self._volumes, self._metrics, self._workers = limits, volumes, metrics, workers
-        self._records: dict[tuple[str, str], JobRecord] = {}
-        self._queues: OrderedDict[str, deque[JobRecord]] = OrderedDict()  # the client whose turn is next comes first
+        self._accounts, self._local = accounts, local
+        self._records: dict[tuple[Client, str], JobRecord] = {}
+        self._queue = FairQueue()
+        self._admitted: Counter[str] = Counter()  # by key: jobs whose pictures are being decoded
         self._running: set[JobRecord] = set()
         self._changed = threading.Condition()
         self._closed = self.draining = False
@@ -173,11 +79,11 @@ class JobQueue:
 
     # -- clients -------------------------------------------------------------------------------------
 
-    def require_capacity(self, client: str, name: str = "") -> None:
+    def require_capacity(self, client: Client, name: str = "") -> None:
         """Check that a client may submit another job, or repeat the job of that name.
 
         Args:
-            client: name of the client.
+            client: who asks.
             name: id of the job.
 
         Raises:
@@ -185,50 +91,68 @@ class JobQueue:
             Busy: if too many jobs wait.
         """
         with self._changed:
-            if (client, name) in self._records:
-                return
-            if self.draining:
-                raise Draining("The server is shutting down; send the job again in a minute.")
-            waiting = sum(map(len, self._queues.values()))
-            if waiting >= self._limits.queue:
-                raise Busy(f"{waiting} jobs are waiting, the limit of this server; try again in a few seconds.")
-            own = len(self._queues.get(client, ()))
-            if own >= self._limits.client_queue:
-                raise Busy(
-                    f"{own} of your jobs are waiting, the limit for one client; wait until one of them has ended."
-                )
+            if (client, name) not in self._records:
+                self._require_capacity(client.key)
 
-    def submit(self, client: str, name: str, request: Request, payload: Payload, digest: str = "") -> JobRecord:
-        """Queue a job; return the existing one if there is one of that name.
+    @contextlib.contextmanager
+    def admitted(self, client: Client) -> Iterator[None]:
+        """Count a job as waiting while its pictures are decoded, so that no more are decoded than may wait.
 
         Args:
-            client: name of the client.
-            name: id of the job, chosen by the client.
-            request: the request.
-            payload: the serialized request with its voxels.
-            digest: SHA-256 of the volume that the job uses; the volume is released when the job ends.
+            client: who asks.
 
         Raises:
             Draining: see `require_capacity`.
             Busy: see `require_capacity`.
         """
-        if (client, name) in self._records:
-            if digest:
-                self._volumes.release(digest)
-            return self._records[client, name]
-        self.require_capacity(client)
-        record = JobRecord(name, client, request, payload, digest, self._limits.seconds_per_job, self._loop)
+        key = client.key
         with self._changed:
-            self._records[client, name] = record
-            self._queues.setdefault(client, deque()).append(record)
-            self._changed.notify()
-        return record
+            self._require_capacity(key)
+            self._admitted[key] += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._admitted[key] -= 1
+                self._admitted += Counter()  # drops keys with 0
 
-    def get(self, client: str, name: str) -> JobRecord:
+    def submit(
+        self, client: Client, name: str, task: str, payload: Payload, digest: str = "", charged: int = 0
+    ) -> JobRecord:
+        """Queue a job; return the existing one if there is one of that name.
+
+        Args:
+            client: who asks.
+            name: id of the job, chosen by the client.
+            task: name of its task.
+            payload: the serialized request with its voxels.
+            digest: SHA-256 of the volume that the job uses; the volume is released when the job ends.
+            charged: bytes taken from the key's account for the payload; given back when the job ends.
+
+        Raises:
+            Draining: see `require_capacity`.
+            Busy: see `require_capacity`; nothing was released or given back.
+        """
+        with self._changed:
+            known = self._records.get((client, name))
+            if known is None:
+                self._require_capacity(client.key)
+                record = JobRecord(name, client, task, payload, digest, self._limits.seconds_per_job, self._loop)
+                record.charged = charged
+                self._records[client, name] = record
+                self._queue.push(record)
+                self._changed.notify()
+                return record
+        self._accounts.give(client.key, charged)
+        if digest:
+            self._volumes.release(client.key, digest)
+        return known
+
+    def get(self, client: Client, name: str) -> JobRecord:
         """Return a client's job.
 
         Args:
-            client: name of the client.
+            client: who asks.
             name: id of the job.
 
         Raises:
@@ -245,20 +169,17 @@ class JobQueue:
         """Cancel a job if it is still running, and drop its result."""
         record.cancel()
         with self._changed:
-            self._unqueue(record)
+            if self._queue.remove(record):
+                self._release(record)
             self._records.pop((record.client, record.name), None)
+            if record not in self._running:
+                self._charge(record, 0)
 
     def ahead(self, record: JobRecord) -> int:
         """Return how many jobs come before a waiting one, running jobs included."""
         with self._changed:
-            own = self._queues.get(record.client, deque())
-            if record not in own:
-                return 0
-            place, before, mine = own.index(record), len(self._running), False
-            for client, queue in self._queues.items():
-                mine = mine or client == record.client
-                before += place if client == record.client else min(len(queue), place + (not mine))
-            return before
+            before = self._queue.ahead(record)
+            return 0 if before is None else before + len(self._running)
 
     # -- the server ----------------------------------------------------------------------------------
 
@@ -266,7 +187,7 @@ class JobQueue:
     def counts(self) -> tuple[int, int]:
         """Numbers of (waiting, running) jobs."""
         with self._changed:
-            return sum(map(len, self._queues.values())), len(self._running)
+            return len(self._queue), len(self._running)
 
     @property
     def quiet(self) -> bool:
@@ -300,6 +221,7 @@ class JobQueue:
         if self._limits.idle_unload and not busy and now - self._idle_since > self._limits.idle_unload:
             self.unload()
         self._measure()
+        LIMIT.summarize(log)
 
     def close(self) -> None:
         """Cancel all jobs and end the processes."""
@@ -315,57 +237,82 @@ class JobQueue:
 
     # -- internals -----------------------------------------------------------------------------------
 
+    def _require_capacity(self, key: str) -> None:
+        """Check the limits; call it with the lock held."""
+        if self.draining:
+            raise Draining("The server is shutting down; send the job again in a minute.")
+        own = self._queue.of_key(key) + self._admitted[key]
+        if own >= self._limits.client_queue:
+            raise Busy(f"{own} of your jobs are waiting, the limit for one key; wait until one of them has ended.")
+        waiting = len(self._queue) + self._admitted.total()
+        # a key with less than its share is let in, so that others can't fill the queue for it
+        if waiting >= self._limits.queue and own >= self._limits.queue // (self._queue.keys + 1):
+            raise Busy(f"{waiting} jobs are waiting, the limit of this server; try again in a few seconds.")
+
     def _work(self, worker: WorkerProcess) -> None:
         while (record := self._take()) is not None:
             waited = record.started - record.submitted
             try:
                 record.deliver(worker.run_payload(record.payload, record))
             except MedFMError as error:
-                record.fail(error)
+                record.fail(self._for_client(error))
             except Exception as error:
-                log.exception("A %s job failed", record.request.task)
+                log.exception("A %s job failed", record.task)
                 record.fail(
                     MedFMError(f"The job failed unexpectedly ({type(error).__name__}); please report it with the log.")
                 )
             finally:
                 with self._changed:
                     self._running.discard(record)
-                self._release(record)
-                # free the request: listeners need only the result
-                record.payload = replace(record.payload, rest=b"", voxels=b"")
+                    self._release(record)
+                    # free the request: listeners need only the result
+                    record.payload = replace(record.payload, rest=b"", voxels=b"")
+                    kept = self._records.get((record.client, record.name)) is record
+                    self._charge(record, len(record.result or b"") if kept else 0)
+                self._drop_results(record.client.key)
             outcome = "done" if record.error is None else type(record.error).__name__
-            self._metrics.jobs.labels(record.request.task, outcome).inc()
+            self._metrics.jobs.labels(record.task, outcome).inc()
             self._metrics.seconds.observe(time.monotonic() - record.started)
             self._metrics.waited.observe(waited)
 
-    def _take(self) -> JobRecord | None:
-        """Return the next job, clients taking turns; None when the server shuts down."""
-        with self._changed:
-            while True:
-                if self._closed:
-                    return None
-                for client, queue in list(self._queues.items()):
-                    while queue:
-                        record = queue.popleft()
-                        if not record.ended:
-                            self._queues.move_to_end(client)
-                            self._running.add(record)
-                            record.started = time.monotonic()
-                            return record
-                        self._release(record)  # it was cancelled a moment ago
-                    del self._queues[client]
-                self._changed.wait()
+    def _for_client(self, error: MedFMError) -> MedFMError:
+        if not self._local:
+            error.args = (hide_folders(str(error)),)
+        return error
 
-    def _unqueue(self, record: JobRecord) -> None:
-        queue = self._queues.get(record.client)
-        if queue and record in queue:
-            queue.remove(record)
-            self._release(record)
+    def _take(self) -> JobRecord | None:
+        """Return the next job, keys taking turns; None when the server shuts down."""
+        with self._changed:
+            while not self._closed:
+                record = self._queue.pop()
+                if record is None:
+                    self._changed.wait()
+                elif record.ended:
+                    self._release(record)  # it was cancelled a moment ago
+                else:
+                    self._running.add(record)
+                    record.started = time.monotonic()
+                    return record
+            return None
+
+    def _drop_results(self, key: str) -> None:
+        """Drop the oldest results of a key that nobody listens to while it has too many, or they are too large."""
+        with self._changed:
+            ended = [record for record in self._records.values() if record.client.key == key and record.ended]
+        ended = sorted((record for record in ended if not record.listeners), key=lambda record: record.finished)
+        while len(ended) > MOST_RESULTS or (len(ended) > 1 and self._accounts.exceeded(key)):
+            self.discard(ended.pop(0))
+
+    def _charge(self, record: JobRecord, size: int) -> None:
+        """Count what a record holds now; call it with the lock held."""
+        self._accounts.give(record.client.key, record.charged)
+        self._accounts.take(record.client.key, size, force=True)
+        record.charged = size
 
     def _release(self, record: JobRecord) -> None:
         digest, record.digest = record.digest, ""
         if digest:
-            self._volumes.release(digest)
+            self._volumes.release(record.client.key, digest)
 
     def _measure(self) -> None:
         waiting, running = self.counts

@@ -32,6 +32,11 @@ class ApiKeys:
     def __init__(self, tokens: dict[str, str]):
         self._names = {_hash(token): name for token, name in tokens.items()}
 
+    @property
+    def count(self) -> int:
+        """Number of clients; a name with two keys, as while one replaces the other, is one client."""
+        return len(set(self._names.values()))
+
     @classmethod
     def from_file(cls, path: Path) -> ApiKeys:
         """Read a file with lines "name key"; empty lines and lines that begin with # are skipped.

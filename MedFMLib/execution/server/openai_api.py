@@ -12,26 +12,22 @@ import json
 import time
 import uuid
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from ...core.request import Request as MedFMRequest
-from ...errors import InputError, MedFMError
-from ...interfaces import registry
+from ...errors import MedFMError
 from ...models.runtime import estimates
-from ...storage import installed_models
 from .. import payload, serialization
+from .accounts import Client
+from .chats import Chat, read_chat
 from .hardening import UnknownModel, error_content
-from .jobs import JobRecord
-from .pictures import image_from_urls
+from .pictures import image_from_urls, size_of_urls
+from .records import JobRecord
 from .requests import json_body
-from .service import cards, service_of
-
-REFUSED = ("tools", "functions", "logprobs", "audio", "modalities", "prediction")
+from .service import Service, cards, service_of
 
 
 async def models(request: Request) -> Response:
@@ -60,13 +56,9 @@ def _listed() -> list[dict]:
 async def chat(request: Request) -> Response:
     """Answer a chat, in one response or streamed."""
     service, client = service_of(request), request.state.client
-    content = await json_body(request)
-    asked = await run_in_threadpool(read_chat, content, service.limits)
-    service.check(asked.request)
-    service.jobs.require_capacity(client)
-    packed = await run_in_threadpool(payload.pack, asked.request)
-    packed = payload.Payload(packed.rest, bytes(packed.voxels))
-    record = service.jobs.submit(client, uuid.uuid4().hex, asked.request, packed)
+    asked = await run_in_threadpool(read_chat, await json_body(request, service.accounts), service.limits)
+    service.check_names(asked.model, asked.adapter)
+    record = await _submit(service, client, asked)
     reply = _Reply(asked, record)
     if asked.stream:
         return StreamingResponse(_stream(reply, service.jobs), media_type="text/event-stream")
@@ -79,132 +71,28 @@ async def chat(request: Request) -> Response:
         service.jobs.discard(record)
 
 
-@dataclass(frozen=True, eq=False)
-class Chat:
-    """A parsed chat completion.
-
-    Args:
-        request: the request to run.
-        name: name of the model as the client gave it.
-        stop: texts that end the answer.
-        stream: stream the answer.
-        usage: send the token counts at the end of a stream.
-    """
-
-    request: MedFMRequest
-    name: str
-    stop: tuple[str, ...]
-    stream: bool
-    usage: bool
-
-
-def read_chat(content: dict, limits) -> Chat:
-    """Return the chat that the body of a chat completion describes.
-
-    Args:
-        content: JSON object of the body.
-        limits: limits of the server (`ServerLimits`).
-
-    Raises:
-        InputError: if something is missing, malformed or not supported.
-        UnknownModel: if there is no such model or adapter.
-    """
-    for name in REFUSED:
-        if content.get(name):
-            raise InputError(f"MedFM does not support '{name}'; leave it out.")
-    if content.get("n") not in (None, 1):
-        raise InputError("MedFM gives one answer; leave 'n' out or send 1.")
-    form = content.get("response_format")
-    if form is not None and (not isinstance(form, dict) or form.get("type") != "text"):
-        raise InputError("MedFM answers in plain text; leave 'response_format' out.")
-    name = content.get("model")
-    if not isinstance(name, str) or not name:
-        raise InputError("'model' is missing; /v1/models lists the names.")
-    model_id, _, adapter = name.partition(":")
-    card = cards().get(model_id)
-    if card is None:
-        raise UnknownModel(f"This server has no model '{name[:100]}'; /v1/models lists those that it has.")
-    if adapter and adapter not in (*card.adapters, *installed_models.adapters()):
-        raise UnknownModel(f"{card.title} has no adapter '{adapter[:100]}'; /v1/models lists those that it has.")
-    turns, pictures, system = _turns(content.get("messages"))
-    if not pictures:
-        raise InputError("MedFM answers questions about pictures; send one as an image_url part with a data: URL.")
-    single = not registry.traits(card).converses
-    most = min(limits.pictures, 1 if single else limits.pictures)
-    if len(pictures) > most:
-        raise InputError(
-            f"{card.title} takes {most} picture{'s' if most > 1 else ''} here, not {len(pictures)}; send fewer."
-        )
-    *earlier, question = turns
-    if system and not single:
-        question = f"{system}\n\n{question}"
-    length = content.get("max_completion_tokens", content.get("max_tokens"))
-    length = 256 if length is None else length
-    if isinstance(length, bool) or not isinstance(length, int) or length < 1:
-        raise InputError(f"The token limit must be a whole number of at least 1, not {length!r}.")
-    stop = content.get("stop") or ()
-    stop = (stop,) if isinstance(stop, str) else stop
-    if not isinstance(stop, list | tuple) or not all(isinstance(s, str) and s for s in stop) or len(stop) > 16:
-        raise InputError("'stop' must be a string or a list of at most 16 strings.")
-    asked = MedFMRequest(
-        "ask",
-        image_from_urls(pictures, limits.pixels),
-        question=question,
-        history=tuple(zip(earlier[::2], earlier[1::2], strict=True)),
-        max_tokens=min(length, limits.tokens),
-        model=model_id,
-        adapter=adapter or "none" if adapter != "automatic" else adapter,
-    )
-    options = content.get("stream_options")
-    return Chat(
-        asked,
-        name,
-        tuple(stop),
-        bool(content.get("stream")),
-        isinstance(options, dict) and bool(options.get("include_usage")),
-    )
+async def _submit(service: Service, client: Client, asked: Chat) -> JobRecord:
+    """Queue the job of a chat; its pictures are decoded only after it has a place and its key has the memory."""
+    key, accounts = client.key, service.accounts
+    with service.jobs.admitted(client):
+        most = await accounts.run(key, size_of_urls, asked.pictures, service.limits.pixels)
+        accounts.take(key, most)
+        try:
+            packed = await accounts.run(key, _pack, asked, service.limits.pixels)
+            size = len(packed.voxels) + len(packed.rest)
+            accounts.take(key, size, force=True)
+        finally:
+            accounts.give(key, most)
+    try:
+        return service.jobs.submit(client, uuid.uuid4().hex, "ask", packed, charged=size)
+    except BaseException:
+        accounts.give(key, size)
+        raise
 
 
-def _turns(messages) -> tuple[list[str], list[str], str]:
-    """Return (texts of user, assistant, …, user; URLs of pictures; system text) of a chat's messages."""
-    if not isinstance(messages, list) or not messages:
-        raise InputError("'messages' is missing; send at least one message with role 'user'.")
-    turns: list[str] = []
-    pictures: list[str] = []
-    system: list[str] = []
-    for message in messages:
-        role = message.get("role") if isinstance(message, dict) else None
-        text, found = _parts(message.get("content")) if role else ("", [])
-        pictures += found
-        if role in ("system", "developer"):
-            system.append(text)
-        elif role == ("user", "assistant")[len(turns) % 2]:
-            turns.append(text)
-        elif role == "user":  # consecutive messages of the user are joined
-            turns[-1] = f"{turns[-1]}\n{text}".strip()
-        else:
-            raise InputError("Messages must alternate between 'user' and 'assistant', each with 'role' and 'content'.")
-    if len(turns) % 2 == 0:
-        raise InputError("The last message must have the role 'user'.")
-    return turns, pictures, "\n".join(system).strip()
-
-
-def _parts(content) -> tuple[str, list[str]]:
-    """Return (text, URLs of pictures) of one message's content."""
-    if isinstance(content, str):
-        return content, []
-    texts, pictures = [], []
-    for part in content if isinstance(content, list) else [None]:
-        kind = part.get("type") if isinstance(part, dict) else None
-        url = part.get("image_url") if kind == "image_url" else None
-        url = url.get("url") if isinstance(url, dict) else url
-        if kind == "text" and isinstance(part.get("text"), str):
-            texts.append(part["text"])
-        elif isinstance(url, str):
-            pictures.append(url)
-        else:
-            raise InputError("A message's content must be a string, or a list of 'text' and 'image_url' parts.")
-    return "\n".join(texts), pictures
+def _pack(asked: Chat, most_pixels: int) -> payload.Payload:
+    packed = payload.pack(asked.request(image_from_urls(asked.pictures, most_pixels)))
+    return payload.Payload(packed.rest, bytes(packed.voxels))
 
 
 class _Reply:
@@ -264,7 +152,7 @@ class _Reply:
             read, written = response.provenance.tokens
             text = text or (response.answers[0].text if response.answers else "")
         usage = {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}
-        return text, usage, "length" if written >= self._asked.request.max_tokens else "stop"
+        return text, usage, "length" if written >= self._asked.max_tokens else "stop"
 
     def chunk(self, delta: dict, reason: str | None = None) -> dict:
         """Return a piece of a stream."""

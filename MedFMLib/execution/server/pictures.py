@@ -3,20 +3,49 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import io
 import re
 import warnings
+from collections.abc import Sequence
 
 from ...core.image import Image
 from ...errors import InputError
-from ...files.pictures import decode_picture, join_pictures, sizes_of
+from ...files.pictures import decode_picture, join_pictures
 
 DATA_URL = re.compile(r"data:image/(png|jpe?g|webp|bmp|tiff);base64,", re.I)
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")
 
 
-def image_from_urls(urls: list[str], most_pixels: int) -> Image:
+BYTES_PER_PIXEL = 4
+"""Largest, of colours and of floating-point greys; what counts before a picture is decoded."""
+
+
+def size_of_urls(urls: Sequence[str], most_pixels: int) -> int:
+    """Return the bytes that pictures take once they are decoded, at most, from their headers alone.
+
+    Args:
+        urls: base64 data URLs.
+        most_pixels: largest number of pixels of all pictures together.
+
+    Raises:
+        InputError: if a picture is not a data URL, damaged or too large.
+    """
+    pixels = 0
+    for url in urls:
+        width, height = _size(_content(url))
+        if width * height > most_pixels:
+            raise InputError(
+                f"A picture has {width}×{height} pixels; this server accepts {most_pixels}. Send a smaller one."
+            )
+        pixels += width * height
+        if pixels > most_pixels:
+            raise InputError(
+                f"The pictures have {pixels} pixels together; this server accepts {most_pixels}. Send fewer."
+            )
+    return pixels * BYTES_PER_PIXEL
+
+
+def image_from_urls(urls: Sequence[str], most_pixels: int) -> Image:
     """Return one image with all pictures, each in its own size and colours.
 
     Args:
@@ -26,40 +55,59 @@ def image_from_urls(urls: list[str], most_pixels: int) -> Image:
     Raises:
         InputError: if a picture is not a data URL, damaged or too large.
     """
-    images: list[Image] = []
-    for url in urls:
-        before = sum(columns * rows for image in images for columns, rows in sizes_of(image))
-        images.append(_picture(url, most_pixels, before))
-    return join_pictures(images)
+    size_of_urls(urls, most_pixels)
+    return join_pictures([_picture(_content(url), most_pixels) for url in urls])
 
 
-def _picture(url: str, most_pixels: int, before: int) -> Image:
-    """Return the picture of a data URL; `before` pixels were read already."""
-    from PIL import Image as Picture
-
+def _content(url: str) -> bytes:
+    """Return the encoded picture of a data URL."""
     found = DATA_URL.match(url)
     if not found:
         raise InputError(
             "A picture must be sent inside the request, as data:image/png;base64,…; this server fetches nothing from elsewhere."
         )
     try:
-        raw = base64.b64decode(url[found.end() :], validate=True)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # PIL's own size limit; ours is checked below
-            with Picture.open(io.BytesIO(raw), formats=FORMATS) as picture:
-                width, height = picture.size
-    except (binascii.Error, OSError, ValueError, SyntaxError, Picture.DecompressionBombError) as error:
-        raise InputError(f"A picture can't be read ({type(error).__name__}); send it as PNG or JPEG.") from None
-    if before and before + width * height > most_pixels:
-        raise InputError(
-            f"The pictures have {before + width * height} pixels together; this server accepts {most_pixels}. Send fewer."
-        )
-    if width * height > most_pixels:
-        raise InputError(
-            f"A picture has {width}×{height} pixels; this server accepts {most_pixels}. Send a smaller one."
-        )
+        return base64.b64decode(url[found.end() :], validate=True)
+    except ValueError as error:
+        raise _unreadable(error) from None
+
+
+def _size(content: bytes) -> tuple[int, int]:
+    """Return (columns, rows) that the header of a picture declares."""
+    from PIL import Image as Picture
+
     try:
-        return decode_picture(raw, "picture", frame=0, most_pixels=most_pixels)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # PIL's own size limit; ours is checked by the caller
+            with Picture.open(io.BytesIO(content), formats=FORMATS) as picture:
+                if _has_more(picture):
+                    raise InputError("A picture has several frames; send each of them as a picture of its own.")
+                return picture.size
+    except InputError:
+        raise
+    except Picture.DecompressionBombError as error:
+        raise InputError(f"A picture has too many pixels ({error}); send a smaller one.") from None
+    except Exception as error:  # whatever Pillow's readers raise for damaged files
+        raise _unreadable(error) from None
+
+
+def _has_more(picture) -> bool:
+    """Return whether a file has a second frame, without counting them: a TIFF may have a million empty ones."""
+    if picture.format != "TIFF":
+        return getattr(picture, "n_frames", 1) > 1
+    try:
+        picture.seek(1)
+    except EOFError:
+        return False
+    return True
+
+
+def _picture(content: bytes, most_pixels: int) -> Image:
+    try:
+        return decode_picture(content, "picture", frame=0, most_pixels=most_pixels)
     except InputError as error:
-        kind = type(error.__cause__ or error).__name__
-        raise InputError(f"A picture can't be read ({kind}); send it as PNG or JPEG.") from None
+        raise _unreadable(error.__cause__ or error) from None
+
+
+def _unreadable(error: BaseException) -> InputError:
+    return InputError(f"A picture can't be read ({type(error).__name__}); send it as PNG or JPEG.")

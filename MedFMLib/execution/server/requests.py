@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import re
 import zlib
+from json import JSONDecodeError
 
 from starlette.requests import ClientDisconnect, Request
 
 from ...errors import InputError
+from ..json_text import read_json
+from .accounts import Accounts
 
 
 async def body_of(request: Request) -> bytes:
@@ -23,16 +25,21 @@ async def body_of(request: Request) -> bytes:
         raise InputError("The connection broke before the whole body had arrived; send it again.") from None
 
 
-async def json_body(request: Request) -> dict:
+async def json_body(request: Request, accounts: Accounts) -> dict:
     """Return the body as a JSON object.
+
+    Args:
+        request: the request.
+        accounts: what each key holds; bodies are read in its turn.
 
     Raises:
         InputError: if it is not one.
     """
     try:
-        content = json.loads(await body_of(request))
-    except (ValueError, RecursionError):
-        raise InputError("The body is not JSON; send a JSON object.") from None
+        content = await accounts.run(request.state.client.key, read_json, await body_of(request))
+    except ValueError as error:
+        reason = type(error).__name__ if isinstance(error, JSONDecodeError | UnicodeError) else str(error)[:100]
+        raise InputError(f"The body is not JSON that this server reads ({reason}); send a JSON object.") from None
     if not isinstance(content, dict):
         raise InputError(f"The body must be a JSON object, not {type(content).__name__}.")
     return content

@@ -13,6 +13,7 @@ from ...interfaces import registry
 from ...storage import installed_models
 from ...storage.model_card import ModelCard
 from ..worker.runner import WorkerProcess
+from .accounts import Accounts
 from .hardening import UnknownModel
 from .jobs import JobQueue
 from .metrics import Metrics
@@ -47,11 +48,13 @@ class Service:
         limits: limits of clients.
         workers: worker processes that run jobs.
         volumes: the uploaded volumes.
+        local: the server listens on this machine only.
     """
 
-    def __init__(self, limits: ServerLimits, workers: list[WorkerProcess], volumes: Volumes):
-        self.limits, self.volumes, self.metrics = limits, volumes, Metrics()
-        self.jobs = JobQueue(limits, volumes, self.metrics, workers)
+    def __init__(self, limits: ServerLimits, workers: list[WorkerProcess], volumes: Volumes, local: bool = True):
+        self.limits, self.volumes, self.metrics, self.local = limits, volumes, Metrics(), local
+        self.accounts = Accounts(limits.key_memory)
+        self.jobs = JobQueue(limits, volumes, self.metrics, workers, self.accounts, local)
         self.workers = workers
 
     def check(self, request: MedFMRequest) -> None:

@@ -17,14 +17,18 @@ import uvicorn
 
 from ...errors import InputError
 from ..worker.runner import WorkerProcess
+from .accepting import BACKLOG, Acceptor, patient_protocol
 from .app import make_app
-from .connections import impatient
+from .connections import Connections, room_for
 from .keys import ApiKeys
 from .service import Service
 from .settings import ServerSettings, is_loopback
 from .volumes import Volumes
 
 log = logging.getLogger(__name__)
+
+HEADER_BYTES = 32 << 10
+"""Largest size of the headers of a request."""
 
 
 class DrainingServer(uvicorn.Server):
@@ -33,11 +37,45 @@ class DrainingServer(uvicorn.Server):
     Args:
         config: uvicorn's configuration.
         service: the shared objects of the routes.
+        sock: the listening socket.
     """
 
-    def __init__(self, config: uvicorn.Config, service: Service):
+    def __init__(self, config: uvicorn.Config, service: Service, sock: socket.socket):
         super().__init__(config)
         self._service, self._deadline, self._at_once = service, 0.0, False
+        self._listener = sock
+        self._accepting: asyncio.Task | None = None
+
+    async def startup(self, sockets=None) -> None:
+        """Start to accept connections.
+
+        Args:
+            sockets: not used; `Acceptor` accepts, because it counts connections before their TLS handshake.
+        """
+        await super().startup(sockets=[])
+        limits, connections = self._service.limits, Connections(room_for(self._service.limits.connections))
+
+        def make_protocol(connection):
+            return self.config.http_protocol_class(
+                connection,
+                connections,
+                config=self.config,
+                server_state=self.server_state,
+                app_state=self.lifespan.state,
+            )
+
+        acceptor = Acceptor(self._listener, connections, make_protocol, self.config.ssl, limits.handshake_seconds)
+        self._accepting = asyncio.create_task(acceptor.run())
+
+    async def shutdown(self, sockets=None) -> None:
+        """Stop accepting and end the connections.
+
+        Args:
+            sockets: the listening sockets.
+        """
+        if self._accepting is not None:
+            self._accepting.cancel()
+        await super().shutdown(sockets)
 
     def handle_exit(self, sig: int, frame) -> None:
         """Drain at the first signal, shut down at once at the second.
@@ -80,7 +118,7 @@ def bind(host: str, port: int) -> socket.socket:
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, port), family=family)
+        return socket.create_server((host, port), family=family, backlog=BACKLOG)
     except OSError as error:
         raise InputError(
             f"The server can't listen on {host}, port {port} ({error.strerror}); choose another port, or 0 for any free port."
@@ -103,13 +141,13 @@ def serve(
     """
     keys = ApiKeys.from_file(settings.keys) if settings.keys else ApiKeys(tokens)
     sock = bind(settings.host, settings.port)
-    volumes = Volumes(settings.limits.volume, settings.limits.cache)
+    volumes = Volumes(settings.limits.volume, settings.limits.cache, keys.count)
     worker = WorkerProcess((*settings.worker, "--clear", str(volumes.folder)), settings.interpreter)
-    service = Service(settings.limits, [worker], volumes)
     local = is_loopback(settings.host)
+    service = Service(settings.limits, [worker], volumes, local)
     config = uvicorn.Config(
-        make_app(service, keys, local),
-        http=impatient(settings.limits.header_seconds),
+        make_app(service, keys),
+        http=patient_protocol(settings.limits.header_seconds),
         ws="none",
         loop="asyncio",
         lifespan="on",
@@ -117,13 +155,13 @@ def serve(
         access_log=False,
         server_header=False,
         date_header=False,
-        limit_concurrency=settings.limits.connections,
+        h11_max_incomplete_event_size=HEADER_BYTES,
         timeout_keep_alive=30,
         timeout_graceful_shutdown=5,
         ssl_certfile=settings.certificate,
         ssl_keyfile=settings.private_key,
     )
-    server = DrainingServer(config, service)
+    server = DrainingServer(config, service, sock)
     if until_stdin_ends:
         threading.Thread(target=_watch_parent, args=(server,), daemon=True).start()
     port = sock.getsockname()[1]

@@ -16,18 +16,23 @@ class ServerLimits:
     Args:
         body: largest body of one request, bytes; volumes are sent in pieces of at most that size.
         volume: largest volume, bytes of voxels.
-        cache: largest total of stored volumes, bytes; the least recently used are deleted first.
+        cache: largest total of stored volumes, bytes, finished or not; the least recently used are deleted first, those of
+            keys with more than their share.
         pixels: largest number of pixels of all pictures in a chat.
         pictures: largest number of pictures in a chat.
         tokens: largest number of tokens of an answer.
         queue: largest number of waiting jobs, of all clients.
-        client_queue: largest number of waiting jobs of one client.
+        client_queue: largest number of waiting jobs of one key.
+        key_memory: bytes of main memory that one key may hold: bodies of requests, decoded pictures, waiting requests,
+            results.
         seconds_per_job: longest running time of a job.
         lease: seconds for which a job continues without a listener.
         keep_results: seconds for which a finished job's result is kept for a client that lost its connection.
+        handshake_seconds: longest time for the TLS handshake of a connection.
         header_seconds: longest time until a request's headers have arrived.
-        body_seconds: longest time between pieces of a request's body.
-        connections: largest number of simultaneous connections.
+        body_seconds: longest time between pieces of a request's body; all of it may take so long, and further time for
+            what has arrived (`hardening.SLOWEST`).
+        connections: largest number of simultaneous connections, counted when they are accepted.
         idle_unload: seconds without a job after which the model is unloaded; 0 for never.
         drain: seconds that running jobs get when the server shuts down.
     """
@@ -40,9 +45,11 @@ class ServerLimits:
     tokens: int = 4096
     queue: int = 256
     client_queue: int = 64
+    key_memory: int = 1 << 30
     seconds_per_job: float = 3600.0
     lease: float = 30.0
     keep_results: float = 900.0
+    handshake_seconds: float = 5.0
     header_seconds: float = 10.0
     body_seconds: float = 20.0
     connections: int = 512

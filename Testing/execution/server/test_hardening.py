@@ -270,8 +270,8 @@ def test_a_full_queue_is_reported_and_waited_for(start_server, request_for):
     answers = [_put(server, request_for("mark a"), headers) for _ in range(3)]
     assert [a.status_code for a in answers] == [202, 429, 429]
     assert answers[1].headers["retry-after"] == "2"
-    assert "the limit for one client" in answers[1].json()["error"]["message"]
-    assert runners[1].submit(request_for("mark b")).result(30)  # another client has its own place
+    assert "the limit for one key" in answers[1].json()["error"]["message"]
+    assert runners[1].submit(request_for("mark b")).result(30)  # waits for a place: names of clients give none
     assert first.result(30)
     [runner.close() for runner in runners]
 

@@ -18,19 +18,23 @@ from support.server_in_test import wait_for
 from MedFMLib.errors import InputError
 from MedFMLib.execution import payload, serialization
 from MedFMLib.execution.server import app, volumes
+from MedFMLib.execution.server.accounts import Accounts, Client
 from MedFMLib.execution.server.jobs import JobQueue
 from MedFMLib.execution.server.metrics import Metrics
+from MedFMLib.execution.server.queues import FairQueue
 from MedFMLib.execution.server.settings import ServerLimits
 from MedFMLib.execution.server.volumes import Conflict, Volumes
 
 WHOLE = b"voxels" * 100
 DIGEST = hashlib.sha256(WHOLE).hexdigest()
+KEY = "ward"
+ONE, TWO = Client(KEY, "one"), Client(KEY, "two")
 
 
 @pytest.fixture
 def held(tmp_path):
     """Volumes in a folder of the test's own."""
-    made = Volumes(10_000, 10_000, tmp_path)
+    made = Volumes(10_000, 10_000, root=tmp_path)
     yield made
     made.close()
 
@@ -40,31 +44,31 @@ def held(tmp_path):
 
 def test_of_two_clients_who_send_a_volume_the_second_does_not_replace_its_file(held):
     """A job may be reading the first; Windows would refuse."""
-    for client in ("one", "two"):
+    for client in (ONE, TWO):
         held.append(client, DIGEST, len(WHOLE), 0, WHOLE[:-1])
-    assert held.append("one", DIGEST, len(WHOLE), len(WHOLE) - 1, WHOLE[-1:]) is None
-    file = (held.folder / DIGEST).stat().st_ino
-    second = held._uploads["two", DIGEST]
+    assert held.append(ONE, DIGEST, len(WHOLE), len(WHOLE) - 1, WHOLE[-1:]) is None
+    file = held._file(KEY, DIGEST).stat().st_ino
+    second = held._uploads[TWO, DIGEST]
     held._sizes, sizes = {}, held._sizes  # as if both had looked before the first was whole
     second.lock.acquire()
-    waiting = threading.Thread(target=held.append, args=("two", DIGEST, len(WHOLE), len(WHOLE) - 1, WHOLE[-1:]))
+    waiting = threading.Thread(target=held.append, args=(TWO, DIGEST, len(WHOLE), len(WHOLE) - 1, WHOLE[-1:]))
     waiting.start()
     waiting.join(0.2)
     held._sizes = sizes
     second.lock.release()
     waiting.join(5)
-    assert (held.folder / DIGEST).stat().st_ino == file
-    assert [path.name for path in held.folder.iterdir()] == [DIGEST]
+    assert held._file(KEY, DIGEST).stat().st_ino == file
+    assert [path.name for path in held.folder.iterdir()] == [held._file(KEY, DIGEST).name]
 
 
 def test_a_piece_that_comes_while_its_upload_is_dropped_makes_no_damaged_volume(held, monkeypatch):
-    held.append("one", DIGEST, len(WHOLE), 0, WHOLE[:300])
-    upload, reported = held._uploads["one", DIGEST], []
+    held.append(ONE, DIGEST, len(WHOLE), 0, WHOLE[:300])
+    upload, reported = held._uploads[ONE, DIGEST], []
     monkeypatch.setattr(volumes, "STALE_UPLOAD", -1.0)
 
     def rest():
         try:
-            reported.append(held.append("one", DIGEST, len(WHOLE), 300, WHOLE[300:]))
+            reported.append(held.append(ONE, DIGEST, len(WHOLE), 300, WHOLE[300:]))
         except Conflict as conflict:
             reported.append(conflict.offset)
 
@@ -75,12 +79,12 @@ def test_a_piece_that_comes_while_its_upload_is_dropped_makes_no_damaged_volume(
         held.tidy()
     thread.join(5)
     files = [(path.name, path.stat().st_size) for path in held.folder.iterdir()]
-    assert (reported, files) in (([None], [(DIGEST, len(WHOLE))]), ([0], []))
+    assert (reported, files) in (([None], [(held._file(KEY, DIGEST).name, len(WHOLE))]), ([0], []))
 
 
 def test_a_volume_that_the_system_does_not_let_go_makes_no_trouble(held, monkeypatch):
     """On Windows, a file that is mapped can't be deleted."""
-    held.append("one", DIGEST, len(WHOLE), 0, WHOLE)
+    held.append(ONE, DIGEST, len(WHOLE), 0, WHOLE)
 
     def refuse(path, missing_ok=False):
         raise PermissionError(13, "in use", str(path))
@@ -88,8 +92,8 @@ def test_a_volume_that_the_system_does_not_let_go_makes_no_trouble(held, monkeyp
     with monkeypatch.context() as patch:
         patch.setattr(Path, "unlink", refuse)
         with pytest.raises(volumes.OutputError, match="storage for volumes is full"):
-            held.append("two", "a" * 64, 9_900, 0, b"x")
-    assert held.hold(DIGEST, len(WHOLE)).read_bytes() == WHOLE
+            held.append(TWO, "a" * 64, 9_900, 0, b"x" * 9_900)
+    assert held.hold(KEY, DIGEST, len(WHOLE)).read_bytes() == WHOLE
 
 
 def test_what_a_killed_server_left_is_swept_whoever_has_its_process_number_now(tmp_path):
@@ -99,9 +103,9 @@ def test_what_a_killed_server_left_is_swept_whoever_has_its_process_number_now(t
         folder.mkdir()
     (tmp_path / ".medfm-server-abc.lock").touch()
     (tmp_path / ".medfm-server-abc.lock.pid").write_text(str(os.getpid()))
-    first = Volumes(10, 10, tmp_path)
+    first = Volumes(10, 10, root=tmp_path)
     assert not left.exists() and foreign.exists()
-    Volumes(10, 10, tmp_path).close()
+    Volumes(10, 10, root=tmp_path).close()
     assert first.folder.exists()
     first.close()
 
@@ -115,7 +119,7 @@ class Held:
     def __init__(self):
         self.released = []
 
-    def release(self, digest):
+    def release(self, key, digest):
         self.released.append(digest)
 
     def tidy(self):
@@ -135,12 +139,12 @@ class Idle:
 
 
 @pytest.fixture
-def jobs(request_for):
+def jobs():
     """Jobs without threads, and a function that submits one."""
     loop = asyncio.new_event_loop()
-    made = JobQueue(ServerLimits(), Held(), Metrics(), [])
+    made = JobQueue(ServerLimits(), Held(), Metrics(), [], Accounts(1 << 20))
     made._loop = loop
-    submit = lambda name: made.submit("one", name, request_for("x"), payload.Payload(b"", b""), name)  # noqa: E731
+    submit = lambda name: made.submit(ONE, name, "ask", payload.Payload(b"", b""), name)  # noqa: E731
     yield made, submit
     loop.close()
 
@@ -157,11 +161,11 @@ def test_a_job_that_is_cancelled_as_its_turn_comes_lets_its_volume_go(jobs):
 def test_a_job_that_goes_while_the_server_looks_whether_it_may_end_is_no_error(jobs, monkeypatch):
     made, submit = jobs
     first, _ = submit("first"), submit("second")
-    made._queues.clear()
+    made._queue = FairQueue()
     monkeypatch.setattr(
         type(first),
         "listeners",
-        property(lambda r: made._records.pop(("one", r.name), None) and 0, lambda r, n: None),
+        property(lambda r: made._records.pop((ONE, r.name), None) and 0, lambda r, n: None),
         False,
     )
     assert made.quiet
