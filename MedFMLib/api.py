@@ -184,6 +184,7 @@ def batch_scene(nodes, output: str | Path, tasks: str | Sequence[str] = ("segmen
     """
     from .batch import cases, engines, running, scenes
     from .batch.plan import CaseOptions, step_from
+    from .batch.reading import in_memory
 
     limits = {key: options.pop(key) for key in ("workers", "seconds", "retries") if key in options}
     again = options.pop("again", False)
@@ -196,7 +197,7 @@ def batch_scene(nodes, output: str | Path, tasks: str | Sequence[str] = ("segmen
     found, images = scenes.from_nodes(nodes, steps, CaseOptions(**options), pick)
     engines.check(found)
     return running.run(
-        Path(output).expanduser().absolute(), found, engines.local(), running.RunLimits(**limits), lambda case: images[case.id],
+        Path(output).expanduser().absolute(), found, engines.local(), running.RunLimits(**limits), lambda case: in_memory(images[case.id]),
         again=again,
     )  # fmt: skip
 

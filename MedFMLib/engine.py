@@ -19,11 +19,10 @@ from datetime import UTC, datetime
 from functools import cache
 from typing import Any
 
-from . import __version__
+from . import __version__, hardware
 from .core.findings import Finding
 from .core.image import Image
 from .core.request import Provenance, Request, Response
-from .environment import hardware
 from .errors import InputError, ModelError
 from .guard import Guard, classifier
 from .interfaces import registry

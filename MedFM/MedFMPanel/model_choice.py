@@ -7,7 +7,7 @@ from pathlib import Path
 
 import slicer
 from MedFMLib.storage import adapter_card, installed_models
-from MedFMLib.environment import hardware
+from MedFMLib import hardware
 from MedFMLib.models.runtime import estimates
 from MedFMLib.models.runtime.precision import choose_precision
 from MedFMLib.interfaces import registry

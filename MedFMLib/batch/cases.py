@@ -21,11 +21,11 @@ from ..files import output_name, read_image
 from ..files.dicom.headers import Header, read_header
 from ..files.dicom.series import PROJECTIONS, Series, group_series
 from ..files.names import PICTURE_SUFFIXES, VOLUME_SUFFIXES
+from ..files.presence import fetched_by, start_of
 from ..files.segmentations import is_label_file
 from ..files.segmentations.dicom_segmentations import SEGMENTATIONS
-from .plan import BatchCase, CaseIds, CaseOptions, TaskStep, step_from
+from .plan import SCENES, BatchCase, CaseIds, CaseOptions, TaskStep, step_from
 
-SCENES = (".mrb", ".mrml")
 LARGEST, ALL = "largest", "all"
 OTHER_FILES = (
     ".csv",
@@ -43,6 +43,9 @@ OTHER_FILES = (
 """Suffixes of files that are never read as DICOM."""
 
 Tell = Callable[[str], None]
+
+LeaveOut = Callable[[Path], bool]
+"""Called with each file before its header is read; True makes it a case of its own that is not looked at."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,12 @@ class SeriesChoice:
 
 
 def find(
-    path: Path, steps: tuple[TaskStep, ...], options: CaseOptions, pick: SeriesChoice, tell: Tell = print
+    path: Path,
+    steps: tuple[TaskStep, ...],
+    options: CaseOptions,
+    pick: SeriesChoice,
+    tell: Tell = print,
+    leave_out: LeaveOut = lambda file: False,
 ) -> list[BatchCase]:
     """Return the cases of a folder, a CSV or one file, in a fixed order.
 
@@ -78,6 +86,7 @@ def find(
         options: of each case.
         pick: which series, and how to read volumes.
         tell: receives sentences about skipped files.
+        leave_out: see `LeaveOut`.
 
     Raises:
         InputError: if there is nothing to do, or the CSV has invalid content.
@@ -92,7 +101,7 @@ def find(
     plain = BatchCase("", "", steps, options, modality=pick.modality, frame=pick.frame)
     if path.is_file():
         return [replace(plain, id=CaseIds().give(output_name(path), path.name), source=str(path))]
-    cases = from_folder(path, plain, pick, tell)
+    cases = from_folder(path, plain, pick, tell, leave_out)
     if not cases:
         raise InputError(
             f"'{path}' has no volume or picture (NIfTI, NRRD, MHA, DICOM, PNG, JPEG); give another folder, or a CSV of cases."
@@ -100,7 +109,9 @@ def find(
     return cases
 
 
-def from_folder(folder: Path, plain: BatchCase, pick: SeriesChoice, tell: Tell) -> list[BatchCase]:
+def from_folder(
+    folder: Path, plain: BatchCase, pick: SeriesChoice, tell: Tell, leave_out: LeaveOut = lambda file: False
+) -> list[BatchCase]:
     """Return one case for each volume file, then for each chosen DICOM series, of a folder with its subfolders.
 
     A folder without either has one case for each picture file.
@@ -110,11 +121,12 @@ def from_folder(folder: Path, plain: BatchCase, pick: SeriesChoice, tell: Tell) 
         plain: a case with tasks and options for all.
         pick: which series, and how to read volumes.
         tell: receives sentences about skipped files.
+        leave_out: see `LeaveOut`.
     """
     volumes, pictures, others, left = [], [], [], 0
     for path in sorted(folder.rglob("*")):
         parts = path.relative_to(folder).parts
-        if not path.is_file() or any(part.startswith(".") for part in parts):
+        if path.is_dir() or any(part.startswith(".") for part in parts):
             continue
         lower = path.name.lower()
         if is_label_file(path):
@@ -136,7 +148,7 @@ def from_folder(folder: Path, plain: BatchCase, pick: SeriesChoice, tell: Tell) 
             for path in paths
         ]
 
-    cases = of_files(volumes) + from_dicom(others, names, plain, pick, tell)
+    cases = of_files(volumes) + from_dicom(others, names, plain, pick, tell, leave_out)
     if pictures and cases:  # previews and screenshots lie beside volumes
         many = "s were" if len(pictures) > 1 else " was"
         tell(
@@ -149,8 +161,15 @@ def from_folder(folder: Path, plain: BatchCase, pick: SeriesChoice, tell: Tell) 
 # -- DICOM -------------------------------------------------------------------------------------------------
 
 
-def from_dicom(files: list[Path], names: CaseIds, plain: BatchCase, pick: SeriesChoice, tell: Tell) -> list[BatchCase]:
-    """Return one case for each chosen series of DICOM files.
+def from_dicom(
+    files: list[Path],
+    names: CaseIds,
+    plain: BatchCase,
+    pick: SeriesChoice,
+    tell: Tell,
+    leave_out: LeaveOut = lambda file: False,
+) -> list[BatchCase]:
+    """Return one case for each chosen series of DICOM files, and one for each damaged file, whose row says what is wrong.
 
     Args:
         files: in any folders.
@@ -158,25 +177,29 @@ def from_dicom(files: list[Path], names: CaseIds, plain: BatchCase, pick: Series
         plain: a case with tasks and options for all.
         pick: which series, and how to read volumes.
         tell: receives sentences about skipped files.
+        leave_out: see `LeaveOut`.
     """
     headers: list[Header] = []
-    damaged = 0
+    damaged: list[Path] = []
     for path in files:
+        if not path.is_file():
+            if path.is_symlink():
+                damaged.append(path)  # to a file in a store that isn't here
+            continue
+        if leave_out(path):
+            damaged.append(path)
+            continue
         try:
             header = read_header(path)
         except InputError:
-            damaged += 1
+            damaged.append(path)
             continue
         if header is not None:
             headers.append(header)
     segmentations = sum(header.text("SOPClassUID") in SEGMENTATIONS for header in headers)
-    if damaged:
-        many = (
-            "s are damaged or not fetched from a store, and were"
-            if damaged > 1
-            else " is damaged or not fetched from a store, and was"
-        )
-        tell(f"{damaged} DICOM file{many} skipped; the series may lack slices.")
+    if damaged and headers:
+        many = "s can't be read: each is" if len(damaged) > 1 else " can't be read: it is"
+        tell(f"{len(damaged)} DICOM file{many} a case of its own, and series may lack slices.")
     if segmentations:
         tell(f"{segmentations} DICOM segmentation{'s were' if segmentations > 1 else ' was'} skipped.")
     studies: dict[str, list[Series]] = defaultdict(list)
@@ -196,6 +219,20 @@ def from_dicom(files: list[Path], names: CaseIds, plain: BatchCase, pick: Series
             )  # fmt: skip
     if studies and not cases:
         tell(f"None of the {sum(map(len, studies.values()))} DICOM series matches --series and --modality.")
+    return cases + _unreadable(damaged, names, plain)
+
+
+def _unreadable(files: list[Path], names: CaseIds, plain: BatchCase) -> list[BatchCase]:
+    """Return a case for each damaged file, and one for all pointers of a folder to files in a store."""
+    cases, seen = [], set()
+    for path in files:
+        pointer = not path.exists() or (os.access(path, os.R_OK) and bool(fetched_by(start_of(path))))
+        if pointer and path.parent in seen:
+            continue
+        seen |= {path.parent} if pointer else set()
+        cases.append(
+            replace(plain, id=names.give("", str(path)), source=str(path.parent), files=(path.name,), modality="")
+        )
     return cases
 
 

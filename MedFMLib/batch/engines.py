@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ..environment import hardware
+from .. import hardware
 from ..errors import InputError
 from ..execution import backends
 from ..interfaces import registry

@@ -12,6 +12,7 @@ import re
 import sqlite3
 import threading
 from collections import Counter
+from collections.abc import Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,13 +74,17 @@ class ManifestRow:
 class Manifest:
     """The manifest in a folder; created if there is none. Safe to use from several threads.
 
+    Args:
+        folder: of the batch.
+        key: content of the key file, of cases whose place the manifest must not hold; see `pseudonyms.KeyFile.read`.
+
     Raises:
         OutputError: if it can't be written.
         InputError: if an existing file is not a manifest of this version.
     """
 
-    def __init__(self, folder: Path):
-        self.folder, self._lock = folder, threading.Lock()
+    def __init__(self, folder: Path, key: Mapping[str, tuple[str, str]] | None = None):
+        self.folder, self._lock, self._key = folder, threading.Lock(), key or {}
         path = folder / NAME
         try:
             self._base = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=30)
@@ -107,7 +112,22 @@ class Manifest:
     def cases(self) -> list[BatchCase]:
         """Return all cases in their order."""
         rows = self._base.execute("SELECT content FROM cases ORDER BY number").fetchall()
-        return [case_from_json(row["content"]) for row in rows]
+        return [self._case(row["content"]) for row in rows]
+
+    def _case(self, content: str) -> BatchCase:
+        """Return a case with its place.
+
+        Raises:
+            InputError: if the key file lacks it.
+        """
+        case = case_from_json(content)
+        if not case.private:
+            return case
+        if case.id not in self._key:
+            raise InputError(
+                f"The key file doesn't have '{case.id}' of the batch in '{self.folder}'; give it with --key-file."
+            )
+        return case.with_place(*self._key[case.id])
 
     def take(self, cases: list[BatchCase]) -> None:
         """Set the cases of the manifest; new ones are added, and finished ones stay.
@@ -124,7 +144,7 @@ class Manifest:
                 self._base.execute(
                     "INSERT INTO cases (id, number, source, content) VALUES (?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET "
                     "number = excluded.number, source = excluded.source, content = excluded.content",
-                    (case.id, number, case.source, case_as_json(case)),
+                    (case.id, number, case.without_place().source, case_as_json(case.without_place())),
                 )
                 before = {
                     row["step"]: row["asked"]
@@ -185,7 +205,7 @@ class Manifest:
         ).fetchall()
         found: dict[str, tuple[BatchCase, list[TaskStep]]] = {}
         for row in rows:
-            case = found[row["case_id"]][0] if row["case_id"] in found else case_from_json(row["content"])
+            case = found[row["case_id"]][0] if row["case_id"] in found else self._case(row["content"])
             found.setdefault(row["case_id"], (case, []))[1].append(_step(row["asked"]))
         return list(found.values())
 

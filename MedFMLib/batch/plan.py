@@ -6,10 +6,16 @@ import hashlib
 import json
 import re
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 
 from ..core.image import Image
 from ..core.request import DEFAULT_MODEL, Request, SliceChoice
 from ..errors import InputError
+from ..files.names import PICTURE_SUFFIXES, VOLUME_SUFFIXES
+from ..files.pseudonyms import without_names
+
+SCENES = (".mrb", ".mrml")
+"""Suffixes of scene files."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +89,8 @@ class BatchCase:
         frame: see `read_image`; -1 for none.
         series: see `read_image`.
         node: name of a volume in a scene, or "".
+        dicom: whether a volume in a scene was loaded from DICOM.
+        private: whether its id is a case number, and its place stands in the key file only.
     """
 
     id: str
@@ -94,10 +102,49 @@ class BatchCase:
     frame: int = -1
     series: str = ""
     node: str = ""
+    dicom: bool = False
+    private: bool = False
+
+    @property
+    def is_dicom(self) -> bool:
+        """Whether it was read from DICOM files, or is a folder or file that only DICOM can be."""
+        if self.node:
+            return self.dicom
+        lower = self.source.lower()
+        return bool(self.files) or not lower.endswith((*VOLUME_SUFFIXES, *PICTURE_SUFFIXES, *SCENES))
+
+    @property
+    def place(self) -> str:
+        """What distinguishes it among the cases of one source, as JSON: its files, series, frame or node."""
+        return json.dumps({"files": self.files, "series": self.series, "frame": self.frame, "node": self.node})
+
+    def without_place(self) -> BatchCase:
+        """Return a private case as the manifest holds it; another case as it is."""
+        return replace(self, source="", files=(), series="", node="") if self.private else self
+
+    def with_place(self, source: str, place: str) -> BatchCase:
+        """Return a case with the place that the key file has.
+
+        Args:
+            source: its path.
+            place: see `place`.
+        """
+        content = json.loads(place)
+        return replace(
+            self, source=source, files=tuple(content["files"]), series=content["series"], node=content["node"]
+        )
+
+    def clean(self, text: str) -> str:
+        """Return a sentence without the names of a private case's files and folders."""
+        if not self.private or not self.source:
+            return text
+        root = Path(self.source)
+        named = without_names(text, self.id, [root, *(root / name for name in self.files)])
+        return named.replace(self.node, self.id) if len(self.node) > 2 else named
 
     def asked(self, step: TaskStep) -> dict:
         """Return everything that determines the result of a task, except the voxels, as JSON."""
-        place = {"modality": self.modality, "frame": self.frame, "series": self.series}
+        place = {"modality": self.modality, "frame": self.frame, "series": "" if self.private else self.series}
         return {**asdict(step), **place, **asdict(self.options)}
 
     def request(self, step: TaskStep, image: Image) -> Request:
@@ -111,8 +158,9 @@ class BatchCase:
             InputError: if an option is invalid.
         """
         o = self.options
+        named = replace(image, name=self.id, notes=tuple(map(self.clean, image.notes)))
         return Request(
-            step.task, replace(image, name=self.id), labels=o.labels, question=step.question, refine=o.refine, model=o.model,
+            step.task, named, labels=o.labels, question=step.question, refine=o.refine, model=o.model,
             slices=SliceChoice(o.plane, o.first, o.last, o.step), max_tokens=o.max_tokens, adapter=o.adapter,
             precision=o.precision,
         )  # fmt: skip

@@ -1,6 +1,6 @@
 """Distribute cases to runners and update the manifest. Knows neither models nor where jobs run.
 
-One thread per runner reads a case, runs its remaining tasks in order, and writes their files. A case that
+One thread per runner has a case read (see `reading`), runs its remaining tasks in order, and writes their files. A case that
 crashes its worker, takes too long or can't be read becomes one row with an error message; the others continue. A full
 disk or a
 lost server stops the batch, and the same command continues it later.
@@ -21,12 +21,14 @@ from .. import __version__
 from ..core.image import Image
 from ..errors import Cancelled, InputError, MedFMError, ModelError, OutputError
 from ..execution.remote.client import ConnectionLost
+from ..files.pseudonyms import KeyFile
 from ..files.writing import make_folder
 from ..interfaces.jobs import Runner
 from ..storage.locks import exclusive
 from . import cases, results, summary
 from .manifest import Manifest
 from .plan import BatchCase, TaskStep
+from .reading import CaseReader, ReadCase
 
 log = logging.getLogger(__name__)
 
@@ -76,9 +78,10 @@ def run(
     found: list[BatchCase] | None,
     make_runner: Callable[[], Runner],
     limits: RunLimits = RunLimits(),
-    read: Callable[[BatchCase], Image] = cases.read,
+    read: Callable[[BatchCase], ReadCase] | None = None,
     watch: Watch = lambda counts, text: None,
     again: bool = False,
+    key: KeyFile | None = None,
 ) -> dict[str, int]:
     """Run the missing tasks of a batch, and return the number of rows by state.
 
@@ -87,9 +90,10 @@ def run(
         found: the cases; None for those of the existing manifest.
         make_runner: called once per worker, and after a job that had to be killed.
         limits: number of workers, time limit, retries.
-        read: returns the volume of a case.
+        read: returns the volume of a case, for cases of a scene; None reads files, in processes of their own.
         watch: receives rows by state and messages.
         again: delete an earlier batch in the folder, with its results.
+        key: the key file of private cases; None if there are none.
 
     Raises:
         InputError: if the folder has another batch, or another process is using it.
@@ -102,14 +106,14 @@ def run(
     make_folder(folder)
     with exclusive(folder / LOCK, InputError(BUSY.format(folder=folder))):
         results.clear(folder)
-        manifest = Manifest(folder)
+        manifest = Manifest(folder, key.read() if key is not None else None)
         try:
             if again:
                 results.remove_results(folder, [name for row in manifest.rows() for name, _ in row.files])
                 manifest.clear()
             if found is not None:
                 manifest.take(found)
-            _check_inputs(manifest, read)
+            _check_inputs(manifest, read, limits)
             manifest.wait_again()
             try:
                 _Pool(manifest, make_runner, limits, read, watch).run()
@@ -121,8 +125,16 @@ def run(
             manifest.close()
 
 
-def _check_inputs(manifest: Manifest, read: Callable[[BatchCase], Image]) -> None:
+def _check_inputs(manifest: Manifest, read: Callable[[BatchCase], ReadCase] | None, limits: RunLimits) -> None:
     """Check that the images of finished cases have not changed."""
+    holder = _Holder(None, read, limits)
+    try:
+        _compare_inputs(manifest, holder)
+    finally:
+        holder.close()
+
+
+def _compare_inputs(manifest: Manifest, holder: _Holder) -> None:
     done = {row.case_id for row in manifest.rows() if row.state == "done"}
     for case in manifest.cases():
         before, digest = manifest.known(case.id)
@@ -132,10 +144,11 @@ def _check_inputs(manifest: Manifest, read: Callable[[BatchCase], Image]) -> Non
         if now and now == before:
             continue
         try:
-            found = read(case).digest()
+            found = holder.read(case)
         except MedFMError:
             continue  # the image was moved or can't be read any more; its results are kept
-        if found != digest:
+        found.discard()
+        if found.digest != digest:
             raise InputError(
                 f"The image of '{case.id}' changed after it was processed; choose another --output, or start over with --again."
             )
@@ -175,7 +188,7 @@ class _Pool:
             raise self._error
 
     def _work(self) -> None:
-        holder = _Holder(self._make_runner)
+        holder = _Holder(self._make_runner, self._read, self._limits)
         try:
             while not self._stop.is_set():
                 try:
@@ -196,8 +209,8 @@ class _Pool:
     def _case(self, case: BatchCase, steps: list[TaskStep], holder: _Holder) -> None:
         started = time.monotonic()
         try:
-            image = self._read(case)
-            self._manifest.remember(case.id, cases.stamp(case), image.digest())
+            read = holder.read(case)
+            self._manifest.remember(case.id, cases.stamp(case), read.digest)
         except OutputError:
             raise
         except Exception as error:  # any error of a reader is recorded for its case only
@@ -205,8 +218,11 @@ class _Pool:
                 self._manifest.begin(case, step)
                 self._fail(case, step, _sentence(error, "The image can't be read"), started)
             return
-        for step in steps:
-            self._step(case, step, image, holder)
+        try:
+            for step in steps:
+                self._step(case, step, read.image, holder)
+        finally:
+            read.discard()
 
     def _step(self, case: BatchCase, step: TaskStep, image: Image, holder: _Holder) -> None:
         for number in range(self._limits.retries + 1):
@@ -250,7 +266,7 @@ class _Pool:
             except TimeoutError:
                 if time.monotonic() >= until:
                     job.cancel()
-                    holder.close()
+                    holder.stop_runner()
                     raise JobTimeout(
                         f"It took longer than {self._limits.seconds:g} s and was stopped; increase --time-limit."
                     ) from None
@@ -258,6 +274,7 @@ class _Pool:
         raise Cancelled()
 
     def _fail(self, case: BatchCase, step: TaskStep, error: str, started: float) -> None:
+        error = case.clean(error)
         self._manifest.fail(case, step, error, round(time.monotonic() - started, 3), _now())
         self._tell(f"{case.id}, {step.key}: {error}")
 
@@ -267,10 +284,18 @@ class _Pool:
 
 
 class _Holder:
-    """The runner of one thread, created when it is first needed."""
+    """The runner and the reader of one thread, created when they are first needed."""
 
-    def __init__(self, make_runner: Callable[[], Runner]):
+    def __init__(self, make_runner: Callable[[], Runner] | None, read, limits: RunLimits):
         self._make, self._runner = make_runner, None
+        self._read, self._limits, self._reader = read, limits, None
+
+    def read(self, case: BatchCase) -> ReadCase:
+        if self._read is not None:
+            return self._read(case)
+        if self._reader is None:
+            self._reader = CaseReader(1 / self._limits.workers)
+        return self._reader.read(case, self._limits.seconds)
 
     def runner(self) -> Runner:
         if self._runner is None:
@@ -278,6 +303,12 @@ class _Holder:
         return self._runner
 
     def close(self) -> None:
+        reader, self._reader = self._reader, None
+        if reader is not None:
+            reader.close()
+        self.stop_runner()
+
+    def stop_runner(self) -> None:
         runner, self._runner = self._runner, None
         if runner is not None:
             runner.close()

@@ -54,7 +54,16 @@ def from_nodes(
         uids = node.GetAttribute("DICOM.instanceUIDs") or ""
         case = names.give("" if uids else node.GetName(), uids or f"{node.GetName()} {node.GetID()}")
         cases.append(
-            BatchCase(case, source, steps, options, modality=pick.modality, frame=pick.frame, node=node.GetName())
+            BatchCase(
+                case,
+                source,
+                steps,
+                options,
+                modality=pick.modality,
+                frame=pick.frame,
+                node=node.GetName(),
+                dicom=bool(uids),
+            )
         )
         images[case] = image
     if not cases:

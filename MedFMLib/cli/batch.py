@@ -6,7 +6,7 @@ import json
 import os
 import signal
 import sys
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -77,22 +77,33 @@ def batch(
         str, typer.Option(help="CT, MR, …: of DICOM, series of it alone; of other files, what they are.")
     ] = "",
     frame: Annotated[int, typer.Option(help="Frame of 4D images, from 0.")] = -1,
+    pseudonym: Annotated[
+        bool | None,
+        typer.Option(
+            "--pseudonym/--file-names",
+            help="Name cases by numbers, as is done for DICOM; or by their files.",
+            show_default="numbers for DICOM",
+        ),
+    ] = None,
+    key_file: Annotated[
+        Path | None, typer.Option(help="CSV that says which file each number stands for; OUTPUT.key.csv if left out.")
+    ] = None,
     compute: Annotated[str, typer.Option(hidden=True, help="MODULE:FACTORY in place of the engine.")] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object for scripts, nothing else.")] = False,
 ) -> None:
     """Run tasks over many volumes; finished results are kept.
 
     It can be interrupted at any time, by Ctrl-C or a power failure: the same command continues with the missing tasks
-    and repeats
-    failed ones. OUTPUT then has a folder for each case, index.html, summary.csv and the manifest batch.sqlite. A case
-    that can't be
-    read, crashes its worker or takes too long is one line with the reason; the others continue.
+    and repeats failed ones. OUTPUT then has a folder for each case, index.html, summary.csv and the manifest
+    batch.sqlite. A case that can't be read, crashes its worker or takes too long is one line with the reason; the
+    others continue. Cases of DICOM files are called case-0001 and so on, and OUTPUT.key.csv, beside OUTPUT, says which
+    file that is.
 
     medfm batch studies --task segment --task "ask:Is there a pleural effusion?" --output results --workers 2
     """
     from ..batch import engines, running
-    from ..batch.manifest import Manifest
     from ..batch.plan import CaseOptions, step_from
+    from ..files.pseudonyms import KeyFile, default_key_file
 
     if engine not in ("local", "ray") or (server and engine == "ray"):
         raise InputError(
@@ -112,44 +123,65 @@ def batch(
         if not as_json:
             err.print(text, style="yellow", highlight=False, soft_wrap=True, markup=False)
 
-    found, read = None, None
-    if cases is not None:
-        found, read = _find(cases, steps, options, (series, modality.upper(), frame), tell)
-    elif steps:
+    if cases is None and steps:
         raise InputError("--task can't be changed with --resume; give the folder or CSV again, and another --output.")
-    planned = found
-    if planned is None:
-        manifest = Manifest(output)
-        planned = manifest.cases()
-        manifest.close()
-        scenes = {case.source for case in planned if case.node}
-        if scenes:
-            raise InputError("The volumes of a scene are read again from it; give its file together with --resume.")
-    if not server and not compute:
-        engines.check(planned)
-    if not server and (said := engines.memory(planned, workers)) and workers > 1:
-        tell(said)
-    reading = {"read": read} if read else {}
-    with (
-        _engine(engine, server, certificates, ray_address, gpus, workers, compute) as make,
-        _bar(as_json) as watch,
-        _ended(),
-    ):
-        counts = running.run(output, found, make, limits, watch=watch, again=again, **reading)
+    keys = KeyFile(Path(os.path.abspath(key_file.expanduser())) if key_file else default_key_file(output))
+    with ExitStack() as stack:
+        found, read = None, None
+        if cases is not None:
+            found, read = _find(cases, steps, options, (series, modality.upper(), frame), time_limit, tell, stack)
+            found, read = _numbered(found, read, keys, pseudonym, tell)
+        planned = found if found is not None else _planned(output, keys)
+        if not server and not compute:
+            engines.check(planned)
+        if not server and (said := engines.memory(planned, workers)) and workers > 1:
+            tell(said)
+        make = stack.enter_context(_engine(engine, server, certificates, ray_address, gpus, workers, compute))
+        watch = stack.enter_context(_bar(as_json))
+        stack.enter_context(_ended())
+        counts = running.run(output, found, make, limits, read, watch, again, keys)
     _print(output, counts, as_json)
 
 
-def _find(path: Path, steps, options, pick, tell):
-    """Return (cases, function that reads them, or None for the default)."""
+def _planned(output: Path, keys):
+    """Return the cases of an existing batch."""
+    from ..batch.manifest import Manifest
+
+    manifest = Manifest(output, keys.read())
+    try:
+        planned = manifest.cases()
+    finally:
+        manifest.close()
+    if any(case.node for case in planned):
+        raise InputError("The volumes of a scene are read again from it; give its file together with --resume.")
+    return planned
+
+
+def _find(path: Path, steps, options, pick, seconds, tell, stack):
+    """Return (cases, function that returns what was read of each, or None to read files)."""
     from ..batch import cases as finding
+    from ..batch import reading
 
     picked = finding.SeriesChoice(*pick)
     if path.suffix.lower() in finding.SCENES:
-        from ..batch import scenes
+        found, images = stack.enter_context(
+            reading.scene_cases(path.expanduser().resolve(), steps, options, picked, seconds, tell)
+        )
+        return found, images
+    return reading.find_cases(path, steps, options, picked, seconds, tell), None
 
-        found, images = scenes.from_file(path, steps, options, picked, tell)
-        return found, lambda case: images[case.id]
-    return finding.find(path, steps, options, picked, tell), None
+
+def _numbered(found, images, keys, pseudonym, tell):
+    """Return cases with numbers where that is wanted, and the function that returns what was read of each."""
+    from ..batch.reading import with_numbers
+
+    numbered = with_numbers(found, keys, pseudonym)
+    if private := sum(case.private for case in numbered):
+        tell(f"{private} of {len(numbered)} cases are named by numbers; what they stand for is in '{keys.path}'.")
+    if images is None:
+        return numbered, None
+    by_id = {new.id: images[old.id] for old, new in zip(found, numbered, strict=True)}
+    return numbered, lambda case: by_id[case.id]
 
 
 def _engine(engine, server, certificates, ray_address, gpus, workers, compute):

@@ -15,9 +15,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from .. import hardware
 from ..core.image import MODALITIES
 from ..core.request import DEFAULT_MODEL
-from ..environment import hardware
 from ..errors import InputError, ModelError
 from ..interfaces import registry
 from ..model_store.listing import facts, fits, matches, parameters, size, state

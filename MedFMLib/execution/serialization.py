@@ -81,18 +81,20 @@ def dumps(value, compress: bool = True) -> bytes:
     return b"".join([MAGIC, struct.pack("<Q", len(header)), header, *blobs])
 
 
-def loads(data: bytes, limit: int | None = None):
+def loads(data: bytes, limit: int | None = None, memory: int | None = None):
     """Return the value that `dumps` wrote.
 
     Args:
         data: the bytes.
         limit: largest number of bytes of the inflated arrays, for messages from untrusted clients; unlimited if None.
+        memory: largest number of bytes that the decoded arrays may take, where a mask takes one per voxel, for files of
+            strangers; unlimited if None.
 
     Raises:
         InputError: if the bytes are truncated, changed, too many or not of this format.
     """
     try:
-        return _loads(data, limit)
+        return _loads(data, limit, memory)
     except InputError as error:
         raise InputError(f"The message can't be read: {error}") from error
     except (
@@ -112,7 +114,7 @@ def loads(data: bytes, limit: int | None = None):
         ) from error
 
 
-def _loads(data: bytes, limit: int | None):
+def _loads(data: bytes, limit: int | None, memory: int | None):
     if data[: len(MAGIC)] != MAGIC:
         raise ValueError("magic")
     start = len(MAGIC) + 8
@@ -121,9 +123,12 @@ def _loads(data: bytes, limit: int | None):
     offset = start + length
     if any(type(entry["raw"]) is not int or entry["raw"] < 0 for entry in header["table"]):
         raise ValueError("raw")
-    if limit is not None and sum(entry["raw"] for entry in header["table"]) > limit:
+    inflated = sum(entry["raw"] for entry in header["table"])
+    if limit is not None and inflated > limit:
         raise ValueError("too large")
-    spent = 0
+    if memory is not None and inflated > memory:
+        raise _too_large(inflated, memory)
+    spent = taken = 0
     raws = []
     for entry in header["table"]:
         packed = data[offset : offset + entry["size"]]
@@ -134,12 +139,14 @@ def _loads(data: bytes, limit: int | None):
     if offset != len(data):
         raise ValueError("trailing bytes")
 
-    def spend(count):
-        """Count decoded bytes against the limit: a repeated entry each time, a mask as bits."""
-        nonlocal spent
-        spent += count
+    def spend(count, bits=1):
+        """Count decoded bytes, a repeated entry each time; `limit` counts masks as bits, `memory` as voxels."""
+        nonlocal spent, taken
+        spent, taken = spent + count // bits, taken + count
         if limit is not None and spent > limit:
             raise ValueError("too large")
+        if memory is not None and taken > memory:
+            raise _too_large(taken, memory)
 
     def unbox(number):
         """Return (full mask, `Segment.cropped`) of a mask that was sent as its bounding box."""
@@ -149,7 +156,7 @@ def _loads(data: bytes, limit: int | None):
         inside = all(a >= 0 and n > 0 and a + n <= whole for a, n, whole in zip(start, size, shape, strict=True))
         if not inside or (count + 7) // 8 != len(bits) or (limit is not None and math.prod(shape) > limit):
             raise ValueError("box")
-        spend(math.prod(shape) // 8)
+        spend(math.prod(shape), bits=8)
         box = np.unpackbits(bits, count=count).reshape(size, order="F")
         mask = np.zeros(shape, bool)
         mask[tuple(slice(a, a + n) for a, n in zip(start, size, strict=True))] = box
@@ -179,7 +186,7 @@ def _loads(data: bytes, limit: int | None):
             bits = np.frombuffer(raws[item["$mask"]], np.uint8)
             if (math.prod(shape) + 7) // 8 != len(bits):
                 raise ValueError("shape")
-            spend(len(bits))
+            spend(len(bits) * 8, bits=8)
             return np.unpackbits(bits, count=int(np.prod(shape))).astype(bool).reshape(shape)
         entry = header["table"][item["$array"]]
         if entry["dtype"] not in DTYPES:
@@ -188,6 +195,12 @@ def _loads(data: bytes, limit: int | None):
         return np.frombuffer(raws[item["$array"]], entry["dtype"]).reshape(entry["shape"]).copy()
 
     return decode(header["value"])
+
+
+def _too_large(count: int, memory: int) -> InputError:
+    return InputError(
+        f"its content takes at least {count / 1e9:.1f} GB of memory, and {memory / 1e9:.1f} GB may be used."
+    )
 
 
 def _inflate(packed: bytes, size: int) -> bytes:

@@ -104,8 +104,12 @@ def read_place(path: Path) -> NiftiPlace | None:
     return NiftiPlace(*usable, intercept if unscaled and np.isfinite(intercept) else 0.0)
 
 
-def check_values(path: Path) -> None:
+def check_values(path: Path, count: int) -> None:
     """Check that no value of a NIfTI-1 file is NaN or infinite.
+
+    Args:
+        path: the file.
+        count: number of its values; what follows them is not looked at.
 
     Raises:
         InputError: if one is, with their number.
@@ -128,7 +132,9 @@ def check_values(path: Path) -> None:
     try:
         with _opened(data) as stream:
             stream.read(0 if pair else max(offset, HEADER))
-            while chunk := stream.read(CHUNK):
+            left = count * int(kind[1])
+            while chunk := stream.read(min(CHUNK, left)):
+                left -= len(chunk)
                 values = np.frombuffer(chunk[: len(chunk) // 8 * 8], f"{order}{kind}")
                 bad += len(values) - int(np.count_nonzero(np.isfinite(values)))
     except (OSError, EOFError, zlib.error):

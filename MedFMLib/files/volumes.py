@@ -22,6 +22,7 @@ from ..core.geometry import UNORIENTED, Geometry
 from ..core.image import Image
 from ..errors import InputError
 from .data_files import check_data_files
+from .limits import check_length, check_voxels
 from .nifti import NiftiPlace, check_values, is_nifti2, is_sheared, read_place
 from .sitk import check_frame, collected_warnings, from_sitk
 
@@ -34,6 +35,9 @@ PAIRS = {".hdr": ".img", ".img": ".hdr"}
 
 DETACHED = (".mhd", ".nhdr")
 """Suffixes of headers that name the file of their voxels."""
+
+NIBABEL_COPIES = 5.0
+"""Memory while nibabel reads a volume ÷ its bytes: scaled values are float64."""
 
 WITH_NIBABEL = (".mgh", ".mgz", ".mgh.gz")
 
@@ -59,13 +63,13 @@ def read_volume_file(path: Path, name: str, *, modality: str = "", frame: int | 
     _check_pair(path)
     if suffix in WITH_NIBABEL or (READERS[suffix] == "NiftiImageIO" and is_nifti2(path)):
         return _with_nibabel(path, name, modality, frame)
-    if READERS[suffix] == "NiftiImageIO":
-        check_values(path)  # ITK replaces NaN by 0 without a word
     with collected_warnings() as warned:
         picture = read_picture(path)
         kind = "NRRD_kinds[pixel]"  # of the axis whose entries ITK takes for the components of a voxel
         if picture.HasMetaDataKey(kind) and picture.GetMetaData(kind) == "list":
             picture, frame = _list_item(picture, path, frame)
+    if READERS[suffix] == "NiftiImageIO":  # ITK replaces NaN by 0 without a word
+        check_values(path, picture.GetNumberOfPixels() * picture.GetNumberOfComponentsPerPixel())
     image = from_sitk(picture, name, modality=modality, frame=frame, file_name=path.name)
     notes = [f"ITK on '{path.name}': {text}" for text in warned if not _is_covered(text)]
     if READERS[suffix] == "NiftiImageIO":
@@ -94,6 +98,8 @@ def read_picture(path: Path):
         with _readable(path) as (file, suffix), _sheared_allowed(path, suffix):
             reader.SetImageIO(READERS[suffix])
             reader.SetFileName(str(file))
+            reader.ReadImageInformation()
+            _check_declared(path, reader)
             return reader.Execute()
     except RuntimeError as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
@@ -105,6 +111,18 @@ def read_picture(path: Path):
             f"'{path.name}' can't be read; it is damaged, truncated or not of the type that its name suggests{apart} "
             f"({reason[:160]})."
         ) from error
+
+
+def _check_declared(path: Path, reader) -> None:
+    """Refuse voxels that the file can't hold, or that don't fit into memory."""
+    import SimpleITK as sitk
+
+    shape = (*reader.GetSize(), *([n] if (n := reader.GetNumberOfComponents()) > 1 else []))
+    kind = re.search(r"(\d+)-bit", sitk.GetPixelIDValueAsString(reader.GetPixelID()))
+    bits = int(kind[1]) if kind else 64
+    size = check_voxels(path.name, shape, bits)
+    if suffix_of(path) not in (*DETACHED, *PAIRS):
+        check_length(path, size)
 
 
 def _check_pair(path: Path) -> None:
@@ -242,6 +260,8 @@ def _with_nibabel(path: Path, name: str, modality: str, frame: int | None) -> Im
                 raise InputError(
                     f"'{path.name}' has no grid of voxels ({type(found).__name__}, such as values on a surface); give a volume."
                 )
+            size = check_voxels(path.name, found.shape, found.get_data_dtype().itemsize * 8, NIBABEL_COPIES)
+            check_length(path, size)
             image = image_from_object(found, modality=modality, frame=frame, name=name, shown=path.name)
     except InputError:
         raise

@@ -172,12 +172,13 @@ def pack_layers(
     layers: list[np.ndarray] = []
     places: list[tuple[int, int]] = []
     for segment in segments:
-        free = (n for n, layer in enumerate(layers) if not layer[segment.mask].any() and layer.max() < 255)
+        box, inside = segment.boxed.box, segment.boxed.inside
+        free = (n for n, layer in enumerate(layers) if not layer[box][inside].any() and layer.max() < 255)
         number = next(free, len(layers))
         if number == len(layers):
             layers.append(np.zeros(shape, np.uint8))
         value = 1 + max((v for n, v in places if n == number), default=0)
-        layers[number][segment.mask] = value
+        layers[number][box][inside] = value
         places.append((number, value))
     return layers or [np.zeros(shape, np.uint8)], places
 
@@ -200,8 +201,10 @@ def terminology_tag(segment: Segment) -> str:
 
 
 def _segment_header(segment: Segment, layer: int, value: int, number: int) -> dict[str, str]:
-    index = np.argwhere(segment.mask)
-    low, high = (index.min(axis=0), index.max(axis=0)) if len(index) else (np.zeros(3, int), np.zeros(3, int) - 1)
+    boxed = segment.boxed
+    low, high = boxed.start, np.add(boxed.start, boxed.inside.shape) - 1
+    if not boxed.inside.any():
+        low, high = (0, 0, 0), (-1, -1, -1)
     tags = {
         "TerminologyEntry": terminology_tag(segment),
         "MedFM.Source": "MedFM",

@@ -326,16 +326,6 @@ def run_job(job: Job, compute: Compute) -> None:
         )
 
 
-def memory_of(pid: int) -> int:
-    """Return the main memory of a process in bytes; 0 if unknown."""
-    try:
-        import psutil
-
-        return int(psutil.Process(pid).memory_info().rss)
-    except Exception:  # psutil is missing, or the process has ended
-        return 0
-
-
 def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or ["no details"])[0][:200]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
+from .. import hardware
 from ..endpoints import egress
 from ..endpoints.settings import Endpoint
-from ..environment import hardware
 from ..errors import ModelError
 from ..interfaces import registry
 from ..models.runtime import estimates

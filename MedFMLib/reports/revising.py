@@ -11,6 +11,8 @@ from ..core.findings import Report, ReportSection, SignOff
 from ..core.request import Response
 from ..errors import InputError
 from ..execution import serialization
+from ..files.limits import memory_for_reading, size_text
+from ..files.presence import check_path
 from ..files.writing import write_bytes
 from .document import rendered
 
@@ -97,7 +99,13 @@ def read_editable_report(path: Path) -> Response:
         InputError: if it is no such file, or damaged.
     """
     try:
-        response = serialization.loads(path.read_bytes())
+        check_path(path)
+        memory = memory_for_reading()
+        if path.stat().st_size > memory:
+            raise InputError(
+                f"The report '{path.name}' has {size_text(path.stat().st_size)}; {size_text(memory)} may be used."
+            )
+        response = serialization.loads(path.read_bytes(), memory=memory)
     except OSError as error:
         raise InputError(f"The report '{path.name}' can't be read ({error.strerror}); give a file {SUFFIX}.") from error
     if not isinstance(response, Response) or response.report is None:

@@ -101,7 +101,7 @@ def test_workers_end_when_only_the_driver_is_killed(volumes, start_batch, tmp_pa
         assert time.monotonic() < until
         time.sleep(0.01)
     children = psutil.Process(process.pid).children(recursive=True)
-    assert len(children) == 2
+    assert len(children) == 4  # two workers, and two that read
     process.kill()
     _, alive = psutil.wait_procs(children, timeout=10)
     assert not alive

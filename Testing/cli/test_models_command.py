@@ -5,8 +5,8 @@ import shutil
 
 import pytest
 
+from MedFMLib import hardware
 from MedFMLib.cli import models as cli_models
-from MedFMLib.environment import hardware
 from MedFMLib.interfaces import registry
 from MedFMLib.models.runtime import estimates
 from MedFMLib.storage import licence_acceptance

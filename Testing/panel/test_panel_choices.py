@@ -441,7 +441,7 @@ def test_the_model_card_opens_next_to_the_panel_and_keeps_nothing_waiting(panel)
 
 
 def test_the_memory_that_a_model_takes_is_shown_for_its_precision(host, panel, monkeypatch):
-    from MedFMLib.environment import hardware
+    from MedFMLib import hardware
 
     monkeypatch.setattr(hardware, "free_memory", lambda: 6_000_000_000)
     selector = panel.ui.modelSelector

@@ -168,7 +168,7 @@ def test_a_kept_report_comes_back_whole_and_a_damaged_file_is_named(response, tm
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(InputError, match="damaged"):
         read_editable_report(path)
-    with pytest.raises(InputError, match="can't be read"):
+    with pytest.raises(InputError, match="There is no file"):
         read_editable_report(tmp_path / "nothing.medfm-report")
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 FLOORS = (
-    ("errors", "storage", "core"),
+    ("errors", "hardware", "storage", "core"),
     ("interfaces", "files", "measure", "imaging", "guard", "fact_check"),
     ("environment", "endpoints", "reliability", "exports", "execution", "models"),
     ("reports", "model_store", "healthy", "patient", "tasks", "scene"),

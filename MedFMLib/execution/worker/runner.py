@@ -24,7 +24,8 @@ from pathlib import Path
 
 from ...core.request import Request, Response
 from ...errors import Cancelled, MedFMError
-from ...interfaces.jobs import EngineState, LocalRunner, Progress, memory_of
+from ...hardware import memory_of
+from ...interfaces.jobs import EngineState, LocalRunner, Progress
 from .. import serialization
 from ..messages import error_from_json, event_from_json, relay
 from ..payload import Payload, file_of, look, pack

@@ -17,6 +17,7 @@ import numpy as np
 from ...errors import InputError
 from ..names import OTHER_FORMATS
 from ..presence import fetched_by, start_of
+from .opening import open_dataset
 
 SAFE_FACTS = (
     "BodyPartExamined",
@@ -231,7 +232,6 @@ def read_complete(path: Path) -> Header:
 
 
 def _read(path: Path, complete: bool) -> Header | None:
-    import pydicom
     from pydicom.errors import InvalidDicomError
 
     try:
@@ -245,10 +245,9 @@ def _read(path: Path, complete: bool) -> Header | None:
                 )
             if raw and not _begins_like_a_dataset(start):
                 return None
-            options = {"force": raw, "stop_before_pixels": True}
-            dataset = pydicom.dcmread(path, **options, specific_tags=None if complete else HEADER_TAGS)
+            dataset = open_dataset(path, force=raw, tags=None if complete else HEADER_TAGS)
             if not complete and _has_frames(dataset):
-                dataset = pydicom.dcmread(path, **options)
+                dataset = open_dataset(path, force=raw)
             if raw and not text_of(dataset, "SOPClassUID"):
                 return None  # it only looked like DICOM
     except InvalidDicomError:

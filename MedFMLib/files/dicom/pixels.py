@@ -7,6 +7,7 @@ scale to all, and invert MONOCHROME1.
 
 from __future__ import annotations
 
+import struct
 import tempfile
 import warnings
 from collections.abc import Callable, Sequence
@@ -16,8 +17,10 @@ from pathlib import Path
 import numpy as np
 
 from ...errors import InputError
+from ..limits import check_voxels
 from ..sitk import collected_warnings
 from .headers import DAMAGED, Header, numbers_of, read_complete, text_of
+from .opening import open_dataset
 from .planes import Plane
 
 SMALL = 4096
@@ -42,6 +45,7 @@ def read_values(planes: Sequence[Plane], tell: Tell = lambda note: None) -> np.n
         InputError: if pixels are truncated, damaged, or not of the size in the header.
     """
     rows, columns = planes[0].rows, planes[0].columns
+    _check_memory(planes, 16)
     whole = all(float(p.slope).is_integer() and float(p.intercept).is_integer() for p in planes)
     values = np.zeros((len(planes), rows, columns), np.int16 if whole else np.float32)
     files: dict[Path, list[int]] = {}
@@ -94,6 +98,7 @@ def read_colours(planes: Sequence[Plane], tell: Tell = lambda note: None) -> np.
         InputError: if pixels are truncated, damaged, or not of the size in the header.
     """
     rows, columns = planes[0].rows, planes[0].columns
+    _check_memory(planes, 3 * 8)
     values = np.zeros((len(planes), rows, columns, 3), np.uint8)
     files = {plane.header.path: eight_bits(stored_values(plane.header.path, tell)) for plane in planes}
     for number, plane in enumerate(planes):
@@ -104,6 +109,15 @@ def read_colours(planes: Sequence[Plane], tell: Tell = lambda note: None) -> np.
             )
         values[number] = stored[plane.frame]
     return values.transpose(3, 2, 1, 0)
+
+
+def _check_memory(planes: Sequence[Plane], bits: int) -> None:
+    """Refuse planes that don't fit into memory together; `stored_values` does so for the frames of one file."""
+    first = planes[0]
+    shown = (
+        first.header.path.name if len({plane.header.path for plane in planes}) == 1 else first.header.path.parent.name
+    )
+    check_voxels(shown, (first.columns, first.rows, len(planes)), bits)
 
 
 def eight_bits(colours: np.ndarray) -> np.ndarray:
@@ -188,14 +202,12 @@ def stored_values(path: Path, tell: Tell = lambda note: None) -> np.ndarray:
     Raises:
         InputError: if the pixels are truncated, damaged, or compressed in a way that nothing here decodes.
     """
-    import pydicom
-
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             with path.open("rb") as stream:
                 raw = stream.read(132)[128:] != b"DICM"
-            dataset = pydicom.dcmread(path, force=raw)
+            dataset = open_dataset(path, force=raw, stop_before_pixels=False)
             if raw:
                 _supply_transfer_syntax(dataset)
             stored = _decode(dataset, path, tell)
@@ -242,6 +254,9 @@ def _decode(dataset, path: Path, tell: Tell) -> np.ndarray:
     syntax = dataset.file_meta.TransferSyntaxUID
     frames = int((numbers_of(dataset, "NumberOfFrames") or [1])[0]) if text_of(dataset, "NumberOfFrames") else 1
     samples = int(text_of(dataset, "SamplesPerPixel") or 1)
+    check_voxels(path.name, (int(dataset.Columns), int(dataset.Rows), frames, samples), int(dataset.BitsAllocated))
+    if syntax.is_compressed:
+        check_codestreams(dataset, path, frames)
     if not syntax.is_compressed:
         _check_length(dataset, path, frames, samples)
     try:
@@ -262,6 +277,53 @@ def _decode(dataset, path: Path, tell: Tell) -> np.ndarray:
     shape = (frames, int(dataset.Rows), int(dataset.Columns), *((samples,) if samples > 1 else ()))
     stored = np.asarray(stored).reshape(shape)
     return stored if samples > 1 else _significant(stored, dataset)
+
+
+def check_codestreams(dataset, path: Path, frames: int) -> None:
+    """Refuse compressed frames that are larger than the header says: a decoder allocates what the frame states.
+
+    Args:
+        dataset: a pydicom Dataset with compressed pixels.
+        path: of its file, for the message.
+        frames: their number.
+
+    Raises:
+        InputError: if one has another size.
+    """
+    from pydicom.encaps import generate_frames
+
+    size = int(dataset.Rows), int(dataset.Columns)
+    for frame in generate_frames(dataset.PixelData, number_of_frames=frames):
+        stated = codestream_size(frame)
+        if stated is not None and stated != size:
+            raise InputError(
+                f"The pixels of '{path.name}' are {stated[1]}×{stated[0]}, and its header says {size[1]}×{size[0]}; the file is "
+                "damaged, copy it again."
+            )
+
+
+def codestream_size(frame: bytes) -> tuple[int, int] | None:
+    """Return (rows, columns) that a JPEG, JPEG-LS or JPEG 2000 codestream states, None for others.
+
+    Args:
+        frame: bytes of one compressed frame (ISO/IEC 10918-1 B.2.2: SOF; 14495-1; 15444-1 A.5.1: SIZ).
+    """
+    if frame[:2] == b"\xff\x4f" and frame[2:4] == b"\xff\x51" and len(frame) >= 24:
+        right, bottom, left, top = struct.unpack(">4I", frame[8:24])
+        return bottom - top, right - left
+    if frame[:2] != b"\xff\xd8":
+        return None
+    at = 2
+    while at + 9 <= len(frame) and frame[at] == 0xFF:
+        marker = frame[at + 1]
+        if marker == 0xFF:  # fill byte
+            at += 1
+            continue
+        if marker == 0xF7 or (0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC)):
+            rows, columns = struct.unpack(">2H", frame[at + 5 : at + 9])
+            return rows, columns
+        at += 2 + struct.unpack(">H", frame[at + 2 : at + 4])[0]
+    return None
 
 
 def _check_length(dataset, path: Path, frames: int, samples: int) -> None:

@@ -263,7 +263,7 @@ def measured_once(linear) -> dict[str, LayerTiming]:
 
 
 def _room(model) -> Callable[[str], bool]:
-    from ...environment.hardware import free_memory
+    from ...hardware import free_memory
 
     free = free_memory()
     weights = sum(layer.in_features * layer.out_features for layer in _layers(model).values())

@@ -84,7 +84,7 @@ def free_bytes(target) -> tuple[int, int, int]:
 
     import torch
 
-    from ...environment.hardware import free_memory, limited
+    from ...hardware import free_memory, limited
     from ...storage import paths
 
     place = paths.cache()

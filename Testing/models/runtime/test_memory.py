@@ -262,7 +262,7 @@ def test_a_model_partly_on_disk_answers_the_same(monkeypatch, tmp_path, one_thre
 
 @pytest.mark.parametrize(("free", "warned"), [(100 * GB, False), (5 * GB, True), (0, False)])
 def test_a_model_larger_than_the_memory_is_said_before_it_is_loaded(monkeypatch, free, warned):
-    from MedFMLib.environment import hardware
+    from MedFMLib import hardware
     from MedFMLib.interfaces.jobs import Job, Note
 
     monkeypatch.setattr(hardware, "free_memory", lambda: free)
