@@ -28,11 +28,13 @@ from .running import (
     Output,
     Plane,
     Precision,
+    Pseudonym,
     Resample,
     Series,
     Step,
     finish,
     folder_at,
+    key_of,
     out,
     print_measurements,
     read,
@@ -56,11 +58,14 @@ def segment(
     plane: Plane = "", first: First = -1, last: Last = -1, step: Step = 0,
     points: slice_prompts.PointTexts = None, boxes: slice_prompts.BoxTexts = None,
     modality: Modality = "", frame: Frame = -1, series: Series = "", resample: Resample = False,
-    server: serve.Url = "", as_json: Json = False,
+    pseudonym: Pseudonym = False, server: serve.Url = "", as_json: Json = False,
     wide: Wide = False, *, options: dict,
 ) -> None:  # fmt: skip
     """Segment structures by name, or those marked by points and boxes; writes NAME.seg.nrrd and NAME.measurements.json."""
-    target, volume = SegmentationOutput.of(output, one_file_per_label), read(image, modality, frame, series, resample)
+    target, volume = (
+        SegmentationOutput.of(output, one_file_per_label),
+        read(image, modality, frame, series, resample, key=key_of(output, pseudonym)),
+    )
     marked = slice_prompts.read_prompts_from_options(points or (), boxes or (), volume.geometry)
     request = Request(
         "outline" if marked else "segment", volume, labels=tuple(labels or ()), refine=refine, model=model, prompts=marked,
@@ -68,7 +73,7 @@ def segment(
         adapter=adapter, precision=precision, slices=SliceChoice(plane, first, last, step),
     )  # fmt: skip
     response, _ = run(request, as_json, server=server)
-    files = target.write(image, response, one_file_per_label)
+    files = target.write(volume.name, response, one_file_per_label)
     if not as_json:
         print_measurements(response, wide)
     finish(response, files, as_json)
@@ -87,18 +92,19 @@ def ask(
     agreement: reliability.Samples = 0, threshold: reliability.Threshold = -1.0,
     blind_control: reliability.Blind = False, other: reliability.Other = None, saliency: reliability.SaliencyFile = None,
     modality: Modality = "", frame: Frame = -1, series: Series = "", resample: Resample = False, also: Also = None,
-    server: serve.Url = "", as_json: Json = False,
+    pseudonym: Pseudonym = False, server: serve.Url = "", as_json: Json = False,
     *, options: dict,
 ) -> None:  # fmt: skip
     """Ask a question about the volume, a range of slices or one slice (--first N --last N)."""
-    from ..files import output_name, write_text
+    from ..files import write_text
     from ..files.results import free_name
 
     folder = folder_at(output) if output else None
     reliability.check_file(saliency)
     choice = reliability.choice(agreement, threshold, blind_control, other and read(other, modality, -1, ""))
     request = Request(
-        "ask", read(image, modality, frame, series, resample, also or ()), question=question, model=model, adapter=adapter,
+        "ask", read(image, modality, frame, series, resample, also or (), key_of(output or Path("out"), pseudonym)),
+        question=question, model=model, adapter=adapter,
         precision=precision, slices=SliceChoice(plane, first, last), max_tokens=max_tokens, reliability=choice,
         options=options,
     )  # fmt: skip
@@ -110,7 +116,7 @@ def ask(
         explained, _ = run(replace(request, task="explain", options={}), as_json, server=server)
         files.append(reliability.write(saliency, request.image, explained))
     if folder:
-        name = free_name(folder, output_name(image), response.provenance.image, note)
+        name = free_name(folder, request.image.name, response.provenance.image, note)
         path = folder / f"{name}.answer.json"
         files.append(write_text(path, json.dumps(summary(response, [path]), indent=2)))
     if not as_json:
@@ -130,12 +136,13 @@ def explain(
     model: Model = DEFAULT_MODEL, adapter: Adapter = "", precision: Precision = "",
     plane: Plane = "", first: First = -1, last: Last = -1,
     modality: Modality = "", frame: Frame = -1, series: Series = "", resample: Resample = False, also: Also = None,
-    server: serve.Url = "", as_json: Json = False,
+    pseudonym: Pseudonym = False, server: serve.Url = "", as_json: Json = False,
 ) -> None:  # fmt: skip
     """Ask a question, and show which pixels the answer depends on."""
     reliability.check_file(output)
     request = Request(
-        "explain", read(image, modality, frame, series, resample, also or ()), question=question, model=model, adapter=adapter,
+        "explain", read(image, modality, frame, series, resample, also or (), key_of(output, pseudonym)),
+        question=question, model=model, adapter=adapter,
         precision=precision, slices=SliceChoice(plane, first, last), method=method,
     )  # fmt: skip
     response, _ = run(request, as_json, server=server)
@@ -152,20 +159,20 @@ def compare(
     model: Model = DEFAULT_MODEL, adapter: Adapter = "automatic", precision: Precision = "",
     plane: Plane = "", first: First = -1, last: Last = -1, step: Step = 0,
     modality: Modality = "", frame: Frame = -1, series: Series = "", resample: Resample = False,
-    server: serve.Url = "", as_json: Json = False,
+    pseudonym: Pseudonym = False, server: serve.Url = "", as_json: Json = False,
 ) -> None:  # fmt: skip
     """Compare with a healthy case at the same level; writes pictures, NAME.compare.json and NAME.seg.nrrd."""
-    from ..files import output_name, write_segmentation
+    from ..files import write_segmentation
     from ..files.results import free_name
 
-    folder, volume = folder_at(output), read(image, modality, frame, series, resample)
+    folder, volume = folder_at(output), read(image, modality, frame, series, resample, key=key_of(output, pseudonym))
     found = healthy.find(volume, labels or (), sequence, reference, library)
     request = Request(
         "compare", volume, labels=tuple(labels or ()), references=found, model=model, adapter=adapter, precision=precision,
         slices=SliceChoice(plane, first, last, step),
     )  # fmt: skip
     response, _ = run(request, as_json, server=server)
-    name = free_name(folder, output_name(image), response.provenance.image, note)
+    name = free_name(folder, volume.name, response.provenance.image, note)
     files = healthy.write(folder, name, response.comparison)
     files.append(write_segmentation(folder / f"{name}.seg.nrrd", response.segmentation, response.provenance))
     if not as_json:

@@ -12,7 +12,7 @@ import typer
 from ..core.request import Provenance, Response
 from ..errors import InputError
 from .options import Json
-from .running import Frame, Modality, Series, err, out, print_measurement_table
+from .running import Frame, Modality, Pseudonym, Series, err, key_of, number_of, out, print_measurement_table
 from .tables import Wide
 
 ImagePath = Annotated[Path, typer.Argument(metavar="IMAGE", help="The image: NIfTI, NRRD, MHA, DICOM file or folder.")]
@@ -98,6 +98,7 @@ def export(
     frame: Frame = -1,
     resample: Resample = False,
     threshold: Threshold = 0.0,
+    pseudonym: Pseudonym = False,
     as_json: Json = False,
 ) -> None:
     """Write a (corrected) segmentation and its measurements as DICOM SEG and SR (TID 1500) of the image's study."""
@@ -110,7 +111,9 @@ def export(
     response = Response((segments, *measurements), _provenance(segmentation))
     for note in source.notes:
         _note(note)
-    files = write_dicom(output, output_name(image), response, source, rtstruct=rtstruct)
+    key = key_of(output, pseudonym)
+    name = output_name(image) if key is None else number_of(image, key)
+    files = write_dicom(output, name, response, source, rtstruct=rtstruct)
     if as_json:
         print(json.dumps({"files": [str(path) for path in files]}, indent=2))
         return

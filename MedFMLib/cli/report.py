@@ -28,11 +28,13 @@ from .running import (  # fmt: skip
     Output,
     Plane,
     Precision,
+    Pseudonym,
     Resample,
     Series,
     Step,
     finish,
     folder_at,
+    key_of,
     out,
     read,
     run,
@@ -55,7 +57,7 @@ def report(
     model: Model = DEFAULT_MODEL, adapter: Adapter = "", precision: Precision = "",
     plane: Plane = "", first: First = -1, last: Last = -1, step: Step = 0,
     modality: Modality = "", frame: Frame = -1, series: Series = "", resample: Resample = False, also: Also = None,
-    server: serve.Url = "", as_json: Json = False,
+    pseudonym: Pseudonym = False, server: serve.Url = "", as_json: Json = False,
     dicom: Annotated[bool, typer.Option("--dicom", help="For a DICOM series: also SEG, SR, key images, PDF, FHIR.")] = False,
     template: Annotated[str, typer.Option(help="Layout, see `medfm templates`; by default chosen by the structures found.")] = "",
     indication: Annotated[str, typer.Option(help="Reason for the examination; by default that of the DICOM header.")] = "",
@@ -65,7 +67,7 @@ def report(
     *, options: dict,
 ) -> None:  # fmt: skip
     """Draft a report: NAME.report.html and .txt, NAME.seg.nrrd, and NAME.medfm-report to edit and sign (`medfm sign`)."""
-    from ..files import output_name, write_segmentation, write_text
+    from ..files import write_segmentation, write_text
     from ..files.results import RESULTS, free_name
     from ..reports.revising import SUFFIX, keep
 
@@ -75,7 +77,7 @@ def report(
         from ..exports import check, read_source, write_dicom
 
         source = read_source(image, series=series, frame=None if frame < 0 else frame)
-    volume = read(image, modality, frame, series, resample, also or ())
+    volume = read(image, modality, frame, series, resample, also or (), key_of(output, pseudonym))
     if dicom:
         check(source, folder, volume.geometry, pdf=True)
     found = healthy.find(volume, labels or (), "", reference, None) if compared or reference else ()
@@ -85,9 +87,7 @@ def report(
         indication=indication, comparison=comparison, references=found, question=question, options=options,
     )  # fmt: skip
     response, _ = run(request, as_json, server=server)
-    name = free_name(
-        folder, output_name(image), response.provenance.image, note, (*RESULTS, SUFFIX), origin=_image_reported
-    )
+    name = free_name(folder, volume.name, response.provenance.image, note, (*RESULTS, SUFFIX), origin=_image_reported)
     files = [
         write_text(folder / f"{name}.report.html", response.report.html),
         write_text(folder / f"{name}.report.txt", response.report.text),

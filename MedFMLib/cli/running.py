@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -52,6 +52,13 @@ Step = Annotated[
 Modality = Annotated[str, typer.Option(help="CT, MR, …: overrides the file's modality or the guess.")]
 Frame = Annotated[
     int, typer.Option(help="Volume of a 4D image or of a series with several (phase, echo, stack), or picture, from 0.")
+]
+Pseudonym = Annotated[
+    bool,
+    typer.Option(
+        "--pseudonym",
+        help="Name the results case-0001 and so on; OUTPUT.key.csv, beside OUTPUT, says which file that is.",
+    ),
 ]
 Series = Annotated[str, typer.Option(help="Series of a DICOM folder: its number in the list, or its UID.")]
 
@@ -100,7 +107,15 @@ def progress(quiet: bool, stream: bool = False) -> Iterator[ProgressBar]:
             raise Cancelled("Cancelled; nothing was written.") from None
 
 
-def read(path: Path, modality: str, frame: int, series: str, resample: bool = False, also: Sequence[Path] = ()):
+def read(
+    path: Path,
+    modality: str,
+    frame: int,
+    series: str,
+    resample: bool = False,
+    also: Sequence[Path] = (),
+    key: Path | None = None,
+):
     """Read the image in a file or folder, or several pictures of one examination.
 
     Args:
@@ -110,14 +125,52 @@ def read(path: Path, modality: str, frame: int, series: str, resample: bool = Fa
         series: number or UID of a DICOM series.
         resample: interpolate DICOM slices of uneven spacing.
         also: further pictures.
+        key: the key file, if the image is to have a case number for a name; see `key_of`.
 
     Raises:
-        InputError: as for `files.read_image`.
+        InputError: as for `files.read_image`, and for the key file.
     """
     from ..files.reading import read_study
 
     frame_or_none = None if frame < 0 else frame
-    return read_study([path, *also], modality=modality.upper(), frame=frame_or_none, series=series, resample=resample)
+    image = read_study([path, *also], modality=modality.upper(), frame=frame_or_none, series=series, resample=resample)
+    return image if key is None else _numbered(image, path, key, also)
+
+
+def key_of(output: Path, pseudonym: bool) -> Path | None:
+    """Return the key file of results, None without pseudonyms.
+
+    Args:
+        output: folder of the results, or a file in it.
+        pseudonym: whether results are named by numbers.
+    """
+    from ..files.pseudonyms import default_key_file
+
+    output = Path(os.path.abspath(output.expanduser()))
+    return default_key_file(output.parent if output.suffix and not output.is_dir() else output) if pseudonym else None
+
+
+def number_of(path: Path, key: Path) -> str:
+    """Return the case number of a file or folder.
+
+    Args:
+        path: the file or folder.
+        key: the key file.
+
+    Raises:
+        InputError: see `pseudonyms.KeyFile`.
+    """
+    from ..files.pseudonyms import KeyFile
+
+    return KeyFile(key).numbers([(os.path.abspath(path.expanduser()), "")])[0]
+
+
+def _numbered(image, path: Path, key: Path, also: Sequence[Path]):
+    from ..files.pseudonyms import without_names
+
+    number = number_of(path, key)
+    paths = [Path(os.path.abspath(one.expanduser())) for one in (path, *also)]
+    return replace(image, name=number, notes=tuple(without_names(note, number, paths) for note in image.notes))
 
 
 @functools.cache

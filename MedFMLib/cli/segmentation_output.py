@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..core.request import Response
 from ..errors import InputError
-from ..files import output_name, write_segmentation, write_text
+from ..files import write_segmentation, write_text
 from ..files.label_maps import LABEL_SUFFIXES, label_stem, write_label_files, write_labels
 from ..files.results import free_name
 from .running import err, folder_at, summary
@@ -65,11 +65,11 @@ class SegmentationOutput:
         folder_at(output.parent)
         return cls(output, True)
 
-    def write(self, image: Path, response: Response, separate: bool = False) -> list[Path]:
+    def write(self, name: str, response: Response, separate: bool = False) -> list[Path]:
         """Write segments and measurements, and return the files.
 
         Args:
-            image: the image's path, which names the results in a folder.
+            name: of the image, which names the results in a folder.
             response: with a segmentation.
             separate: also write one NIfTI file a label.
 
@@ -86,7 +86,7 @@ class SegmentationOutput:
             else:
                 files = write_labels(self.path, segmentation, note)
         else:
-            folder, stem = self.path, free_name(self.path, output_name(image), provenance.image, note)
+            folder, stem = self.path, free_name(self.path, name, provenance.image, note)
             files = [write_segmentation(folder / f"{stem}{SLICER}", segmentation, provenance)]
         if separate and segmentation.segments:
             own = folder / f"{stem}-segmentations"

@@ -31,11 +31,13 @@ from .running import (
     Output,
     Plane,
     Precision,
+    Pseudonym,
     Resample,
     Series,
     Step,
     finish,
     folder_at,
+    key_of,
     print_measurements,
     read,
     run,
@@ -112,21 +114,22 @@ def _command(name: str) -> Callable:
         model: Model = DEFAULT_MODEL, adapter: Adapter = "", precision: Precision = "",
         plane: Plane = "", first: First = -1, last: Last = -1, step: Step = 0,
         modality: Modality = "", frame: Frame = -1, series: Series = "", resample: Resample = False, also: Also = None,
-        server: serve.Url = "", as_json: Json = False,
+        pseudonym: Pseudonym = False, server: serve.Url = "", as_json: Json = False,
         *,
         options: dict,
     ) -> None:  # fmt: skip
-        from ..files import output_name, write_segmentation, write_text
+        from ..files import write_segmentation, write_text
         from ..files.results import RESULTS, free_name
 
         folder = folder_at(output)
         request = Request(
-            name, read(image, modality, frame, series, resample, also or ()), labels=tuple(labels or ()), question=question,
+            name, read(image, modality, frame, series, resample, also or (), key_of(output, pseudonym)),
+            labels=tuple(labels or ()), question=question,
             model=model, adapter=adapter, precision=precision, slices=SliceChoice(plane, first, last, step), options=options,
         )  # fmt: skip
         response, _ = run(request, as_json, server=server)
         endings, files = (*RESULTS, f".{name}.json"), []
-        stem = free_name(folder, output_name(image), response.provenance.image, note, endings)
+        stem = free_name(folder, request.image.name, response.provenance.image, note, endings)
         if response.segmentation is not None:
             files.append(write_segmentation(folder / f"{stem}.seg.nrrd", response.segmentation, response.provenance))
         path = folder / f"{stem}.{name}.json"

@@ -14,6 +14,7 @@ from MedFMLib.cli.segmentation_output import SegmentationOutput
 from MedFMLib.core.findings import Segment, Segmentation
 from MedFMLib.core.request import Provenance, Response
 from MedFMLib.errors import InputError
+from MedFMLib.files import output_name
 from MedFMLib.files.segmentations import read_segmentation
 
 ONE, TWO = blocks()
@@ -32,7 +33,7 @@ def response(image="abc"):
 
 
 def written(output, image="scan.nii.gz", digest="abc", separate=False):
-    return SegmentationOutput.of(output, separate).write(Path(image), response(digest), separate)
+    return SegmentationOutput.of(output, separate).write(output_name(Path(image)), response(digest), separate)
 
 
 @pytest.mark.parametrize("name", ["result.nii.gz", "result.NII", "result.nrrd", "result.mha", "new/result.nii.gz"])

@@ -36,7 +36,7 @@ SAFE_FACTS = (
     "ViewPosition",
     "PatientOrientation",
 )
-"""Header fields that describe the acquisition and identify nobody."""
+"""Header fields that describe the acquisition; `facts` takes known values of them."""
 
 SEPARATE_VOLUMES = (
     "TemporalPositionIdentifier", "TemporalPositionIndex", "AcquisitionNumber", "EchoNumbers", "EchoTime", "InversionTime",
@@ -132,16 +132,6 @@ class Header:
         if count < 1 or count != int(count):
             raise InputError(f"'{self.path.name}' has {count:g} in NumberOfFrames; correct or leave out that file.")
         return int(count)
-
-
-def facts_of(header: Header) -> dict[str, str]:
-    """Return what a header says about the acquisition, without anything that identifies a person."""
-    facts = {tag: text for tag in SAFE_FACTS if (text := header.text(tag))}
-    facts["Contrast"] = "yes" if header.text("ContrastBolusAgent") else "not stated"
-    side = (header.text("ImageLaterality") or header.text("Laterality")).upper()[:1]
-    if side in ("L", "R"):
-        facts["Laterality"] = "left" if side == "L" else "right"
-    return facts
 
 
 def tag_of(name: str) -> str:

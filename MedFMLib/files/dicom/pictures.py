@@ -17,7 +17,8 @@ from ...core.geometry import picture_geometry
 from ...core.image import Image
 from ...errors import InputError
 from ..pictures import join_pictures
-from .headers import DAMAGED, Header, facts_of, numbers_of, read_complete, text_of
+from .facts import facts_of
+from .headers import DAMAGED, Header, numbers_of, read_complete, text_of
 from .pixels import Tell, eight_bits, has_table, looked_up, stored_values
 
 CENTIMETRES = 3

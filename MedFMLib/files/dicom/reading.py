@@ -13,8 +13,9 @@ import numpy as np
 from ...core.image import MODALITIES, Image
 from ...errors import InputError
 from ..names import output_name
+from .facts import facts_of
 from .grid import even_positions, fit_grid, thickness_note
-from .headers import facts_of, read_complete
+from .headers import read_complete
 from .pictures import in_order, read_pictures
 from .pixels import is_colour, read_colours, read_values
 from .planes import Plane, planes_of
