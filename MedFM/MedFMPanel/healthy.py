@@ -2,7 +2,8 @@
 
 Knows its widgets, slice views and the healthy library.
 
-Cases are read and added on a separate thread; a timer polls for the result.
+Cases are listed, read and added on a separate thread; a timer polls for the result. On the GUI thread voxels and segments
+are only copied, and the selector is filled.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from MedFMLib.errors import InputError
 from MedFMLib.healthy.library import own
 from MedFMLib.scene import read_image
 from MedFMLib.scene.reading import copy_segmentation
+from MedFMLib.scene.words import words_of_node
 from MedFMLib.scene.writing import find
 from MedFMPanel.background_task import BackgroundTask
 from MedFMPanel.error_display import shown
@@ -39,7 +41,7 @@ class HealthyControls:
 
     def __init__(self, ui, status, start, volume, labels):
         self._ui, self._status, self._start, self._volume, self._labels = ui, status, start, volume, labels
-        self._task, self._then = None, None
+        self._task, self._then, self._listing = None, None, None
         self._timer = qt.QTimer()
         self._timer.setInterval(LOOK_MS)
         self._timer.connect("timeout()", self._look)
@@ -79,11 +81,16 @@ class HealthyControls:
         node = find(slicer.mrmlScene, volume, "segmentation")
         if node is None:
             raise InputError("Nothing is segmented in this volume, so nothing could be compared; segment it first.")
-        held, title = copy_segmentation(node), self._ui.caseTitleEdit.text
+        held, title, words = copy_segmentation(node), self._ui.caseTitleEdit.text, words_of_node(volume)
         consent = healthy.Consent(bool(self._ui.textCheck.checked), bool(self._ui.faceCheck.checked))
         self._status.say("Adding the healthy case…")
         library = own()
-        self._begin(lambda progress: library.add(image, held.on(image.geometry), title, consent=consent), self._added)
+
+        def work(progress):
+            entry = library.add(image, held.on(image.geometry), title, consent=consent, words=words)
+            return entry, healthy.every()
+
+        self._begin(work, self._added)
 
     def take(self, volume, written) -> None:
         """Show both volumes of a finished comparison side by side, linked, at the same level.
@@ -132,15 +139,15 @@ class HealthyControls:
         return read_image(volume)
 
     def _opened(self, collapsed: bool) -> None:
-        if not collapsed:
-            self._list()
+        if not collapsed and self._listing is None:
+            self._listing = BackgroundTask(lambda progress: _listed())
+            self._timer.start()
 
-    @shown
-    def _list(self) -> None:
+    def _fill(self, cases) -> None:
         selector, chosen = self._ui.referenceSelector, self._ui.referenceSelector.currentData
         selector.clear()
         selector.addItem(BEST, "")
-        for _, entry in healthy.every():
+        for _, entry in cases:
             selector.addItem(f"{entry.title} ({entry.modality}{', synthetic' if entry.generated else ''})", entry.id)
         selector.setCurrentIndex(max(0, selector.findData(chosen)))
 
@@ -151,24 +158,38 @@ class HealthyControls:
 
     @shown
     def _look(self) -> None:
-        task = self._task
-        if task is None or not task.ended:
-            return
-        self._timer.stop()
-        self._task = None
-        self._ui.compareButton.enabled = self._ui.addCaseButton.enabled = True
+        listing, task = self._listing, self._task
+        if listing is not None and listing.ended:
+            self._listing = None
+            self._take(listing, self._fill)
+        elif task is not None and task.ended:  # one result a turn
+            self._task = None
+            self._ui.compareButton.enabled = self._ui.addCaseButton.enabled = True
+            self._take(task, self._then)
+        if self._listing is None and self._task is None:
+            self._timer.stop()
+
+    def _take(self, task, then) -> None:
         if task.error:
             self._status.say(task.error, problem=True)
         else:
-            self._then(task.result)
+            then(task.result)
 
     def _compare(self, references) -> None:
         self._start(
             lambda request: replace(request, task="compare", labels=(), prompts=(), question="", references=references)
         )
 
-    def _added(self, entry) -> None:
+    def _added(self, result) -> None:
+        entry, cases = result
         self._ui.caseTitleEdit.text = ""
         self._ui.textCheck.checked = self._ui.faceCheck.checked = False
-        self._list()
+        self._fill(cases)
         self._status.say(f"Added the healthy case {entry.id}: {'; '.join(entry.done)}.", log=True)
+
+
+def _listed() -> list:
+    """Return all cases; loads what adding one needs, too, so that the window doesn't wait for it later."""
+    import SimpleITK  # noqa: F401 - its 50,000 lines keep every other thread waiting for 45 ms, once
+
+    return healthy.every()

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from ..errors import InputError
+from .console import Console
 from .tables import print_table
 
 app = typer.Typer(
@@ -139,9 +139,11 @@ def add(
     generated: Annotated[bool, typer.Option(help="It is synthetic; every picture of it will say so.")] = False,
     average: Annotated[bool, typer.Option(help="It is an average of many people.")] = False,
     text_checked: Annotated[
-        bool, typer.Option(help="I have checked that no text in the pictures identifies a person.")
+        bool, typer.Option(help="I have checked that no text, in the pictures or kept with them, identifies a person.")
     ] = False,
-    keep_face: Annotated[bool, typer.Option(help="The face of a head may stay.")] = False,
+    keep_face: Annotated[
+        bool, typer.Option(help="The face of a head may stay, or I have looked and there is none.")
+    ] = False,
     modality: Annotated[str, typer.Option(help="CT, MR, …: overrides the file's modality.")] = "",
     frame: Annotated[int, typer.Option(help="Volume of a 4D image or of a series with several, from 0.")] = -1,
     series: Annotated[str, typer.Option(help="Series of a DICOM folder: its number in the list, or its UID.")] = "",
@@ -152,12 +154,13 @@ def add(
     """Add a healthy case: without names, dates, text and face, and measured."""
     from ..files import read_image
     from ..healthy import Consent
+    from ..healthy.heads import words_of_file
     from ..healthy.matching import sequence_of
 
     volume = read_image(image, modality=modality.upper(), frame=None if frame < 0 else frame, series=series)
     segments = _read(segmentation, volume, resample, threshold) if segmentation else _drawn(volume)
     entry = open_library(folder).add(
-        volume, segments, title, consent=Consent(text_checked, keep_face),
+        volume, segments, title, consent=Consent(text_checked, keep_face), words=words_of_file(image),
         sequence=(sequence or sequence_of(image.name)).upper() if volume.modality == "MR" else "",
         about=about, licence=licence, generated=generated, average=average,
     )  # fmt: skip
@@ -170,7 +173,7 @@ def _read(path: Path, volume, resample: bool, threshold: float):
     from ..files.segmentations import read_segmentation
 
     def tell(text: str) -> None:
-        out.print(f"Note: {text}", style="yellow", highlight=False, soft_wrap=True, markup=False)
+        out.print(f"Note: {text}", style="yellow", highlight=False, soft_wrap=True)
 
     return read_segmentation(path, volume.geometry, resample=resample, threshold=threshold or None, tell=tell)
 

@@ -27,7 +27,7 @@ from ..measure import measure_fully
 from ..storage import paths, resources
 from ..storage.json_records import check_record
 from ..storage.user_settings import write
-from .cleaning import Consent, cleaned
+from .cleaning import Consent, check_texts, cleaned
 
 FORMAT = 1
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
@@ -128,6 +128,7 @@ class HealthyLibrary:
         title: str,
         *,
         consent: Consent = Consent(),
+        words: Sequence[str] = (),
         **facts,
     ) -> LibraryEntry:
         """Add a case after removing identifying data and measuring it, atomically.
@@ -137,6 +138,7 @@ class HealthyLibrary:
             segmentation: on the image's grid.
             title: description in plain words, without a name or date.
             consent: the user's confirmations.
+            words: texts that came with the image, such as the study's description; not stored, they may tell of a head.
             **facts: `sequence`, `about`, `licence`, `generated`, `average` of its `LibraryEntry`.
 
         Raises:
@@ -146,16 +148,16 @@ class HealthyLibrary:
         from ..files.writing import make_folder, write_segmentation, write_volume
 
         image.check_usable()
-        if not title.strip() or re.search(r"\d{4}", title):
-            raise InputError(f"A title describes the case without names or dates, such as “adult head”; not '{title}'.")
         if not segmentation.geometry.matches(image.geometry):
             raise InputError("The segmentation lies on another grid than the image; segment this image first.")
         filled = tuple(s for s in segmentation.segments if s.boxed.inside.any())
         if not filled:
             raise InputError("Nothing is segmented, so nothing could be compared; segment the case first.")
+        labels = {f"label of segment {n}": s.label for n, s in enumerate(filled, start=1)}
+        check_texts({"title": title, **labels, **{k: v for k, v in facts.items() if isinstance(v, str)}}, consent)
         entries = self.entries()
         name = _free_name(title, {entry.id for entry in entries} | {p.name for p in self.folder.glob("cases/*")})
-        clean, segments, done = cleaned(image, Segmentation(filled, segmentation.geometry), name, consent)
+        clean, segments, done = cleaned(image, Segmentation(filled, segmentation.geometry), name, consent, words)
         entry = LibraryEntry(
             name, title.strip(), image.modality, image.geometry.acquisition_plane, tuple(s.label for s in filled),
             measure_fully(segments, clean), done=done, shape=image.geometry.shape,

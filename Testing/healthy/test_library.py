@@ -172,7 +172,9 @@ def test_burned_in_text_stops_a_case_until_a_person_looked(library):
     assert with_text(image) == [2] and with_text(image.with_voxels(plain[None])) == []
     with pytest.raises(InputError, match=r"1 slices may have burned-in text \(axial 2\)"):
         library.add(image, segmentation, "torso")
-    entry = library.add(image, segmentation, "torso", consent=Consent(text=True))
+    with pytest.raises(InputError, match="not certain that the image shows no face"):
+        library.add(image, segmentation, "torso", consent=Consent(text=True))
+    entry = library.add(image, segmentation, "torso", consent=Consent(text=True, face=True))
     assert "burned-in text was excluded by a visual check" in entry.done
 
 

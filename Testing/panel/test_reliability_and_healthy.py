@@ -23,6 +23,9 @@ from MedFMLib.healthy.library import own
 from MedFMLib.scene.writing import find
 
 LIMIT_MS = 50
+ADD_LIMIT_MS = 25
+"""For adding a case, where the GUI thread only copies."""
+
 SEEN = SliceReference("axial", 12, (3.0, 4.0, 24.0))
 
 
@@ -85,6 +88,17 @@ def ask(panel, runner, choose_task, finish):
         assert "Done" in panel.ui.statusLabel.text
 
     return ask
+
+
+@pytest.fixture
+def open_healthy(host, panel):
+    """Open the section, and wait for its list, which is read on a thread."""
+
+    def open_section():
+        panel.ui.healthyButton.collapsed = False
+        host.wait_until(lambda: panel.ui.referenceSelector.count > 1, 10, "the list of healthy cases")
+
+    return open_section
 
 
 def last(runner):
@@ -158,13 +172,13 @@ def test_an_answer_is_held_against_what_was_measured_of_the_same_volume(
 # -- healthy ---------------------------------------------------------------------------------------------
 
 
-def test_a_volume_is_compared_side_by_side_and_linked(host, panel, runner, volume, quiet_views, capsys):
+def test_a_volume_is_compared_side_by_side_and_linked(host, panel, runner, volume, quiet_views, open_healthy, capsys):
     import slicer
 
     volume.SetAttribute("DICOM.Modality", "CT")
     panel.initialize()
     own().add(*torso(), "adult torso")
-    panel.ui.healthyButton.collapsed = False
+    open_healthy()
     names = [panel.ui.referenceSelector.itemText(n) for n in range(panel.ui.referenceSelector.count)]
     assert names[:2] == ["the most suitable one", "adult torso (CT)"] and "Computed torso (CT, synthetic)" in names
     panel.ui.referenceSelector.setCurrentIndex(1)
@@ -196,7 +210,7 @@ def test_a_volume_is_compared_side_by_side_and_linked(host, panel, runner, volum
 
 
 def test_a_segmented_volume_is_added_as_a_healthy_case_without_a_block(
-    host, panel, runner, finish, volume, choose_task, quiet_views, capsys
+    host, panel, runner, finish, volume, choose_task, quiet_views, open_healthy, capsys
 ):
     pytest.importorskip("torch")
     volume.SetAttribute("DICOM.Modality", "CT")
@@ -206,13 +220,16 @@ def test_a_segmented_volume_is_added_as_a_healthy_case_without_a_block(
     choose_task("segment")
     panel.ui.applyButton.click()
     finish()
-    panel.ui.healthyButton.collapsed = False
+    open_healthy()
     panel.ui.caseTitleEdit.text = "Doe 1970"
     panel.ui.addCaseButton.click()
     host.wait_until(lambda: "without names or dates" in panel.ui.statusLabel.text, 10, "the refusal")
+    panel.ui.caseTitleEdit.text = "adult torso"
+    panel.ui.addCaseButton.click()
+    host.wait_until(lambda: "shows a head" in panel.ui.statusLabel.text, 10, "the question")
     blocks = []
-    while len(blocks) < 3 and min(blocks, default=LIMIT_MS) >= LIMIT_MS:
-        panel.ui.caseTitleEdit.text = "adult torso"
+    while len(blocks) < 3 and min(blocks, default=ADD_LIMIT_MS) >= ADD_LIMIT_MS:
+        panel.ui.caseTitleEdit.text, panel.ui.faceCheck.checked = "adult torso", True
         with Heartbeat() as heart:
             panel.ui.addCaseButton.click()
             host.run_loop_until(lambda: "Added the healthy case" in panel.ui.statusLabel.text, 20, "the case")
@@ -225,11 +242,11 @@ def test_a_segmented_volume_is_added_as_a_healthy_case_without_a_block(
     np.testing.assert_array_equal(own().load(entry).image.scalars.shape, entry.shape)
     assert panel.ui.caseTitleEdit.text == ""
     assert panel.ui.referenceSelector.findData("adult-torso") > 0
-    assert min(blocks) < LIMIT_MS
+    assert min(blocks) < ADD_LIMIT_MS
 
 
 def test_a_report_is_drafted_with_a_healthy_case_if_that_is_ticked(
-    host, panel, runner, finish, volume, choose_task, quiet_views
+    host, panel, runner, finish, volume, choose_task, quiet_views, open_healthy
 ):
     volume.SetAttribute("DICOM.Modality", "CT")
     panel.initialize()
@@ -238,7 +255,7 @@ def test_a_report_is_drafted_with_a_healthy_case_if_that_is_ticked(
     panel.ui.applyButton.click()
     finish()
     assert last(runner).references == ()
-    panel.ui.healthyButton.collapsed = False
+    open_healthy()
     panel.ui.referenceSelector.setCurrentIndex(panel.ui.referenceSelector.findData("adult-torso"))
     panel.ui.withHealthyCheck.checked = True
     panel.ui.applyButton.click()

@@ -24,7 +24,7 @@ from ...core.request import DEFAULT_MODEL, Request
 from ...core.terminology import structure
 from ...engine import Engine
 from ...files import read_image
-from ...healthy import HealthyLibrary
+from ...healthy import Consent, HealthyLibrary
 
 MNI_NOTICE = (
     "Copyright (C) 1993-2009 Louis Collins, McConnell Brain Imaging Centre, Montreal Neurological Institute, McGill University. "
@@ -105,7 +105,7 @@ def main() -> None:
         *average_head(options.scan), "Average healthy brain, T1", sequence="T1", average=True,
         about="ICBM 2009a nonlinear symmetric average T1 of 152 adults, skull-stripped, from the package nilearn; outlined by "
         "MedFM-tiny, not checked by a person.",
-        licence=MNI_NOTICE,
+        licence=MNI_NOTICE, consent=Consent(text=True),
     )  # fmt: skip
     library.add(
         *torso(),
@@ -113,6 +113,7 @@ def main() -> None:
         generated=True,
         about="Computed by MedFM from ellipsoids; nobody was scanned.",
         licence="CC0",
+        consent=Consent(text=True),
     )
     for entry in library.entries():
         print(entry.id, entry.shape, ", ".join(entry.labels))
