@@ -20,6 +20,7 @@ set(MedFMLib_FILES
   "cli/app.py"
   "cli/asking.py"
   "cli/batch.py"
+  "cli/console.py"
   "cli/data.py"
   "cli/demo.py"
   "cli/endpoints.py"

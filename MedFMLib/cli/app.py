@@ -33,6 +33,7 @@ from . import (
     serve,
     task_options,
 )
+from .console import shielded
 from .options import Json
 from .running import Output, err, finish, folder_at, out, print_measurements, progress
 from .tables import Wide
@@ -78,7 +79,7 @@ def demo(
         return
     print_measurements(result.response, wide)
     for answer in result.answers:
-        out.print(f"[bold]{answer.question}[/bold] {answer.text}", highlight=False)
+        out.print(f"{answer.question} {answer.text}", highlight=False)
     finish(result.response, result.files, False)
 
 
@@ -135,11 +136,12 @@ def main() -> None:
     # users of the command can't act on warnings meant for developers of libraries
     warnings.filterwarnings("ignore", module="(transformers|peft|bitsandbytes|torch)")
     keep_freed_memory()
-    try:
-        app()
-    except MedFMError as error:
-        err.print(f"Error: {error}", style="red", highlight=False, soft_wrap=True, markup=False)
-        sys.exit(error.exit_code)
+    with shielded():
+        try:
+            app()
+        except MedFMError as error:
+            err.print(f"Error: {error}", style="red", highlight=False, soft_wrap=True)
+            sys.exit(error.exit_code)
 
 
 if __name__ == "__main__":

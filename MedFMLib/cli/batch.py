@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from .. import NOTICE
 from ..core.request import DEFAULT_MODEL
 from ..errors import InputError
+from .console import Console
 
 out, err = Console(), Console(stderr=True)
 
@@ -121,7 +121,7 @@ def batch(
 
     def tell(text: str) -> None:
         if not as_json:
-            err.print(text, style="yellow", highlight=False, soft_wrap=True, markup=False)
+            err.print(text, style="yellow", highlight=False, soft_wrap=True)
 
     if cases is None and steps:
         raise InputError("--task can't be changed with --resume; give the folder or CSV again, and another --output.")
@@ -209,7 +209,7 @@ def _bar(quiet: bool):
             total = sum(counts.values())
             bar.update(task, completed=counts["done"] + counts["failed"], total=total, description=failed)
             if text:
-                bar.console.print(text, style="yellow", highlight=False, soft_wrap=True, markup=False)
+                bar.console.print(text, style="yellow", highlight=False, soft_wrap=True)
 
         yield watch
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn
 
 from .. import environment
@@ -16,6 +15,7 @@ from ..environment.looking import needed
 from ..environment.wheelhouse import make
 from ..errors import Cancelled, InputError
 from ..interfaces.jobs import Event, Note, ProgressBase, Stage
+from .console import Console
 from .options import Json
 
 app = typer.Typer(no_args_is_help=True, help="Where PyTorch and the other large packages live.")

@@ -51,7 +51,7 @@ def _measured(
 
 
 def _note(text: str) -> None:
-    err.print(f"Note: {text}", style="yellow", highlight=False, soft_wrap=True, markup=False)
+    err.print(f"Note: {text}", style="yellow", highlight=False, soft_wrap=True)
 
 
 def measure(

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from .. import model_store
@@ -18,6 +17,7 @@ from ..errors import Cancelled, InputError, ModelError
 from ..interfaces import registry
 from ..model_store.files import gigabytes
 from ..storage import licence_acceptance
+from .console import Console
 from .models import app
 from .options import Json, ModelId
 from .running import progress
@@ -52,7 +52,7 @@ def confirm(question: str, yes: bool, as_json: bool) -> None:
 
 def say(text: str) -> None:
     """Print a sentence without formatting."""
-    out.print(text, highlight=False, soft_wrap=True, markup=False)
+    out.print(text, highlight=False, soft_wrap=True)
 
 
 def show_offer(offer: model_store.DownloadOffer) -> None:

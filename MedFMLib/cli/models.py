@@ -12,8 +12,8 @@ from enum import StrEnum
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from .. import hardware
 from ..core.image import MODALITIES
@@ -23,6 +23,7 @@ from ..interfaces import registry
 from ..model_store.listing import facts, fits, matches, parameters, size, state
 from ..models.runtime import estimates, precision_cost
 from ..storage import licence_acceptance
+from .console import Console, printable
 from .options import Json, ModelId, print_costs, refuse_elsewhere
 from .tables import Wide, print_table
 
@@ -112,7 +113,7 @@ def show_model(model: ModelId, as_json: Json = False) -> None:
     for name, text in lines.items():
         if text:
             grid.add_row(name, text)
-    out.print(f"[bold]{card.title}[/bold]", grid, sep="\n", highlight=False)
+    out.print(Text(printable(card.title), "bold"), grid, sep="\n", highlight=False)
     if costs := precision_cost.known(card)[1]:
         print_costs(out, costs)
     if not card.scores:

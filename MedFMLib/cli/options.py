@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from ..errors import InputError
 from ..storage.model_card import ModelCard
+from .console import Console
 from .tables import print_table
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object for scripts, nothing else.")]

@@ -11,13 +11,13 @@ from dataclasses import asdict
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from ..core.request import DEFAULT_MODEL
 from ..errors import InputError, ModelError
 from ..interfaces import registry
 from ..models.runtime import estimates
 from ..models.runtime.precision import choose_precision
+from .console import Console
 from .models import app
 from .options import Json, ModelId, print_costs, refuse_elsewhere
 from .tables import print_table

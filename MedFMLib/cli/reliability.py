@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from ..core.image import Image
 from ..core.request import DEFAULT_MODEL, ReliabilityChoice, Response
 from ..errors import InputError
+from .console import Console
 
 app = typer.Typer(no_args_is_help=True, help="Reliability of answers: calibrate a model, and show its calibration.")
 out, err = Console(), Console(stderr=True)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.text import Text
 
 from ..core.request import DEFAULT_MODEL, Request, SliceChoice
 from ..errors import InputError
@@ -222,7 +223,7 @@ def templates(as_json: Json = False) -> None:
         print(json.dumps({name: template.about for name, template in known.items()}, indent=2))
         return
     for name, template in known.items():
-        out.print(f"[bold]{name}[/bold]  {template.about}", highlight=False)
+        out.print(Text.assemble((name, "bold"), f"  {template.about}"), highlight=False)
 
 
 def reason(image: Path, series: str) -> str:

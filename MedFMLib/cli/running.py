@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from .. import NOTICE
@@ -21,6 +21,7 @@ from ..core.request import Request, Response
 from ..errors import Cancelled
 from ..interfaces.jobs import Event, Fraction, Note, PartialText, ProgressBase, Stage
 from . import serve
+from .console import Console, printable
 from .tables import print_table
 
 out, err = Console(), Console(stderr=True)
@@ -78,7 +79,7 @@ class ProgressBar(ProgressBase):
         """Show one event."""
         match event:
             case Stage(name):
-                self._bar.update(self._task, description=name)
+                self._bar.update(self._task, description=escape(printable(name)))
             case Fraction(value):
                 self._bar.update(self._task, completed=value)
             case Note(text):

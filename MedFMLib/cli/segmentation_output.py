@@ -24,7 +24,7 @@ OTHER_FILES = (
 
 def note(text: str) -> None:
     """Print a note to stderr."""
-    err.print(f"Note: {text}", style="yellow", highlight=False, soft_wrap=True, markup=False)
+    err.print(f"Note: {text}", style="yellow", highlight=False, soft_wrap=True)
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from ..errors import InputError
 from ..execution import backends
+from .console import Console
 from .options import Json
 
 app = typer.Typer(no_args_is_help=True, help="Query a MedFM server: its state, its models, its memory.")

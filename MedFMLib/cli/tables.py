@@ -13,8 +13,10 @@ import typer
 from rich import box
 from rich.cells import cell_len
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
+
+from .console import printable
 
 Wide = Annotated[bool, typer.Option("--wide", help="Print every column of the table, however wide it gets.")]
 
@@ -45,6 +47,7 @@ def print_table(
         wide: print every column in aligned plain text, as into a pipe.
         more: where the columns that were dropped can be had, for the caption.
     """
+    rows = [[printable(cell).replace("\n", " ") for cell in row] for row in rows]
     if wide or not out.is_terminal:
         _print_plain(out, titles, rows, title, caption, right)
         return
@@ -52,13 +55,20 @@ def print_table(
     if len(shown) < len(titles):
         dropped = len(titles) - len(shown)
         caption = f"{caption}{'; ' if caption else ''}{dropped} more column{'s' if dropped > 1 else ''}: {more}"
-    table = Table(title=title or None, caption=caption or None, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table = Table(
+        title=Text(printable(title)) if title else None,
+        caption=Text(printable(caption)) if caption else None,
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+    )
     for n in shown:
         aligned = titles[n] in right
         keep = bool(first) or aligned
-        table.add_column(escape(titles[n]), justify="right" if aligned else "left", no_wrap=keep, overflow="fold")
+        table.add_column(
+            Text(printable(titles[n])), justify="right" if aligned else "left", no_wrap=keep, overflow="fold"
+        )
     for row in rows:
-        table.add_row(*(escape(row[n]) for n in shown))
+        table.add_row(*(Text(row[n]) for n in shown))
     out.print(table, highlight=False)
 
 
@@ -93,4 +103,4 @@ def _print_plain(out: Console, titles, rows, title: str, caption: str, right) ->
     lines += [line(titles), line(["-" * width for width in widths]), *map(line, rows)]
     lines += [caption] if caption else []
     for text in lines:
-        out.print(text, highlight=False, markup=False, soft_wrap=True, no_wrap=True, overflow="ignore", crop=False)
+        out.print(text, highlight=False, soft_wrap=True, no_wrap=True, overflow="ignore", crop=False)
