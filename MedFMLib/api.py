@@ -197,8 +197,8 @@ def batch_scene(nodes, output: str | Path, tasks: str | Sequence[str] = ("segmen
     found, images = scenes.from_nodes(nodes, steps, CaseOptions(**options), pick)
     engines.check(found)
     return running.run(
-        Path(output).expanduser().absolute(), found, engines.local(), running.RunLimits(**limits), lambda case: in_memory(images[case.id]),
-        again=again,
+        Path(output).expanduser().absolute(), found, engines.local(), running.RunLimits(**limits),
+        lambda case: in_memory(images[case.id]), again=again,
     )  # fmt: skip
 
 

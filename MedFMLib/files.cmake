@@ -230,6 +230,7 @@ set(MedFMLib_FILES
   "models/generation/pixels.py"
   "models/generation/prefix_cache.py"
   "models/generation/streaming.py"
+  "models/generation/templates.py"
   "models/generation/text_judge.py"
   "models/generation/token_sampling.py"
   "models/llava.py"

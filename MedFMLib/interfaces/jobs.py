@@ -21,6 +21,7 @@ from typing import Protocol, runtime_checkable
 
 from ..core.request import Request, Response
 from ..errors import Cancelled, MedFMError
+from ..hardware import memory_of
 
 log = logging.getLogger(__name__)
 

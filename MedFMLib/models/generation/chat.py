@@ -25,6 +25,7 @@ from ..runtime.checkpoint import stored_precision
 from ..runtime.device import input_device
 from ..runtime.precision import PACKED
 from .prefix_cache import Prefix, PrefixCache, cache_features, digest
+from .templates import bounded
 from .token_sampling import GREEDY, SamplingMethod
 
 INSTRUCTION = (
@@ -277,16 +278,18 @@ class ChatModel:
         """Return the conversation as prompt text with picture placeholders; with `ask`, ready for the answer."""
         from jinja2.exceptions import TemplateError
 
-        template = _template(self.processor)
         try:
-            return self.processor.apply_chat_template(
-                turns, chat_template=template, tokenize=False, add_generation_prompt=ask
-            )
+            return self._rendered(turns, ask)
         except TemplateError:  # raised by templates without a system turn
             (system, first, *rest) = turns
             first = {"role": "user", "content": [*system["content"], *first["content"]]}
+            return self._rendered([first, *rest], ask)
+
+    def _rendered(self, turns: list[dict[str, Any]], ask: bool) -> str:
+        template = _template(self.processor)
+        with bounded(template):
             return self.processor.apply_chat_template(
-                [first, *rest], chat_template=template, tokenize=False, add_generation_prompt=ask
+                turns, chat_template=template, tokenize=False, add_generation_prompt=ask
             )
 
     def inputs_for(self, view: View, question: str) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from ...errors import ModelError
 from ...storage import installed_models, offline
 from ..runtime.checkpoint import check_folder, load_pretrained, one_line
 from ..runtime.device import choose_device, compute_dtype
+from .templates import bounded
 
 
 class TextJudge:
@@ -42,9 +43,10 @@ class TextJudge:
         """Return the model's output for a conversation, rendered with its own chat template."""
         import torch
 
-        asked = self._tokenizer.apply_chat_template(
-            list(messages), add_generation_prompt=True, return_tensors="pt", return_dict=True
-        )
+        with bounded(self._tokenizer.chat_template or ""):
+            asked = self._tokenizer.apply_chat_template(
+                list(messages), add_generation_prompt=True, return_tensors="pt", return_dict=True
+            )
         asked = asked.to(self._model.device)
         with torch.inference_mode():
             made = self._model.generate(**asked, max_new_tokens=self._max_tokens, do_sample=False)
