@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
+import logging
+import resource
+import socket
 import subprocess
 import sys
 import threading
@@ -13,7 +17,9 @@ import pytest
 import support.flood
 from support.server_in_test import TOKEN, ServerInTest
 
-from MedFMLib.execution.server.logs import REQUESTS
+from MedFMLib.errors import MedFMError
+from MedFMLib.execution.server.connections import Connections, group_of
+from MedFMLib.execution.server.logs import REQUESTS, RateLimit
 
 STATE = "/medfm/v1/state"
 OTHER = "127.0.0.2"
@@ -40,8 +46,8 @@ def tls(tmp_path_factory):
 def secured(tls, start_server):
     """Start a server for other machines."""
     certificate, private, keys = map(str, tls)
-    return lambda *more: start_server(
-        "--host", "0.0.0.0", "--certificate", certificate, "--private-key", private, "--keys", keys, *more
+    return lambda *more, **options: start_server(
+        "--host", "0.0.0.0", "--certificate", certificate, "--private-key", private, "--keys", keys, *more, **options
     )
 
 
@@ -50,13 +56,25 @@ def start_server(tmp_path):
     """Start servers that end with the test."""
     started: list[ServerInTest] = []
 
-    def start(*arguments):
-        started.append(ServerInTest(*arguments, temp=tmp_path))
+    def start(*arguments, files=1024):
+        with limit_of_files(files):
+            started.append(ServerInTest(*arguments, temp=tmp_path))
         return started[-1]
 
     yield start
     for server in started:
         server.close()
+
+
+@contextlib.contextmanager
+def limit_of_files(count):
+    """The usual limit of open files for processes that start meanwhile; ours may be any."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(count, hard), hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 class Watch:
@@ -133,8 +151,13 @@ def own_lines(server) -> int:
 KINDS = {"bare": "no answer for 60 s, log +130 MB", "garbage": "a traceback each", "hello": "60 s for each handshake",
          "tls": "512 lock out all others", "head": "512 lock out all others", "idle": "512 lock out all others"}  # fmt: skip
 
+SIMILAR = ("garbage", "tls", "head")
+"""Kinds whose rule another one tests, too."""
 
-@pytest.mark.parametrize("kind", KINDS)
+
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=pytest.mark.slow if kind in SIMILAR else ()) for kind in KINDS]
+)
 def test_tls_flood(kind, secured, attack):
     """2,000 connections from the address that one of the two clients with a key has, too."""
     server = secured(*QUIET)
@@ -183,13 +206,7 @@ def test_flood_from_many_addresses(secured, attack):
 
 def test_flood_with_few_descriptors(secured, attack):
     """A system that allows 256 open files: the server uses fewer connections, and says so."""
-    resource = pytest.importorskip("resource")
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
-    try:
-        server = secured(*QUIET)
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    server = secured(*QUIET, files=256)
     resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (100, 100))  # below what it had found at its start
     lines = own_lines(server)
     with Watch(server, "127.0.0.1", True) as same:
@@ -199,3 +216,101 @@ def test_flood_with_few_descriptors(secured, attack):
     assert own_lines(server) - lines < 20_000
     assert "Traceback" not in "\n".join(server.log)
     attack("a traceback for each connection", f"longest answer {same.longest:.1f} s")
+
+
+# -- the rules, one by one -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def opened():
+    """Count connections of addresses; those that were dropped have `ended`."""
+    connections, ends = Connections(16), []
+
+    def opens(address):
+        ends.append(socket.socketpair())
+        return connections.accept(address, ends[-1][0])
+
+    yield connections, opens
+    for pair in ends:
+        for end in pair:
+            end.close()
+
+
+def test_the_oldest_of_an_address_goes_first(opened):
+    _, opens = opened
+    mine = opens("10.0.0.1")
+    flood = [opens("10.0.0.2") for _ in range(20)]
+    assert [one.ended for one in flood] == [True] * 12 + [False] * 8
+    assert not mine.ended
+
+
+def test_of_many_addresses_the_one_with_the_most_loses(opened):
+    connections, opens = opened
+    few = [opens(f"10.0.1.{n}") for n in range(6)]
+    many = [opens("10.0.0.2") for _ in range(8)]
+    more = [opens(f"10.0.2.{n}") for n in range(8)]
+    assert len(connections) == 16
+    assert [one.ended for one in many] == [True] * 6 + [False] * 2
+    assert not any(one.ended for one in few + more)
+
+
+def test_a_connection_with_a_key_is_never_closed_for_one_without(opened):
+    connections, opens = opened
+    mine = opens("10.0.0.2")
+    connections.identify(mine, "ward")
+    for _ in range(100):
+        opens("10.0.0.2")
+    assert not mine.ended
+    assert len(connections) <= 16
+
+
+def test_a_key_with_many_connections_leaves_places_for_others(opened):
+    connections, opens = opened
+    many = []
+    for _ in range(14):
+        many.append(opens("10.0.0.2"))
+        connections.identify(many[-1], "ward")
+    last = opens("10.0.0.2")
+    with pytest.raises(MedFMError, match="14 connections with your key are open"):
+        connections.identify(last, "ward")
+    other = opens("10.0.0.3")
+    connections.identify(other, "research")
+    assert [one.ended for one in many] == [True] + [False] * 13
+    assert not other.ended
+
+
+def test_a_request_that_outlives_its_connection_is_not_counted(opened):
+    connections, opens = opened
+    gone = opens("10.0.0.2")
+    connections.remove(gone)
+    gone.ended = True
+    connections.identify(gone, "ward")
+    assert len(connections) == 0
+
+
+@pytest.mark.parametrize(
+    ("address", "group"),
+    [("10.0.0.1", "10.0.0.1"), ("::ffff:10.0.0.1", "10.0.0.1"), ("fe80::1%eth0", "fe80::/64"), ("", ""),
+     ("2001:db8:1:2:3::4", "2001:db8:1:2::/64")],
+)  # fmt: skip
+def test_a_network_of_ipv6_is_one_address(address, group):
+    assert group_of(address) == group
+
+
+def test_one_line_of_a_kind_and_how_many_were_left_out(caplog):
+    now = [0.0]
+    limit, log = RateLimit(10, lambda: now[0]), logging.getLogger("a-test")
+    caplog.handler.addFilter(limit)
+    with caplog.at_level(logging.INFO):
+        for number in range(1000):
+            log.warning("Connection %d failed", number)
+        log.warning("Another kind")
+        for _ in range(3):
+            logging.getLogger(REQUESTS).info("GET state 200")
+        limit.summarize(log)
+        assert len(caplog.messages) == 5
+        now[0] = 10.0
+        limit.summarize(log)
+    caplog.handler.removeFilter(limit)
+    assert caplog.messages[0] == "Connection 0 failed"
+    assert caplog.messages[-1] == "999 further lines like this: Connection %d failed"

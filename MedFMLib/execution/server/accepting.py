@@ -6,6 +6,7 @@ Knows asyncio and uvicorn's HTTP protocol, and nothing above them.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import socket
 import ssl
@@ -74,6 +75,8 @@ class Acceptor:
                 await asyncio.sleep(NO_DESCRIPTORS)
                 continue
             sock.setblocking(False)
+            with contextlib.suppress(OSError):  # else an answer waits 40 ms for the confirmation of its headers
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             connection = self._connections.accept(peer[0], sock)
             connection.task = loop.create_task(self._open(sock, connection))
             count += 1
@@ -135,6 +138,7 @@ def patient_protocol(seconds: float) -> type[H11Protocol]:
 
         def connection_lost(self, exc):
             self._deadline.cancel()
+            self._connection.ended = True
             self._connections_of_server.remove(self._connection)
             super().connection_lost(exc)
 

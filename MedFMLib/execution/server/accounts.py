@@ -48,6 +48,7 @@ class Accounts:
         self._most, self._lock = most, threading.Lock()
         self._held: dict[str, int] = {}
         self._lanes: dict[str, asyncio.Semaphore] = {}
+        self._large = asyncio.Lock()
 
     def held(self, key: str) -> int:
         """Return the bytes that a key holds."""
@@ -117,4 +118,15 @@ class Accounts:
             arguments: its arguments.
         """
         async with self._lanes.setdefault(key, asyncio.Semaphore(AT_ONCE)):
+            return await run_in_threadpool(function, *arguments)
+
+    async def run_alone(self, key: str, function: Callable, *arguments):
+        """Run a function that needs much memory for a moment, one at a time in this server.
+
+        Args:
+            key: name of the key; a key waits with one call only, so that others get their turn.
+            function: the function.
+            arguments: its arguments.
+        """
+        async with self._lanes.setdefault(f"{key} alone", asyncio.Semaphore(1)), self._large:
             return await run_in_threadpool(function, *arguments)

@@ -41,7 +41,6 @@ from ..messages import error_as_json
 from ..worker import frames
 from . import openai_api
 from .hardening import HardeningMiddleware, NotAllowed, NotFound, VolumeMissing, error_answer
-from .jobs import JobQueue
 from .keys import ApiKeys
 from .privacy import hide_folders
 from .records import JobRecord
@@ -224,11 +223,13 @@ async def events(request: Request) -> Response:
     except ValueError:
         raise InputError("'after' must be the number of the last event that was received.") from None
     record = service.jobs.get(request.state.client, request.path_params["name"])
-    return StreamingResponse(_frames(record, max(after, 0), service.jobs), media_type="application/octet-stream")
+    return StreamingResponse(_frames(record, max(after, 0), service), media_type="application/octet-stream")
 
 
-async def _frames(record: JobRecord, after: int, jobs: JobQueue):
-    async for event in record.follow(after, jobs.ahead):
+async def _frames(record: JobRecord, after: int, service: Service):
+    async for event in record.follow(after, service.jobs.ahead):
+        if event is not None and not service.local:
+            event = {name: hide_folders(value) if isinstance(value, str) else value for name, value in event.items()}
         yield frames.frame(frames.PULSE) if event is None else frames.json_frame(frames.EVENT, event)
     if record.error is not None:
         yield frames.json_frame(frames.ERROR, error_as_json(record.error))

@@ -34,16 +34,18 @@ class Connection:
         sock: its socket.
     """
 
-    __slots__ = ("group", "key", "sock", "task", "transport")
+    __slots__ = ("ended", "group", "key", "sock", "task", "transport")
 
     def __init__(self, group: str, sock: socket.socket):
         self.group, self.sock = group, sock
         self.key: str | None = None
+        self.ended = False
         self.task: asyncio.Task | None = None  # the TLS handshake, until it has succeeded
         self.transport: asyncio.Transport | None = None
 
     def drop(self) -> None:
         """Close it at once, whatever its state is."""
+        self.ended = True
         try:
             self.sock.shutdown(socket.SHUT_RDWR)  # also ends a handshake that asyncio has not begun to watch
         except OSError:
@@ -95,7 +97,7 @@ class Connections:
         Raises:
             Busy: if there are too many connections, and no key has more than this one.
         """
-        if connection.key == key:
+        if connection.ended or connection.key == key:  # its last request may be answered after its end
             return
         if _count(self._known) >= self._most - self._reserved and self._most > self._reserved:
             own = len(self._known.get(key, ()))

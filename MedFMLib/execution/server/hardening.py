@@ -29,6 +29,9 @@ SLOWEST = 4096
 """Bytes per second; each that has arrived of a body gives the rest so much more time."""
 
 MOST_HEADERS = 64
+HEADER_BYTES = 16 << 10
+"""Largest size of a request without its body; h11 has a limit for incomplete ones only."""
+
 ONCE = (b"host", b"authorization", b"content-length", b"transfer-encoding", b"content-encoding", b"upload-offset",
         b"upload-length", b"medfm-volume", b"x-medfm-client")  # fmt: skip
 """Headers that may come once: a proxy and this server might each believe another one."""
@@ -81,6 +84,9 @@ STATUS = (
 )  # fmt: skip
 """(class of error, status); the first match counts."""
 
+LONGEST_MESSAGE = 1000
+"""Letters of an error; some name a value that the client sent, however long it was."""
+
 TYPES = {401: "authentication_error", 404: "not_found_error", 429: "rate_limit_error"}
 """Values of `type` that OpenAI's clients expect; "invalid_request_error" for others below 500, else "server_error"."""
 
@@ -95,7 +101,13 @@ def error_content(error: MedFMError) -> dict:
     status = status_of(error)
     kind = TYPES.get(status, "invalid_request_error" if status < 500 else "server_error")
     code = {UnknownModel: "model_not_found", Unauthorized: "invalid_api_key"}.get(type(error))
-    content = {"message": str(error), "type": kind, "param": None, "code": code, "kind": type(error).__name__}
+    content = {
+        "message": str(error)[:LONGEST_MESSAGE],
+        "type": kind,
+        "param": None,
+        "code": code,
+        "kind": type(error).__name__,
+    }
     if isinstance(error, Conflict):
         content["offset"] = error.offset
     return {"error": content}
@@ -193,16 +205,16 @@ class HardeningMiddleware:
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
         started, answered, body = time.monotonic(), {}, _Body(scope, receive, self._limits)
+        client = None
 
         async def watched_send(message):
             if message["type"] == "http.response.start":
                 answered["status"] = message["status"]
-                # close instead of reading the rest, which might be endless, and free the place of who has no key
-                if not body.complete or message["status"] == 401:
+                # close instead of reading the rest, which might be endless, and free the place of who is not admitted
+                if not body.complete or (client is None and message["status"] >= 400):
                     message = {**message, "headers": [*message["headers"], (b"connection", b"close")]}
             await asyncio.wait_for(send(message), SEND_SECONDS)
 
-        client = None
         try:
             client, size = self._admit(scope)
             if client is None:
@@ -236,8 +248,12 @@ class HardeningMiddleware:
     def _admit(self, scope) -> tuple[Client | None, int]:
         """Return (the client, bytes of memory that its request needs); no client for a path that is open to all."""
         headers = dict(scope["headers"])
-        if len(scope["headers"]) > MOST_HEADERS:
-            raise InputError(f"The request has {len(scope['headers'])} headers; send at most {MOST_HEADERS}.")
+        count, size = len(headers), sum(len(name) + len(value) for name, value in scope["headers"])
+        size += len(scope.get("raw_path") or b"") + len(scope["query_string"])
+        if count > MOST_HEADERS or size > HEADER_BYTES:
+            raise InputError(
+                f"Address and headers have {size} bytes, in {count} headers; send at most {HEADER_BYTES}, in {MOST_HEADERS}."
+            )
         for name in ONCE:
             if sum(found == name for found, _ in scope["headers"]) > 1:
                 raise InputError(f"The header {name.decode()} was sent more than once; send it once.")

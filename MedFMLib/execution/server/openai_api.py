@@ -78,7 +78,7 @@ async def _submit(service: Service, client: Client, asked: Chat) -> JobRecord:
         most = await accounts.run(key, size_of_urls, asked.pictures, service.limits.pixels)
         accounts.take(key, most)
         try:
-            packed = await accounts.run(key, _pack, asked, service.limits.pixels)
+            packed = await accounts.run_alone(key, _pack, asked, service.limits.pixels)
             size = len(packed.voxels) + len(packed.rest)
             accounts.take(key, size, force=True)
         finally:

@@ -15,20 +15,19 @@ from collections.abc import Callable
 
 import uvicorn
 
+from ...environment import allocator
 from ...errors import InputError
 from ..worker.runner import WorkerProcess
 from .accepting import BACKLOG, Acceptor, patient_protocol
 from .app import make_app
 from .connections import Connections, room_for
+from .hardening import HEADER_BYTES
 from .keys import ApiKeys
 from .service import Service
 from .settings import ServerSettings, is_loopback
 from .volumes import Volumes
 
 log = logging.getLogger(__name__)
-
-HEADER_BYTES = 32 << 10
-"""Largest size of the headers of a request."""
 
 
 class DrainingServer(uvicorn.Server):
@@ -139,6 +138,7 @@ def serve(
     Raises:
         InputError: if it can't listen there, or the keys can't be read.
     """
+    allocator.return_freed_memory()  # pictures and bodies are large, and rarely two of one size
     keys = ApiKeys.from_file(settings.keys) if settings.keys else ApiKeys(tokens)
     sock = bind(settings.host, settings.port)
     volumes = Volumes(settings.limits.volume, settings.limits.cache, keys.count)

@@ -1,0 +1,586 @@
+"""What one key can do to another and to the server: volumes, jobs, memory, space, time; and malformed requests."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import json
+import secrets
+import socket
+import struct
+import subprocess
+import threading
+import time
+import zlib
+
+import numpy as np
+import psutil
+import pytest
+import requests
+from PIL import Image as Picture
+from support.server_in_test import TOKEN, ServerInTest, wait_for
+
+from MedFMLib.core.geometry import Geometry
+from MedFMLib.core.image import Image
+from MedFMLib.core.request import Request
+from MedFMLib.execution import payload
+
+OTHER = f"{TOKEN}-of-another"
+EVENTS = "/medfm/v1/jobs/{}/events"
+CHAT = "/v1/chat/completions"
+
+
+@pytest.fixture
+def start_server(tmp_path):
+    """Start servers that end with the test."""
+    started: list[ServerInTest] = []
+
+    def start(*arguments):
+        started.append(ServerInTest(*arguments, temp=tmp_path))
+        return started[-1]
+
+    yield start
+    for server in started:
+        server.close()
+
+
+@pytest.fixture
+def two_keys(start_server, tmp_path):
+    """Start a server that knows two keys."""
+    keys = tmp_path / "keys"
+    keys.touch(mode=0o600)
+    keys.write_text(f"ward {TOKEN}\nresearch {OTHER}\n")
+    return lambda *more: start_server("--keys", str(keys), *more)
+
+
+def of(token, name="a-client"):
+    """Headers of a client."""
+    return {"Authorization": f"Bearer {token}", "X-MedFM-Client": name}
+
+
+def volume(seed, size):
+    """(SHA-256, bytes) of incompressible voxels."""
+    content = np.random.default_rng(seed).bytes(size)
+    return hashlib.sha256(content).hexdigest(), content
+
+
+def send(server, headers, digest, piece, size=None, offset=0):
+    more = {"Upload-Offset": str(offset), "Upload-Length": str(size or len(piece))}
+    url = f"{server.url}/medfm/v1/volumes/{digest}"
+    return requests.patch(url, data=piece, headers={**headers, **more}, timeout=30)
+
+
+def has(server, headers, digest):
+    return requests.head(f"{server.url}/medfm/v1/volumes/{digest}", headers=headers, timeout=5)
+
+
+def request_for(question):
+    image = Image(np.arange(64, dtype=np.int16).reshape(1, 4, 4, 4), Geometry((4, 4, 4), np.eye(4)), "MR")
+    return Request("ask", image, question=question)
+
+
+def put(server, headers, question, upload=True):
+    """Submit a job; → (answer, id)."""
+    packed, name = payload.pack(request_for(question)), secrets.token_hex(16)
+    if upload:
+        send(server, headers, packed.digest, bytes(packed.voxels))
+    headers = {**headers, "MedFM-Volume": packed.digest}
+    return requests.put(f"{server.url}/medfm/v1/jobs/{name}", data=packed.rest, headers=headers, timeout=30), name
+
+
+def state(server, token=TOKEN):
+    return requests.get(f"{server.url}/medfm/v1/state", headers=of(token), timeout=10).json()
+
+
+def picture_url(pixels, kind="PNG"):
+    stream = io.BytesIO()
+    Picture.fromarray(pixels).save(stream, kind)
+    return f"data:image/{kind.lower()};base64,{base64.b64encode(stream.getvalue()).decode()}"
+
+
+def chat(text, *urls, **more):
+    parts = [{"type": "text", "text": text}, *({"type": "image_url", "image_url": {"url": url}} for url in urls)]
+    return {"model": "medfm-tiny", "messages": [{"role": "user", "content": parts}], **more}
+
+
+def post(server, content, headers=None, timeout=30):
+    return requests.post(server.url + CHAT, json=content, headers=headers or of(TOKEN), timeout=timeout)
+
+
+def talk(port, data, seconds=5.0):
+    """Send bytes, and read until the other side closes."""
+    with socket.create_connection(("127.0.0.1", port), timeout=seconds) as line:
+        try:
+            line.sendall(data)
+            return b"".join(iter(lambda: line.recv(65536), b""))
+        except OSError:
+            return b""
+
+
+def memory(server) -> float:
+    """Resident memory of the server without its worker, MB."""
+    return psutil.Process(server.process.pid).memory_info().rss / 1e6
+
+
+class Peak(threading.Thread):
+    """Watches the memory of a server; `most` is the largest, MB."""
+
+    def __init__(self, server):
+        super().__init__(daemon=True)
+        self._server, self._end, self.most = server, threading.Event(), 0.0
+
+    def run(self):
+        while not self._end.wait(0.02):
+            self.most = max(self.most, memory(self._server))
+
+    def __enter__(self):
+        self.start()
+        return self
+
+    def __exit__(self, *_):
+        self._end.set()
+        self.join()
+
+
+# -- volumes -----------------------------------------------------------------------------------------------
+
+
+def test_a_volume_of_another_key_is_not_here(two_keys, attack):
+    """Neither asking for it, nor running a job on it, tells that it is there."""
+    server = two_keys()
+    packed = payload.pack(request_for("mark a"))
+    assert send(server, of(TOKEN), packed.digest, bytes(packed.voxels)).status_code == 200
+    asked, unknown = has(server, of(OTHER), packed.digest), has(server, of(OTHER), "f" * 64)
+    assert (
+        (asked.status_code, dict(asked.headers)) == (unknown.status_code, dict(unknown.headers)) == (202, asked.headers)
+    )
+    assert put(server, of(OTHER), "mark a", upload=False)[0].status_code == 412
+    piece = send(server, of(OTHER), packed.digest, bytes(packed.voxels)[:10], len(packed.voxels))
+    assert (piece.status_code, piece.headers["upload-offset"]) == (202, "10")  # it has to send all of it
+    assert put(server, of(TOKEN, "another-program"), "mark a", upload=False)[0].status_code == 202
+    attack("its job ran on the other's volume", "412: it must send the voxels itself")
+
+
+def test_announced_bytes_reserve_nothing(two_keys, attack):
+    server = two_keys("--cache", "1000000", "--volume", "1000000")
+    digest, content = volume(0, 400_000)
+    assert send(server, of(TOKEN), digest, content).status_code == 200
+    for number in range(40):
+        assert send(server, of(OTHER, f"n{number}"), volume(number, 1)[0], b"x", 1_000_000).status_code == 202
+    assert has(server, of(TOKEN), digest).status_code == 200
+    attack("40 bytes evicted all volumes", "nothing evicted")
+
+
+def test_a_key_evicts_its_own_volumes_not_anothers(two_keys, attack):
+    server = two_keys("--cache", "1000000", "--volume", "1000000")
+    kept = volume(0, 400_000)
+    assert send(server, of(TOKEN), *kept).status_code == 200
+    many = [volume(number, 300_000) for number in range(1, 8)]
+    answers = [send(server, of(OTHER, f"n{n}"), *one).status_code for n, one in enumerate(many)]
+    assert set(answers) == {200}
+    assert has(server, of(TOKEN), kept[0]).status_code == 200
+    assert [has(server, of(OTHER), digest).status_code for digest, _ in many] == [202] * 5 + [200] * 2
+    folder = next(server.temp.glob("medfm-server-*"))
+    assert sum(path.stat().st_size for path in folder.iterdir()) <= 1_000_000
+    attack("the other's volume was deleted", "its own oldest was deleted")
+
+
+def test_unfinished_uploads_are_bounded(two_keys, attack):
+    server = two_keys()
+    for number in range(200):
+        assert send(server, of(OTHER, f"n{number}"), volume(number, 1)[0], b"x", 1000).status_code == 202
+    folder = next(server.temp.glob("medfm-server-*"))
+    assert len(list(folder.iterdir())) <= 128
+    attack("200 files and entries", f"{len(list(folder.iterdir()))}; the oldest are dropped")
+
+
+# -- jobs --------------------------------------------------------------------------------------------------
+
+
+def test_a_job_of_another_key_can_be_neither_read_nor_cancelled(two_keys, attack):
+    server = two_keys()
+    answer, name = put(server, of(TOKEN), "sleep 1")
+    assert answer.status_code == 202
+    for headers in (of(OTHER), of(OTHER, "ward/a-client"), of(TOKEN, "another-program")):
+        url = server.url + EVENTS.format(name)
+        assert requests.get(url, headers=headers, timeout=5).status_code == 404
+        assert requests.delete(url.removesuffix("/events"), headers=headers, timeout=5).status_code == 404
+    with requests.get(server.url + EVENTS.format(name), headers=of(TOKEN), stream=True, timeout=10) as stream:
+        assert b"1 sum" in stream.content
+    attack("-", "404, as for a job that never was")
+
+
+def test_names_give_no_further_places(two_keys, attack):
+    server = two_keys("--client-queue", "4")
+    put(server, of(TOKEN), "sleep 30")
+    wait_for(lambda: state(server)["running"] == 1, 10, "the first job")
+    put(server, of(TOKEN), "mark a")
+    answers = [put(server, of(TOKEN, f"name-{n}"), "mark a", upload=False)[0].status_code for n in range(40)]
+    assert answers.count(202) == 3 and answers.count(429) == 37
+    assert put(server, of(OTHER), "mark a")[0].status_code == 202
+    attack("40 of 40 queued", "4 of 41 queued; another key still gets in")
+
+
+def test_names_give_no_further_turns(two_keys, attack):
+    """Twenty jobs under twenty names, then one of another key: it is the second to run."""
+    server, order = two_keys(), []
+    put(server, of(TOKEN), "sleep 0.6")
+    names = [put(server, of(TOKEN, f"name-{n}"), "sleep 0.2")[1] for n in range(12)]
+    last = put(server, of(OTHER), "sleep 0.2")[1]
+
+    def listen(headers, name):
+        with requests.get(server.url + EVENTS.format(name), headers=headers, stream=True, timeout=30) as stream:
+            assert b"sum" in stream.content
+            order.append(name)
+
+    threads = [threading.Thread(target=listen, args=(of(TOKEN, f"name-{n}"), name)) for n, name in enumerate(names)]
+    threads.append(threading.Thread(target=listen, args=(of(OTHER), last)))
+    [thread.start() for thread in threads]
+    [thread.join() for thread in threads]
+    assert order.index(last) <= 2, order
+    attack("waited for all 12", f"waited for {order.index(last)} of 12")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_client_that_goes_away_frees_its_chat(start_server, stream, attack):
+    server = start_server("--lease", "1")
+    url = picture_url(np.zeros((8, 8), np.uint8))
+    body = json.dumps(chat("sleep 600", url, stream=stream)).encode()
+    head = f"POST {CHAT} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {TOKEN}\r\nContent-Length: {len(body)}\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", server.port)) as line:
+        line.sendall(head.encode() + body)
+        wait_for(lambda: state(server)["running"] == 1, 10, "the job to run")
+    wait_for(lambda: state(server)["running"] == 0, 10, "the job to be given up")
+    attack("-", "the job ends")
+
+
+# -- memory ------------------------------------------------------------------------------------------------
+
+
+def test_large_pictures_under_many_names_keep_little_memory(two_keys, attack):
+    """Black pictures of 16 million pixels, which take 20 kB to send: 48 MB each, if the server decodes them."""
+    server = two_keys("--key-memory", "200000000")
+    put(server, of(OTHER), "sleep 60")
+    wait_for(lambda: state(server)["running"] == 1, 10, "a job that keeps the worker")
+    before, url = memory(server), picture_url(np.zeros((4000, 4000, 3), np.uint8))
+    answers = []
+
+    def one(number):
+        try:
+            answers.append(post(server, chat("mark a", url), of(TOKEN, f"name-{number}"), timeout=6).status_code)
+        except requests.RequestException:
+            answers.append(0)  # still waiting for the worker
+
+    with Peak(server) as peak:
+        threads = [threading.Thread(target=one, args=(n,)) for n in range(40)]
+        [thread.start() for thread in threads]
+        [thread.join() for thread in threads]
+    assert answers.count(0) <= 4, answers
+    assert answers.count(429) >= 30, answers
+    wait_for(lambda: state(server)["waiting"] == 0, 10, "their jobs to be given up")
+    time.sleep(1)
+    after = memory(server)
+    assert peak.most - before < 700
+    assert after - before < 60
+    attack("9.7 GB with 64 pictures, kept", f"+{peak.most - before:.0f} MB at most, +{after - before:.0f} MB after")
+
+
+def test_a_picture_that_has_no_place_is_not_decoded(two_keys, attack):
+    server = two_keys("--client-queue", "1")
+    put(server, of(TOKEN), "sleep 60")
+    wait_for(lambda: state(server)["running"] == 1, 10, "the first job")
+    put(server, of(TOKEN), "mark a")
+    url, before = picture_url(np.zeros((7000, 7000, 3), np.uint8)), memory(server)
+    with Peak(server) as peak:
+        started = time.monotonic()
+        assert [post(server, chat("mark a", url)).status_code for _ in range(5)] == [429] * 5
+    assert peak.most - before < 30
+    attack(
+        "147 MB decoded, then 429", f"429 after {(time.monotonic() - started) / 5:.2f} s, +{peak.most - before:.0f} MB"
+    )
+
+
+def test_bodies_that_wait_are_counted_before_they_come(two_keys, attack):
+    server = two_keys("--key-memory", "100000000")
+    head = f"PATCH /medfm/v1/volumes/{'0' * 64} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {TOKEN}\r\n"
+    head += "Upload-Offset: 0\r\nUpload-Length: 30000000\r\nContent-Length: 30000000\r\n\r\n"
+    before, lines = memory(server), [socket.create_connection(("127.0.0.1", server.port)) for _ in range(10)]
+    with Peak(server) as peak:
+        for line in lines:
+            line.sendall(head.encode())
+            line.settimeout(0.5)
+            try:
+                line.sendall(b"x" * 29_000_000)
+            except OSError:
+                pass  # refused
+        time.sleep(0.5)
+    assert state(server, OTHER)["running"] == 0
+    [line.close() for line in lines]
+    assert peak.most - before < 150
+    attack("300 MB held", f"+{peak.most - before:.0f} MB")
+
+
+def test_results_of_a_key_are_bounded():
+    """Each job has a result of 1 MB, the key may hold 3 MB: the oldest are dropped."""
+    import asyncio
+
+    from MedFMLib.execution.server import jobs as module
+    from MedFMLib.execution.server.accounts import Accounts, Client
+    from MedFMLib.execution.server.metrics import Metrics
+    from MedFMLib.execution.server.settings import ServerLimits
+
+    class Worker:
+        def run_payload(self, packed, record):
+            return bytes(1_000_000)
+
+    class NoVolumes:
+        def release(self, key, digest):
+            pass
+
+    accounts, loop = Accounts(3_000_000), asyncio.new_event_loop()
+    queue = module.JobQueue(ServerLimits(), NoVolumes(), Metrics(), [], accounts)
+    queue._loop = loop
+    for number in range(10):
+        queue.submit(Client("ward", f"name-{number}"), f"{number:032x}", "ask", payload.Payload(b"", b""))
+    worker = threading.Thread(target=queue._work, args=(Worker(),), daemon=True)
+    worker.start()
+    wait_for(lambda: queue.counts == (0, 0) and len(queue._records) == 3, 5, "the old results to be dropped")
+    assert accounts.held("ward") == 3_000_000
+    assert {client.name for client, _ in queue._records} == {"name-7", "name-8", "name-9"}
+    queue.close()
+    loop.close()
+
+
+def test_names_leave_nothing_behind():
+    from MedFMLib.execution.server.accounts import Client
+    from MedFMLib.execution.server.queues import FairQueue
+
+    class Record:
+        def __init__(self, number):
+            self.client = Client("ward", f"name-{number}")
+
+    queue, records = FairQueue(), [Record(number) for number in range(1000)]
+    for record in records:
+        queue.push(record)
+    assert len(queue) == queue.of_key("ward") == 1000
+    assert queue.ahead(records[500]) == 500
+    assert all(map(queue.remove, records[::2])) and all(queue.pop() in records[1::2] for _ in range(500))
+    assert not queue._keys
+
+
+# -- time --------------------------------------------------------------------------------------------------
+
+
+def test_many_messages_take_linear_time(attack):
+    from MedFMLib.errors import InputError
+    from MedFMLib.execution.server.chats import read_chat
+    from MedFMLib.execution.server.settings import ServerLimits
+
+    def seconds(count):
+        messages = [{"role": "user", "content": "x" * 20_000}] * (count - 1)
+        content = {"model": "medfm-tiny", "messages": [*messages, chat("a", "data:image/png;base64,")["messages"][0]]}
+        started = time.perf_counter()
+        assert len(read_chat(content, ServerLimits()).turns[0]) > 20_000 * (count - 2)
+        return time.perf_counter() - started
+
+    seconds(10)
+    assert seconds(1000) < 0.5
+    with pytest.raises(InputError, match="1001 messages; this server reads 1000"):
+        seconds(1001)
+    attack("1,000 messages: 10 GB copied", f"{1000 * seconds(1000):.0f} ms")
+
+
+def test_a_stop_text_is_short(start_server, attack):
+    server = start_server()
+    answer = post(server, chat("mark a", picture_url(np.zeros((8, 8), np.uint8)), stop=["x" * 30_000]))
+    assert answer.status_code == 400 and "at most 200 letters" in answer.text
+    attack("compared with each word", "refused")
+
+
+def test_a_tiff_with_a_million_pages_is_no_work(start_server, attack):
+    """Pillow looks for each page in a list of all earlier ones."""
+    pixels = picture_url(np.zeros((8, 8), np.uint8), "TIFF")
+    raw = bytearray(base64.b64decode(pixels.partition(",")[2]))
+    (first,) = struct.unpack_from("<I", raw, 4)
+    (count,) = struct.unpack_from("<H", raw, first)
+    start = len(raw) + len(raw) % 2
+    raw += bytes(start - len(raw))
+    struct.pack_into("<I", raw, first + 2 + 12 * count, start)
+    pages = 400_000
+    entries = struct.pack("<HHHII", 1, 256, 3, 1, 8)
+    raw += b"".join(entries + struct.pack("<I", start + 18 * (n + 1)) for n in range(pages))
+    url = "data:image/tiff;base64," + base64.b64encode(bytes(raw)).decode()
+    server, started = start_server(), time.monotonic()
+    answer = post(server, chat("mark a", url), timeout=60)
+    assert answer.status_code == 400
+    seconds = time.monotonic() - started
+    assert seconds < 3
+    attack("hours of one core", f"refused after {seconds:.1f} s")
+
+
+@pytest.mark.parametrize("kind", ["WEBP", "PNG", "TIFF"])
+def test_moving_pictures_are_refused(start_server, kind):
+    stream, frames = io.BytesIO(), [Picture.new("RGB", (8, 8), (80 * n, 0, 0)) for n in range(3)]
+    frames[0].save(stream, kind, save_all=True, append_images=frames[1:])
+    url = f"data:image/{kind.lower()};base64,{base64.b64encode(stream.getvalue()).decode()}"
+    answer = post(start_server(), chat("mark a", url))
+    assert answer.status_code == 400 and "several frames" in answer.text
+
+
+# -- malformed requests ------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    """One server for attacks that leave nothing behind."""
+    server = ServerInTest("--header-seconds", "2", "--body-seconds", "2", temp=tmp_path_factory.mktemp("temp"))
+    yield server
+    server.close()
+
+
+BOMBS = {
+    "depth": b'{"model":' + b"[" * 200_000 + b"]" * 200_000 + b"}",
+    "many lists": b'{"model":[' + b"[]," * 9_000_000 + b"0]}",
+    "NaN": b'{"model": "medfm-tiny", "max_tokens": NaN}',
+    "infinity": b'{"model": "medfm-tiny", "max_tokens": -Infinity}',
+    "long number": b'{"model": "medfm-tiny", "max_tokens": ' + b"9" * 100_000 + b"}",
+    "not UTF-8": b'{"model": "\xff\xfe\xfa"}',
+    "half a character": b'{"model": "\\ud800"}',
+    "gzip": zlib.compress(b"{}" + b" " * 1_000_000),
+    "a list": b"[1, 2]",
+    "nothing": b"",
+}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_json_bombs(name, shared, attack):
+    before, started = memory(shared), time.monotonic()
+    with Peak(shared) as peak:
+        answer = requests.post(shared.url + CHAT, data=BOMBS[name], headers=of(TOKEN), timeout=20)
+    assert answer.status_code == 400
+    assert "must be" in answer.text or "is not JSON that this server reads" in answer.text
+    assert len(answer.content) < 2000
+    assert peak.most - before < 150
+    attack("up to 800 MB", f"400, {time.monotonic() - started:.2f} s, +{peak.most - before:.0f} MB")
+
+
+def test_no_error_is_long(shared):
+    url = picture_url(np.zeros((8, 8), np.uint8))
+    for more in ({"model": "x" * 300_000}, {"max_tokens": ["y" * 300_000]}, {"stop": ["z" * 300_000] * 17}):
+        answer = post(shared, chat("mark a", url, **more))
+        assert answer.status_code in (400, 404)
+        assert len(answer.content) < 2000
+
+
+def test_deflated_pieces_are_bounded(shared, attack):
+    bomb = zlib.compress(bytes(300_000_000), 9)
+    before, digest = memory(shared), "a" * 64
+    with Peak(shared) as peak:
+        for encoding in ("deflate", "gzip", "br"):
+            answer = send(shared, {**of(TOKEN), "Content-Encoding": encoding}, digest, bomb, 300_000_000)
+            assert answer.status_code == 400
+    assert peak.most - before < 100
+    attack("-", f"300 MB in {len(bomb) / 1e3:.0f} kB: 400, +{peak.most - before:.0f} MB")
+
+
+START = f"POST {CHAT} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {TOKEN}\r\n"
+SMUGGLED = "GET /medfm/v1/state HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+TWICE = {
+    "two lengths": START + "Content-Length: 2\r\nContent-Length: 44\r\n\r\n{}" + SMUGGLED,
+    "length and chunks": START + "Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + SMUGGLED,
+    "two keys": START + "Authorization: Bearer other\r\nContent-Length: 2\r\n\r\n{}",
+    "two hosts": START + "Host: evil.example\r\nContent-Length: 2\r\n\r\n{}",
+    "a folded header": START + "X-A: b\r\n Content-Length: 0\r\nTransfer-Encoding: xchunked\r\n\r\n",
+    "a bad chunk": START + "Transfer-Encoding: chunked\r\n\r\n-1\r\n{}\r\n0\r\n\r\n",
+    "a long chunk size": START + "Transfer-Encoding: chunked\r\n\r\n" + "f" * 200 + "\r\n{}\r\n0\r\n\r\n",
+    "a signed length": START + "Content-Length: +2\r\n\r\n{}",
+    "a space before the colon": START + "Content-Length : 2\r\n\r\n{}",
+    "500 headers": START + "".join(f"X-{n}: y\r\n" for n in range(500)) + "\r\n",
+    "60 kB of headers": START + f"X-Long: {'y' * 60_000}\r\n\r\n",
+    "a long path": f"GET /{'a' * 60_000} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",
+    "a null": START + "X-A: \x00\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("name", TWICE)
+def test_requests_that_two_programs_may_read_differently_are_refused(name, shared, attack):
+    answer = talk(shared.port, TWICE[name].encode("latin-1"))
+    assert answer.split(b" ", 2)[1] in (b"400", b"501"), answer
+    assert answer.count(b"HTTP/1.1") == 1  # what was smuggled was not answered
+    assert b"connection: close" in answer.lower()
+    attack("first of both was taken", "400, closed")
+
+
+def test_a_key_is_needed_and_its_lack_closes_the_connection(shared):
+    for path in (
+        "/metrics",
+        "/medfm/v1/state",
+        "/v1/models",
+        "/health/../metrics",
+        "//metrics",
+        "/health/",
+        "/nothing",
+    ):
+        answer = requests.get(shared.url + path, timeout=5)
+        assert (answer.status_code, answer.headers["connection"]) == (401, "close"), path
+    assert "medfm_" in requests.get(f"{shared.url}/metrics", headers=of(TOKEN), timeout=5).text
+
+
+def test_bodies_that_drip_end(shared, attack):
+    """One byte in each second: never too long between two, but too long in all."""
+    started = time.monotonic()
+    with socket.create_connection(("127.0.0.1", shared.port), timeout=1) as line:
+        line.sendall((START + "Content-Length: 1000000\r\n\r\n").encode())
+        answer = b""
+        while not answer and time.monotonic() - started < 10:
+            line.sendall(b" ")
+            try:
+                answer = line.recv(1000)
+            except TimeoutError:
+                pass
+    assert answer.startswith(b"HTTP/1.1 408")
+    attack("held for 231 days", f"408 after {time.monotonic() - started:.0f} s")
+
+
+def test_a_method_can_not_write_into_the_log(shared):
+    talk(shared.port, b"EVIL-METHOD /health HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")
+    talk(shared.port, START.replace("POST", "EVIL-METHOD").encode() + b"Connection: close\r\n\r\n")
+    wait_for(lambda: any("other" in line for line in shared.log), 5, "a line")
+    assert not [line for line in shared.log if "EVIL" in line]
+
+
+# -- other machines ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tls")
+    paths = [folder / name for name in ("server.pem", "server.key")]
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1"]
+    command += ["-addext", "subjectAltName=IP:127.0.0.1", "-out", str(paths[0]), "-keyout", str(paths[1])]
+    subprocess.run(command, check=True, capture_output=True)
+    return tuple(map(str, paths))
+
+
+def test_other_machines_learn_no_folders(two_keys, certificate, attack):
+    server = two_keys("--host", "0.0.0.0", "--certificate", certificate[0], "--private-key", certificate[1])
+    server.url = server.url.replace("http", "https")
+    packed, name = payload.pack(request_for(f"fail {server.temp}/secret/scan.nii.gz")), secrets.token_hex(16)
+    more = {"Upload-Offset": "0", "Upload-Length": str(len(packed.voxels)), "MedFM-Volume": packed.digest}
+    with requests.Session() as session:
+        session.trust_env, session.verify, session.headers = False, certificate[0], {**of(TOKEN), **more}
+        session.patch(f"{server.url}/medfm/v1/volumes/{packed.digest}", data=bytes(packed.voxels), timeout=10)
+        session.put(f"{server.url}/medfm/v1/jobs/{name}", data=packed.rest, timeout=10)
+        text = session.get(server.url + EVENTS.format(name), timeout=10).content.decode("utf-8", "replace")
+    assert "scan.nii.gz does not exist" in json.loads(text[text.rindex('{"error"') :])["message"]
+    assert "secret" not in text
+    attack("the whole path", "the file's name alone")
+
+
+def test_tls_is_not_negotiated_again(two_keys, certificate, attack):
+    server = two_keys("--host", "0.0.0.0", "--certificate", certificate[0], "--private-key", certificate[1])
+    command = ["openssl", "s_client", "-tls1_2", "-connect", f"127.0.0.1:{server.port}"]
+    found = subprocess.run(command, input=b"R\n", capture_output=True, timeout=10, check=False)
+    assert b"no renegotiation" in found.stderr
+    attack("as often as a client likes", "refused")
