@@ -1,19 +1,18 @@
 """Restrict Slicer's window to one panel: no menus, tool bars, other panels, shortcuts, context menus, drops or closing.
 
-Knows Slicer's main window and views; nothing of patients. Every change is undone by `open_doors`, also by another
-instance of this
-class, since changes are recorded as properties of the widgets.
+Knows Slicer's main window and the fields that may be typed into; what the views show is limited by `kiosk_views`. Every change
+is undone by `open_doors`, also by another instance of this class, since changes are recorded as properties of the widgets.
 """
 
 from __future__ import annotations
 
 import qt
 import slicer
-from MedFMLib.scene.nodes import KIND, VOLUME_ROLE
 
-SHUT = "MedFMShut"
-OWN_LAYOUTS = 100
-"""First number of layouts defined by modules, such as the one with the patient browser (vtkMRMLLayoutNode)."""
+from .kiosk_views import SHUT, ViewLimits
+
+OWN_LAYOUTS, DICOM_LAYOUT = 100, 41
+"""First number of layouts defined by modules, and that of the DICOM browser, which lists all patients (vtkMRMLLayoutNode)."""
 
 TITLE = "MedFM"
 
@@ -27,21 +26,28 @@ PLAIN_KEYS = sum(map(_number, (qt.Qt.ShiftModifier, qt.Qt.KeypadModifier, qt.Qt.
 """Modifiers for typing text; others are used for shortcuts."""
 
 
+BLOCKED = (
+    qt.QEvent.ContextMenu, qt.QEvent.Drop, qt.QEvent.DragEnter, qt.QEvent.Shortcut, qt.QEvent.ToolTip, qt.QEvent.WhatsThis,
+    qt.QEvent.StatusTip,
+)  # fmt: skip
+
+
 class Kiosk:
     """Restricts the window and restores it.
 
     Args:
         panel: the panel that stays visible.
+        fields: its widgets that may be typed into.
     """
 
-    def __init__(self, panel):
-        self._panel, self._filter = panel, None
+    def __init__(self, panel, fields=()):
+        self._panel, self._fields, self._filter, self._views = panel, fields, None, ViewLimits()
 
     def close_doors(self, volume=None) -> None:
         """Show only the panel and the views, and in the views only one volume.
 
         Args:
-            volume: its node; None leaves the views unchanged.
+            volume: its node; None leaves the views empty.
         """
         window = slicer.util.mainWindow()
         if window is not None:
@@ -49,15 +55,16 @@ class Kiosk:
         for other in qt.QApplication.topLevelWidgets():
             if other.isVisible() and _is_window_of_its_own(other):
                 other.close()
-        self._quiet_views(volume)
-        self._hide_others(volume)
+        self._quiet_views()
+        self._views.close(volume)
         if self._filter is None:
-            self._filter = KioskEventFilter()
+            self._filter = KioskEventFilter(self._fields)
             slicer.app.installEventFilter(self._filter)
 
     def open_doors(self) -> None:
         """Undo all restrictions."""
         self.stop()
+        self._views.open()
         window = slicer.util.mainWindow()
         if window is not None:
             for thing in (*window.findChildren("QWidget"), *window.findChildren("QAction")):
@@ -69,13 +76,18 @@ class Kiosk:
             _open(controller)
         if getattr(_annotations(), SHUT, False):
             _annotate_slices(True)
-        for node in slicer.util.getNodesByClass("vtkMRMLDisplayNode"):
-            if node.GetAttribute(SHUT):
-                node.RemoveAttribute(SHUT)
-                node.SetVisibility(True)
+
+    def limit_views(self, volume) -> None:
+        """Limit the views again, after something was added.
+
+        Args:
+            volume: see `close_doors`.
+        """
+        self._views.close(volume)
 
     def stop(self) -> None:
-        """Stop filtering events."""
+        """Stop filtering events and observing views."""
+        self._views.stop()
         if self._filter is not None:
             slicer.app.removeEventFilter(self._filter)
             self._filter = None
@@ -92,12 +104,11 @@ class Kiosk:
         for action in window.findChildren("QAction"):
             _shut(action, action.isEnabled(), lambda action=action: action.setEnabled(False))
 
-    def _quiet_views(self, volume) -> None:
-        """Show one volume in the slice views, and no names in their controllers and corners."""
-        if volume is not None:
-            slicer.util.setSliceViewerLayers(background=volume, foreground=None, label=None)
+    def _quiet_views(self) -> None:
+        """Leave layouts with tables; no names in the views' controllers and corners."""
         layout = slicer.app.layoutManager()
-        if layout is not None and (layout.tableViewCount or layout.plotViewCount or layout.layout >= OWN_LAYOUTS):
+        own = layout is not None and (layout.layout >= OWN_LAYOUTS or layout.layout == DICOM_LAYOUT)
+        if layout is not None and (layout.tableViewCount or layout.plotViewCount or own):
             layout.setLayout(slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpView)  # tables, and the list of all patients
         for controller in _controllers():
             _shut(controller, not controller.isHidden(), controller.hide)
@@ -106,22 +117,17 @@ class Kiosk:
             setattr(annotations, SHUT, True)
             _annotate_slices(False)
 
-    def _hide_others(self, volume) -> None:
-        """Hide segmentations, markups and annotations of other origin or of other volumes; not MedFM's of this volume."""
-        if volume is None:
-            return
-        for node in slicer.util.getNodesByClass("vtkMRMLDisplayNode"):
-            shown = node.GetDisplayableNode()
-            if shown is None or shown.GetHideFromEditors():  # such as the slices that 3D views show
-                continue
-            ours = shown.GetAttribute(KIND) and shown.GetNodeReferenceID(VOLUME_ROLE) == volume.GetID()
-            if node.GetVisibility() and not ours and shown is not volume:
-                node.SetAttribute(SHUT, "1")
-                node.SetVisibility(False)
-
 
 class KioskEventFilter(qt.QObject):
-    """Blocks shortcuts, context menus, drops, and closing the window."""
+    """Lets keys through to some fields only; blocks shortcuts, context menus, tool tips, drops, and closing the window.
+
+    Args:
+        fields: the widgets that may be typed into.
+    """
+
+    def __init__(self, fields):
+        qt.QObject.__init__(self)
+        self._fields = tuple(fields)
 
     def eventFilter(self, watched, event):
         """Return True for a blocked event.
@@ -131,17 +137,23 @@ class KioskEventFilter(qt.QObject):
             event: Qt event.
         """
         kind = event.type()
-        if kind in (qt.QEvent.ContextMenu, qt.QEvent.Drop, qt.QEvent.DragEnter, qt.QEvent.Shortcut):
+        if kind in BLOCKED:
             return True
         if kind == qt.QEvent.Close and (watched.inherits("QMainWindow") or watched.inherits("QDockWidget")):
             event.ignore()
             return True
         if kind in (qt.QEvent.MouseButtonPress, qt.QEvent.MouseButtonRelease, qt.QEvent.MouseButtonDblClick):
             return event.button() == qt.Qt.RightButton
+        if kind == qt.QEvent.InputMethod:
+            return not self._is_field(watched)
         if kind in (qt.QEvent.KeyPress, qt.QEvent.KeyRelease):
             function = _number(qt.Qt.Key_F1) <= _number(event.key()) <= _number(qt.Qt.Key_F35)
-            return function or bool(_number(event.modifiers()) & ~PLAIN_KEYS)
+            return function or bool(_number(event.modifiers()) & ~PLAIN_KEYS) or not self._is_field(watched)
         return False
+
+    def _is_field(self, watched) -> bool:
+        """Return whether keys may go there; a window with widgets passes them on to one of them, where this is asked again."""
+        return watched.inherits("QWidgetWindow") or any(watched == field for field in self._fields)
 
 
 def _shut(thing, is_open: bool, close) -> None:
@@ -197,6 +209,11 @@ def _annotations():
 
 def _annotate_slices(on: bool) -> None:
     annotations = _annotations()
-    if annotations is not None:
-        annotations.sliceViewAnnotationsEnabled = on
-        annotations.updateSliceViewFromGUI()
+    if annotations is None:
+        return
+    annotations.sliceViewAnnotationsEnabled = on
+    if on and hasattr(
+        annotations, "createCornerAnnotations"
+    ):  # updating alone adds no observers for views that it knows
+        annotations.createCornerAnnotations()
+    annotations.updateSliceViewFromGUI()

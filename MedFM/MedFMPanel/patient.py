@@ -54,9 +54,9 @@ class PatientMode:
     def __init__(self, widget, lock: PatientLock | None = None):
         self._widget, self._panel, self._ui, self._status = widget, widget.uiWidget, widget.ui, widget.status
         self.lock = lock or PatientLock()
-        self._kiosk = Kiosk(self._panel)
-        self.showError = widget.showError
         ui = self._ui
+        self._kiosk = Kiosk(self._panel, (ui.questionBox, ui.questionBox.lineEdit(), ui.pinEdit))
+        self.showError = widget.showError
         ui.patientBar.visible = False
         ui.pinEdit.connect("returnPressed()", ui.leavePatientButton.click)
         ui.choosePinButton.connect("clicked(bool)", self.choose_pin)
@@ -87,7 +87,7 @@ class PatientMode:
         self._clear_pins()
         self._ui.logView.clear()
         self._begin_anew()
-        self.show(volume)
+        self.show()
         self._status.say(WELCOME, public=True)
 
     @shown
@@ -104,14 +104,14 @@ class PatientMode:
         self._begin_anew()
         self._status.say("Patient mode ended.")
 
-    def show(self, volume=None) -> None:
+    def show(self) -> None:
         """Update the window to the mode; may be called repeatedly."""
         self._status.quiet = self.on
         if self.on:
             self._offer()
             self.keep()
             self._ui.patientBar.visible = True
-            self._kiosk.close_doors(volume)
+            self._kiosk.close_doors(self._widget.parameters.volume)
         else:
             for widget in self._panel.findChildren("QWidget"):
                 _show_again(widget)
@@ -141,6 +141,8 @@ class PatientMode:
         if self.on:
             for widget in self._others(self._panel):
                 _hide(widget)
+            if self._ui.patientBar.visible:  # entered completely
+                self._kiosk.limit_views(self._widget.parameters.volume)
 
     def close(self) -> None:
         """Release the widgets; the state is kept."""
@@ -181,7 +183,9 @@ class PatientMode:
 
 
 def _hide(widget) -> None:
-    if not widget.isHidden():
+    if not widget.isHidden() and not widget.parentWidget().inherits(
+        "QStackedWidget"
+    ):  # which shows one of its pages by itself
         widget.setProperty(HIDDEN, True)
         widget.hide()
 

@@ -6,6 +6,7 @@ checked.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -56,7 +57,8 @@ def check(
         words: the glossary.
         language: of the text.
     """
-    found = list(dict.fromkeys(m.segment for m in measurements))
+    found = [label for label in dict.fromkeys(m.segment for m in measurements) if words.knows(label)]
+    missing = [label for label in missing if words.knows(label)]
     level = grade(text)
     problems = []
     if level > HARDEST_GRADE:
@@ -64,6 +66,10 @@ def check(
             f"The text has school grade {level:.1f}, above the limit of {HARDEST_GRADE:.0f}; use shorter words."
         )
     technical = _technical(text, [*found, *missing], words)
+    hidden = dict.fromkeys(m.segment for m in measurements if not words.knows(m.segment))
+    problems += [
+        f"“{label}” has no plain name, so a patient must not read it." for label in hidden if _names(text, label)
+    ]
     checked = check_statements(technical, measurements, labels=[*found, *missing])
     problems += [f"“{removed.text}” is in no measurement ({removed.reason})." for removed in checked.removed]
     known = {normalize(label) for label in (*found, *missing)}
@@ -94,6 +100,11 @@ def grade(text: str) -> float:
             "The patient's version needs the package textstat; install it with `pip install medfm[report]`."
         ) from None
     return float(max(textstat.automated_readability_index(text), textstat.coleman_liau_index(text)))
+
+
+def _names(text: str, label: str) -> bool:
+    """Return whether a text has a label in it, as whole words."""
+    return re.search(rf"\b{re.escape(label.lower())}\b", text.lower()) is not None
 
 
 def _technical(text: str, labels: Sequence[str], words: Glossary) -> str:

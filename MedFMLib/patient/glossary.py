@@ -35,19 +35,23 @@ class Glossary:
     asked: dict[str, tuple[str, ...]]
     important: tuple[str, ...]
 
+    def knows(self, label: str) -> bool:
+        """Return whether a patient may see a structure: only one that has a plain name; a label may be a diagnosis or a name."""
+        return _bare(label) in self.structures
+
     def plain(self, label: str) -> str:
-        """Return the plain name of a structure, such as "left kidney" or "windpipe"; its own name if there is none."""
-        side = split_side(normalize(label))[0]
-        return f"{self.labels[side]} {self.name(label)}" if side else self.name(label)
+        """Return the plain name of a structure, such as "left kidney" or "windpipe"; "" if there is none."""
+        side = split_side(label)[0]
+        name = self.name(label)
+        return f"{self.labels[side]} {name}" if side and name else name
 
     def name(self, label: str) -> str:
-        """Return the plain name without its side."""
-        name = split_side(normalize(label))[1]
-        return self.structures.get(name, {"plain": name})["plain"]
+        """Return the plain name without its side; "" if there is none."""
+        return self.structures.get(_bare(label), {"plain": ""})["plain"]
 
     def what(self, label: str) -> str:
         """Return the explanation of a structure, or "" if there is none."""
-        return self.structures.get(split_side(normalize(label))[1], {}).get("what", "")
+        return self.structures.get(_bare(label), {}).get("what", "")
 
     def kind_of(self, question: str) -> tuple[str, str]:
         """Return (kind of question, name of its structure), both "" if it is of no known kind."""
@@ -67,6 +71,11 @@ class Glossary:
                 return name
         found = split_side(normalize(words))[1]
         return found if found in self.structures else ""
+
+
+def _bare(label: str) -> str:
+    """Return a label without its side, and without the number that tells segments of one name apart in reports."""
+    return split_side(normalize(re.sub(r" \(segment \d+\)$", "", label)))[1]
 
 
 @lru_cache(maxsize=4)

@@ -13,7 +13,7 @@ from ..guard import Guard
 from ..storage import resources
 from .checking import PatientTextCheck, check
 from .glossary import Glossary, glossary
-from .pictures import most_telling, named
+from .pictures import most_telling, named, without
 from .wording import plain_lines
 
 
@@ -56,7 +56,7 @@ def make_leaflet(response: Response, language: str = "en", own: str = "", made: 
     if not checked.passed:
         more = f" (and {len(checked.problems) - 1} more)" if len(checked.problems) > 1 else ""
         raise InputError(f"The text can't be given to a patient: {checked.problems[0]}{more} Change it and try again.")
-    count = len({m.key for m in response.measurements})
+    count = len({m.key for m in response.measurements if words.knows(m.segment)})
     which = "parts" if count > 1 else "part" if count else "none"
     html = _page(report, words, lines, words.sentences[which].format(count=count), language, made or date.today())
     return Leaflet(html, text, checked)
@@ -79,12 +79,13 @@ def asked(answers: tuple[Answer, ...], language: str = "en") -> list[dict[str, s
 
 
 def _page(report: Report, words: Glossary, lines, intro: str, language: str, made: date) -> str:
-    names = {n: words.plain(label) for n, label in enumerate(report.colors, start=1)}
-    colors = {n: tuple(round(255 * c) for c in color) for n, color in enumerate(report.colors.values(), start=1)}
-    pictures = [
-        {"png": data(named(part, names, colors)), "name": str(part.slice)} for part in most_telling(report.stack)
-    ]
-    explained = {words.name(label): words.what(label) for label in report.colors}
+    shown = {n: label for n, label in enumerate(report.colors, start=1) if words.knows(label)}
+    names = {n: words.plain(label) for n, label in shown.items()}
+    colors = {n: tuple(round(255 * c) for c in report.colors[label]) for n, label in shown.items()}
+    hidden = [n for n in range(1, len(report.colors) + 1) if n not in shown]
+    stack = [without(part, hidden) for part in report.stack]
+    pictures = [{"png": data(named(part, names, colors)), "name": str(part.slice)} for part in most_telling(stack)]
+    explained = {words.name(label): words.what(label) for label in shown.values()}
     script = resources.path("reports", "viewer.js").read_text(encoding="utf-8").strip()
     return template("patient.html.j2").render(
         language=language,
@@ -95,16 +96,16 @@ def _page(report: Report, words: Glossary, lines, intro: str, language: str, mad
         lines=lines,
         doctor=words.sentences["doctor"],
         pictures=pictures,
-        legend_colors={words.plain(label): hex_color(color) for label, color in report.colors.items()},
+        legend_colors={words.plain(label): hex_color(report.colors[label]) for label in shown.values()},
         asked=asked(report.answers, language),
         ask=words.ask,
         structures={name: what for name, what in explained.items() if what},
         terms=words.terms,
         important=words.important,
-        stack=[{"name": str(s.slice), "jpeg": data(s.jpeg), "labels": data(s.labels_png)} for s in report.stack],
+        stack=[{"name": str(s.slice), "jpeg": data(s.jpeg), "labels": data(s.labels_png)} for s in stack],
         start=len(report.stack) // 2,
         edges=report.stack[0].edges if report.stack else (),
-        legend=as_json([[names[n], list(colors[n])] for n in names]),
+        legend=as_json([[names.get(n, ""), list(colors.get(n, (0, 0, 0)))] for n in range(1, len(report.colors) + 1)]),
         script=script,
         script_hash=script_hash(script),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -14,6 +15,24 @@ LARGER = 2
 
 LEAST_SHARE = 0.002
 """Smallest fraction of a picture that a structure with a name must cover."""
+
+
+def without(part: StackSlice, numbers: Sequence[int]) -> StackSlice:
+    """Return a slice without some structures.
+
+    Args:
+        part: slice of the report's stack.
+        numbers: numbers in the labels that are removed.
+    """
+    from PIL import Image as Picture
+
+    if not numbers:
+        return part
+    labels = _labels(part).copy()
+    labels[np.isin(labels, list(numbers))] = 0
+    stream = io.BytesIO()
+    Picture.fromarray(labels).save(stream, "PNG", optimize=True)
+    return replace(part, labels_png=stream.getvalue())
 
 
 def most_telling(stack: Sequence[StackSlice], count: int = 2) -> list[StackSlice]:

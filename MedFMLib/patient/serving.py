@@ -61,7 +61,8 @@ def run_for_patient(
             progress.partial(verdict.text)
             return Response((_said(request.question, verdict),), Provenance("ask", request.model, title="the guard"))
     response = _known(request, progress, run, glossary()) or run(request, _GuardedProgress(progress))
-    findings = tuple(_judged(finding, guard, log) for finding in response.findings if isinstance(finding, SHOWN))
+    words = glossary()
+    findings = tuple(_judged(_known_only(f, words), guard, log) for f in response.findings if isinstance(f, SHOWN))
     for finding in findings:
         if isinstance(finding, Answer):
             progress.partial(finding.text)
@@ -101,7 +102,7 @@ def _drawn(request: Request, progress: Progress, run: Run, words: Glossary, name
         )
     except InputError:  # the model can't segment this structure, or images of this kind
         return None
-    drawn = response.segmentation.segments
+    drawn = [segment for segment in response.segmentation.segments if words.knows(segment.label)]
     if not name:
         names = ", ".join(dict.fromkeys(words.name(segment.label) for segment in drawn))
         text = words.sentences["seen" if drawn else "none"].format(names=names)
@@ -150,6 +151,16 @@ def _asked(request: Request, guard: Guard) -> Verdict:
 def context_of(image: Image) -> tuple[str, ...]:
     """Return the texts that accompany an image: its name and its header's facts."""
     return tuple(str(text) for text in (image.name, *image.facts.values()) if str(text).strip())
+
+
+def _known_only(finding: Finding, words: Glossary) -> Finding:
+    """Return a finding with names from the glossary only: segments without one are left out, and a comparison has no words."""
+    if isinstance(finding, Segmentation):
+        kept = (s for s in finding.segments if words.knows(s.label))
+        return replace(finding, segments=tuple(replace(s, label=words.plain(s.label)) for s in kept))
+    if isinstance(finding, Comparison):
+        return replace(finding, title=words.labels["healthy"], differences=(), notes=())
+    return finding
 
 
 def _judged(finding: Finding, guard: Guard, log: VerdictLog) -> Finding:

@@ -14,7 +14,7 @@ LITERS_FROM = 1000.0
 
 
 def plain_lines(measurements: Sequence[Measurement], missing: Sequence[str], words: Glossary) -> tuple[str, ...]:
-    """Return one or two sentences per structure, largest first, and the structures that were not found.
+    """Return one or two sentences per structure with a plain name, largest first, and those that were not found.
 
     Args:
         measurements: of the report.
@@ -26,6 +26,8 @@ def plain_lines(measurements: Sequence[Measurement], missing: Sequence[str], wor
     lines = []
     for key in sorted(found, key=lambda key: -volumes.get(key, 0.0)):
         label, values = key[1], found[key]
+        if not words.knows(label):
+            continue
         if key in volumes:
             said = [words.sentences["size"].format(name=words.plain(label), size=plain_volume(volumes[key]))]
         else:
@@ -35,7 +37,7 @@ def plain_lines(measurements: Sequence[Measurement], missing: Sequence[str], wor
         if "cut off" in values:
             said.append(words.sentences["cut"])
         lines.append(" ".join(said))
-    if missing:
+    if missing := [label for label in missing if words.knows(label)]:
         names = ". ".join(dict.fromkeys(words.plain(label).capitalize() for label in missing))
         lines.append(words.sentences["missing"].format(names=names))
     return tuple(lines)

@@ -7,6 +7,7 @@ import io
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pydicom
@@ -111,7 +112,8 @@ def test_tables_reports_and_resources_have_a_row_for_each(ct):
         o["code"]["text"]: o["valueQuantity"]["value"] for o in resource["contained"] if "volume" in o["code"]["text"]
     }
     assert volumes == {"lesion (segment 2) volume": 8.0, "lesion (segment 3) volume": 4.0}
-    lines = plain_lines(measurements, (), glossary())
+    assert plain_lines(measurements, (), glossary()) == ()  # a lesion has no plain name
+    lines = plain_lines([replace(m, segment="liver") for m in measurements], (), glossary())
     assert ["8.0 mL" in lines[0], "4.0 mL" in lines[1]] == [True, True]
 
 

@@ -2,7 +2,8 @@
 
 A VTK window inside Qt has no OpenGL context on Qt's offscreen platform, so each view is a QLabel with the
 rendered image; a grab of the main window is then a full screenshot on every platform. Of the mouse they know
-only the wheel.
+only the wheel. Keys go to VTK's interactor, as CTK's widget passes them on, and from there to Slicer's own interactor
+style and displayable managers, so that `[` and `]` change the layers of a slice view here, too.
 """
 
 from __future__ import annotations
@@ -34,6 +35,9 @@ THREE_D_MANAGERS = (
     "vtkMRMLVolumeRenderingDisplayableManager",
     "vtkMRMLTransformsDisplayableManager3D",
 )
+KEY_SYMBOLS = {"[": "bracketleft", "]": "bracketright", "{": "braceleft", "}": "braceright"}
+"""VTK's names of keys that have a meaning in slice views."""
+
 SMALLEST = 50
 """Pixels below which a side is not rendered."""
 
@@ -60,6 +64,8 @@ class MRMLView(QtWidgets.QLabel):
         self._interactor = vtk.vtkGenericRenderWindowInteractor()
         self._interactor.SetRenderWindow(self.window)
         self._interactor.Initialize()
+        self._corner = vtk.vtkCornerAnnotation()
+        self.renderer.AddViewProp(self._corner)
         self.add_first_props()
         for name in managers:
             if not factory.IsDisplayableManagerRegistered(name):
@@ -72,6 +78,7 @@ class MRMLView(QtWidgets.QLabel):
         self._timer.setInterval(0)
         self._timer.timeout.connect(self.forceRender)
         self.managers.Initialize(factory, self.renderer)
+        self.setFocusPolicy(QtCore.Qt.FocusPolicy.StrongFocus)
         self._tag = self.managers.AddObserver(vtk.vtkCommand.UpdateEvent, lambda *_: self.scheduleRender())
 
     def add_first_props(self) -> None:
@@ -116,8 +123,33 @@ class MRMLView(QtWidgets.QLabel):
         super().showEvent(event)
         self._timer.start()
 
+    def use_style(self, style) -> None:
+        """Let Slicer's interactor style take what the interactor gets; as `qMRMLSliceView` and `qMRMLThreeDView` do."""
+        style.SetDisplayableManagers(self.managers)
+        style.SetInteractor(self._interactor)
+        self.style_of_view = style
+
+    def keyPressEvent(self, event) -> None:
+        """Pass a key on to VTK, as QVTKInteractorAdapter does."""
+        self._pass_key(event, "KeyPressEvent", "CharEvent")
+
+    def keyReleaseEvent(self, event) -> None:
+        """See `keyPressEvent`."""
+        self._pass_key(event, "KeyReleaseEvent")
+
+    def _pass_key(self, event, *names: str) -> None:
+        held, text = event.modifiers(), event.text()
+        control, shift = QtCore.Qt.KeyboardModifier.ControlModifier, QtCore.Qt.KeyboardModifier.ShiftModifier
+        symbol = KEY_SYMBOLS.get(text, text)
+        self._interactor.SetKeyEventInformation(bool(held & control), bool(held & shift), text[:1] or "\0", 1, symbol)
+        for name in names:
+            self._interactor.InvokeEvent(name)
+
     def renderWindow(self):
         return self.window
+
+    def cornerAnnotation(self):
+        return self._corner
 
     def interactor(self):
         return self._interactor
@@ -152,6 +184,9 @@ class SliceView(MRMLView):
         self.node.SetLayoutColor(*color)
         self.node.SetMappedInLayout(1)
         self.managers.SetMRMLDisplayableNode(self.node)
+        style = slicer.vtkMRMLSliceViewInteractorStyle()
+        style.SetSliceLogic(self.logic)
+        self.use_style(style)
         self.logic.AddObserver(vtk.vtkCommand.ModifiedEvent, lambda *_: self._on_logic_modified())
         self._on_logic_modified()
 
@@ -198,6 +233,7 @@ class ThreeDView(MRMLView):
         self.node = self.logic.AddViewNode("1")
         self.node.SetMappedInLayout(1)
         self.managers.SetMRMLDisplayableNode(self.node)
+        self.use_style(slicer.vtkMRMLThreeDViewInteractorStyle())
 
     def mrmlViewNode(self):
         return self.node

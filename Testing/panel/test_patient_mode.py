@@ -221,6 +221,34 @@ def test_letters_can_still_be_typed(handed_over, host):
     assert edit.text == "Wo"
 
 
+def test_keys_typed_into_the_window_reach_the_field_with_the_focus_and_no_view(handed_over, host):
+    """As the operating system delivers them: to the window, which passes them on."""
+    import qt
+
+    window, view = host.main_window, host.app.layoutManager().sliceWidget("Red").sliceView()
+    window.activateWindow()
+    typed = []
+    tag = view.interactor().AddObserver("KeyPressEvent", lambda *_: typed.append(1))
+    for widget in (handed_over.ui.pinEdit, view):
+        widget.setFocus()
+        host.process_events()
+        assert window.focusWidget() == widget
+        event = qt.QKeyEvent(qt.QEvent.KeyPress, qt.Qt.Key_4, qt.Qt.NoModifier, "4")
+        host.app.sendEvent(window.windowHandle(), event)
+    view.interactor().RemoveObserver(tag)
+    assert handed_over.ui.pinEdit.text == "4" and not typed
+    handed_over.ui.pinEdit.text = ""
+
+
+def test_one_page_is_in_sight_after_leaving(handed_over, host):
+    panel = handed_over
+    panel.ui.pinEdit.text = PIN
+    panel.ui.leavePatientButton.click()
+    host.process_events()
+    pages = [panel.ui.taskTabs.widget(n) for n in range(panel.ui.taskTabs.count)]
+    assert sum(page.isVisible() for page in pages) == 1
+
+
 def test_the_window_does_not_close_and_takes_no_files(handed_over, host):
     window = host.main_window
     window.close()
@@ -355,9 +383,11 @@ def test_what_clinicians_marked_or_drew_is_not_in_the_views_for_a_patient(lock, 
     assert marks.GetDisplayNode().GetVisibility() and not hidden.GetDisplayNode().GetVisibility()
 
 
-@pytest.mark.parametrize(("number", "tables", "left"), [(501, 0, True), (3, 1, True), (3, 0, False), (29, 0, False)])
+@pytest.mark.parametrize(
+    ("number", "tables", "left"), [(41, 0, True), (501, 0, True), (3, 1, True), (3, 0, False), (29, 0, False)]
+)
 def test_layouts_with_tables_or_the_list_of_all_patients_are_left(handed_over, monkeypatch, number, tables, left):
-    """501 is the DICOM browser's; 3 and 29 are four views, and two side by side."""
+    """41 is the DICOM browser's, 501 one of a module; 3 and 29 are four views, and two side by side."""
     import types
 
     import slicer
@@ -377,7 +407,7 @@ def test_layouts_with_tables_or_the_list_of_all_patients_are_left(handed_over, m
     stand_in = types.SimpleNamespace(app=app, modules=slicer.modules, vtkMRMLLayoutNode=slicer.vtkMRMLLayoutNode)
     with monkeypatch.context() as patched:
         patched.setattr(kiosk, "slicer", stand_in)
-        kiosk.Kiosk(handed_over.uiWidget)._quiet_views(None)
+        kiosk.Kiosk(handed_over.uiWidget)._quiet_views()
     assert chosen == ([slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpView] if left else [])
 
 

@@ -163,3 +163,8 @@ def test_no_report_no_patients_version_and_no_unknown_language(response):
         make_leaflet(dataclasses.replace(response, findings=response.findings[1:]))
     with pytest.raises(ModelError, match="'xx' can't be read"):
         make_leaflet(response, "xx")
+
+
+def test_structures_of_one_name_keep_their_plain_name():
+    assert WORDS.plain("left kidney (segment 2)") == "left kidney" and WORDS.what("liver (segment 3)")
+    assert not WORDS.knows("lesion (segment 2)") and WORDS.plain("left lung tumor") == ""

@@ -236,7 +236,7 @@ def library(tmp_path, monkeypatch, engine):
 
 def test_a_healthy_case_is_shown_next_to_it_without_numbers(engine, library):
     response = engine.run(asked("What does a healthy one look like?"))
-    assert response.comparison.title == "adult torso" and response.comparison.pairs
+    assert response.comparison.title == "healthy one" and response.comparison.pairs
     assert response.answers[0].text == WORDS.sentences["healthy"] and response.answers[0].verdict == ""
     assert not response.comparison.differences and not response.measurements
 
