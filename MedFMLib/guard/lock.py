@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..errors import InputError
+from ..errors import InputError, OutputError
 from ..storage import paths, user_settings
 from ..storage.locks import exclusive
 
@@ -62,14 +62,14 @@ class PatientLock:
             InputError: if it is too short, the old one is wrong, or patient mode is on.
             OutputError: if it can't be saved.
         """
-        state = self._state()
-        if state.get("on"):
-            raise InputError("The PIN can't be changed in patient mode; leave it first.")
         if len(pin) < SHORTEST or not (pin.isascii() and pin.isdigit()):
             raise InputError(f"A PIN has at least {SHORTEST} digits and nothing else; choose another one.")
         with self._alone():
+            state = self._state()
+            if state.get("on"):
+                raise InputError("The PIN can't be changed in patient mode; leave it first.")
             if "hash" in state:
-                state = self._tried(self._state(), old)
+                state = self._tried(state, old)
             salt = os.urandom(16)
             self._keep(state | {"salt": salt.hex(), "hash": _hash(pin, salt)})
 
@@ -80,10 +80,10 @@ class PatientLock:
             InputError: if no PIN is set: then it could not be left.
             OutputError: if it can't be saved.
         """
-        state = self._state()
-        if "hash" not in state:
+        if "hash" not in self._state():
             raise InputError("Choose a PIN first: without one, patient mode could not be left.")
-        self._keep(state | {"on": True})
+        with self._alone():
+            self._keep(self._state() | {"on": True})
 
     def leave(self, pin: str) -> None:
         """Turn patient mode off.
@@ -103,25 +103,38 @@ class PatientLock:
         if "hash" in state and hmac.compare_digest(_hash(pin, bytes.fromhex(state["salt"])), state["hash"]):
             return {key: value for key, value in state.items() if key not in ("wrong", "until")}
         wrong = state.get("wrong", 0) + 1
-        wait = min(LONGEST_WAIT, FIRST_WAIT * 2 ** (wrong - FREE_TRIES)) if wrong >= FREE_TRIES else 0.0
+        wait = min(LONGEST_WAIT, FIRST_WAIT * 2 ** min(wrong - FREE_TRIES, 16)) if wrong >= FREE_TRIES else 0.0
         self._keep(state | {"wrong": wrong, "until": self._clock() + wait})
         raise InputError(f"This PIN is wrong.{f' Try again in {wait:.0f} s.' if wait else ''} Ask the staff.")
 
     def _state(self) -> dict:
-        """Return the stored state; {"on": True} for anything but a complete one, a dangling link included."""
-        if not os.path.lexists(self.file):
+        """Return the stored state; {"on": True} for anything but a complete one, such as a dangling link or a closed folder."""
+        try:
+            os.lstat(self.file)
+        except (FileNotFoundError, NotADirectoryError):
             return {}
+        except OSError:  # somebody took the permission to look into the folder
+            return {"on": True}
         state = user_settings.read(self.file)
         return state if _is_complete(state) else {"on": True}
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        """Let one process at a time try a PIN, so that parallel tries are all counted."""
-        self.file.parent.mkdir(parents=True, exist_ok=True)
-        with exclusive(
-            self.file.with_name(f"{self.file.name}.lock"), InputError("Another PIN is being checked; try again.")
-        ):
-            yield
+        """Let one process at a time try a PIN, so that parallel tries are all counted.
+
+        Raises:
+            InputError: if another process tries one.
+            OutputError: if the folder can't be written, so that a try could not be counted; then no PIN is tried.
+        """
+        busy = InputError("Another PIN is being checked; try again.")
+        try:
+            self.file.parent.mkdir(parents=True, exist_ok=True)
+            with exclusive(self.file.with_name(f"{self.file.name}.lock"), busy):
+                yield
+        except OSError as error:
+            raise OutputError(
+                f"{WHAT} can't be written to {self.file} ({error.strerror}); make that folder writable, with free space."
+            ) from error
 
     def _keep(self, state: dict) -> None:
         user_settings.write(self.file, state, WHAT)
