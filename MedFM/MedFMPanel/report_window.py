@@ -12,10 +12,10 @@ from pathlib import Path
 import qt
 import slicer
 from MedFMLib import environment
-from MedFMLib.execution import serialization
+
 from MedFMLib.reports.finalize import FinalizeRequest
 from MedFMLib.reports.finalize_in_subprocess import finalize_in_subprocess
-from MedFMLib.reports.revising import FIXED, SUFFIX, read_editable_report
+from MedFMLib.reports.revising import FIXED, SUFFIX, editable_report, read_editable_report
 from MedFMLib.scene.reports import dicom_series, first_instance, stored_report, replace_report
 
 from .background_task import BackgroundTask
@@ -103,7 +103,7 @@ class ReportWindow:
         """
         self._scene, self._volume, self._kept = scene, volume, stored_report(scene, volume)
         content = self._kept
-        self._start(lambda progress: serialization.loads(content).report, self._fill, "Opening the report…")
+        self._start(lambda progress: editable_report(content).report, self._fill, "Opening the report…")
         self.dialog.show()
         self.dialog.raise_()
 
@@ -119,7 +119,7 @@ class ReportWindow:
         self.on_section()
         self.forms["dicom"].enabled = self._study is not None
         self.forms["dicom"].setChecked(self._study is not None)
-        state = f"Signed: {self._report.signed}." if self._report.signed else "A draft, not signed."
+        state = f"{self._report.state}."
         self.say(
             state
             if self._study
@@ -194,7 +194,7 @@ class ReportWindow:
         replace_report(self._scene, self._volume, report, self._kept)
         self._fill(report)
         self._on_changed(
-            f"The report was signed: {report.signed}." if report.signed else "The report was changed; it is a draft."
+            f"The report was signed: {report.signed}." if report.is_signed else "The report was changed; it is a draft."
         )
 
     @shown

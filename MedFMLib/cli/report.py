@@ -161,8 +161,10 @@ def sign(
             frame=frame if frame >= 0 else None,
         )
     )
-    signed = done.response.report.signed
-    _tell(list(done.files), as_json, state=f"signed: {signed}" if signed else "draft")
+    signed = done.response.report
+    _tell(
+        list(done.files), as_json, state=f"signed: {signed.signed}" if signed.is_signed else "draft", note=signed.state
+    )
 
 
 def _change(text: str) -> tuple[str, str]:

@@ -431,12 +431,14 @@ class SignOff:
     """Name of the signer of a report, and the time of signing.
 
     Args:
-        name: as the signer entered it.
+        name: as the signer entered it; a typed name is no digital signature.
         when: ISO 8601, UTC.
+        doubt: why it does not hold, e.g. since the file was changed; "" if nothing is known against it.
     """
 
     name: str
     when: str
+    doubt: str = ""
 
     def __str__(self) -> str:
         return f"{self.name}, {self.when[:16].replace('T', ' ')} UTC"
@@ -480,6 +482,20 @@ class Report:
     kept: bytes = field(default=b"", repr=False)
     edited: tuple[str, ...] = ()
     signed: SignOff | None = None
+
+    @property
+    def is_signed(self) -> bool:
+        """Whether it has a signature against which nothing is known."""
+        return self.signed is not None and not self.signed.doubt
+
+    @property
+    def state(self) -> str:
+        """Whether it is signed, as a sentence without its full stop."""
+        if self.signed is None:
+            return "DRAFT, not signed"
+        if self.signed.doubt:
+            return f"Not signed: the signature “{self.signed}” does not hold, since {self.signed.doubt}"
+        return f"Signed: {self.signed} (a typed name, not a digital signature)"
 
     def section(self, title: str) -> ReportSection | None:
         """Return the section with this title, or None."""

@@ -13,11 +13,10 @@ import re
 
 from ..errors import InputError, ModelError
 from ..storage.model_card import ModelCard
+from ..storage.secrets import safe_keyring
 from .settings import Endpoint
 
 SERVICE = "MedFM endpoints"
-PLAIN = ("keyrings.alt.file", "keyrings.alt.Gnome", "sagecipher")
-"""Keyring backends that store keys in files with little or no encryption."""
 
 
 def variable(name: str) -> str:
@@ -111,16 +110,3 @@ def _from_keyring(name: str, endpoint: Endpoint) -> str:
         return ring.get_password(SERVICE, _user(name, endpoint)) or ""
     except Exception:  # a locked or broken keyring counts as none; the endpoint reports if it needs a key
         return ""
-
-
-def safe_keyring():
-    """Return the package `keyring` if its backend is safe, or None."""
-    try:
-        import keyring
-    except ImportError:
-        return None
-    backend = keyring.get_keyring()
-    module = type(backend).__module__
-    if module.startswith(PLAIN) or module.startswith(("keyring.backends.fail", "keyring.backends.null")):
-        return None
-    return keyring

@@ -89,7 +89,7 @@ def write_dicom(
         made["seg"] = segmentation_object(segmentation, source, response.provenance)
         made["sr"] = measurement_report(
             response.measurements, segmentation, made["seg"], source,
-            report.signed if report is not None else None,
+            report.signed if report is not None and report.is_signed else None,
         )  # fmt: skip
     if rtstruct and segmentation is not None:
         made["rtstruct"] = structure_set(segmentation, source, response.provenance)
@@ -99,7 +99,7 @@ def write_dicom(
         if report.key_images:
             made["kos"] = key_objects(report.key_images, _grid(response, source), source)
         files.append(write_bytes(folder / f"{name}.report.pdf", pdf))
-        state = "signed" if report.signed else "draft"
+        state = "signed" if report.is_signed else "draft"
         resource = diagnostic_report(report, response.measurements, source, response.provenance, pdf, state)
         files.append(write_text(folder / f"{name}.fhir.json", json.dumps(resource, indent=2, allow_nan=False)))
     return [*files, *(_write(folder / f"{name}.{kind}.dcm", dataset) for kind, dataset in made.items())]

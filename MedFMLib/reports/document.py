@@ -25,8 +25,6 @@ from . import words
 from .page import page
 from .templates import ReportTemplate
 
-DRAFT = "DRAFT, not signed."
-
 
 @dataclass(frozen=True)
 class ReportMaterial:
@@ -132,8 +130,7 @@ def _sections(m: ReportMaterial, template: ReportTemplate, request: Request) -> 
 
 def as_text(report: Report) -> str:
     """Return the report as plain text, for text nodes and terminals."""
-    state = f"Signed: {report.signed}." if report.signed else DRAFT
-    lines = [report.title.upper(), f"{state} {NOTICE}", ""]
+    lines = [report.title.upper(), f"{report.state}. {NOTICE}", ""]
     for section in report.sections:
         edited = " (edited)" if section.title in report.edited else ""
         lines += [section.title.upper() + edited, *section.paragraphs, ""]

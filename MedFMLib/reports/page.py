@@ -38,7 +38,8 @@ def page(report: Report) -> str:
     return template("report.html.j2").render(
         title=report.title,
         notice=NOTICE,
-        signed=report.signed,
+        signed=report.is_signed,
+        state=report.state,
         edited=report.edited,
         quiet=QUIET,
         sections=[

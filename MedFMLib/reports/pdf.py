@@ -55,8 +55,8 @@ def as_pdf(report: Report, measurements: Sequence[Measurement] = ()) -> bytes:
     def text(words: str, style=body):
         return Paragraph(markup(words), style)
 
-    state = f"Signed: {report.signed}" if report.signed else "DRAFT, not signed"
-    story = [text(report.title, title), text(f"{NOTICE} {state}.", notice)]
+    state = f"Signed: {report.signed}" if report.is_signed else "not signed"
+    story = [text(report.title, title), text(f"{NOTICE} {report.state}.", notice)]
     for section in report.sections:
         style = small if section.title in quiet else body
         first, *rest = section.paragraphs or ("",)

@@ -15,6 +15,7 @@ from ..files.limits import memory_for_reading, size_text
 from ..files.presence import check_path
 from ..files.writing import write_bytes
 from .document import rendered
+from .seal import opened, sealed
 
 FIXED = ("Limitations", "Provenance", "Questions and answers")
 """Sections that must not be edited: the limitations, the provenance, and the actual questions and answers."""
@@ -89,11 +90,13 @@ def keep(path: Path, response: Response) -> Path:
     """
     if response.report is None:
         raise InputError("There is no report to save; draft one first.")
-    return write_bytes(path, serialization.dumps(with_report(response, replace(response.report, kept=b""))))
+    return write_bytes(path, sealed(serialization.dumps(with_report(response, replace(response.report, kept=b"")))))
 
 
 def read_editable_report(path: Path) -> Response:
     """Read a response written by `keep`.
+
+    A signature in a file whose seal is missing or wrong does not hold; see `seal`, `Report.state`.
 
     Raises:
         InputError: if it is no such file, or damaged.
@@ -105,11 +108,30 @@ def read_editable_report(path: Path) -> Response:
             raise InputError(
                 f"The report '{path.name}' has {size_text(path.stat().st_size)}; {size_text(memory)} may be used."
             )
-        response = serialization.loads(path.read_bytes(), memory=memory)
+        return editable_report(path.read_bytes(), path.name, memory)
     except OSError as error:
         raise InputError(f"The report '{path.name}' can't be read ({error.strerror}); give a file {SUFFIX}.") from error
+
+
+def editable_report(data: bytes, name: str = "report", memory: int | None = None) -> Response:
+    """Return the response in the content of a file written by `keep`.
+
+    Args:
+        data: the content, with or without a seal.
+        name: of the file, for messages.
+        memory: largest number of bytes that it may take; see `serialization.loads`.
+
+    Raises:
+        InputError: if it has no report, or is damaged.
+    """
+    content, doubt = opened(data)
+    response = serialization.loads(content, memory=memory)
     if not isinstance(response, Response) or response.report is None:
-        raise InputError(f"'{path.name}' has no report; give a file {SUFFIX} written by `medfm report`.")
+        raise InputError(f"'{name}' has no report; give a file {SUFFIX} written by `medfm report`.")
+    report = response.report
+    if doubt and report.signed is not None:
+        doubted = replace(report.signed, doubt=report.signed.doubt or doubt)
+        return with_report(response, rendered(replace(report, signed=doubted)))
     return response
 
 

@@ -41,8 +41,7 @@ def texts_of(report: Report, kept: bytes) -> dict[str, str]:
 
 def linked(report: Report) -> str:
     """Return the report's text as simple HTML; a sentence with a position links to it."""
-    state = f"Signed: {report.signed}" if report.signed else "Draft, not signed"
-    parts = [f"<h3>{escape(report.title)}</h3><p><i>{escape(state)}</i></p>"]
+    parts = [f"<h3>{escape(report.title)}</h3><p><i>{escape(report.state)}</i></p>"]
     for section in report.sections:
         edited = " (edited)" if section.title in report.edited else ""
         parts.append(f"<h4>{escape(section.title + edited)}</h4>")

@@ -86,7 +86,7 @@ def test_a_changed_and_signed_report_is_in_the_scene(window, panel, host):
     window.text.setPlainText("Else.")
     window.save.click()
     wait(host, window)
-    assert "Draft, not signed" in panel.ui.reportView.toPlainText()
+    assert "DRAFT, not signed" in panel.ui.reportView.toPlainText()
 
 
 def test_an_emptied_section_is_refused_and_nothing_changes(window, panel, host):

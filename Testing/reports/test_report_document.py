@@ -144,7 +144,7 @@ def test_what_happened_cannot_be_edited(response):
 def test_a_signature_is_in_every_form_and_editing_takes_it_back(response):
     signed = sign(response.report, "  Dr Jane Q.  Doe ")
     assert signed.signed.name == "Dr Jane Q. Doe"
-    assert "Signed: Dr Jane Q. Doe" in signed.text and "Draft, not signed" not in signed.html
+    assert "Signed: Dr Jane Q. Doe" in signed.text and "DRAFT, not signed" not in signed.html
     assert b"Signed: Dr Jane Q. Doe" in as_pdf_text(signed) and b"DRAFT" in as_pdf_text(response.report)
     assert edit(signed, {"Impression": "Else."}).signed is None
     assert edit(signed, {"Impression": "\n".join(signed.section("Impression").paragraphs)}) is signed  # nothing changed

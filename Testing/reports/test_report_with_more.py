@@ -11,7 +11,7 @@ from support.phantoms import torso
 from support.scripted_model import ScriptedModel, engine
 from tasks.test_reliability_and_explain import Explaining
 
-from MedFMLib.core.findings import KeyImage, SliceReference
+from MedFMLib.core.findings import KeyImage, SignOff, SliceReference
 from MedFMLib.core.request import Request
 from MedFMLib.errors import InputError
 from MedFMLib.execution import serialization
@@ -138,9 +138,9 @@ def test_the_provenance_counts_no_range_as_a_slice():
 ])  # fmt: skip
 def test_who_signs_is_written_in_their_own_letters_in_the_pdf(response, name):
     pypdf = pytest.importorskip("pypdf")
-    signed = replace(response.report, signed=f"{name}, 2026-11-28 <&>")
+    signed = replace(response.report, signed=SignOff(f"{name} <&>", "2026-11-28T10:00:00+00:00"))
     for page in pypdf.PdfReader(io.BytesIO(as_pdf(signed))).pages:  # at the top or in the foot
-        assert f"Signed:{name},2026-11-28<&>".replace(" ", "") in "".join(page.extract_text().split())
+        assert f"Signed:{name}<&>,2026-11-2810:00UTC".replace(" ", "") in "".join(page.extract_text().split())
 
 
 def test_letters_of_a_word_share_a_font_and_what_no_font_has_is_a_square():
