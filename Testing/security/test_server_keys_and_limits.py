@@ -194,7 +194,7 @@ def test_names_give_no_further_turns(two_keys, attack):
     [thread.start() for thread in threads]
     [thread.join() for thread in threads]
     assert order.index(last) <= 2, order
-    attack("waited for all 12", f"waited for {order.index(last)} of 12")
+    attack("waited for 9 of 12", f"waited for {order.index(last)} of 12")
 
 
 def test_a_client_waits_while_its_key_holds_too_much(two_keys, attack):
@@ -256,7 +256,9 @@ def test_large_pictures_under_many_names_keep_little_memory(two_keys, attack):
     after = memory(server)
     assert peak.most - before < 700
     assert after - before < 60
-    attack("9.7 GB with 64 pictures, kept", f"+{peak.most - before:.0f} MB at most, +{after - before:.0f} MB after")
+    attack(
+        "12 pictures: +4,190 MB, +401 MB after", f"+{peak.most - before:.0f} MB at most, +{after - before:.0f} MB after"
+    )
 
 
 def test_a_picture_that_has_no_place_is_not_decoded(two_keys, attack):
@@ -269,9 +271,7 @@ def test_a_picture_that_has_no_place_is_not_decoded(two_keys, attack):
         started = time.monotonic()
         assert [post(server, chat("mark a", url)).status_code for _ in range(5)] == [429] * 5
     assert peak.most - before < 30
-    attack(
-        "147 MB decoded, then 429", f"429 after {(time.monotonic() - started) / 5:.2f} s, +{peak.most - before:.0f} MB"
-    )
+    attack("decoded, then 429", f"429 after {(time.monotonic() - started) / 5:.2f} s, +{peak.most - before:.0f} MB")
 
 
 def test_bodies_that_wait_are_counted_before_they_come(two_keys, attack):
@@ -291,7 +291,7 @@ def test_bodies_that_wait_are_counted_before_they_come(two_keys, attack):
     assert state(server, OTHER)["running"] == 0
     [line.close() for line in lines]
     assert peak.most - before < 150
-    attack("300 MB held", f"+{peak.most - before:.0f} MB")
+    attack("+292 MB", f"+{peak.most - before:.0f} MB")
 
 
 def test_results_of_a_key_are_bounded():
@@ -389,7 +389,7 @@ def test_a_tiff_with_a_million_pages_is_no_work(start_server, attack):
     assert answer.status_code == 400
     seconds = time.monotonic() - started
     assert seconds < 3
-    attack("hours of one core", f"refused after {seconds:.1f} s")
+    attack("looked for each in a list", f"refused after {seconds:.1f} s")
 
 
 @pytest.mark.parametrize("kind", ["WEBP", "PNG", "TIFF"])
@@ -424,4 +424,4 @@ def test_tls_is_not_negotiated_again(two_keys, certificate, attack):
     command = ["openssl", "s_client", "-tls1_2", "-connect", f"127.0.0.1:{server.port}"]
     found = subprocess.run(command, input=b"R\n", capture_output=True, timeout=10, check=False)
     assert b"no renegotiation" in found.stderr
-    attack("as often as a client likes", "refused")
+    attack("refused by OpenSSL 3", "refused")

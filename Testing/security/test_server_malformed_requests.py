@@ -54,7 +54,10 @@ def test_json_bombs(name, shared, attack):
     assert "must be" in answer.text or "is not JSON that this server reads" in answer.text
     assert len(answer.content) < 2000
     assert peak.most - before < 150
-    attack("up to 800 MB", f"400, {time.monotonic() - started:.2f} s, +{peak.most - before:.0f} MB")
+    attack(
+        "3.9 s, +690 MB" if name == "many lists" else "-",
+        f"400, {time.monotonic() - started:.2f} s, +{peak.most - before:.0f} MB",
+    )
 
 
 def test_no_error_is_long(shared):
@@ -95,13 +98,16 @@ TWICE = {
 }
 
 
+LET_IN = ("length and chunks", "two keys", "500 headers", "60 kB of headers", "a long path")
+
+
 @pytest.mark.parametrize("name", TWICE)
 def test_requests_that_two_programs_may_read_differently_are_refused(name, shared, attack):
     answer = talk(shared.port, TWICE[name].encode("latin-1"))
     assert answer.split(b" ", 2)[1] in (b"400", b"501"), answer
     assert answer.count(b"HTTP/1.1") == 1  # what was smuggled was not answered
     assert b"connection: close" in answer.lower()
-    attack("first of both was taken", "400, closed")
+    attack("accepted" if name in LET_IN else "-", "400, closed")
 
 
 def test_a_key_is_needed_and_its_lack_closes_the_connection(shared):
