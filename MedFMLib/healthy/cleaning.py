@@ -38,8 +38,9 @@ STRIPPED = 0.02
 MOST_BRAIN = 2000.0, 205.0
 """Volume in mL and extent in mm of the largest brain; what is larger has more than a brain in it."""
 
-MOST_SURFACE = 0.25
-"""Largest fraction of the voxels kept around the brain that may be surroundings of the head: more would be its surface."""
+MOST_SURFACE = 0.03
+"""Largest fraction of the voxels kept around the brain that may be surroundings of the head: more would be its surface.
+Measured on a T1 of a whole head: 0.1 % for its brain, 14 % and 23 % for its back and its face under that name."""
 
 MOST_AT_BORDER = 0.02
 """Largest fraction of a stripped brain's voxels at the border of the picture: more may be a part of a face, cut off there."""

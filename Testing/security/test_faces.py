@@ -79,6 +79,19 @@ def test_every_head_asks_and_no_trunk_does(open_data, capsys, attack):
     assert len(rows) >= 190 and not wrong
 
 
+def test_the_labels_of_a_real_trunk_make_nobody_ask(open_data):
+    """The names of SOURCES.json, as TotalSegmentator and clinicians write them."""
+    import json
+
+    from MedFMLib.healthy.texts import identifying, unusual
+
+    sources = {s["file"]: s.get("labels") or {} for s in json.loads(open_data("SOURCES.json").read_text())}
+    names = [n for file in ("ct_torso/ct.nii.gz", "mr_torso/mr.nii.gz", "ct_chest/chest_ct.nii.gz", "dicom_seg")
+             for n in sources[file].values()]  # fmt: skip
+    assert len(names) > 80 and not [n for n in names if heads.mentions_head(n) or heads.is_of_brain(n)]
+    assert not [n for n in names if unusual(n) or identifying(n)]
+
+
 # -- the same images, changed ------------------------------------------------------------------------------
 
 
@@ -295,6 +308,20 @@ def test_a_brain_that_is_segmented_is_cut_out_and_a_stripped_one_stays(open_data
         cleaned(
             replace(image, name="image"), box(image), "case", Consent(text=True)
         )  # nothing tells that it is stripped
+
+
+@pytest.mark.parametrize("part", ["front", "back"])
+def test_a_face_named_brain_in_a_whole_head_is_refused(part, open_data, attack):
+    image = read_image(open_data("brain_t1/t1_head.nii.gz"), modality="MR")
+    along = image.geometry.axis_codes.index("A")
+    place = np.arange(image.geometry.shape[along]) / image.geometry.shape[along]
+    inside = (place > 0.7 if part == "front" else place < 0.3).reshape(
+        [-1 if axis == along else 1 for axis in range(3)]
+    )
+    named = Segmentation((Segment("brain", (image.scalars > 20) & inside),), image.geometry)
+    with pytest.raises(InputError, match="are the surface of the head"):
+        cleaned(image, named, "case", Consent(text=True))
+    attack("everything else was removed", "refused")
 
 
 def test_a_face_named_brain_at_the_edge_of_the_picture_is_refused(open_data, attack):
