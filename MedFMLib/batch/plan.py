@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from ..core.image import Image
-from ..core.request import DEFAULT_MODEL, Request, SliceChoice
+from ..core.request import DEFAULT_MODEL, Request, SliceChoice, check_length
 from ..errors import InputError
 from ..files.names import PICTURE_SUFFIXES, VOLUME_SUFFIXES
 from ..files.pseudonyms import without_names
@@ -36,6 +36,7 @@ class TaskStep:
     def __post_init__(self) -> None:
         if self.task == "ask" and not self.question.strip():
             raise InputError("The task 'ask' needs a question; write it as 'ask:Is there a nodule?'.")
+        check_length("question", self.question)
         if self.task != "ask" and self.question:
             raise InputError(f"The task '{self.task}' takes no question ('{self.question}'); use ask:QUESTION.")
 

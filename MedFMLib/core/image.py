@@ -14,6 +14,10 @@ MODALITIES = ("CT", "MR", "US", "CR", "PT", "OT")
 """DICOM modality codes that MedFM distinguishes; CR stands for every projection radiograph."""
 
 
+MOST_NAME, MOST_FACT, MOST_FACTS = 200, 200, 100
+"""Longest name and value, and largest number of values, that an image takes over from a header or a node."""
+
+
 @dataclass(frozen=True, eq=False)
 class Image:
     """A volume in the patient, or pictures without a place in a patient; a slice has one voxel along an axis.
@@ -22,10 +26,11 @@ class Image:
         voxels: (C, I, J, K), any real dtype; HU for CT, arbitrary units otherwise; uint8 and C = 3 for colour (RGB).
         geometry: the grid, whose shape is (I, J, K).
         modality: one of `MODALITIES`.
-        name: the image's display name; it becomes part of file names, so never put patient data there.
-        facts: further facts about the acquisition that identify no one, e.g. {"BodyPart": "HEAD"};
-            "modality_guessed" is "yes" if the modality came from the voxel values; "units" is a UCUM unit of the
-            values where it is known and they are not HU.
+        name: the image's display name, cut to `MOST_NAME` letters; it becomes part of file names, so never put patient data
+            there.
+        facts: further facts about the acquisition that identify no one, e.g. {"BodyPart": "HEAD"}, cut to `MOST_FACTS` of
+            `MOST_FACT` letters; "modality_guessed" is "yes" if the modality came from the voxel values; "units" is a UCUM
+            unit of the values where it is known and they are not HU.
         notes: sentences on how the image was read that a reader of every result must know.
         display: (1 or 3, I, J, K) uint8, the pixels as a workstation shows them (window, lookup table and inversion of
             the header applied); None where `core.view` chooses the window.
@@ -56,6 +61,9 @@ class Image:
         if self.modality not in MODALITIES:
             raise InputError(f"Unknown modality {self.modality!r}; choose one of {', '.join(MODALITIES)}.")
         object.__setattr__(self, "voxels", voxels)
+        object.__setattr__(self, "name", str(self.name)[:MOST_NAME])
+        facts = {str(key)[:MOST_NAME]: str(value)[:MOST_FACT] for key, value in list(self.facts.items())[:MOST_FACTS]}
+        object.__setattr__(self, "facts", facts)
         shown = self.display
         if shown is not None and (
             shown.dtype != np.uint8 or shown.shape[0] not in (1, 3) or shown.shape[1:] != voxels.shape[1:]

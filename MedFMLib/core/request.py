@@ -16,6 +16,12 @@ DEFAULT_MODEL = "medfm-tiny"
 MOST_LETTERS = 2000
 """Longest question, earlier question or label that is read; what is done with words may grow faster than their number."""
 
+MOST_ANSWER = 20_000
+"""Longest earlier answer, and longest name or folder of a model."""
+
+MOST_LABELS = 1000
+"""Largest number of structures of one job."""
+
 MOST_HISTORY = 200
 """Largest number of earlier questions; their answers may be longer than questions."""
 
@@ -181,13 +187,36 @@ class Request:
         object.__setattr__(self, "question", _readable(self.question))
         said = [("question", self.question), *(("earlier question", q) for q, _ in self.history)]
         said += [("label", label) for label in self.labels]
+        said += [
+            (name, str(getattr(self, name))) for name in ("task", "method", "template", "indication", "comparison")
+        ]
+        said += [(f"option {name[:40]}", value) for name, value in self.options.items() if isinstance(value, str)]
         for what, text in said:
-            if len(text) > MOST_LETTERS:
-                raise InputError(f"The {what} has {len(text)} letters; at most {MOST_LETTERS} are read. Shorten it.")
+            check_length(what, text)
+        for what, text in (("earlier answer", max((a for _, a in self.history), key=len, default="")),
+                           ("model's name", self.model), ("adapter's name", self.adapter)):  # fmt: skip
+            check_length(what, text, MOST_ANSWER)
+        if len(self.labels) > MOST_LABELS:
+            raise InputError(f"{len(self.labels)} structures are named; at most {MOST_LABELS} are. Name fewer.")
         if len(self.history) > MOST_HISTORY:
             raise InputError(
                 f"The conversation has {len(self.history)} questions; start a new one after {MOST_HISTORY}."
             )
+
+
+def check_length(what: str, text: str, most: int = MOST_LETTERS) -> None:
+    """Check the length of a text before work that may grow faster than it.
+
+    Args:
+        what: of which it is the text, for the message.
+        text: the text.
+        most: largest number of letters.
+
+    Raises:
+        InputError: if it is longer.
+    """
+    if len(text) > most:
+        raise InputError(f"The {what} has {len(text)} letters; at most {most} are read. Shorten it.")
 
 
 def _readable(text: str) -> str:

@@ -82,7 +82,10 @@ VAGUE = re.compile(
 SIDE = re.compile(
     r"\b(left|right|bilateral(?:ly)?|both\s+sides|midline|left[\s-]sided|right[\s-]sided)\b", re.IGNORECASE
 )
-SENTENCE = re.compile(r"[^.!?\n]*(?:[.!?](?=\d)[^.!?\n]*)*(?:[.!?]+(?=\s|$|[\"”’)])|\n|$)")
+LONGEST_SENTENCE = 800
+"""Letters of a sentence that are looked at together."""
+
+SENTENCE_END = re.compile(r"[.!?]+(?=\s|$|[\"”’)])|\n")
 
 
 @dataclass(frozen=True)
@@ -106,11 +109,11 @@ class Quantity:
 
 def quantities(text: str) -> list[Quantity]:
     """Return every number in a text that is not part of a name."""
-    names = [match.span() for match in NAMES.finditer(text)]
+    names = {n for match in NAMES.finditer(text) for n in range(*match.span())}
     found = []
     for match in QUANTITY.finditer(text):
         begin = match.start("numbers")
-        if any(a <= begin < b for a, b in names):
+        if begin in names:
             continue
         raw = re.findall(NUMBER, match["numbers"])
         unit, factor = UNITS.get((match["unit"] or "").lower(), ((match["unit"] or "").lower(), 1.0))
@@ -132,17 +135,31 @@ def quantities(text: str) -> list[Quantity]:
 
 
 def sentences(text: str) -> list[tuple[int, int]]:
-    """Return (start, end) of each sentence; a decimal point does not end a sentence."""
-    return [match.span() for match in SENTENCE.finditer(text) if match[0].strip()]
+    """Return (start, end) of each sentence; a decimal point does not end a sentence.
+
+    One that is longer than any sentence is cut at white space, since the work on a sentence grows with its square.
+    """
+    found, start = [], 0
+    for stop in (*(match.end() for match in SENTENCE_END.finditer(text)), len(text)):
+        while stop - start > LONGEST_SENTENCE:
+            space = text.rfind(" ", start + 1, start + LONGEST_SENTENCE)
+            cut = space + 1 if space > 0 else start + LONGEST_SENTENCE
+            found.append((start, cut))
+            start = cut
+        found.append((start, stop))
+        start = stop
+    return [(start, stop) for start, stop in found if text[start:stop].strip()]
 
 
 def _outermost(found: list[Quantity]) -> list[Quantity]:
-    return [
-        one
-        for one in found
-        if not any(other is not one and other.start <= one.start and one.end <= other.end and
-                   (other.end - other.start) > (one.end - one.start) for other in found)
-    ]  # fmt: skip
+    """Return those that no longer one contains."""
+    kept, reach, before = [], -1, (-1, -1)
+    for one in sorted(found, key=lambda quantity: (quantity.start, -quantity.end)):
+        if one.end > reach or (one.start, one.end) == before:  # equal ones don't contain each other
+            kept.append(one)
+            before = (one.start, one.end)
+        reach = max(reach, one.end)
+    return kept
 
 
 def _value(text: str) -> float:

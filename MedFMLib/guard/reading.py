@@ -20,6 +20,9 @@ SPACED = re.compile(r"\b(?:[a-z][\s.\-_*]+){3,}[a-z]\b")
 SHORTEST = 5
 """Smallest number of letters of a word that is corrected; shorter words have too many neighbours."""
 
+LONGEST = 40
+"""Largest number of letters of a word that is corrected; the work grows with its square."""
+
 
 class TextNormalizer:
     """Normalizes texts with a vocabulary.
@@ -57,6 +60,8 @@ class TextNormalizer:
         if len(letters) < SHORTEST or letters in self._kept or not letters.isalpha():
             return letters
         squeezed = re.sub(r"(.)\1{2,}", r"\1", letters)
+        if len(squeezed) > LONGEST:
+            return letters
         if squeezed in self._kept:
             return squeezed
         return self._correct(squeezed) or letters

@@ -214,3 +214,16 @@ def test_of_two_hundred_sentences_nothing_unsupported_survives(measured, capsys)
         )
     assert not survived
     assert len(lost) <= 0.02 * supported, lost
+
+
+def test_every_letter_of_a_text_is_in_a_sentence(measured):
+    for text in (
+        "The spleen is 99 cm.It is large.",
+        "a.b {x.y} c",
+        "no end",
+        "One. Two!\nThree? (Four.) “Five.”",
+        "3.5 cm. 1.2",
+    ):
+        spans = sentences(text)
+        assert "".join("".join(text[start:stop] for start, stop in spans).split()) == "".join(text.split())
+    assert "99" not in check("The spleen is 99 cm.It is large.", measured).text

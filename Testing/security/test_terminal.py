@@ -53,7 +53,10 @@ def test_a_file_name_reaches_the_terminal_as_text(tmp_path, attack):
     name.write_bytes(volume.read_bytes()[:-200])
     arguments = ["segment", str(name), "-o", str(tmp_path / "out")]
     done = subprocess.run(
-        [sys.executable, "-m", "MedFMLib.cli", *arguments], capture_output=True, cwd=ROOT, env={**os.environ, "NO_COLOR": "1"}
+        [sys.executable, "-m", "MedFMLib.cli", *arguments],
+        capture_output=True,
+        cwd=ROOT,
+        env={**os.environ, "NO_COLOR": "1"},
     )
     said = (done.stdout + done.stderr).decode()
     assert done.returncode and "\\x1b]0;owned" in said and not obeyed(said)

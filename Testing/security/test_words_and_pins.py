@@ -9,6 +9,7 @@ import threading
 import numpy as np
 import pytest
 
+from MedFMLib.batch.plan import step_from
 from MedFMLib.core.geometry import Geometry
 from MedFMLib.core.image import Image
 from MedFMLib.core.request import MOST_LETTERS, Request
@@ -22,9 +23,19 @@ IMAGE = Image(np.arange(1000.0).reshape(1, 10, 10, 10), Geometry((10, 10, 10), n
     "text", ["word " * 8200, "a_" * 30_000, "x" * 16_000], ids=["41 KB", "a_ × 30,000", "16,000 letters"]
 )
 def test_a_long_question_is_refused_before_any_work(text, attack):
-    for request in ({"question": text}, {"history": ((text, "yes"),)}, {"labels": (text,)}):
+    for request in (
+        {"question": text},
+        {"history": ((text, "yes"),)},
+        {"labels": (text,)},
+        {"indication": text},
+        {"options": {"a": text}},
+    ):
         with pytest.raises(InputError, match=f"at most {MOST_LETTERS} are read"):
             Request("ask", IMAGE, **request)
+    with pytest.raises(InputError, match=f"at most {MOST_LETTERS} are read"):
+        step_from(f"ask:{text}")
+    with pytest.raises(InputError, match="at most 20000 are read"):
+        Request("ask", IMAGE, history=(("What?", text * 3),))
     attack("20 GB, or up to 73 s", "refused")
 
 
@@ -42,6 +53,58 @@ def test_the_longest_question_is_handled_in_a_second(text, attack):
     seconds = time.monotonic() - start
     attack("grew with the square of the length", f"{seconds:.2f} s")
     assert seconds < 2
+
+
+GROWING = (
+    "word ",
+    "a_",
+    "x",
+    "left kidney, ",
+    "7 mm and ",
+    "(",
+    "a.",
+    "a b ",
+    "1 x ",
+    "{a.b} ",
+    "{a",
+    "1e",
+    "a-",
+    "[7] ",
+    "no ",
+    "?! ",
+)
+
+
+@pytest.mark.parametrize("piece", GROWING)
+def test_work_on_words_grows_with_their_number(piece, attack):
+    import time
+
+    from MedFMLib.core.findings import Measurement
+    from MedFMLib.fact_check import check_answer
+    from MedFMLib.guard import Guard
+
+    guard, liver, took = Guard(), [Measurement("liver", "volume", 1.0, "mL", number=1)], []
+    for length in (40_000, 80_000):  # twenty times what is read
+        text = (piece * length)[:length]
+        start = time.process_time()
+        check_answer("Is it large?", text, liver)
+        check_answer(text, "5 cm", liver)
+        guard.question(text)
+        took.append(time.process_time() - start)
+    assert took[1] < 3.2 * took[0] + 0.2, took
+    attack("grew with the square of the length", f"{took[0]:.2f} s, {took[1]:.2f} s for twice as much")
+
+
+def test_names_and_tags_are_cut(attack):
+    image = Image(
+        IMAGE.voxels,
+        IMAGE.geometry,
+        "MR",
+        "n" * 10**6,
+        {"BodyPartExamined": "x" * 10**6, **{str(n): "y" for n in range(9999)}},
+    )
+    assert len(image.name) == 200 and len(image.facts) == 100 and max(map(len, image.facts.values())) == 200
+    attack("went on into prompts and pages", "cut")
 
 
 def test_half_a_character_becomes_a_question_mark(attack):
