@@ -182,17 +182,27 @@ CHECKS: tuple[tuple[str, Callable[[outline.SliceOutline], bool]], ...] = (
 """What the outline of a trunk fulfils on each axial slice, after the sentence to say where it doesn't."""
 
 
+def no_trunk(s: outline.SliceOutline) -> str:
+    """Return why the outline on an axial slice is not that of a trunk; "" if it may be."""
+    for reason, fits in CHECKS:
+        if not fits(s):
+            size = f" ({s.width:.0f} × {s.depth:.0f} mm, {s.area:.0f} cm²)" if s.area else ""
+            return f"{reason} on an axial slice{size}"
+    return ""
+
+
 def _trunk(slices: Iterable[outline.SliceOutline]) -> tuple[tuple[str, ...], str]:
     """Return (proof, ""), or ((), the first reason why the outlines prove no trunk)."""
     least = [np.inf] * 3
     for s in slices:
-        for reason, fits in CHECKS:
-            if not fits(s):
-                size = f" ({s.width:.0f} × {s.depth:.0f} mm, {s.area:.0f} cm²)" if s.area else ""
-                return (), f"{reason} on an axial slice{size}"
+        if reason := no_trunk(s):
+            return (), reason
         least = [min(pair) for pair in zip(least, (s.width, s.area, s.width / s.depth), strict=True)]
+    if least[0] == np.inf:
+        return (), "no body is in sight on any axial slice"
+    width, area, ratio = least
     return (
-        "every slice is at least {:.0f} mm wide, {:.0f} cm² large and {:.2f} times as wide as deep".format(*least),
+        f"every slice is at least {width:.0f} mm wide, {area:.0f} cm² large and {ratio:.2f} times as wide as deep",
     ), ""
 
 

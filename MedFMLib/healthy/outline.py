@@ -19,6 +19,9 @@ STEP_MM = 4.0
 JOINT_MM = 30.0
 """Things that touch the body over less than twice this length are not part of it: tables, head rests, arms beside a head."""
 
+EMPTY_AREA = 1.0
+"""Area in cm² of bright voxels below which a slice is empty: padding, or air beyond the body."""
+
 BONE_HU = 250
 """Lower limit of bone in HU, after averaging."""
 
@@ -126,16 +129,28 @@ def pooled(values: np.ndarray, spacing) -> tuple[np.ndarray, np.ndarray]:
 
 
 def outlines(volume: Averaged) -> Iterator[SliceOutline]:
-    """Yield the outline on each axial slice, from both ends to the middle, since a head lies at an end.
+    """Yield the outline on each axial slice that isn't empty, from both ends to the middle, since a head lies at an end.
 
     Args:
         volume: an averaged volume.
     """
-    reach = [max(1, round(JOINT_MM / mm)) for mm in volume.spacing[:2]]
     body = volume.body
     last = body.shape[2] - 1
+    least = EMPTY_AREA * 100 / (volume.spacing[0] * volume.spacing[1])
     for number in sorted(range(last + 1), key=lambda n: min(n, last - n)):
-        yield _outline(body[..., number], volume.spacing, reach)
+        if body[..., number].sum() >= least:
+            yield outline_of(volume, number)
+
+
+def outline_of(volume: Averaged, number: int) -> SliceOutline:
+    """Return the outline on one axial slice.
+
+    Args:
+        volume: an averaged volume.
+        number: of the slice, along its third axis.
+    """
+    reach = [max(1, round(JOINT_MM / mm)) for mm in volume.spacing[:2]]
+    return _outline(volume.values[..., number] > volume.threshold, volume.spacing, reach)
 
 
 def bone_ring(volume: Averaged) -> float:

@@ -12,7 +12,7 @@ from MedFMLib.core.geometry import Geometry
 from MedFMLib.core.image import Image
 from MedFMLib.errors import InputError
 from MedFMLib.files import read_image
-from MedFMLib.healthy import Consent, HealthyLibrary, heads
+from MedFMLib.healthy import Consent, HealthyLibrary, heads, outline
 from MedFMLib.healthy.cleaning import cleaned
 
 HEADS = (
@@ -206,6 +206,23 @@ def test_no_slice_with_a_chin_counts_as_shoulders(open_data, attack):
                 passed.append((name, start))
     attack("passed", f"{count} pieces with a chin, {len(passed)} passed")
     assert count > 200 and not passed
+
+
+def test_no_single_slice_of_a_head_counts_as_a_trunk(open_data, attack):
+    """Whatever part of a head is cut out along its axis."""
+    whole = [h for h in HEADS if "openkbp" not in h[1] and "hippocampus" not in h[1]]
+    count, passed = 0, []
+    for name, image in found(open_data, (*whole, ("CT", "openkbp/train/*_ct.nii.gz"))):
+        volume = outline.averaged(image)
+        slices = {n: outline.outline_of(volume, n) for n in range(volume.values.shape[2])}
+        if "openkbp" in name:  # from the lower end of the mandible upwards; shoulders below it are a trunk
+            labels = read_image(open_data(name.replace("_ct", "_labels")), modality="OT").scalars
+            lowest = np.flatnonzero((labels == MANDIBLE).any(axis=(0, 1)))[0] * image.geometry.spacing[2]
+            slices = {n: s for n, s in slices.items() if n * volume.spacing[2] >= lowest}
+        count += len(slices)
+        passed += [(name, n) for n, s in slices.items() if not heads.no_trunk(s)]
+    attack("passed", f"{count} slices, {len(passed)} passed")
+    assert count > 2500 and not passed
 
 
 # -- texts and labels ---------------------------------------------------------------------------------------
