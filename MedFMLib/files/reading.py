@@ -10,6 +10,7 @@ from typing import Any
 
 from ..core.image import MODALITIES, Image
 from ..errors import InputError
+from .damage import readable
 from .dicom import read_dicom
 from .names import PICTURE_SUFFIXES, VOLUME_SUFFIXES, output_name
 from .pictures import join_pictures, read_picture_file
@@ -49,6 +50,11 @@ def read_image(
 
         return image_from_object(source, modality=modality, frame=frame)
     path = Path(os.fspath(source)).expanduser()
+    with readable(path):
+        return _read_path(path, modality, frame, series, resample)
+
+
+def _read_path(path: Path, modality: str, frame: int | None, series: str, resample: bool) -> Image:
     check_path(path)
     lower = path.name.lower()
     if path.is_file() and lower.endswith(PICTURE_SUFFIXES):

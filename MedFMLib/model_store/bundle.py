@@ -20,7 +20,7 @@ from ..errors import InputError, MedFMError, ModelError, OutputError
 from ..interfaces import registry
 from ..interfaces.jobs import NoProgress, Progress
 from ..storage import installed_models, resources
-from ..storage.archives import ArchiveLimits, check_entries
+from ..storage.archives import ArchiveLimits, check_entries, damage_as_error
 from ..storage.model_card import ModelCard
 from . import files
 
@@ -172,7 +172,7 @@ def read_manifest(path: Path, kind: str) -> dict | None:
         content = installed_models.manifest(path)
     elif zipfile.is_zipfile(path):
         try:
-            with zipfile.ZipFile(path) as archive:
+            with damage_as_error(path.name), zipfile.ZipFile(path) as archive:
                 _check_names(archive, path.name)
                 content = json.loads(archive.read(installed_models.MANIFEST))
         except KeyError:
@@ -215,12 +215,10 @@ def take(path: Path, manifest: dict | None, staging: Path, progress: Progress) -
         for name, facts in wanted.items():
             target = staging / name
             target.parent.mkdir(parents=True, exist_ok=True)
-            with _open(archive, path, name) as source, target.open("wb") as copy:
+            with damage_as_error(path.name), _open(archive, path, name) as source, target.open("wb") as copy:
                 size, sha = files.copy_hashed(source, copy, count, facts["size"])
             if (size, sha) != (facts["size"], facts["sha256"]):
                 raise InputError(f"{name} in '{path.name}' is damaged: its checksum differs; copy the export again.")
-    except zipfile.BadZipFile as error:
-        raise InputError(f"'{path.name}' is damaged ({error}); copy it again.") from error
     finally:
         if archive is not None:
             archive.close()

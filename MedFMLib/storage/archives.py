@@ -7,8 +7,10 @@ can lie about sizes. Libraries that would unpack by themselves get the clean cop
 
 from __future__ import annotations
 
+import errno
 import shutil
 import stat
+import struct
 import tempfile
 import zipfile
 import zlib
@@ -20,6 +22,12 @@ from pathlib import Path, PurePosixPath
 from ..errors import InputError, OutputError
 
 BLOCK = 1 << 20
+
+LONGEST_NAME = 255
+"""Bytes of a file's name that every file system holds."""
+
+DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, ValueError, struct.error, RuntimeError)
+"""What `zipfile` raises for damaged archives, and for methods that it does not know."""
 
 
 @dataclass(frozen=True)
@@ -51,11 +59,13 @@ def check_name(name: str, where: str) -> PurePosixPath:
         where: what holds it, for the message.
 
     Raises:
-        InputError: if it is absolute, has a drive, a backslash, a control character, or leads out of its folder.
+        InputError: if it is absolute, has a drive, a backslash, a control character or a part that no disk can hold, or leads
+            out of its folder.
     """
     path = PurePosixPath(name)
     unsafe = name.startswith(("/", "~")) or "\\" in name or ":" in name or ".." in path.parts or not path.parts
-    if unsafe or any(ord(letter) < 32 for letter in name):
+    too_long = any(len(part.encode("utf-8", "replace")) > LONGEST_NAME for part in path.parts)
+    if unsafe or too_long or any(ord(letter) < 32 or 0xD800 <= ord(letter) < 0xE000 for letter in name):
         raise InputError(f"'{where}' names a file outside of its folder ({name[:80]!r}); it is refused.")
     return path
 
@@ -125,10 +135,35 @@ def unpacked(path: Path, limits: ArchiveLimits = ArchiveLimits()) -> Iterator[Pa
                     f"'{path.name}' needs {_size(total)} on the disk, where {_size(free)} are free; free some space."
                 )
             for entry in archive.infolist():
-                _extract(archive, entry, folder, path.name)
+                with damage_as_error(path.name):
+                    _extract(archive, entry, folder, path.name)
             yield folder
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
-        raise InputError(f"'{path.name}' is no zip archive, or damaged ({error}); copy it again.") from error
+    except DAMAGED as error:
+        raise _damaged(path.name, error) from error
+
+
+@contextmanager
+def damage_as_error(where: str) -> Iterator[None]:
+    """Turn what a damaged archive raises into an `InputError`.
+
+    Args:
+        where: its name, for the message.
+
+    Raises:
+        InputError: if the block meets damage.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
+            raise
+        raise _damaged(where, error) from error
+    except DAMAGED as error:
+        raise _damaged(where, error) from error
+
+
+def _damaged(where: str, error: Exception) -> InputError:
+    return InputError(f"'{where}' is no zip archive, or damaged ({error}); copy it again.")
 
 
 def _extract(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, folder: Path, where: str) -> None:

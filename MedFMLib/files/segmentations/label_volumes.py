@@ -100,12 +100,20 @@ def _image(path: Path) -> Image:
         ) from error
 
 
+def _text(value: str) -> str:
+    """Return a value without half characters, which stand for bytes that are no UTF-8."""
+    return value.encode("utf-8", "replace").decode()
+
+
 def _nrrd(path: Path) -> tuple[list[np.ndarray], Geometry, list[HeaderSegment]]:
     """Return ([(I, J, K) layers], their grid, the segments that the header describes)."""
     import SimpleITK as sitk
 
     picture = read_picture(path)
-    tags = {key: picture.GetMetaData(key) for key in picture.GetMetaDataKeys()}
+    try:
+        tags = {key: _text(picture.GetMetaData(key)) for key in picture.GetMetaDataKeys()}
+    except (TypeError, UnicodeDecodeError) as error:
+        raise InputError(f"The header of '{path.name}' has keys that are no text; copy the file again.") from error
     array = sitk.GetArrayFromImage(picture)
     if picture.GetDimension() == 2:
         picture, array = sitk.JoinSeries(picture), array[None]

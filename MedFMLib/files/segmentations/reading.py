@@ -12,6 +12,7 @@ from typing import Any
 from ...core.findings import Segmentation
 from ...core.geometry import Geometry
 from ...errors import InputError
+from ..damage import readable
 from ..dicom.headers import read_header
 from ..names import VOLUME_SUFFIXES
 from ..objects import image_from_object
@@ -60,12 +61,11 @@ def read_segmentation(
     path = Path(os.fspath(path)).expanduser()
     if threshold is not None and not 0 < threshold <= 1:
         raise InputError(f"The threshold must be above 0 and at most 1, not {threshold:g}.")
-    check_path(path)
     target = Target(geometry, resample, threshold, names or {}, tell or warnings.warn)
-    shown = f"'{path.name}'"
-    if path.is_dir():
-        return make_segmentation(_from_folder(path, target), target, shown)
-    return make_segmentation(_from_file(path, target), target, shown)
+    with readable(path):
+        check_path(path)
+        found = _from_folder(path, target) if path.is_dir() else _from_file(path, target)
+        return make_segmentation(found, target, f"'{path.name}'")
 
 
 def _from_file(path: Path, target: Target):
