@@ -278,6 +278,7 @@ set(MedFMLib_FILES
   "patient/replies.py"
   "patient/serving.py"
   "patient/settings.py"
+  "patient/touching.py"
   "patient/wording.py"
   "reliability/__init__.py"
   "reliability/agreement.py"

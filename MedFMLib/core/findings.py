@@ -187,6 +187,19 @@ class Reliability:
 
 
 @dataclass(frozen=True)
+class Part:
+    """An approved text of patient mode, by its id; `MedFMLib/patient/parts.py` renders it and checks the slots.
+
+    Args:
+        id: of the text in `Resources/patient`.
+        slots: name of each gap → a structure, several of them, a number, or the patient's own words.
+    """
+
+    id: str
+    slots: dict[str, str | float | int | tuple[str, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Answer:
     """A model's answer, the slices that it was based on, and its reliability if that was assessed.
 
@@ -196,6 +209,8 @@ class Answer:
         evidence: slices that the model received.
         reliability: result of the assessment, or None if there was none.
         verdict: the guard's decision if the text is the guard's; "" for the model's own words.
+        parts: in patient mode, what the text is composed of; a front end shows these, never `text`.
+        suggestions: in patient mode, permitted intents that are offered as buttons.
     """
 
     question: str
@@ -203,6 +218,8 @@ class Answer:
     evidence: tuple[SliceReference, ...] = ()
     reliability: Reliability | None = None
     verdict: str = ""
+    parts: tuple[Part, ...] = ()
+    suggestions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

@@ -144,6 +144,8 @@ class Request:
         indication: the user's reason for the examination, for reports.
         comparison: the user's remarks on earlier images, for reports.
         audience: `CLINICIAN` or `PATIENT`; for a patient the guard checks questions and answers.
+        language: for a patient, of the answer, such as "de"; "" for the clinic's.
+        intent: for a patient, the permitted intent of a pressed button; "" if the question was typed.
         model: id of a model card, or a folder.
         adapter: name of one of the model's adapters or a folder; "automatic" for the one that suits the question, ""
             for the card's default, "none" for none.
@@ -171,6 +173,8 @@ class Request:
     indication: str = ""
     comparison: str = ""
     audience: str = "clinician"
+    language: str = ""
+    intent: str = ""
     model: str = DEFAULT_MODEL
     adapter: str = ""
     precision: str = ""
@@ -188,7 +192,8 @@ class Request:
         said = [("question", self.question), *(("earlier question", q) for q, _ in self.history)]
         said += [("label", label) for label in self.labels]
         said += [
-            (name, str(getattr(self, name))) for name in ("task", "method", "template", "indication", "comparison")
+            (name, str(getattr(self, name)))
+            for name in ("task", "method", "template", "indication", "comparison", "language", "intent")
         ]
         said += [(f"option {name[:40]}", value) for name, value in self.options.items() if isinstance(value, str)]
         for what, text in said:

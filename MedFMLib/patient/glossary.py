@@ -16,42 +16,73 @@ class Glossary:
     """The texts of one language.
 
     Args:
+        language: its code, such as "de".
+        name_of_language: its own name for itself.
+        right_to_left: whether it is written so.
+        checked: whether a native speaker has checked the texts.
         structures: name without side → {"plain": plain name, "what": one or two sentences}.
-        terms: other words → their explanation.
+        terms: other words → (how they are called, their explanation).
         labels: headings.
         made: modality → how the pictures were acquired.
-        sentences: patterns with {gaps}.
+        parts: approved texts with {slots}, see `parts`.
+        buttons: what stands on buttons; those of an intent have its name.
         ask: questions for the doctor.
         asked: kind of question → patterns, in normalized lower case.
         important: notices for every page.
     """
 
+    language: str
+    name_of_language: str
+    right_to_left: bool
+    checked: bool
     structures: dict[str, dict[str, str]]
-    terms: dict[str, str]
+    terms: dict[str, tuple[str, str]]
     labels: dict[str, str]
     made: dict[str, str]
-    sentences: dict[str, str]
+    parts: dict[str, str]
+    buttons: dict[str, str]
     ask: tuple[str, ...]
     asked: dict[str, tuple[str, ...]]
     important: tuple[str, ...]
 
+    def template(self, name: str) -> str | None:
+        """Return the text of a part with its {slots}, such as "where", "made.CT", "button.ask" or "ask.1"; None if unknown."""
+        group, _, rest = name.partition(".")
+        if group in ("ask", "important") and rest:
+            texts = self.ask if group == "ask" else self.important
+            return texts[int(rest) - 1] if rest.isdecimal() and 0 < int(rest) <= len(texts) else None
+        groups = {"label": self.labels, "made": self.made, "button": self.buttons}
+        return groups[group].get(rest) if group in groups and rest else self.parts.get(name)
+
+    def part_ids(self) -> tuple[str, ...]:
+        """Return the ids of all parts."""
+        named = {"label": self.labels, "made": self.made, "button": self.buttons}
+        numbered = {"ask": self.ask, "important": self.important}
+        ids = [*self.parts, *(f"{group}.{key}" for group, texts in named.items() for key in texts)]
+        return (*ids, *(f"{group}.{n}" for group, texts in numbered.items() for n in range(1, len(texts) + 1)))
+
     def knows(self, label: str) -> bool:
         """Return whether a patient may see a structure: only one that has a plain name; a label may be a diagnosis or a name."""
-        return _bare(label) in self.structures
+        return bool(self.key(label))
+
+    def key(self, label: str) -> str:
+        """Return the glossary's name of a structure, without side, for its label or English plain name; "" if unknown."""
+        bare = _bare(label)
+        return bare if bare in self.structures else _plain_names().get(bare, "")
 
     def plain(self, label: str) -> str:
         """Return the plain name of a structure, such as "left kidney" or "windpipe"; "" if there is none."""
         side = split_side(label)[0]
         name = self.name(label)
-        return f"{self.labels[side]} {name}" if side and name else name
+        return self.parts["sided"].format(side=self.labels[side], name=name) if side and name else name
 
     def name(self, label: str) -> str:
         """Return the plain name without its side; "" if there is none."""
-        return self.structures.get(_bare(label), {"plain": ""})["plain"]
+        return self.structures.get(self.key(label), {"plain": ""})["plain"]
 
     def what(self, label: str) -> str:
         """Return the explanation of a structure, or "" if there is none."""
-        return self.structures.get(_bare(label), {}).get("what", "")
+        return self.structures.get(self.key(label), {}).get("what", "")
 
     def kind_of(self, question: str) -> tuple[str, str]:
         """Return (kind of question, name of its structure), both "" if it is of no known kind."""
@@ -78,7 +109,14 @@ def _bare(label: str) -> str:
     return split_side(normalize(re.sub(r" \(segment \d+\)$", "", label)))[1]
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=1)
+def _plain_names() -> dict[str, str]:
+    """Return plain names in English, which segments in a patient's scene have, and the structures that they stand for."""
+    found = resources.load_json("patient", "en.json")["structures"]
+    return {split_side(entry["plain"])[1]: key for key, entry in found.items()}
+
+
+@lru_cache(maxsize=32)
 def glossary(language: str = "en") -> Glossary:
     """Load the texts of a language.
 
@@ -87,10 +125,18 @@ def glossary(language: str = "en") -> Glossary:
     """
     try:
         content = resources.load_json("patient", f"{language}.json")
-        names = ("structures", "terms", "labels", "made", "sentences")
-        asked = {kind: tuple(patterns) for kind, patterns in content["asked"].items()}
+        names = ("structures", "labels", "made", "parts", "buttons", "right_to_left")
+        asked = {kind: tuple(patterns) for kind, patterns in content.get("asked", {}).items()}
         lists = {name: tuple(content[name]) for name in ("ask", "important")}
-        return Glossary(**{name: content[name] for name in names}, **lists, asked=asked)
+        return Glossary(
+            language=language,
+            name_of_language=content["name"],
+            checked=content["checked_by_native_speaker"],
+            terms={key: (entry["plain"], entry["what"]) for key, entry in content["terms"].items()},
+            asked=asked,
+            **{name: content[name] for name in names},
+            **lists,
+        )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelError(
             f"The plain words for '{language}' can't be read ({error}); English is 'en', or install MedFM again."

@@ -9,9 +9,13 @@ from dataclasses import replace
 import numpy as np
 
 from ..core.findings import StackSlice
+from ..storage import resources
 
 LARGER = 2
 """Enlargement of the stack's slices, so that names are legible."""
+
+LETTERS, GAP = 17, 14
+"""Height of the letters, and the space around a name, in pixels."""
 
 LEAST_SHARE = 0.002
 """Smallest fraction of a picture that a structure with a name must cover."""
@@ -58,7 +62,7 @@ def most_telling(stack: Sequence[StackSlice], count: int = 2) -> list[StackSlice
 
 
 def named(part: StackSlice, names: Mapping[int, str], colors: Mapping[int, tuple[int, int, int]]) -> bytes:
-    """Return a PNG of a slice with outlines and the name next to each structure.
+    """Return a PNG of a slice with outlines, and beside it the names with lines that lead to their structures.
 
     Args:
         part: slice of the report's stack.
@@ -75,20 +79,49 @@ def named(part: StackSlice, names: Mapping[int, str], colors: Mapping[int, tuple
     for number, color in colors.items():
         mask = labels == number
         canvas[mask & ~_eroded(mask)] = color
-    drawn = Picture.fromarray(canvas)
-    pen, font = ImageDraw.Draw(drawn), ImageFont.load_default(size=17)
-    taken: list[tuple[float, float, float, float]] = []
-    for number, name in names.items():
-        mask = labels == number
-        if mask.sum() < LEAST_SHARE * mask.size:
-            continue
-        box = _free_place(pen, name, font, _middle(mask), drawn.size, taken)
-        if box is not None:
-            taken.append(box)
-            pen.text(box[:2], name, fill=(255, 255, 255), font=font, stroke_width=2, stroke_fill=(0, 0, 0))
+    font = ImageFont.truetype(str(resources.path("fonts", "DejaVuSans.ttf")), LETTERS)
+    masks = {number: labels == number for number in names}
+    anchors = {n: _middle(mask) for n, mask in masks.items() if mask.sum() >= LEAST_SHARE * mask.size}
+    width = max((round(font.getlength(names[n])) for n in anchors), default=0) + 2 * GAP if names else 0
+    drawn = Picture.new("RGB", (size[0] + 2 * width, size[1]))
+    drawn.paste(Picture.fromarray(canvas), (width, 0))
+    pen = ImageDraw.Draw(drawn)
+    for on_left in (True, False):
+        side = [n for n, (x, _) in anchors.items() if (x < size[0] / 2) == on_left]
+        for number, top in zip(*_spread(side, anchors, size[1]), strict=True):
+            x, y = anchors[number][0] + width, anchors[number][1]
+            text = round(font.getlength(names[number]))
+            left = width - GAP - text if on_left else width + size[0] + GAP
+            end = (width - GAP + 4 if on_left else left - 4, top + LETTERS / 2)
+            for shade, thick in (((0, 0, 0), 4), (colors.get(number, (255, 255, 255)), 2)):
+                pen.line([end, (x, y)], fill=shade, width=thick)
+            pen.ellipse((x - 4, y - 4, x + 4, y + 4), fill=colors.get(number, (255, 255, 255)), outline=(0, 0, 0))
+            pen.text(
+                (left, top - 2), names[number], fill=(255, 255, 255), font=font, stroke_width=1, stroke_fill=(0, 0, 0)
+            )
     stream = io.BytesIO()
     drawn.save(stream, "PNG", optimize=True)
     return stream.getvalue()
+
+
+def _spread(side: list[int], anchors: Mapping[int, tuple[float, float]], height: int) -> tuple[list[int], list[float]]:
+    """Return the numbers from top to bottom and the tops of their names, which do not overlap; what has no room is left out.
+
+    Args:
+        side: numbers of the structures with names on one side.
+        anchors: number → (x, y) of its structure.
+        height: of the picture in pixels.
+    """
+    step = LETTERS + 6
+    order = sorted(side, key=lambda n: anchors[n][1])[: height // step]
+    tops: list[float] = []
+    for number in order:
+        tops.append(max(anchors[number][1] - LETTERS / 2, tops[-1] + step if tops else 2.0))
+    lowest = height - step
+    for n in range(len(tops) - 1, -1, -1):
+        tops[n] = min(tops[n], lowest)
+        lowest = tops[n] - step
+    return order, tops
 
 
 def _labels(part: StackSlice) -> np.ndarray:
@@ -102,22 +135,6 @@ def _middle(mask: np.ndarray) -> tuple[float, float]:
     places = np.argwhere(mask)
     y, x = places[np.abs(places - places.mean(axis=0)).sum(axis=1).argmin()]
     return float(x), float(y)
-
-
-def _free_place(pen, name: str, font, middle, size, taken) -> tuple[float, float, float, float] | None:
-    """Return (left, top, right, bottom) of a name near a point, inside the picture and without overlap.
-
-    None if impossible.
-    """
-    _, _, width, height = pen.textbbox((0, 0), name, font=font)
-    for down in (0, 1, -1, 2, -2, 3, -3):
-        left = min(max(2.0, middle[0] - width / 2), size[0] - width - 2)
-        top = middle[1] - height / 2 + down * (height + 2)
-        box = (left, top, left + width, top + height)
-        clear = all(box[2] < t[0] or t[2] < box[0] or box[3] < t[1] or t[3] < box[1] for t in taken)
-        if 2 <= top <= size[1] - height - 2 and clear:
-            return box
-    return None
 
 
 def _eroded(mask: np.ndarray) -> np.ndarray:

@@ -1,16 +1,16 @@
-"""Express measurements as plain sentences. Uses numbers and the glossary; never interprets a finding."""
+"""Express measurements as plain sentences made of approved parts. Uses numbers and the glossary; never interprets a finding."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..core.findings import Measurement
+from ..core.findings import Measurement, Part
 from ..core.measurements import by_segment
 from ..core.terminology import split_side
 from .glossary import Glossary
+from .parts import plain_volume, render
 
-LITERS_FROM = 1000.0
-"""Volume in mL from which liters are used."""
+__all__ = ["plain_lines", "plain_volume"]
 
 
 def plain_lines(measurements: Sequence[Measurement], missing: Sequence[str], words: Glossary) -> tuple[str, ...]:
@@ -29,22 +29,14 @@ def plain_lines(measurements: Sequence[Measurement], missing: Sequence[str], wor
         if not words.knows(label):
             continue
         if key in volumes:
-            said = [words.sentences["size"].format(name=words.plain(label), size=plain_volume(volumes[key]))]
+            said = [Part("size", {"structure": label, "volume": volumes[key]})]
         else:
-            said = [words.sentences["where"].format(name=words.plain(label))]
+            said = [Part("where", {"structure": label})]
         if "side" in values and values["side"].value == "midline" and not split_side(label)[0]:
-            said.append(words.sentences["middle"])
+            said.append(Part("middle"))
         if "cut off" in values:
-            said.append(words.sentences["cut"])
-        lines.append(" ".join(said))
-    if missing := [label for label in missing if words.knows(label)]:
-        names = ". ".join(dict.fromkeys(words.plain(label).capitalize() for label in missing))
-        lines.append(words.sentences["missing"].format(names=names))
+            said.append(Part("cut"))
+        lines.append(render(said, words.language))
+    if missing := tuple(label for label in missing if words.knows(label)):
+        lines.append(render(Part("missing", {"missing": missing}), words.language))
     return tuple(lines)
-
-
-def plain_volume(milliliters: float) -> str:
-    """Return for example "1.2 liters" or "166 mL", at the precision of automatic segmentation."""
-    if milliliters >= LITERS_FROM:
-        return f"{milliliters / 1000:.1f} liters"
-    return f"{milliliters:.0f} mL" if milliliters >= 10 else f"{milliliters:.1f} mL"
