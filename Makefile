@@ -19,7 +19,7 @@ FROM = --data $(DATA) --work $(WORK)
 export HF_HUB_OFFLINE = 1
 export TOKENIZERS_PARALLELISM = false
 
-.PHONY: demo test test-light test-slow bench panel panel-shot lint docs train-tiny train-text train-adapters clean
+.PHONY: demo test test-light test-slow bench panel panel-shot audit lint docs train-tiny train-text train-adapters clean
 
 demo: $(VENV)/.run
 	$(BIN)/medfm demo --output out/demo
@@ -53,6 +53,11 @@ panel: $(VENV)/.dev
 
 panel-shot: $(VENV)/.dev
 	$(BIN)/python Testing/panel/shots.py
+
+# Known vulnerabilities of the installed packages; needs the network for its data.
+audit: $(VENV)/.dev
+	-$(PIP) "pip-audit>=2.7"
+	$(BIN)/python Testing/support/audit.py
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .

@@ -35,7 +35,12 @@ class Console(rich.console.Console):
         super().__init__(markup=False, **options)
 
     def render_str(self, text: str, **options):
-        """Return a text as rich shows it; everything that is printed as a plain string passes here, cells of tables too."""
+        """Return a text as rich shows it; everything that is printed as a plain string passes here, cells of tables too.
+
+        Args:
+            text: the text.
+            options: of `rich.console.Console.render_str`.
+        """
         return super().render_str(printable(text), **options)
 
 

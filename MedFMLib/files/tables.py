@@ -11,8 +11,14 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def safe_cell(value):
-    """Return a cell's value; a text that a spreadsheet would take for a formula gets an apostrophe, a number stays."""
-    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
+    """Return a cell's value; a text that a spreadsheet would take for a formula gets an apostrophe, a number stays.
+
+    Carriage returns become line feeds: Python's `csv` before 3.13 leaves them without quotes, so that a row would end there.
+    """
+    if not isinstance(value, str):
+        return value
+    text = value.replace("\r\n", "\n").replace("\r", "\n")
+    return f"'{text}" if value.startswith(FORMULA) else text
 
 
 def as_csv(titles: Sequence[str], rows: Iterable[Sequence]) -> str:

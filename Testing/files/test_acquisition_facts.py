@@ -20,7 +20,8 @@ def header(**values):
 @pytest.mark.parametrize(
     ("text", "known"),
     [
-        ("GE MEDICAL SYSTEMS", "GE HealthCare"), ("SIEMENS", "Siemens Healthineers"), ("Siemens HealthCare GmbH", "Siemens Healthineers"),
+        ("GE MEDICAL SYSTEMS", "GE HealthCare"), ("SIEMENS", "Siemens Healthineers"),
+        ("Siemens HealthCare GmbH", "Siemens Healthineers"),
         ("Philips Medical Systems", "Philips"), ("TOSHIBA_MEC", "Canon Medical Systems"), ("UIH", "United Imaging"),
         ("Doe, Jane", ""), ("Radiology Dr. Smith", ""), ("", ""), ("George Smith", ""),
     ],
@@ -32,8 +33,10 @@ def test_manufacturers_are_named_by_the_table(text, known):
 @pytest.mark.parametrize(
     ("text", "kept"),
     [
-        ("MAGNETOM Skyra", True), ("DISCOVERY MR750w", True), ("LightSpeed VCT", True), ("SOMATOM Definition AS+", True), ("Prisma_fit", True),
-        ("Brilliance 16P", True), ("SIGNA", True), ("Ingenia Elition X", True), ("Skyra of Jane Doe", False), ("4711", False), ("16", False),
+        ("MAGNETOM Skyra", True), ("DISCOVERY MR750w", True), ("LightSpeed VCT", True), ("SOMATOM Definition AS+", True),
+        ("Prisma_fit", True),
+        ("Brilliance 16P", True), ("SIGNA", True), ("Ingenia Elition X", True), ("Skyra of Jane Doe", False), ("4711", False),
+        ("16", False),
         ("Aera 19610412", False), ("https://github.com/x", False), ("", False),
     ],
 )  # fmt: skip
@@ -61,11 +64,14 @@ def test_names_in_any_attribute_reach_no_fact():
 
 def test_usual_values_are_kept():
     facts = facts_of(header(
-        BodyPartExamined="HEAD", ScanningSequence=["SE", "IR"], PatientPosition="HFS", ViewPosition="AP", PatientOrientation=["L", "F"],
+        BodyPartExamined="HEAD", ScanningSequence=["SE", "IR"], PatientPosition="HFS", ViewPosition="AP",
+        PatientOrientation=["L", "F"],
         Manufacturer="SIEMENS", ManufacturerModelName="Prisma_fit", MagneticFieldStrength="3", Laterality="L",
     ))  # fmt: skip
     assert facts == {
-        "BodyPartExamined": "HEAD", "ScanningSequence": "SE\\IR", "PatientPosition": "HFS", "ViewPosition": "AP", "PatientOrientation": "L\\F",
-        "Manufacturer": "Siemens Healthineers", "ManufacturerModelName": "Prisma_fit", "MagneticFieldStrength": "3", "Contrast": "not stated",
+        "BodyPartExamined": "HEAD", "ScanningSequence": "SE\\IR", "PatientPosition": "HFS", "ViewPosition": "AP",
+        "PatientOrientation": "L\\F",
+        "Manufacturer": "Siemens Healthineers", "ManufacturerModelName": "Prisma_fit", "MagneticFieldStrength": "3",
+        "Contrast": "not stated",
         "Laterality": "left",
     }  # fmt: skip
