@@ -11,6 +11,7 @@ import typer
 
 from ..core.request import Provenance, Response
 from ..errors import InputError
+from ..storage.json_text import read_json
 from .options import Json
 from .running import Frame, Modality, Pseudonym, Series, err, key_of, number_of, out, print_measurement_table
 from .tables import Wide
@@ -132,7 +133,7 @@ def _provenance(segmentation: Path) -> Provenance:
     reader.SetFileName(str(segmentation))
     try:
         reader.ReadImageInformation()
-        stated = json.loads(reader.GetMetaData("MedFM_Provenance"))
+        stated = read_json(reader.GetMetaData("MedFM_Provenance"))
         names = {f.name for f in fields(Provenance)} - {"task"}
         return Provenance(
             "export", **{key: value for key, value in stated.items() if key in names and isinstance(value, str)}

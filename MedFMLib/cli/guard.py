@@ -11,6 +11,7 @@ import typer
 
 from ..errors import InputError
 from ..guard import Guard, Verdict, classifier
+from ..storage.json_text import read_json
 
 app = typer.Typer(no_args_is_help=True, help="Test patient mode's policy on texts.")
 
@@ -87,7 +88,7 @@ def _judged(judge: Guard, question: str, answer: str | None) -> Verdict:
 
 def _item(line: str, number: int) -> dict:
     try:
-        item = json.loads(line)
+        item = read_json(line)
     except ValueError:
         raise InputError(f"Line {number} is no JSON; each line is an object with id and question.") from None
     if (

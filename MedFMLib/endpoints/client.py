@@ -22,6 +22,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 from ..errors import Cancelled
+from ..storage.json_text import read_json
 from .exchange import StreamedRequest
 from .failures import EndpointError, Failures
 from .settings import CHAT, Endpoint
@@ -92,7 +93,7 @@ class EndpointClient:
             if status != 200:
                 raise self.failures.of_status(status, body, _retry_after(headers))
             try:
-                items = json.loads(body)["data"]
+                items = read_json(body)["data"]
                 found[:] = [item for item in items if isinstance(item, dict) and isinstance(item.get("id"), str)]
             except (ValueError, KeyError, TypeError):
                 raise self.failures.nonsense("something other than a list of models") from None

@@ -15,6 +15,7 @@ import re
 from dataclasses import dataclass
 
 from ..errors import ModelError
+from ..storage.json_text import read_json
 from . import keys
 from .settings import Endpoint
 
@@ -223,7 +224,7 @@ def words_of(body: bytes) -> tuple[str, str]:
     """Return (code, message) of an error's body, in any of the formats in use."""
     text = body.decode("utf-8", "replace")
     try:
-        content = json.loads(text)
+        content = read_json(text)
     except ValueError:
         return "", "" if "<html" in text.lower() else text
     error = content.get("error", content) if isinstance(content, dict) else content

@@ -9,11 +9,11 @@ with the end of the stream after a finish_reason, as from some servers.
 from __future__ import annotations
 
 import codecs
-import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from ..storage.json_text import read_json
 from .failures import Failures
 
 LONGEST_LINE, LONGEST_ANSWER = 2**20, 2**23
@@ -130,7 +130,7 @@ class EventStreamReader:
                 yield None
                 return
             try:
-                content = json.loads(text)
+                content = read_json(text)
             except ValueError:
                 raise nonsense from None
             if not isinstance(content, dict):

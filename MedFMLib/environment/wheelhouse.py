@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ..errors import InputError, ModelError
 from ..files.writing import make_folder, write_text
+from ..storage.json_text import read_json
 from .pip_errors import explain
 
 MANIFEST = "medfm-wheelhouse.json"
@@ -59,7 +60,7 @@ def check_hashes(folder: Path) -> None:
             f"'{folder}' has no {MANIFEST}; make the folder with `medfm environment wheelhouse`, and copy all of it."
         )
     try:
-        known = json.loads(manifest.read_text(encoding="utf-8"))
+        known = read_json(manifest.read_bytes())
     except ValueError as error:
         raise InputError(f"The {MANIFEST} in '{folder}' is damaged; copy the folder again.") from error
     for name in sorted(set(known) | {wheel.name for wheel in folder.glob("*.whl")}):

@@ -20,8 +20,8 @@ import numpy as np
 
 from ..core.request import Request
 from ..errors import InputError
+from ..storage.json_text import read_json
 from . import serialization
-from .json_text import read_json
 
 PIECE = 1 << 20
 """Bytes hashed at a time; the GIL is free meanwhile."""

@@ -17,8 +17,13 @@ import numpy as np
 
 from ..core import findings, geometry, image, prompts, request
 from ..errors import InputError
+from ..storage.json_text import read_json
 
 MAGIC = b"MEDFM1\n"
+
+MOST_PARTS = 3_000_000
+"""Largest number of values in the header of a message."""
+
 DTYPES = ("|b1", "|i1", "|u1", "<i2", "<u2", "<i4", "<u4", "<i8", "<u8", "<f2", "<f4", "<f8")
 VALUES = {
     cls.__name__: cls
@@ -119,7 +124,7 @@ def _loads(data: bytes, limit: int | None, memory: int | None):
         raise ValueError("magic")
     start = len(MAGIC) + 8
     (length,) = struct.unpack("<Q", data[len(MAGIC) : start])
-    header = json.loads(data[start : start + length].decode())
+    header = read_json(data[start : start + length], MOST_PARTS)
     offset = start + length
     if any(type(entry["raw"]) is not int or entry["raw"] < 0 for entry in header["table"]):
         raise ValueError("raw")

@@ -6,9 +6,10 @@ from in its provenance, so that the same image's results are replaced, and anoth
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
+
+from ..storage.json_text import read_json
 
 RESULTS = (".seg.nrrd", ".answer.json", ".measurements.json")
 """Endings of result files that hold a provenance."""
@@ -49,12 +50,12 @@ def image_of(path: Path) -> str:
     """Return the SHA-256 of the image that a result file was computed from; "" if there is no file, or it doesn't say."""
     try:
         if path.name.endswith(".json"):
-            provenance = json.loads(path.read_text(encoding="utf-8")).get("provenance", {})
+            provenance = read_json(path.read_bytes()).get("provenance", {})
         else:
             with path.open("rb") as stream:
                 header = stream.read(HEADER_BYTES).partition(b"\n\n")[0].decode("utf-8", "replace")
             lines = (line.partition(":=") for line in header.splitlines())
-            provenance = json.loads(next((value for key, _, value in lines if key == "MedFM_Provenance"), "{}"))
+            provenance = read_json(next((value for key, _, value in lines if key == "MedFM_Provenance"), "{}"))
         return str(provenance.get("image", ""))
     except (OSError, ValueError, AttributeError):
         return ""

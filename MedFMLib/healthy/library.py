@@ -9,7 +9,6 @@ A case exists once it is in the index; a folder without an entry is left by an i
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 from collections.abc import Sequence
@@ -26,6 +25,7 @@ from ..errors import InputError, OutputError
 from ..measure import measure_fully
 from ..storage import paths, resources
 from ..storage.json_records import check_record
+from ..storage.json_text import read_json
 from ..storage.user_settings import write
 from .cleaning import Consent, check_texts, cleaned
 
@@ -109,7 +109,7 @@ class HealthyLibrary:
         if not self._index.is_file():
             return []
         try:
-            content = json.loads(self._index.read_text(encoding="utf-8"))
+            content = read_json(self._index.read_bytes())
             if not isinstance(content, dict) or set(content) != {"format", "cases"} or content["format"] != FORMAT:
                 raise ValueError(f"it is not of format {FORMAT}")
             found = [LibraryEntry.read(case) for case in content["cases"]]

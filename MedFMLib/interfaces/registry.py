@@ -6,7 +6,6 @@ A new task or architecture is one file, new weights are one JSON file; there is 
 from __future__ import annotations
 
 import importlib
-import json
 import logging
 import os
 import pkgutil
@@ -18,6 +17,7 @@ from types import ModuleType
 from ..core.request import DEFAULT_MODEL
 from ..errors import InputError, ModelError
 from ..storage import installed_models, resources
+from ..storage.json_text import read_json
 from ..storage.model_card import ModelCard
 from .family import FamilyTraits
 from .task import Task
@@ -130,13 +130,22 @@ def _card_for_folder(folder: Path) -> ModelCard:
             f"The folder '{folder.name}' has no config.json, so it contains no model; choose the folder that has one."
         )
     try:
-        content = json.loads(config.read_text(encoding="utf-8"))
+        content = read_json(config.read_bytes())
     except ValueError as error:
         raise ModelError(f"The config.json in '{folder.name}' is damaged ({error}); copy the model again.") from error
+    if not isinstance(content, dict):
+        raise ModelError(f"The config.json in '{folder.name}' is no JSON object; copy the model again.")
     kind = str(content.get("model_type", ""))
     for module in architectures().values():
-        if kind in module.MODEL_TYPES:
+        if kind not in module.MODEL_TYPES:
+            continue
+        try:
             return module.card_for_folder(folder, content)
+        except (TypeError, ValueError, AttributeError, KeyError, OverflowError) as error:
+            raise ModelError(
+                f"The config.json in '{folder.name}' has a value of another type than its architecture needs ({error}); copy the "
+                "model again."
+            ) from error
     raise ModelError(
         f"The folder '{folder.name}' contains a model of type '{kind}', which MedFM does not know; "
         "choose a model of another family."

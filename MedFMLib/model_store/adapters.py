@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 from ..errors import InputError, ModelError, OutputError
 from ..interfaces.jobs import NoProgress, Progress
 from ..storage import adapter_card, installed_models
+from ..storage.json_text import read_json
 from ..storage.model_card import ModelCard
 from . import files
 from .bundle import pack, read_manifest, source_folder, take
@@ -64,7 +64,7 @@ def check(folder: Path) -> dict[str, Any]:
                 f"The adapter lacks {name}; only PEFT adapters in safetensors are taken (pickles are refused)."
             )
     try:
-        config = json.loads((folder / NEEDED[0]).read_text(encoding="utf-8"))
+        config = read_json((folder / NEEDED[0]).read_bytes())
     except (OSError, ValueError) as error:
         raise ModelError(f"The adapter_config.json is damaged ({error}); copy the adapter again.") from error
     if not isinstance(config, dict) or config.get("peft_type") != "LORA":

@@ -21,6 +21,7 @@ from ..interfaces import registry
 from ..interfaces.jobs import NoProgress, Progress
 from ..storage import installed_models, resources
 from ..storage.archives import ArchiveLimits, check_entries, damage_as_error
+from ..storage.json_text import read_json
 from ..storage.model_card import ModelCard
 from . import files
 
@@ -174,7 +175,7 @@ def read_manifest(path: Path, kind: str) -> dict | None:
         try:
             with damage_as_error(path.name), zipfile.ZipFile(path) as archive:
                 _check_names(archive, path.name)
-                content = json.loads(archive.read(installed_models.MANIFEST))
+                content = read_json(archive.read(installed_models.MANIFEST))
         except KeyError:
             raise InputError(f"'{path.name}' was not exported by MedFM; unpack it, and import the folder.") from None
         except (ValueError, OSError, zipfile.BadZipFile) as error:
@@ -241,7 +242,7 @@ def check_model(folder: Path, card: ModelCard) -> None:
 
     base = folder / "base" if (folder / "base").is_dir() else folder
     weights = checkpoint.check_folder(base)
-    config = json.loads((base / "config.json").read_text(encoding="utf-8"))
+    config = read_json((base / "config.json").read_bytes())
     kinds = registry.architecture(card.architecture).MODEL_TYPES
     if config.get("model_type") not in kinds:
         raise ModelError(

@@ -27,6 +27,7 @@ from ..core.view import SeenObject, View
 from ..interfaces import registry
 from ..interfaces.family import FamilyTraits
 from ..interfaces.model import Callbacks
+from ..storage.json_text import read_json
 from ..storage.model_card import ModelCard
 from .generation import chat
 from .runtime import model_folder
@@ -320,7 +321,7 @@ def parse_boxes(text: str, label: str, scale: float) -> list[tuple[float, float,
 
 def _json_list(text: str) -> list:
     try:
-        content = json.loads(text)
+        content = read_json(text)
     except ValueError:
         return []
     return content if isinstance(content, list) else [content]

@@ -11,7 +11,6 @@ bins.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ import numpy as np
 from ..errors import InputError
 from ..storage import paths, resources
 from ..storage.json_records import check_record
+from ..storage.json_text import read_json
 from ..storage.user_settings import write
 
 PRIOR = 4
@@ -87,7 +87,7 @@ class Calibration:
             InputError: if it is damaged or incomplete.
         """
         try:
-            content = check_record(cls, json.loads(path.read_text(encoding="utf-8")), complete=True)
+            content = check_record(cls, read_json(path.read_bytes()), complete=True)
             curve = tuple((float(a), float(b)) for a, b in content.pop("curve"))
             numbers = np.array(curve)
             if not len(numbers) or (np.diff(numbers, axis=0) < 0).any() or numbers.min() < 0 or numbers.max() > 1:

@@ -8,7 +8,6 @@ same id.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -16,6 +15,7 @@ from pathlib import Path
 from ..core.terminology import split_side
 from ..errors import InputError
 from ..storage import paths, resources
+from ..storage.json_text import read_json
 
 SECTIONS = (
     "Indication", "Technique", "Comparison", "Findings", "Impression", "Questions and answers", "Limitations", "Provenance",
@@ -120,7 +120,7 @@ def choose_template(asked: str, modality: str, labels: Sequence[str], picture: b
 
 def _read(path: Path) -> ReportTemplate:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path.read_bytes())
         unknown = set(content) - {f.name for f in fields(ReportTemplate)}
         if unknown:
             raise ValueError(f"unknown fields {', '.join(sorted(unknown))}")

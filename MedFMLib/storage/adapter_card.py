@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError, ModelError
+from .json_text import read_json
 
 CARD, ACCEPTED, PAGE, WEIGHTS = (
     "medfm-adapter.json",
@@ -38,7 +39,7 @@ def read(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path.read_bytes())
         return dict(content)
     except (OSError, ValueError, TypeError) as error:
         raise ModelError(
@@ -92,7 +93,7 @@ def refusal(folder: Path) -> str:
 def accepted(folder: Path) -> bool:
     """Return whether the user accepted these weights in spite of their card."""
     try:
-        content = json.loads((Path(folder) / ACCEPTED).read_text(encoding="utf-8"))
+        content = read_json((Path(folder) / ACCEPTED).read_bytes())
         return content.get("sha256") == sha256(folder)
     except (OSError, ValueError, AttributeError):
         return False

@@ -9,7 +9,6 @@ This module only reads; `model_store` adds and removes. DATA is `paths.data()`.
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 
 from ..errors import InputError, ModelError
 from . import paths
+from .json_text import read_json
 from .model_card import ModelCard
 
 CARD, MANIFEST = "medfm-card.json", "medfm-manifest.json"
@@ -78,7 +78,7 @@ def adapters() -> dict[str, dict[str, Any]]:
     found = {}
     for path in sorted(adapters_root().glob("[!.]*/adapter_config.json")):
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = read_json(path.read_bytes())
         except (OSError, ValueError):
             continue
         if isinstance(content, dict):
@@ -89,7 +89,7 @@ def adapters() -> dict[str, dict[str, Any]]:
 def manifest(folder: Path) -> dict[str, Any]:
     """Return the manifest of an installed folder, which states its origin; {} if there is none."""
     try:
-        content = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        content = read_json((folder / MANIFEST).read_bytes())
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}

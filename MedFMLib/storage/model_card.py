@@ -9,6 +9,7 @@ from typing import Any
 
 from ..errors import ModelError
 from .json_records import check_record
+from .json_text import read_json
 
 ABILITIES = ("writes", "segments", "locates", "outlines", "explains")
 """Names of the abilities in `interfaces.model`, as cards list them."""
@@ -148,8 +149,8 @@ class ModelCard:
             ModelError: if the file is not JSON, lacks a field, has an unknown one or one of the wrong type.
         """
         try:
-            return cls(**check_record(cls, json.loads(path.read_text(encoding="utf-8"))))
-        except (OSError, ValueError) as error:
+            return cls(**check_record(cls, read_json(path.read_bytes())))
+        except (OSError, ValueError, TypeError, AttributeError) as error:
             raise ModelError(
                 f"The model card {path.name} can't be used: {error}; correct, restore or delete it."
             ) from error

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import OutputError
+from .json_text import read_json
 
 
 class Permissions:
@@ -58,7 +59,7 @@ class Permissions:
 def read(path: Path) -> dict[str, Any]:
     """Return the file's content; {} if it is missing, damaged or no JSON object."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path.read_bytes())
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}

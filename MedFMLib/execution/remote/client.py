@@ -7,7 +7,6 @@ chose, and events are requested again from the last received one.
 
 from __future__ import annotations
 
-import json
 import secrets
 import time
 import zlib
@@ -17,6 +16,7 @@ from urllib.parse import urlsplit
 from ...core.request import Request, Response
 from ...errors import Cancelled, InputError, MedFMError, ModelError, OutputError
 from ...interfaces.jobs import Progress
+from ...storage.json_text import read_json
 from .. import serialization
 from ..messages import ERRORS, error_from_json, event_from_json, relay
 from ..payload import Payload, pack
@@ -159,9 +159,9 @@ class ServerClient:
                         if kind == frames.RESPONSE:
                             return data
                         if kind == frames.ERROR:
-                            raise error_from_json(json.loads(data))
+                            raise error_from_json(read_json(data))
                         if kind == frames.EVENT:
-                            content = json.loads(data)
+                            content = read_json(data)
                             received = content.pop("n", received)
                             relay(event_from_json(content), progress)
             except (EOFError, requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:

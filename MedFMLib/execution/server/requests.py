@@ -9,7 +9,7 @@ from json import JSONDecodeError
 from starlette.requests import ClientDisconnect, Request
 
 from ...errors import InputError
-from ..json_text import read_json
+from ...storage.json_text import read_json
 from .accounts import Accounts
 
 

@@ -10,7 +10,6 @@ dataset.json       of nnU-Net, in the folder or the one above: {"labels": {"live
 from __future__ import annotations
 
 import gzip
-import json
 import struct
 import zlib
 from collections.abc import Sequence
@@ -19,6 +18,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from ...errors import InputError
+from ...storage.json_text import read_json
 from ..names import output_name
 
 CARET = 30
@@ -73,7 +73,7 @@ def names_from_json(path: Path) -> list[NamedValues]:
         InputError: if it has another content.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
+        content = read_json(path.read_text(encoding="utf-8-sig"))
         found = []
         for key, value in content.get("labels", content).items():
             name, values = (value, key) if str(key).strip().isdigit() else (key, value)

@@ -5,11 +5,11 @@ Source: 3D Slicer, `vtkMRMLSegmentationStorageNode.cxx`. Slicer before 4.11 wrot
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 
 from ...core.findings import Code
 from ...errors import InputError
+from ...storage.json_text import read_json
 from .found import ORIGINS
 
 
@@ -124,7 +124,7 @@ def _origin(notes: dict[str, str], provenance: str) -> str:
     if stated in ORIGINS:
         return stated
     try:
-        task = json.loads(provenance).get("task", "")
+        task = read_json(provenance).get("task", "")
     except (ValueError, AttributeError):
         return ""
     return "SEMIAUTOMATIC" if task == "outline" else "AUTOMATIC"

@@ -26,6 +26,7 @@ import torch
 
 from ...errors import ModelError
 from ...storage import paths
+from ...storage.json_text import read_json
 from . import attention, kernels
 from .linears import DynamicLinear, PackedEmbedding, PackedLinear
 from .products import BLOCK
@@ -247,13 +248,13 @@ def measured_once(linear) -> dict[str, LayerTiming]:
     """Return the result of `probe`, from the user's cache if this machine was measured before."""
     file, key = paths.cache() / "cpu_engines.json", _key(linear)
     try:
-        known = json.loads(file.read_text(encoding="utf-8"))
+        known = read_json(file.read_bytes())
         return {name: LayerTiming(**way) for name, way in known[key].items() if name in ENGINES}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         pass
     found = probe(linear)
     try:
-        known = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        known = read_json(file.read_bytes()) if file.is_file() else {}
         known[key] = {name: {"seconds": way.seconds, "error": way.error} for name, way in found.items()}
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps(known, indent=1), encoding="utf-8")

@@ -7,7 +7,6 @@ User text can never act as a model's control tokens. Torch and transformers are 
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -19,6 +18,7 @@ import numpy as np
 from ...core.view import View
 from ...errors import Cancelled, InputError, ModelError
 from ...interfaces.model import Callbacks, LoadedFacts
+from ...storage.json_text import read_json
 from ...storage.model_card import AUTOMATIC, ModelCard
 from ..runtime.adapters import Adapters
 from ..runtime.checkpoint import stored_precision
@@ -453,7 +453,7 @@ def load(
     if not _template(processor):
         raise ModelError(f"{card.title} came without a chat template; copy its chat_template.jinja too.")
     model, held = loading.load_weights(model_class, folder, precision, card.parameters, family.vision, progress)
-    if precision in PACKED and not stored_precision(json.loads((folder / "config.json").read_text(encoding="utf-8"))):
+    if precision in PACKED and not stored_precision(read_json((folder / "config.json").read_bytes())):
         check_quantized(model, [*family.vision, "lm_head"])
     revision = card.revision or checkpoint.sha256_of(checkpoint.check_folder(folder))
     made = family(card, model, processor, LoadedFacts(revision, held))

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...errors import ModelError
+from ...storage.json_text import read_json
 
 if TYPE_CHECKING:
     import torch
@@ -225,7 +226,7 @@ class MaskCodec:
             if not (folder / name).exists():
                 raise ModelError(f"The mask codec folder '{folder.name}' has no {name}; install the model again.")
         try:
-            codec = cls(CodecShape(**json.loads((folder / "mask_codec.json").read_text())))
+            codec = cls(CodecShape(**read_json((folder / "mask_codec.json").read_bytes())))
             return codec.put(load_file(folder / "mask_codec.safetensors"))
         except Exception as error:
             raise ModelError(

@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from ...errors import ModelError
+from ...storage.json_text import read_json
 
 FILES = ("mask_head.json", "mask_head.safetensors")
 CHANNELS = (32, 64, 96)
@@ -215,7 +216,7 @@ class MaskHead:
         from safetensors.torch import load_file
 
         try:
-            content = json.loads((folder / FILES[0]).read_text(encoding="utf-8"))
+            content = read_json((folder / FILES[0]).read_bytes())
             network = MaskNetwork(content["width"], content["parts"], tuple(content["channels"])).folded()
             network.load_state_dict({n: v.float() for n, v in load_file(folder / FILES[1]).items()})
             structures = {label: tuple(parts) for label, parts in content["structures"].items()}

@@ -11,7 +11,6 @@ Frames are prepared as `Sam2VideoVideoProcessor` does, bit by bit: the slice's 8
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from torch.nn import functional
 
 from ...core.image import Image
 from ...core.view import Window, make_view
+from ...storage.json_text import read_json
 
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Of ImageNet; both SAM 2 and MedSAM2 use them."""
@@ -57,7 +57,7 @@ class Preparation:
         stated: dict = {}
         for name in ("preprocessor_config.json", "video_preprocessor_config.json", "processor_config.json"):
             if (folder / name).is_file():
-                content = json.loads((folder / name).read_text(encoding="utf-8"))
+                content = read_json((folder / name).read_bytes())
                 stated |= content.get("video_processor", content)
         return cls(size, tuple(stated.get("image_mean", MEAN)), tuple(stated.get("image_std", DEVIATION)))
 

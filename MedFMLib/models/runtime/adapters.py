@@ -6,7 +6,6 @@ layers; `checkpoint` explains why.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 
 from ...errors import ModelError
 from ...storage import adapter_card, installed_models, resources
+from ...storage.json_text import read_json
 from ...storage.model_card import ModelCard
 from .checkpoint import quiet_bitsandbytes, sha256_of, tensor_names
 
@@ -151,7 +151,7 @@ def read_config(folder: Path) -> dict[str, Any]:
         ModelError: if it is damaged.
     """
     try:
-        content = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+        content = read_json((folder / "adapter_config.json").read_bytes())
         return dict(content)
     except (OSError, ValueError, TypeError) as error:
         raise ModelError(f"The adapter_config.json of '{folder.name}' is damaged; copy the adapter again.") from error

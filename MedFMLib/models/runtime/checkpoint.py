@@ -13,12 +13,12 @@ bitsandbytes 0.50 on CPUs with AVX512-BF16):
 from __future__ import annotations
 
 import hashlib
-import json
 from pathlib import Path
 from typing import Any
 
 from ...errors import ModelError
 from ...storage import offline
+from ...storage.json_text import read_json
 
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 
@@ -36,7 +36,7 @@ def check_folder(folder: Path) -> list[Path]:
     files = sorted(folder.glob("*.safetensors"))
     if index.is_file():
         try:
-            shards = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+            shards = sorted(set(read_json(index.read_bytes())["weight_map"].values()))
         except (ValueError, KeyError) as error:
             raise ModelError(f"{index.name} in '{name}' is damaged; copy the model again.") from error
         missing = [shard for shard in shards if not (folder / shard).is_file()]

@@ -7,11 +7,11 @@ within 2 % of the exact count (`Testing/models/test_zoo_sizes.py`).
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from ...interfaces import registry
 from ...storage import installed_models, resources
+from ...storage.json_text import read_json
 from ...storage.model_card import ModelCard
 from .precision import choose_precision
 from .sizes import BYTES, linear_bytes
@@ -42,7 +42,7 @@ def is_here(card: ModelCard) -> bool:
     if folder is None or not any(folder.glob("*.safetensors")):
         return False
     try:
-        index = json.loads((folder / "model.safetensors.index.json").read_text(encoding="utf-8"))
+        index = read_json((folder / "model.safetensors.index.json").read_bytes())
         return all((folder / shard).is_file() for shard in set(index["weight_map"].values()))
     except OSError:
         return True  # one file, without an index
@@ -62,7 +62,7 @@ def weight_bytes(card: ModelCard, precision: str) -> int | None:
     folder = config_folder(card)
     if folder is None or not card.parameters:
         return None
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config = read_json((folder / "config.json").read_bytes())
     text = config | config.get("text_config", {})
     if any(not isinstance(text.get(name), int) for name in TEXT_SIZES):
         return None

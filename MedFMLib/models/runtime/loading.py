@@ -5,7 +5,6 @@ Only safetensors are read and no code from a model's folder is run; `checkpoint`
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from pathlib import Path
 
 from ...errors import ModelError
 from ...storage import installed_models, resources
+from ...storage.json_text import read_json
 from ...storage.model_card import ModelCard
 from . import quantized_copy
 from .checkpoint import (
@@ -98,7 +98,7 @@ def load_weights(model_class, folder: Path, precision: str, parameters: int, kee
     from ..cpu import engines
 
     target = choose_device()
-    stored = stored_precision(json.loads((folder / "config.json").read_text(encoding="utf-8")))
+    stored = stored_precision(read_json((folder / "config.json").read_bytes()))
     if (
         stored == "nf4"
         and target.type == "cpu"

@@ -17,6 +17,7 @@ import shutil
 from pathlib import Path
 
 from ...errors import InputError, ModelError
+from ...storage.json_text import read_json
 from .adapters import read_config, read_tensors
 from .checkpoint import check_folder, plain_name
 
@@ -41,7 +42,7 @@ def merge(base: Path, adapter: Path, target: Path, on_fraction=lambda _: None) -
     import torch
     from safetensors.torch import load_file, save_file
 
-    config = json.loads((base / "config.json").read_text(encoding="utf-8"))
+    config = read_json((base / "config.json").read_bytes())
     packed = config.pop("quantization_config", None)
     if packed and not (packed.get("load_in_4bit") and packed.get("bnb_4bit_quant_type") == "nf4"):
         raise InputError(f"'{base.name}' is quantized in another format than NF4; merge into the unquantized model.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 
 from ...errors import ModelError
 from ...storage import resources
+from ...storage.json_text import read_json
 from ...storage.model_card import ModelCard
 from .checkpoint import stored_precision
 
@@ -25,7 +25,7 @@ def config_of(card: ModelCard) -> tuple[Path, dict[str, Any]]:
 
     folder = resources.path(*card.config.split("/")) if card.config else loading.base_folder(card)
     try:
-        return folder, json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        return folder, read_json((folder / "config.json").read_bytes())
     except (OSError, ValueError) as error:
         raise ModelError(f"The config.json of {card.title} is damaged ({error}); copy the model again.") from error
 

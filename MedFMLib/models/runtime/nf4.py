@@ -8,10 +8,11 @@ into `quant_map`, times one scale (`absmax`) for every `blocksize` of them; with
 
 from __future__ import annotations
 
-import json
 import math
 
 import torch
+
+from ...storage.json_text import read_json
 
 STATE = ".quant_state.bitsandbytes__nf4"
 
@@ -32,7 +33,7 @@ def unpack(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def _weight(packed: torch.Tensor, name: str, tensors: dict[str, torch.Tensor]) -> torch.Tensor:
-    facts = json.loads(bytes(tensors[name + STATE].tolist()))
+    facts = read_json(bytes(tensors[name + STATE].tolist()))
     scales = tensors[f"{name}.absmax"]
     if "nested_blocksize" in facts:
         outer = tensors[f"{name}.nested_absmax"].repeat_interleave(facts["nested_blocksize"])[: scales.numel()]

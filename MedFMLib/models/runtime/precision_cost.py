@@ -19,6 +19,7 @@ from ...core.geometry import Geometry
 from ...core.view import View
 from ...errors import ModelError
 from ...storage import paths
+from ...storage.json_text import read_json
 from ...storage.model_card import ModelCard
 
 QUESTIONS = (
@@ -166,7 +167,7 @@ def _keep(card: ModelCard, costs: list[PrecisionCost]) -> None:
 def known(card: ModelCard) -> tuple[str, list[PrecisionCost]]:
     """Return (date, costs) as last measured on this machine; ("", []) if never."""
     try:
-        content = json.loads(file(card).read_text(encoding="utf-8"))
+        content = read_json(file(card).read_bytes())
         return content["date"], [PrecisionCost(**cost) for cost in content["costs"]]
     except (OSError, ValueError, KeyError, TypeError):
         return "", []

@@ -20,6 +20,7 @@ from pathlib import Path
 from ...environment import allocator
 from ...errors import ModelError, OutputError
 from ...storage import paths
+from ...storage.json_text import read_json
 from ...storage.locks import exclusive
 from .checkpoint import guard_4bit, load_pretrained, one_line
 from .precision import PACKED, ModulePrecision, plan
@@ -50,7 +51,7 @@ def is_complete(copy: Path, model_class) -> bool:
         model_class: of transformers.
     """
     try:
-        facts = json.loads((copy / FACTS).read_text(encoding="utf-8"))
+        facts = read_json((copy / FACTS).read_bytes())
         sizes = {name: (copy / name).stat().st_size for name in facts["files"]}
     except (OSError, ValueError, KeyError, TypeError):
         return False
@@ -127,7 +128,7 @@ def load(model_class, copy: Path, target, dtype, settle_below: int = 0):
     from accelerate import init_empty_weights
     from safetensors import SafetensorError
 
-    facts = json.loads((copy / FACTS).read_text(encoding="utf-8"))
+    facts = read_json((copy / FACTS).read_bytes())
     config = transformers.AutoConfig.from_pretrained(copy, local_files_only=True, trust_remote_code=False)
     with init_empty_weights(include_buffers=False):
         model = model_class(config)
