@@ -20,6 +20,9 @@ from ..errors import InputError
 MOST_PIXELS = 300_000_000
 """Of all pictures of a file together."""
 
+MOST_PAGES = 5000
+"""Of a TIFF."""
+
 UNKNOWN = "it is damaged, or of a format that MedFM doesn't know"
 
 BITS, SAMPLE_FORMAT = 258, 339
@@ -64,14 +67,14 @@ def decode_picture(
         InputError: if it is no picture, damaged or too large, or there is no such frame.
     """
     from PIL import Image as Picture
-    from PIL import ImageOps, ImageSequence, UnidentifiedImageError
+    from PIL import ImageSequence, UnidentifiedImageError
 
     shown = shown or name
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's own size limit; ours is checked below
             with Picture.open(io.BytesIO(content), formats=FORMATS) as picture:
-                count = getattr(picture, "n_frames", 1)
+                count = _count(picture, shown)
                 wanted = count if frame is None else 1
                 if picture.width * picture.height * wanted > most_pixels:
                     raise InputError(
@@ -82,7 +85,7 @@ def decode_picture(
                 if frame is not None and not 0 <= frame < count:
                     raise InputError(f"'{shown}' has frames 0 to {count - 1}, so there is no frame {frame}.")
                 pages = [
-                    _pixels(ImageOps.exif_transpose(page), _sample_type(page))
+                    _pixels(_turned(page, count), _sample_type(page))
                     for number, page in enumerate(ImageSequence.Iterator(picture))
                     if frame is None or number == frame
                 ]
@@ -106,6 +109,29 @@ def decode_picture(
         reason = UNKNOWN if isinstance(error, UnidentifiedImageError) else lines[0][:120]
         raise InputError(f"The picture '{shown}' can't be read ({reason}); save it again as PNG.") from error
     return join_pictures([picture_image(page, name, modality) for page in pages])
+
+
+def _turned(page, count: int):
+    """Return a page as the camera's note says; the only page of a file is turned in its place, without a copy."""
+    from PIL import ImageOps
+
+    if count > 1:
+        return ImageOps.exif_transpose(page)
+    ImageOps.exif_transpose(page, in_place=True)
+    return page
+
+
+def _count(picture, shown: str) -> int:
+    """Return the number of frames; of a TIFF at most `MOST_PAGES`, since Pillow searches a list for each."""
+    if picture.format != "TIFF":
+        return getattr(picture, "n_frames", 1)
+    for number in range(1, MOST_PAGES + 1):
+        try:
+            picture.seek(number)
+        except EOFError:
+            picture.seek(0)
+            return number
+    raise InputError(f"'{shown}' has more than {MOST_PAGES} pages; save those that are needed in a file of their own.")
 
 
 def _sample_type(page) -> np.dtype | None:
@@ -133,6 +159,8 @@ def _pixels(page, kind: np.dtype | None = None) -> np.ndarray:
         return values
     if page.mode == "LA" and page.getextrema()[1] == (255, 255):
         return np.asarray(page.getchannel(0))
+    if not page.has_transparency_data:  # without a copy with four channels
+        return np.asarray(page if page.mode == "RGB" else page.convert("RGB"))
     rgba = page.convert("RGBA")
     black = Picture.new("RGBA", rgba.size, (0, 0, 0, 255))
     return np.asarray(Picture.alpha_composite(black, rgba).convert("RGB"))

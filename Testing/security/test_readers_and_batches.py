@@ -6,6 +6,7 @@ import json
 import os
 import re
 import resource
+import struct
 import subprocess
 import sys
 import textwrap
@@ -258,3 +259,31 @@ def run_batch(folder: Path, output: Path):
         said = stdout.read()
     assert said, process.stderr.read()
     return peak, time.monotonic() - start, process.returncode, json.loads(said)
+
+
+def test_a_tiff_with_very_many_pages_is_refused_in_a_second(tmp_path, attack):
+    """Each page has one pixel and no more tags than it needs."""
+    tags = [(256, 3, 1, 1), (257, 3, 1, 1), (258, 3, 1, 8), (259, 3, 1, 1), (262, 3, 1, 1), (273, 4, 1, 8), (277, 3, 1, 1),
+            (278, 3, 1, 1), (279, 4, 1, 1)]  # fmt: skip
+    size = 2 + 12 * len(tags) + 4
+    page = struct.pack("<H", len(tags)) + b"".join(struct.pack("<HHII", *tag) for tag in tags)
+    pages = [page + struct.pack("<I", 9 + 1 + size * (n + 1)) for n in range(100_000)]
+    path = tmp_path / "x.tif"
+    path.write_bytes(b"II*\0" + struct.pack("<I", 10) + b"\x07\0" + b"".join(pages))
+    start = time.monotonic()
+    with pytest.raises(InputError, match="more than 5000 pages"):
+        read_image(path)
+    assert time.monotonic() - start < 10
+    attack(
+        f"{path.stat().st_size / 1e6:.0f} MB: hours, a list is searched for each page",
+        f"{time.monotonic() - start:.1f} s",
+    )
+
+
+def test_a_picture_in_colour_is_decoded_without_four_channels(tmp_path, attack):
+    from PIL import Image as Picture
+
+    Picture.new("RGB", (8000, 6000), (1, 2, 3)).save(tmp_path / "x.png")
+    said, peak = in_limits(READ, tmp_path / "x.png").strip().splitlines()
+    assert said == "read" and int(peak) < 500
+    attack("1 GB for 48 megapixels", f"peak {peak} MB")
