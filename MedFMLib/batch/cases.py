@@ -230,9 +230,7 @@ def _unreadable(files: list[Path], names: CaseIds, plain: BatchCase) -> list[Bat
         if pointer and path.parent in seen:
             continue
         seen |= {path.parent} if pointer else set()
-        cases.append(
-            replace(plain, id=names.give("", str(path)), source=str(path.parent), files=(path.name,), modality="")
-        )
+        cases.append(replace(plain, id=names.give("", str(path)), source=str(path), modality=""))
     return cases
 
 
