@@ -19,7 +19,7 @@ FROM = --data $(DATA) --work $(WORK)
 export HF_HUB_OFFLINE = 1
 export TOKENIZERS_PARALLELISM = false
 
-.PHONY: demo test test-light test-slow bench panel panel-shot audit lint docs train-tiny train-text train-adapters clean
+.PHONY: demo test test-light test-slow bench panel panel-shot browser-tools audit lint docs train-tiny train-text train-adapters clean
 
 demo: $(VENV)/.run
 	$(BIN)/medfm demo --output out/demo
@@ -53,6 +53,11 @@ panel: $(VENV)/.dev
 
 panel-shot: $(VENV)/.dev
 	$(BIN)/python Testing/panel/shots.py
+
+# What the tests of pages in a real browser need beside Debian's chromium and chromium-driver.
+browser-tools: $(VENV)/.dev
+	mkdir -p out/browser
+	cd out/browser && npm pack --silent axe-core@4 && tar -xzf axe-core-*.tgz --strip-components=1 package/axe.min.js && rm axe-core-*.tgz
 
 # Known vulnerabilities of the installed packages; needs the network for its data.
 audit: $(VENV)/.dev
