@@ -98,7 +98,7 @@ class CaseReader:
         self._process: subprocess.Popen | None = None
         self._lines: queue.SimpleQueue[dict | None] = queue.SimpleQueue()
         self._folder: Path | None = None
-        self._number = 0
+        self._number, self._closed = 0, False
 
     def read(self, case: BatchCase, seconds: float) -> ReadCase:
         """Read the volume of a case.
@@ -126,7 +126,8 @@ class CaseReader:
         return self._folder
 
     def close(self) -> None:
-        """End the process and delete its files."""
+        """End the process permanently and delete its files; from any thread."""
+        self._closed = True
         self._end()
         folder, self._folder = self._folder, None
         if folder is not None:
@@ -185,6 +186,8 @@ class CaseReader:
                     return result
 
     def _start(self) -> subprocess.Popen:
+        if self._closed:
+            raise ReadingFailed(ENDED)
         if self._process is None or self._process.poll() is not None:
             self._lines = queue.SimpleQueue()
             try:

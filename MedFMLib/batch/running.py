@@ -1,9 +1,8 @@
 """Distribute cases to runners and update the manifest. Knows neither models nor where jobs run.
 
-One thread per runner has a case read (see `reading`), runs its remaining tasks in order, and writes their files. A case that
-crashes its worker, takes too long or can't be read becomes one row with an error message; the others continue. A full
-disk or a
-lost server stops the batch, and the same command continues it later.
+One thread per runner has a case read (see `reading`) while the case before it runs, runs its remaining tasks in order, and
+writes their files. A case that crashes its worker, takes too long or can't be read becomes one row with an error message;
+the others continue. A full disk or a lost server stops the batch, and the same command continues it later.
 """
 
 from __future__ import annotations
@@ -13,6 +12,8 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +22,7 @@ from .. import __version__
 from ..core.image import Image
 from ..errors import Cancelled, InputError, MedFMError, ModelError, OutputError
 from ..execution.remote.client import ConnectionLost
+from ..execution.worker import ProcessRunner
 from ..files.pseudonyms import KeyFile
 from ..files.writing import make_folder
 from ..interfaces.jobs import Runner
@@ -190,12 +192,13 @@ class _Pool:
     def _work(self) -> None:
         holder = _Holder(self._make_runner, self._read, self._limits)
         try:
-            while not self._stop.is_set():
-                try:
-                    case, steps = self._left.popleft()
-                except IndexError:
-                    return
-                self._case(case, steps, holder)
+            task = self._take(holder, ahead=False)
+            if task is not None:
+                holder.start_runner()  # while the first case is read
+            while task is not None and not self._stop.is_set():
+                following = self._take(holder, ahead=True)
+                self._case(*task, holder)
+                task = following or self._take(holder, ahead=False)
         except Cancelled:
             pass
         except BaseException as error:
@@ -206,12 +209,36 @@ class _Pool:
         finally:
             holder.close()
 
-    def _case(self, case: BatchCase, steps: list[TaskStep], holder: _Holder) -> None:
+    def _take(self, holder: _Holder, ahead: bool):
+        """Return (next case, its tasks, what is read of it), None if there is none.
+
+        Args:
+            holder: of the thread.
+            ahead: take it before it can run, so that it is read meanwhile; not if another thread would lack a case.
+        """
+        if self._stop.is_set() or (ahead and len(self._left) < self._limits.workers):
+            return None
+        try:
+            case, steps = self._left.popleft()
+        except IndexError:
+            return None
+        return case, steps, holder.read_soon(case)
+
+    def _result(self, reading: Future) -> ReadCase:
+        """Return what was read or raise its error; a reading that is stopped ends with its holder."""
+        while not self._stop.is_set():
+            try:
+                return reading.result(0.2)
+            except TimeoutError:
+                continue
+        raise Cancelled()
+
+    def _case(self, case: BatchCase, steps: list[TaskStep], reading: Future, holder: _Holder) -> None:
         started = time.monotonic()
         try:
-            read = holder.read(case)
+            read = self._result(reading)
             self._manifest.remember(case.id, cases.stamp(case), read.digest)
-        except OutputError:
+        except (OutputError, Cancelled):
             raise
         except Exception as error:  # any error of a reader is recorded for its case only
             for step in steps:
@@ -289,6 +316,17 @@ class _Holder:
     def __init__(self, make_runner: Callable[[], Runner] | None, read, limits: RunLimits):
         self._make, self._runner = make_runner, None
         self._read, self._limits, self._reader = read, limits, None
+        self._thread = ThreadPoolExecutor(1, "case reader")
+
+    def read_soon(self, case: BatchCase) -> Future:
+        """Read a case on another thread."""
+        return self._thread.submit(self.read, case)
+
+    def start_runner(self) -> None:
+        """Let the runner start without waiting for it; what is wrong is reported by its first job."""
+        if isinstance(runner := self.runner(), ProcessRunner):
+            with suppress(MedFMError):
+                runner.start()
 
     def read(self, case: BatchCase) -> ReadCase:
         if self._read is not None:
@@ -303,6 +341,7 @@ class _Holder:
         return self._runner
 
     def close(self) -> None:
+        self._thread.shutdown(wait=False, cancel_futures=True)
         reader, self._reader = self._reader, None
         if reader is not None:
             reader.close()
