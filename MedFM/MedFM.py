@@ -275,7 +275,7 @@ class MedFMWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         task, nodes = p.pointed(self.models.outlines(p.model))
         audience = PATIENT if self.patient.on else CLINICIAN
         request = p.request(task, image, labels, self.results.conversation.history, read_prompts(nodes), audience)
-        return replace(request, options=self.tabs.options(task))
+        return self.patient.apply(replace(request, options=self.tabs.options(task)))
 
     @shown
     def onTimer(self):

@@ -6,6 +6,7 @@ import logging
 import threading
 
 from MedFMLib.errors import MedFMError
+from MedFMLib.guard import PatientLock
 from MedFMLib.interfaces.jobs import Event, Fraction, Note, ProgressBase, Stage
 
 
@@ -37,7 +38,10 @@ class BackgroundTask(ProgressBase):
         except MedFMError as error:
             self.error = str(error)
         except Exception as error:
-            logging.exception("MedFM: a background task failed")
+            if PatientLock().on:  # see error_display
+                logging.error("MedFM: a background task failed")
+            else:
+                logging.exception("MedFM: a background task failed")
             self.error = f"An unexpected error occurred ({type(error).__name__}: {error}); see Slicer's log."
         self._ended.set()
 

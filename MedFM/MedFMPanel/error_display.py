@@ -6,6 +6,7 @@ import functools
 import logging
 
 from MedFMLib.errors import MedFMError
+from MedFMLib.guard import PatientLock
 
 
 def shown(method):
@@ -21,7 +22,10 @@ def shown(method):
         except MedFMError as error:
             self.showError(str(error))
         except Exception as error:
-            logging.exception("MedFM: %s failed", method.__name__)
+            if PatientLock().on:  # a message may contain a name or a model's words, and nothing of them goes to the log
+                logging.error("MedFM: %s failed", method.__name__)
+            else:
+                logging.exception("MedFM: %s failed", method.__name__)
             self.showError(f"An unexpected error occurred ({type(error).__name__}: {error}); see Slicer's log.")
 
     return slot

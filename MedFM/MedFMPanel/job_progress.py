@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from MedFMLib.core.findings import Part
 from MedFMLib.interfaces.jobs import Fraction, Note, PartialText, Stage, Waiting
 
 SHORTEST = 3.0
@@ -80,6 +81,8 @@ class JobProgress:
             event: of the job.
             task: its task.
         """
+        if self._status.quiet:  # a patient reads no stage, no note and no text that a job sends
+            return self._show_quietly(event)
         if isinstance(event, Stage):
             self._left.begin()
             self._status.say(f"{event.name}…", log=True)
@@ -95,3 +98,9 @@ class JobProgress:
         elif isinstance(event, PartialText) and task == "ask":
             self._results.conversation.write(event.text)
             self._results.show_conversation()
+
+    def _show_quietly(self, event) -> None:
+        if isinstance(event, Fraction):
+            self._ui.progressBar.setValue(round(100 * min(max(event.value, 0.0), 1.0)))
+        elif isinstance(event, Stage | Waiting):
+            self._status.show_part(Part("waiting" if isinstance(event, Waiting) and event.ahead else "working"))

@@ -32,16 +32,28 @@ BLOCKED = (
 )  # fmt: skip
 
 
+ACTIVE = (
+    qt.QEvent.MouseButtonPress,
+    qt.QEvent.MouseButtonRelease,
+    qt.QEvent.KeyPress,
+    qt.QEvent.Wheel,
+    qt.QEvent.TouchBegin,
+    qt.QEvent.InputMethod,
+)
+"""Events that show that somebody is there."""
+
+
 class Kiosk:
     """Restricts the window and restores it.
 
     Args:
         panel: the panel that stays visible.
         fields: its widgets that may be typed into.
+        active: called with the receiver and the event whenever somebody touches or types.
     """
 
-    def __init__(self, panel, fields=()):
-        self._panel, self._fields, self._filter, self._views = panel, fields, None, ViewLimits()
+    def __init__(self, panel, fields=(), active=lambda watched, event: None):
+        self._panel, self._fields, self._filter, self._views, self._active = panel, fields, None, ViewLimits(), active
 
     def close_doors(self, volume=None) -> None:
         """Show only the panel and the views, and in the views only one volume.
@@ -58,7 +70,7 @@ class Kiosk:
         self._quiet_views()
         self._views.close(volume)
         if self._filter is None:
-            self._filter = KioskEventFilter(self._fields)
+            self._filter = KioskEventFilter(self._fields, self._active)
             slicer.app.installEventFilter(self._filter)
 
     def open_doors(self) -> None:
@@ -123,11 +135,12 @@ class KioskEventFilter(qt.QObject):
 
     Args:
         fields: the widgets that may be typed into.
+        active: called with the receiver and the event for each touch, key and turn of the wheel.
     """
 
-    def __init__(self, fields):
+    def __init__(self, fields, active=lambda watched, event: None):
         qt.QObject.__init__(self)
-        self._fields = tuple(fields)
+        self._fields, self._active = tuple(fields), active
 
     def eventFilter(self, watched, event):
         """Return True for a blocked event.
@@ -137,6 +150,8 @@ class KioskEventFilter(qt.QObject):
             event: Qt event.
         """
         kind = event.type()
+        if kind in ACTIVE:
+            self._active(watched, event)
         if kind in BLOCKED:
             return True
         if kind == qt.QEvent.Close and (watched.inherits("QMainWindow") or watched.inherits("QDockWidget")):

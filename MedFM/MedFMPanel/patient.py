@@ -9,31 +9,41 @@ these.
 
 from __future__ import annotations
 
+import re
+import time
+from dataclasses import replace
+
+import qt
 import slicer
+from MedFMLib.core.findings import Part
 from MedFMLib.errors import InputError, MedFMError
 from MedFMLib.guard import PatientLock
+from MedFMLib.patient import read_settings
+from MedFMLib.patient.glossary import glossary
+from MedFMLib.patient.parts import STAFF
+from MedFMLib.patient.replies import Facts, reply
+from MedFMLib.patient.touching import OUTSIDE, STRUCTURE
 
-from .kiosk import Kiosk
 from .error_display import shown
+from .kiosk import Kiosk
+from .patient_screen import INTENTS, LARGE, PatientScreen
+from .patient_settings import PatientSettingsForm
+from .patient_touch import TouchedPicture, turn_page
 
 HIDDEN = "MedFMHiddenForPatient"
-KEPT = (
-    "noticeLabel", "conversationView", "questionBox", "newConversationButton", "applyButton", "progressBar", "statusLabel",
-    "patientBar",
-)  # fmt: skip
-"""Widgets that a patient sees, with their parents; all others are hidden."""
+ALWAYS = ("noticeLabel", "statusLabel", "patientScreen", "patientBar")
+KEPT = (*ALWAYS, "conversationView", "questionBox", "applyButton", "progressBar")
+"""Widgets that a patient sees on the start page, and after a language was chosen, with their parents; all others are hidden."""
 
-QUESTIONS = (
-    "What am I looking at?",
-    "Which parts of my body are visible?",
-    "What does a healthy one look like?",
-    "How was this picture made?",
-    "Where is my liver?",
-    "What should I ask my doctor?",
-)
-"""Examples in place of the clinicians' questions."""
+TEXTS = {"noticeLabel": "notice", "staffLabel": "pin", "leavePatientButton": "button.end", "applyButton": "button.ask"}
+"""Widgets of the panel → the part that they show in patient mode."""
 
-WELCOME = "Ask what you see in your pictures. What they mean for you, your radiologist will tell you."
+LARGER = ("conversationView", "questionBox", "applyButton", "statusLabel")
+ORIGINAL = "MedFMTextBeforePatient"
+TICK_MS = 500
+MODEL_INTENTS = ("looking_at", "healthy")
+ABOUT_ONE = ("where_is", "explain", "measurement")
+"""Intents that are about one structure, which a tap chooses."""
 
 
 def come_up_locked() -> None:
@@ -55,8 +65,16 @@ class PatientMode:
         self._widget, self._panel, self._ui, self._status = widget, widget.uiWidget, widget.ui, widget.status
         self.lock = lock or PatientLock()
         ui = self._ui
-        self._kiosk = Kiosk(self._panel, (ui.questionBox, ui.questionBox.lineEdit(), ui.pinEdit))
+        self._kiosk = Kiosk(self._panel, (ui.questionBox, ui.questionBox.lineEdit(), ui.pinEdit), self._active)
         self.showError = widget.showError
+        self.screen = PatientScreen(self._panel, ui.patientBar, self.act, read_settings())
+        self.picture = TouchedPicture(self.touched)
+        self.form = PatientSettingsForm(ui, self._status)
+        self.chosen: list[Part] = []
+        self._intent, self._subject, self._note, self._turns, self._last = "", "", (), 0, time.monotonic()
+        self._timer = qt.QTimer()
+        self._timer.setInterval(TICK_MS)
+        self._timer.connect("timeout()", self.tick)
         ui.patientBar.visible = False
         ui.pinEdit.connect("returnPressed()", ui.leavePatientButton.click)
         ui.choosePinButton.connect("clicked(bool)", self.choose_pin)
@@ -83,12 +101,11 @@ class PatientMode:
         if volume is None:
             raise InputError("Choose the patient's volume first.")
         self.lock.enter()
-        self._widget.session.cancel()
         self._clear_pins()
         self._ui.logView.clear()
-        self._begin_anew()
+        self.screen.settings = read_settings()
+        self.forget()
         self.show()
-        self._status.say(WELCOME, public=True)
 
     @shown
     def leave(self) -> None:
@@ -97,9 +114,13 @@ class PatientMode:
         self._clear_pins()
         try:
             self.lock.leave(pin)
-        except MedFMError as error:
-            known = isinstance(error, InputError)  # other errors may contain folder names
-            return self._status.say(str(error), problem=True, public=known)
+        except InputError as error:
+            wait = re.search(r"(\d+) s", str(error))
+            part = Part("pin_wait", {"number": int(wait[1])}) if wait else Part("pin_wrong")
+            return self._status.show_part(part, problem=True)
+        except MedFMError as error:  # may contain the name of a folder, so that another text is shown
+            return self._status.say(str(error), problem=True)
+        self.picture.end()
         self.show()
         self._begin_anew()
         self._status.say("Patient mode ended.")
@@ -107,15 +128,21 @@ class PatientMode:
     def show(self) -> None:
         """Update the window to the mode; may be called repeatedly."""
         self._status.quiet = self.on
+        self._status.render = lambda parts: self.screen.text(*([parts] if isinstance(parts, Part) else parts))
+        self._widget.results.html_for_patient = (lambda turns: self.screen.html(turns, self._note)) if self.on else None
+        for widget in self._panel.findChildren("QWidget"):
+            _show_again(widget)
+        self.screen.frame.visible = self._ui.patientBar.visible = self.on
+        self._dress()
         if self.on:
+            if not self.screen.chosen_language:
+                self.screen.start()
             self._offer()
             self.keep()
-            self._ui.patientBar.visible = True
             self._kiosk.close_doors(self._widget.parameters.volume)
+            self._timer.start()
         else:
-            for widget in self._panel.findChildren("QWidget"):
-                _show_again(widget)
-            self._ui.patientBar.visible = False
+            self._timer.stop()
             self._kiosk.open_doors()
         tabs = self._ui.taskTabs
         for n in range(tabs.count):
@@ -123,6 +150,138 @@ class PatientMode:
         tabs.tabBar().setVisible(not self.on)
         self._ui.oldPinEdit.visible = self._ui.oldPinLabel.visible = self.lock.has_pin and not self.on
         self._ui.enterPatientButton.enabled = self.lock.has_pin
+
+    # -- what a patient does ------------------------------------------------------------------------------
+
+    def act(self, action: str, value: str) -> None:
+        """Do what a button says.
+
+        Args:
+            action: see `PatientScreen`.
+            value: its language, intent, label or number.
+        """
+        if not self.on or self._widget.session.running:
+            return
+        match action:
+            case "language":
+                self.screen.choose(value)
+                self.show()
+                self.say()
+            case "intent":
+                self._intent_chosen(value)
+            case "subject":
+                self.say(*reply(self._intent, value, self._facts(), self.screen.language, self.screen.settings))
+                self.picture.highlight(value)
+                self.screen.show_intents()
+            case "keep":
+                self._keep_question(value)
+            case "list":
+                self.say(*([Part("chosen"), *self.chosen] if self.chosen else [Part("no_chosen")]), STAFF)
+            case "up" | "down":
+                turn_page(1 if action == "up" else -1)
+            case "back":
+                self.screen.show_intents()
+            case "again":
+                self.forget()
+                self.show()
+
+    def touched(self, found, node) -> None:
+        """Say what is under the finger, and highlight it.
+
+        Args:
+            found: a `Touched`, or None if the segments are not known yet.
+            node: volume node that the view shows.
+        """
+        if not self.on or not self.screen.chosen_language or self._widget.session.running:
+            return
+        if node is not self._widget.parameters.volume:
+            return self.say(Part("touch_healthy"), STAFF)
+        if found is None:
+            self.say(Part("touch_first"), STAFF)
+        elif found.kind == STRUCTURE and glossary().knows(found.label):
+            self._subject = found.label
+            self.picture.highlight(found.label)
+            self.say(Part("touch", {"structure": found.label}), Part("about", {"explanation": found.label}), STAFF)
+        else:
+            self.picture.highlight("")
+            self.say(Part("touch_outside" if found.kind == OUTSIDE else "touch_nothing"), STAFF)
+
+    def say(self, *parts: Part) -> None:
+        """Show parts in place of the last answer; none shows the welcome."""
+        self._note = self.screen.approved(parts) if parts else (Part("welcome"), STAFF)
+        self._widget.results.show_conversation()
+
+    def apply(self, request):
+        """Add the language, and the intent of a pressed button, to a patient's request."""
+        if not self.on:
+            return request
+        intent, self._intent, self._note = self._intent, "", ()
+        typed = {self.screen.text(Part(f"button.{name}")): name for name in INTENTS}
+        intent = intent or typed.get(request.question.strip(), "")
+        question = self.screen.text(Part(f"button.{intent}")) if intent else request.question
+        return replace(request, language=self.screen.language, intent=intent, question=question)
+
+    def tick(self) -> None:
+        """Forget everything and show the start page after some time without a touch or key."""
+        if self.on and self.screen.chosen_language and time.monotonic() - self._last > self.screen.settings.timeout:
+            self.forget()
+            self.show()
+
+    def forget(self) -> None:
+        """Forget the conversation, the questions and the language."""
+        self._widget.abandonJob("")
+        self.chosen, self._intent, self._subject, self._turns = [], "", "", 0
+        self.screen.start()
+        self.picture.highlight("")
+        self._note = ()
+        self._begin_anew()
+        self._status.show_part()
+
+    def _intent_chosen(self, intent: str) -> None:
+        self._intent = intent
+        if intent in MODEL_INTENTS or (intent in ABOUT_ONE and not self.picture.labels):
+            self._intent, self._note = (intent if intent in MODEL_INTENTS else "looking_at"), ()
+            return self._widget.extensions.begin() if self._widget.parameters.volume is not None else None
+        if intent in ABOUT_ONE and not (self._subject and intent != "where_is"):
+            self.screen.show_subjects(self.picture.labels)
+            return None
+        self.say(*reply(intent, self._subject, self._facts(), self.screen.language, self.screen.settings))
+        return self.screen.show_questions() if intent == "ask_doctor" else None
+
+    def _facts(self) -> Facts:
+        index, volumes = self.picture.index, {}
+        for segment in index.segmentation.segments if index is not None else ():
+            size = int(segment.boxed.inside.sum()) * index.image.geometry.voxel_volume / 1000
+            volumes[segment.label] = size if index.image.geometry.metric else None
+        return Facts(self._widget.modality, volumes)
+
+    def _keep_question(self, number: str) -> None:
+        """Put a question on the list for the doctor: one of ours, or the last that was asked."""
+        turns = self._widget.results.conversation.turns
+        part = Part(f"ask.{number}") if number else Part("own", {"own": turns[-1].question}) if turns else None
+        if part is not None and part not in self.chosen:
+            self.chosen.append(part)
+        self.say(Part("kept"), STAFF)
+        if not number:
+            self.screen.show_intents()
+
+    def _active(self, watched, event) -> None:
+        """Take what a patient does anywhere: it puts the time-out off, and may be a touch of the picture."""
+        self._last = time.monotonic()
+        if event.type() in (qt.QEvent.MouseButtonPress, qt.QEvent.MouseButtonRelease):
+            self.picture.mouse(watched, event)
+
+    def _dress(self) -> None:
+        """Give the panel's own widgets the patient's texts and large type, and back."""
+        for name, part in TEXTS.items():
+            widget = getattr(self._ui, name)
+            if not widget.property(ORIGINAL):
+                widget.setProperty(ORIGINAL, widget.text)
+            text = self.screen.text(Part(part)) if self.on else widget.property(ORIGINAL)
+            if widget.text != text and not (name == "applyButton" and not self.on):  # which the panel sets itself
+                widget.text = text
+        for name in LARGER:
+            getattr(self._ui, name).setStyleSheet(LARGE if self.on else "")
 
     def takes(self, name: str) -> bool:
         """Return whether a widget may change a parameter.
@@ -141,11 +300,24 @@ class PatientMode:
         if self.on:
             for widget in self._others(self._panel):
                 _hide(widget)
+            running, turns = self._widget.session.running, self._widget.results.conversation.turns
+            self._ui.applyButton.text = self.screen.text(Part("button.stop" if running else "button.ask"))
+            self.screen.enable(not running)
+            if running:
+                self._note = ()
+            elif len(turns) != self._turns and turns and not turns[-1].open:
+                self._turns = len(turns)
+                answer = turns[-1].answer
+                offered = answer.suggestions if answer is not None else ()
+                self.screen.show_intents(offered, keep=bool(offered))
             if self._ui.patientBar.visible:  # entered completely
                 self._kiosk.limit_views(self._widget.parameters.volume)
+                self.picture.begin(self._widget.parameters.volume)
 
     def close(self) -> None:
         """Release the widgets; the state is kept."""
+        self._timer.stop()
+        self.picture.end()
         self._kiosk.stop()
 
     def _begin_anew(self) -> None:
@@ -160,9 +332,11 @@ class PatientMode:
         """Show questions for patients in place of those in the model's card."""
         box, typed = self._ui.questionBox, self._ui.questionBox.currentText
         box.clear()
-        for question in QUESTIONS:
+        for intent in INTENTS:
+            question = self.screen.text(Part(f"button.{intent}"))
             box.addItem(question, question)
         box.setEditText(typed)
+        box.lineEdit().placeholderText = self.screen.text(Part("button.type"))
 
     def _clear_pins(self) -> None:
         for edit in (self._ui.pinEdit, self._ui.newPinEdit, self._ui.oldPinEdit):
@@ -170,11 +344,11 @@ class PatientMode:
 
     def _others(self, widget) -> list:
         """Return the widgets below one that are neither kept nor contain a kept one."""
-        found = []
+        found, kept = [], KEPT if self.screen.chosen_language else ALWAYS
         for child in widget.children():
-            if not child.isWidgetType() or child.objectName in KEPT:
+            if not child.isWidgetType() or child.objectName in kept:
                 continue
-            holds = any(inner.objectName in KEPT for inner in child.findChildren("QWidget"))
+            holds = any(inner.objectName in kept for inner in child.findChildren("QWidget"))
             if not holds:
                 found.append(child)
             else:

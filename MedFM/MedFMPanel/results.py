@@ -22,6 +22,7 @@ class Results:
         self._ui = ui
         ui.questionBox.lineEdit().placeholderText = "Type a question"
         self.conversation = Conversation()
+        self.html_for_patient = None  # in patient mode: turns → HTML made of approved parts
 
     def show(self, scene, volume) -> None:
         """Show the newest results of a volume.
@@ -58,7 +59,8 @@ class Results:
 
     def show_conversation(self) -> None:
         """Show the questions and answers, scrolled to the newest."""
-        self._ui.conversationView.setHtml(self.conversation.html())
+        html = self.html_for_patient(self.conversation.turns) if self.html_for_patient else self.conversation.html()
+        self._ui.conversationView.setHtml(html)
         self._ui.conversationView.moveCursor(qt.QTextCursor.End)
 
     def hide_older(self, scene, volume, newest) -> None:

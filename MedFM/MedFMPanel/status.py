@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import time
 
+from MedFMLib.core.findings import Part
+from MedFMLib.patient import render
 
-TROUBLE = "Something did not work. Please tell the staff."
-"""Message to a patient for any problem."""
+TROUBLE, WORKING = Part("trouble"), Part("working")
+"""What a patient reads of any problem, and of anything that goes on."""
 
 
 class Status:
@@ -20,24 +22,35 @@ class Status:
         self._ui = ui
         self._is_problem = self._is_hint = False
         self.quiet = False  # in patient mode: no names, no technical words, no log
+        self.render = render  # parts in the patient's language
 
-    def say(self, text: str, *, problem: bool = False, log: bool = False, public: bool = False) -> None:
+    def say(self, text: str, *, problem: bool = False, log: bool = False) -> None:
         """Show a sentence in place of the last one; problems are marked and always logged.
 
         Args:
             text: the sentence.
             problem: whether it is a problem.
             log: whether to log it.
-            public: whether it may be shown in patient mode.
         """
-        text = text if public else self.fit(text, problem)
-        self._is_problem, self._is_hint = problem, False
-        self._ui.statusLabel.text = f"⚠ {text}" if problem else text
+        self._show(self.fit(text, problem), problem)
         if log or problem:
             self.log(text)
 
+    def show_part(self, *parts: Part, problem: bool = False) -> None:
+        """Show approved parts, which may be shown in patient mode, too.
+
+        Args:
+            *parts: the parts.
+            problem: whether they tell of a problem.
+        """
+        self._show(self.render(parts), problem)
+
+    def _show(self, text: str, problem: bool) -> None:
+        self._is_problem, self._is_hint = problem, False
+        self._ui.statusLabel.text = f"⚠ {text}" if problem else text
+
     def fit(self, text: str, problem: bool = False) -> str:
-        """Return what may be shown of a text: all of it, or in patient mode nothing that could identify a person.
+        """Return what may be shown of a text: all of it, or in patient mode an approved part in its place.
 
         Args:
             text: the sentence.
@@ -45,7 +58,7 @@ class Status:
         """
         if not self.quiet:
             return text
-        return TROUBLE if problem else text if text.endswith("…") else ""
+        return self.render(TROUBLE) if problem else self.render(WORKING) if text.endswith("…") else ""
 
     def hint(self, text: str) -> None:
         """Show the next step, unless a problem is shown, which the user should be able to read first.

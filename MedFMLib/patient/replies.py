@@ -34,7 +34,7 @@ REFUSALS = {
     "care": ("treatment", "medication", "practical"),
     "distress": ("distress",),
     "private": ("others",),
-    "unclear": ("empty", ""),
+    "unclear": ("empty", "unclear", ""),
 }
 """Text of a refusal → kinds and rules of the guard; every other kind gets the general text."""
 
@@ -118,7 +118,7 @@ def escalate(kind: str) -> tuple[Part, ...]:
     Args:
         kind: of the emergency, or the id of a rule.
     """
-    return (Part("emergency.self_harm" if kind.replace("-", "_") == "self_harm" else "emergency"), STAFF)
+    return (Part("emergency.self_harm" if "self_harm" in kind.replace("-", "_") else "emergency"), STAFF)
 
 
 def offered(suggestions: Sequence[str]) -> tuple[str, ...]:

@@ -102,6 +102,7 @@ class _Door:
         self._language = settings.spoken(request.language)
         self._words, self._settings = glossary(self._language), settings
         self._request, self._progress, self._run, self._guard, self._log = request, progress, run, guard, log
+        self._besides: tuple[tuple[Part, ...], str, tuple[str, ...]] = ((), "", ())  # of a part that is refused
 
     def text(self, parts: Sequence[Part]) -> str:
         """Return parts in the patient's language."""
@@ -127,16 +128,19 @@ class _Door:
         self._request = request = replace(request, history=_fit(request.history, self._guard))
         verdict = _judged(request, self._guard)
         self._log.add("question", verdict)
+        if not request.language:  # the one that the question is in, if it is known
+            self._language = self._settings.spoken(getattr(verdict, "language", ""))
+            self._words = glossary(self._language)
         if not verdict.allowed:
             return self._refused(verdict)
-        intent, subject = self._intent(verdict)
+        intent, subject = self._intent(verdict, request.question)
         if intent:
             return self._answered(intent, subject)
         return self._free() if self._settings.free_text else self._said(refuse("", self._words), "withhold", USUAL)
 
-    def _intent(self, verdict: Verdict) -> tuple[str, str]:
+    def _intent(self, verdict: Verdict, question: str) -> tuple[str, str]:
         """Return the intent of an allowed question, and what it is about; "" if it is not recognised."""
-        question, intent = self._request.question, getattr(verdict, "intent", "")
+        intent = getattr(verdict, "intent", "")
         subject = subject_of(question, self._language)
         if intent not in PERMITTED:
             kind, name = glossary().kind_of(question)
@@ -149,11 +153,18 @@ class _Door:
         return intent, subject
 
     def _refused(self, verdict: Verdict) -> Response:
+        """Refuse a question; a part of it that is permitted by itself is answered, too."""
         kind = getattr(verdict, "intent", "") or verdict.rule
         kind = kind if kind not in PERMITTED else verdict.rule
         if verdict.verdict == "escalate":
-            return self._said(escalate(kind), "escalate", ())
-        return self._said(refuse(kind, self._words), verdict.verdict, getattr(verdict, "suggestions", ()))
+            return self._said(escalate(kind if "self" not in verdict.rule else "self_harm"), "escalate", ())
+        parts, suggestions = refuse(kind, self._words), getattr(verdict, "suggestions", ())
+        if permitted := getattr(verdict, "answerable", ""):
+            other = self._guard.question(permitted)
+            if other.allowed and (known := self._intent(other, permitted))[0]:
+                self._besides = (parts[:-1], verdict.verdict, suggestions)
+                return self._answered(*known)
+        return self._said(parts, verdict.verdict, suggestions)
 
     def _answered(self, intent: str, subject: str) -> Response:
         """Answer a permitted intent from the picture and the glossary."""
@@ -216,6 +227,10 @@ class _Door:
         return response
 
     def _said(self, parts: Sequence[Part], verdict: str = "", suggestions=(), findings=()) -> Response:
+        besides, refused, offered_besides = self._besides
+        if besides:
+            verdict, suggestions = refused, offered_besides
+            parts = (*(part for part in parts if part != STAFF), *besides, STAFF)
         answer = Answer(
             self._request.question,
             self.text(parts),
@@ -268,7 +283,8 @@ def _only_pictures(finding: Comparison, words: Glossary) -> Comparison | None:
     if not pairs:
         return None
     title = words.labels["healthy"]
-    image = replace(finding.image, name=title, facts={})
+    grid = replace(finding.image.geometry, frame_of_reference="")
+    image = replace(finding.image, geometry=grid, name=title, facts={})
     return Comparison("", title, bool(finding.generated), image, finding.placement, pairs)
 
 

@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from MedFMLib.core.findings import Answer
+from MedFMLib.core.findings import Answer, Part
 from MedFMLib.core.request import PATIENT, Provenance, Response
 from MedFMLib.errors import InputError
 from MedFMLib.guard import PatientLock
@@ -36,6 +36,7 @@ def handed_over(lock, panel, add_volume, host):
     panel.ui.choosePinButton.click()
     panel.ui.enterPatientButton.click()
     assert lock.on
+    panel.patient.act("language", "en")
     yield panel
     if PatientLock().on:
         import slicer
@@ -94,7 +95,7 @@ def test_no_name_is_on_the_screen(handed_over, host):
 def test_a_question_is_asked_for_a_patient_and_what_the_guard_says_is_shown(handed_over, use_runner, host):
     def respond(request):
         assert request.audience == PATIENT
-        answer = Answer(request.question, "Ask your radiologist.", verdict="rephrase")
+        answer = Answer(request.question, "A tumor.", verdict="rephrase", parts=(Part("refusal.meaning"),))
         return Response((answer,), Provenance("ask", "m", notes=("technical",)))
 
     panel = handed_over
@@ -103,7 +104,8 @@ def test_a_question_is_asked_for_a_patient_and_what_the_guard_says_is_shown(hand
     panel.ui.applyButton.click()
     host.wait_until(lambda: not panel.session.running)
     host.process_events()
-    assert "Ask your radiologist." in panel.ui.conversationView.toPlainText()
+    said = panel.ui.conversationView.toPlainText()
+    assert "only your radiologist can say" in said and "tumor" not in said and "tell the staff now" in said
     assert panel.ui.statusLabel.text == "" and panel.ui.logView.toPlainText() == ""
 
 
@@ -129,14 +131,14 @@ def test_a_healthy_case_is_shown_next_to_it_without_a_name(handed_over, use_runn
 
     def respond(request):
         assert request.audience == PATIENT and request.task == "ask"
-        return Response((Answer(request.question, "Here is a healthy one."), shown), Provenance("ask", "m"))
+        return Response((Answer(request.question, "", parts=(Part("healthy"),)), shown), Provenance("ask", "m"))
 
     use_runner(response=respond)
     handed_over.ui.questionBox.setEditText("What does a healthy one look like?")
     handed_over.ui.applyButton.click()
     host.wait_until(lambda: not handed_over.session.running)
     host.process_events()
-    assert "Here is a healthy one." in handed_over.ui.conversationView.toPlainText()
+    assert "Here is a healthy one beside yours" in handed_over.ui.conversationView.toPlainText()
     assert "OTHER" not in texts(host.main_window) and handed_over.patient.on
 
 

@@ -1,12 +1,13 @@
-"""A patient's questions: judged first, answered from pictures and glossary if possible, and the answer judged, too."""
+"""A patient's questions: judged first, then answered with approved parts from pictures and glossary."""
 
+import dataclasses
 import json
 
 import pytest
 from support.phantoms import ct_phantom
 from support.scripted_model import ScriptedModel
 
-from MedFMLib.core.findings import Answer
+from MedFMLib.core.findings import Answer, Segment, Segmentation
 from MedFMLib.core.image import Image
 from MedFMLib.core.request import PATIENT, Provenance, Request, Response
 from MedFMLib.engine import Engine
@@ -276,3 +277,102 @@ def test_what_is_said_of_healthy_pictures_passes_the_guard(kind):
     from MedFMLib.guard import Guard
 
     assert Guard().answer("What does a healthy one look like?", WORDS.parts[kind]).allowed
+
+
+# -- the guard's intents ------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Known:
+    """A verdict with an intent, as the trained guard gives it."""
+
+    verdict: str
+    intent: str = ""
+    suggestions: tuple = ()
+    rule: str = ""
+    answerable: str = ""
+    language: str = ""
+    text: str = "never shown"
+
+    @property
+    def allowed(self):
+        return self.verdict == "allow"
+
+
+class KnowingGuard:
+    """A guard that gives the verdicts of a table."""
+
+    def __init__(self, **verdicts):
+        self._verdicts = {question.replace("_", " "): verdict for question, verdict in verdicts.items()}
+
+    def question(self, text, context=()):
+        return self._verdicts[text]
+
+    def answer(self, question, answer):
+        return Known("allow")
+
+
+def told(question, **verdicts):
+    """(answer, requests) to a question under these verdicts."""
+    reached, image = [], ct_phantom()
+
+    def run(request, progress):
+        reached.append(request)
+        mask = image.scalars == 90
+        found = tuple(Segment(label, mask) for label in ("liver", "left lung"))
+        return Response((Segmentation(found, image.geometry),), Provenance("segment", "m"))
+
+    request = Request("ask", image, question=question, audience=PATIENT)
+    response = run_for_patient(request, Listener(), run, KnowingGuard(**verdicts), settings=PatientSettings())
+    return response.answers[0], reached
+
+
+@pytest.mark.parametrize(
+    ("intent", "said"),
+    [
+        ("looking_at", "around these parts of your body: liver, lung"),
+        ("explain", WORDS.what("liver")),
+        ("measurement", "Your liver takes up about"),
+        ("where_is", "Your liver is marked in the picture."),
+        ("how_made", WORDS.made["CT"]),
+        ("practical", "The staff will tell you what happens next."),
+        ("viewer", "Touch a part of the picture"),
+        ("ask_doctor", WORDS.ask[0]),
+        ("about_me", "I am a computer program."),
+        ("small_talk", "Hello."),
+    ],
+)
+def test_the_guards_intent_chooses_the_answer(intent, said):
+    answer, _ = told("liver thing", liver_thing=Known("allow", intent))
+    assert said in answer.text and answer.verdict == "" and answer.text.endswith(STAFF)
+
+
+def test_a_refusal_follows_its_kind_and_offers_the_guards_suggestions():
+    offered = ("where_is", "viewer", "about_me")
+    answer, reached = told("a", a=Known("withhold", "medication", offered, "medication"))
+    assert "ask the staff or your doctor" in answer.text and answer.suggestions == offered and not reached
+    answer, _ = told("a", a=Known("withhold", "looking_at", ("evil", "viewer"), "unclear"))
+    assert "did not understand" in answer.text and answer.suggestions == ("viewer", "looking_at", "healthy")
+    answer, _ = told("a", a=Known("escalate", "self_harm", (), "emergency-self_harm"))
+    assert "very glad" in answer.text and answer.suggestions == () and "never shown" not in answer.text
+    answer, _ = told("a", a=Known("escalate", "chest", (), "self-harm"))
+    assert "very glad" in answer.text
+
+
+def test_the_permitted_part_of_a_question_is_answered_and_the_rest_refused():
+    verdicts = {
+        "what_is_this_and_is_it_bad": Known("withhold", "diagnosis", ("viewer",), "diagnosis", "what is this"),
+        "what_is_this": Known("allow", "looking_at"),
+    }
+    answer, _ = told("what is this and is it bad", **verdicts)
+    assert "around these parts" in answer.text and "only your radiologist can say" in answer.text
+    assert (
+        answer.text.count("tell the staff now") == 1 and len(answer.suggestions) == 3 and answer.verdict == "withhold"
+    )
+
+
+def test_the_answer_is_in_the_language_of_the_question_or_in_the_clinics():
+    answer, _ = told("a", a=Known("allow", "about_me", language="de"))
+    assert "Ich bin ein Computerprogramm" in answer.text
+    answer, _ = told("a", a=Known("allow", "about_me", language="other"))
+    assert "I am a computer program" in answer.text

@@ -1,0 +1,212 @@
+"""Touching the picture in patient mode: what is under the finger, and its highlight in slices and in 3D.
+
+Knows MRML nodes and views. Segments are copied on the GUI thread and placed on another one; a touch is answered from the
+result at once.
+"""
+
+from __future__ import annotations
+
+import json
+
+import qt
+import slicer
+from MedFMLib.core.terminology import structure
+from MedFMLib.patient.touching import BodyMask, Touched, structure_at
+from MedFMLib.scene import read_image
+from MedFMLib.scene.nodes import find
+from MedFMLib.scene.reading import copy_segmentation
+
+from .background_task import BackgroundTask
+
+OPACITIES = "MedFMOpacities"
+"""Attribute with the opacities that segments had before one was highlighted, as JSON."""
+
+STILL = 6
+"""Pixels that a finger may move while it touches."""
+
+FAINT, FULL = 0.12, 0.75
+LOOK_MS = 50
+
+
+class TouchIndex:
+    """What a volume's segments cover, ready to be asked.
+
+    Args:
+        image: the volume.
+        copied: copy of its segmentation node.
+    """
+
+    def __init__(self, image, copied):
+        self.image, self.body = image, BodyMask(image)
+        self.segmentation = copied.on(image.geometry)
+
+    def at(self, position) -> Touched:
+        """Return what is at (R, A, S) in mm."""
+        return structure_at(self.segmentation, position, self.image, self.body)
+
+
+class TouchedPicture:
+    """Answers touches in the slice views of one volume.
+
+    Args:
+        touched: called with a `Touched`, or None where the segments are not known yet, and the node under the finger.
+    """
+
+    def __init__(self, touched):
+        self._touched, self._pressed = touched, None
+        self._volume, self._key, self._task, self.index = None, None, None, None
+        self._timer = qt.QTimer()
+        self._timer.setInterval(LOOK_MS)
+        self._timer.connect("timeout()", self._look)
+
+    def begin(self, volume) -> None:
+        """Read the segments if they have changed; may be called repeatedly.
+
+        Args:
+            volume: the patient's volume node, or None.
+        """
+        node = find(slicer.mrmlScene, volume, "segmentation") if volume is not None else None
+        key = (volume, node, node.GetSegmentation().GetMTime() if node is not None else 0)
+        if key == self._key or self._task is not None:
+            return
+        self.index = self.index if volume is self._volume else None  # an older one answers until the new one is ready
+        self._volume, self._key = volume, key
+        if node is None or node.GetSegmentation().GetNumberOfSegments() == 0:
+            return
+        image, copied = read_image(volume), copy_segmentation(node)
+        self._task = BackgroundTask(lambda progress: TouchIndex(image, copied))
+        self._timer.start()
+
+    def end(self) -> None:
+        """Forget the segments."""
+        self._timer.stop()
+        self._task, self._key, self.index, self._volume = None, None, None, None
+        restore()
+
+    @property
+    def labels(self) -> list[str]:
+        """Labels of the segments, largest first."""
+        if self.index is None:
+            return []
+        sizes = {s.label: int(s.boxed.inside.sum()) for s in self.index.segmentation.segments}
+        return sorted(sizes, key=lambda label: -sizes[label])
+
+    def mouse(self, watched, event) -> None:
+        """Take a press or release of the left button, or of a finger, wherever it happens.
+
+        Args:
+            watched: widget that gets the event.
+            event: Qt mouse event.
+        """
+        if event.button() != qt.Qt.LeftButton or (widget := _slice_widget(watched)) is None:
+            return
+        place, pressed = _place(event), self._pressed
+        if event.type() != qt.QEvent.MouseButtonRelease:
+            self._pressed = place
+            return
+        self._pressed = None
+        if pressed is None or max(abs(a - b) for a, b in zip(place, pressed, strict=True)) > STILL:
+            return
+        scale = watched.devicePixelRatioF()
+        position = ras_of(widget, (scale * place[0], scale * (watched.height - 1 - place[1])))
+        shown = slicer.mrmlScene.GetNodeByID(widget.mrmlSliceCompositeNode().GetBackgroundVolumeID() or "")
+        self._touched(self.index.at(position) if self.index is not None else None, shown)
+
+    def highlight(self, label: str) -> None:
+        """Show one structure strongly and the others faintly, in slices and in 3D.
+
+        Args:
+            label: of a segment; "" restores all.
+        """
+        restore()
+        node = find(slicer.mrmlScene, self._volume, "segmentation") if self._volume is not None and label else None
+        if node is None or node.GetDisplayNode() is None:
+            return
+        display, segments, before = node.GetDisplayNode(), node.GetSegmentation(), {}
+        for n in range(segments.GetNumberOfSegments()):
+            segment = segments.GetNthSegmentID(n)
+            before[segment] = [get(segment) for get, _ in _opacities(display)]
+            meant = structure(segments.GetNthSegment(n).GetName()).label == label
+            for _, put in _opacities(display):
+                put(segment, FULL if meant else FAINT)
+        display.SetAttribute(OPACITIES, json.dumps(before))
+
+    # -- implementation -----------------------------------------------------------------------------------
+
+    def _look(self) -> None:
+        if self._task is not None and self._task.ended:
+            self.index, self._task = self._task.result, None
+            self._timer.stop()
+
+
+def _place(event) -> tuple[int, int]:
+    """Return the position of a mouse event in its widget, in Qt's pixels."""
+    return int(event.pos().x()), int(event.pos().y())
+
+
+def _slice_widget(watched):
+    """Return the slice widget whose view gets an event, or None."""
+    layout = slicer.app.layoutManager()
+    for name in layout.sliceViewNames() if layout is not None and watched.isWidgetType() else ():
+        view = layout.sliceWidget(name).sliceView()
+        if watched == view or view.isAncestorOf(watched):
+            return layout.sliceWidget(name)
+    return None
+
+
+def ras_of(widget, place) -> tuple[float, float, float]:
+    """Return the position in the patient of a pixel of a slice view.
+
+    Args:
+        widget: slice widget.
+        place: (x, y) in pixels from the view's lower left corner.
+
+    Returns:
+        (R, A, S) in mm.
+    """
+    x, y = float(place[0]), float(place[1])
+    view, depth = widget.sliceView(), 0.0
+    if hasattr(view, "convertDeviceToXYZ"):
+        x, y, depth = view.convertDeviceToXYZ([int(place[0]), int(place[1])])
+    matrix = widget.mrmlSliceNode().GetXYToRAS()
+    return tuple(matrix.MultiplyPoint((x, y, depth, 1.0))[:3])
+
+
+def turn_page(steps: int) -> None:
+    """Show the next slice in the first view and in those of the same orientation, such as the healthy one beside it.
+
+    Args:
+        steps: number of slices, forward or back.
+    """
+    layout = slicer.app.layoutManager()
+    widgets = [layout.sliceWidget(name) for name in layout.sliceViewNames()] if layout is not None else []
+    for widget in widgets:
+        if widget.mrmlSliceNode().GetOrientation() == widgets[0].mrmlSliceNode().GetOrientation():
+            logic = widget.sliceLogic()
+            logic.SetSliceOffset(logic.GetSliceOffset() + steps * (logic.GetLowestVolumeSliceSpacing()[2] or 1.0))
+
+
+def restore() -> None:
+    """Give all segments the opacities that they had before one was highlighted, also after a reload."""
+    for display in slicer.util.getNodesByClass("vtkMRMLSegmentationDisplayNode"):
+        recorded = display.GetAttribute(OPACITIES)
+        if not recorded:
+            continue
+        display.RemoveAttribute(OPACITIES)
+        try:
+            before = json.loads(recorded)
+        except ValueError:
+            continue
+        for segment, values in before.items() if isinstance(before, dict) else ():
+            for (_, put), value in zip(_opacities(display), values if isinstance(values, list) else (), strict=False):
+                if isinstance(value, int | float):
+                    put(segment, float(value))
+
+
+def _opacities(display) -> tuple:
+    """Return (getter, setter) of a segment's opacity as an area and a line in slices, and in 3D."""
+    return (
+        (display.GetSegmentOpacity2DFill, display.SetSegmentOpacity2DFill),
+        (display.GetSegmentOpacity2DOutline, display.SetSegmentOpacity2DOutline),
+        (display.GetSegmentOpacity3D, display.SetSegmentOpacity3D),
+    )
