@@ -279,6 +279,7 @@ set(MedFMLib_FILES
   "patient/serving.py"
   "patient/settings.py"
   "patient/touching.py"
+  "patient/visit.py"
   "patient/wording.py"
   "reliability/__init__.py"
   "reliability/agreement.py"

@@ -15,7 +15,7 @@ from dataclasses import replace
 
 import qt
 import slicer
-from MedFMLib.core.findings import Part
+from MedFMLib.core.findings import Answer, Part
 from MedFMLib.errors import InputError, MedFMError
 from MedFMLib.guard import PatientLock
 from MedFMLib.patient import read_settings
@@ -23,9 +23,12 @@ from MedFMLib.patient.glossary import glossary
 from MedFMLib.patient.parts import STAFF
 from MedFMLib.patient.replies import Facts, reply
 from MedFMLib.patient.touching import OUTSIDE, STRUCTURE
+from MedFMLib.patient.visit import KIND as VISIT
+from MedFMLib.patient.visit import Visit
+from MedFMLib.scene.nodes import KIND, VOLUME_ROLE, find
 
 from .error_display import shown
-from .kiosk import Kiosk
+from .kiosk import TITLE, Kiosk
 from .patient_screen import INTENTS, LARGE, PatientScreen
 from .patient_settings import PatientSettingsForm
 from .patient_touch import TouchedPicture, turn_page
@@ -120,6 +123,7 @@ class PatientMode:
             return self._status.show_part(part, problem=True)
         except MedFMError as error:  # may contain the name of a folder, so that another text is shown
             return self._status.say(str(error), problem=True)
+        self._keep_visit()
         self.picture.end()
         self.show()
         self._begin_anew()
@@ -170,7 +174,9 @@ class PatientMode:
             case "intent":
                 self._intent_chosen(value)
             case "subject":
-                self.say(*reply(self._intent, value, self._facts(), self.screen.language, self.screen.settings))
+                if self._intent not in ABOUT_ONE or not glossary().knows(value):
+                    return
+                self._reply(self._intent, value)
                 self.picture.highlight(value)
                 self.screen.show_intents()
             case "keep":
@@ -245,8 +251,17 @@ class PatientMode:
         if intent in ABOUT_ONE and not (self._subject and intent != "where_is"):
             self.screen.show_subjects(self.picture.labels)
             return None
-        self.say(*reply(intent, self._subject, self._facts(), self.screen.language, self.screen.settings))
+        self._reply(intent, self._subject)
         return self.screen.show_questions() if intent == "ask_doctor" else None
+
+    def _reply(self, intent: str, subject: str) -> None:
+        """Answer at once, without a job, as a turn of the conversation."""
+        conversation = self._widget.results.conversation
+        parts = reply(intent, subject, self._facts(), self.screen.language, self.screen.settings)
+        conversation.ask(self.screen.text(Part(f"button.{intent}")))
+        conversation.take([Answer(conversation.turns[-1].question, self.screen.text(*parts), parts=parts)])
+        self._turns, self._note, self._intent = len(conversation.turns), (), ""
+        self._widget.results.show_conversation()
 
     def _facts(self) -> Facts:
         index, volumes = self.picture.index, {}
@@ -264,6 +279,21 @@ class PatientMode:
         self.say(Part("kept"), STAFF)
         if not number:
             self.screen.show_intents()
+
+    def _keep_visit(self) -> None:
+        """Keep what was asked and collected with the volume, for the page to take home."""
+        turns = self._widget.results.conversation.turns
+        asked = tuple(
+            Answer(t.question, "", parts=self.screen.approved(t.answer.parts)) for t in turns if t.answer is not None
+        )
+        volume = self._widget.parameters.volume
+        if volume is None or not (asked or self.chosen):
+            return
+        node = find(slicer.mrmlScene, volume, VISIT) or slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTextNode", TITLE)
+        node.SetAttribute(KIND, VISIT)
+        node.SetNodeReferenceID(VOLUME_ROLE, volume.GetID())
+        node.SetHideFromEditors(True)
+        node.SetText(Visit(self.screen.language, asked, tuple(self.chosen)).as_json())
 
     def _active(self, watched, event) -> None:
         """Take what a patient does anywhere: it puts the time-out off, and may be a touch of the picture."""

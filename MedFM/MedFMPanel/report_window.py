@@ -13,9 +13,11 @@ import qt
 import slicer
 from MedFMLib import environment
 
+from MedFMLib.patient.visit import KIND as VISIT
 from MedFMLib.reports.finalize import FinalizeRequest
 from MedFMLib.reports.finalize_in_subprocess import finalize_in_subprocess
 from MedFMLib.reports.revising import FIXED, SUFFIX, editable_report, read_editable_report
+from MedFMLib.scene.nodes import find
 from MedFMLib.scene.reports import dicom_series, first_instance, stored_report, replace_report
 
 from .background_task import BackgroundTask
@@ -208,12 +210,16 @@ class ReportWindow:
         content = self._kept
         study, series = self._study or (None, "")
         instance = self._instance
+        node = find(self._scene, self._volume, VISIT)
+        visit = node.GetText() if node is not None else ""
 
         def work(progress):
             with tempfile.TemporaryDirectory() as source:
                 path = Path(source) / f"{NAME}{SUFFIX}"
                 path.write_bytes(content)
-                task = FinalizeRequest(path, Path(folder), NAME, {}, "", forms, study, series, instance=instance)
+                task = FinalizeRequest(
+                    path, Path(folder), NAME, {}, "", forms, study, series, instance=instance, visit=visit
+                )
                 return finalize_in_subprocess(task, progress, environment.interpreter())
 
         self._start(work, self._exported, "Writing…")

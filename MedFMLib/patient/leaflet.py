@@ -20,6 +20,7 @@ from .parts import STAFF, is_valid, render
 from .pictures import most_telling, named, without
 from .replies import OF_KIND, PERMITTED, Facts, escalate, refuse, reply, subject_of
 from .settings import PatientSettings
+from .visit import Visit
 from .wording import plain_lines
 
 EDGES = ("R", "L", "A", "P", "S", "I", "")
@@ -30,6 +31,11 @@ MOST_TERMS = ("slice", "outline", "mL", "radiologist", "left and right")
 
 UNDRAWN = ("zh", "hi")
 """Languages whose letters the shipped font lacks; their pictures have numbers, and the legend has the names."""
+
+INSTEAD = Part("instead")
+
+PRINTED = 12
+"""Largest number of structures whose explanation is printed, so that the page fits on two sides; the screen has all."""
 
 MOST_ASKED = 8
 """Largest number of questions with answers on a page of two sides, the latest."""
@@ -52,20 +58,20 @@ class Leaflet:
 
 def make_leaflet(
     response: Response,
-    language: str = "en",
+    language: str = "",
     own: str = "",
     made: date | None = None,
-    chosen: tuple[Part, ...] = (),
+    visit: Visit | None = None,
     settings: PatientSettings | None = None,
 ) -> Leaflet:
     """Return the patient's version of a report: approved parts, pictures with names, and the questions that were asked.
 
     Args:
         response: with a report.
-        language: of the page.
+        language: of the page; "" for the patient's, which is that of the visit, else English.
         own: the clinician's own sentences in English, one per line, in place of those derived from the measurements.
         made: date of the page, today by default.
-        chosen: questions that the patient collected for the doctor; those of the glossary by default.
+        visit: what the patient asked and collected in patient mode; without it the glossary's questions for the doctor.
         settings: the clinic's choices; by default everything that is optional is off.
 
     Raises:
@@ -75,7 +81,9 @@ def make_leaflet(
     report = response.report
     if report is None:
         raise InputError("The patient's version is made of a report; draft one first.")
-    words, settings = glossary(language), settings or PatientSettings()
+    visit, settings = visit or Visit(), settings or PatientSettings()
+    language = language or settings.spoken(visit.language)
+    words = glossary(language)
     lines = tuple(line.strip() for line in own.splitlines() if line.strip())
     if lines and language != "en":
         raise InputError(
@@ -89,8 +97,8 @@ def make_leaflet(
         raise InputError(f"The text can't be given to a patient: {checked.problems[0]}{more} Change it and try again.")
     count = len({m.key for m in response.measurements if words.knows(m.segment)})
     intro = Part("parts", {"number": count}) if count > 1 else Part("part") if count else Part("none")
-    questions = asked(report.answers, language, facts_of(report, response.measurements), settings)
-    collected = [part for part in chosen if is_valid(part, language, settings)]
+    questions = asked((*report.answers, *visit.asked), language, facts_of(report, response.measurements), settings)
+    collected = [part for part in visit.chosen if is_valid(part, language, settings)]
     collected = collected or [Part(f"ask.{n}") for n in range(1, len(words.ask) + 1)]
     html = _page(report, words, lines, render(intro, language), questions,
                  [render(part, language, settings) for part in collected], made or date.today())  # fmt: skip
@@ -128,8 +136,11 @@ def asked(
     kept = []
     for answer in answers[-MOST_ASKED:]:
         question = render(Part("own", {"own": answer.question}), language)
-        parts = answer.parts or _answer_to(answer.question, language, facts or Facts(), settings)
-        parts = [part for part in parts if part != STAFF]  # the page carries this line once
+        parts = [part for part in answer.parts if is_valid(part, language, settings) and part not in (STAFF, INSTEAD)]
+        parts = parts or _answer_to(answer.question, language, facts or Facts(), settings)
+        parts = [
+            part for part in parts if part not in (STAFF, INSTEAD)
+        ]  # the page carries the former once, and no buttons
         kept.append({"question": question, "answer": render(parts, language, settings)})
     return kept
 
@@ -177,6 +188,8 @@ def _page(report: Report, words: Glossary, lines, intro: str, questions, collect
         lines=lines,
         doctor=render(Part("doctor"), language),
         staff=render(STAFF, language),
+        printed=PRINTED,
+        numbers=numbers,
         unchecked="" if words.checked or language == "en" else render(Part("unchecked"), language),
         pictures=pictures,
         legend_colors=[

@@ -29,7 +29,8 @@ class FinalizeRequest:
         study: for "dicom": the folder of the series that the image was read from.
         series: for "dicom": UID of that series.
         plain: the clinician's own sentences for the patient, one per line; "" for generated ones.
-        language: of the patient's page.
+        language: of the patient's page; "" for that of the visit, else English.
+        visit: what the patient asked and collected, as JSON (`patient.visit`); "" for nothing.
         frame: for "dicom": which volume of a series with several, from 0.
         instance: for "dicom": SOP Instance UID of one of the image's slices, which chooses the volume without `frame`.
     """
@@ -43,7 +44,8 @@ class FinalizeRequest:
     study: Path | None = None
     series: str = ""
     plain: str = ""
-    language: str = "en"
+    language: str = ""
+    visit: str = ""
     frame: int | None = None
     instance: str = ""
 
@@ -72,9 +74,9 @@ def finalize(task: FinalizeRequest) -> FinalizedReport:
     response = with_report(response, report)
     leaflet, source, pdf = None, None, b""
     if "patient" in task.forms:
-        from ..patient import make_leaflet
+        from ..patient import make_leaflet, read_visit
 
-        leaflet = make_leaflet(response, task.language, task.plain)
+        leaflet = make_leaflet(response, task.language, task.plain, visit=read_visit(task.visit))
     if "dicom" in task.forms:
         from ..exports import check, read_source
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import re
 
 import numpy as np
 import pytest
@@ -9,11 +10,12 @@ from PIL import Image as Picture
 from reports.conftest import respond
 from support.phantoms import ct_phantom
 
-from MedFMLib.core.findings import Answer
+from MedFMLib.core.findings import Answer, Part
 from MedFMLib.errors import InputError, ModelError
 from MedFMLib.guard import Guard
-from MedFMLib.patient import check, glossary, make_leaflet, plain_lines
+from MedFMLib.patient import PatientSettings, Visit, check, glossary, languages, make_leaflet, plain_lines, read_visit
 from MedFMLib.patient.checking import HARDEST_GRADE, grade
+from MedFMLib.patient.parts import slots_of
 from MedFMLib.patient.pictures import most_telling, named
 from MedFMLib.patient.wording import plain_volume
 from MedFMLib.storage import resources
@@ -159,6 +161,43 @@ def test_volumes_are_written_as_people_say_them():
     assert plain_volume(1220.4) == "1.2 liters"
     assert plain_volume(166.2) == "166 mL"
     assert plain_volume(3.14) == "3.1 mL"
+
+
+def test_the_page_has_the_questions_of_the_visit_in_the_patients_language(response):
+    visit = Visit(
+        "de", (Answer("Was ist das?", "", parts=(Part("about", {"explanation": "liver"}),)),), (Part("ask.2"),)
+    )
+    page = make_leaflet(response, visit=read_visit(visit.as_json())).html
+    words = glossary("de")
+    assert 'lang="de"' in page and "Was ist das?" in page and words.what("liver") in page
+    assert words.ask[1] in page and words.ask[0] not in page and words.parts["unchecked"] in page
+    assert 'dir="rtl"' in make_leaflet(response, "ar").html
+    for damaged in ("", "{", "[]", '{"language": "de"}', '{"language": "de", "asked": [1], "chosen": []}'):
+        assert read_visit(damaged) == Visit()
+
+
+def test_every_text_that_is_shown_in_english_is_easy_to_read():
+    texts = {
+        key: re.sub(r"\{\w+\}", "liver", text.replace("{number}", "12"))
+        for key, text in WORDS.parts.items()
+        if len(text.split()) > 5
+    }
+    hard = {key: round(grade(text), 1) for key, text in texts.items() if grade(text) > HARDEST_GRADE}
+    assert not hard and len(texts) > 40
+
+
+def test_every_language_has_the_same_texts_and_says_whether_a_native_speaker_checked_it():
+    assert set(languages()) == {"en", "de", "es", "fr", "it", "pt", "tr", "pl", "ar", "zh", "hi"}
+    for language in languages():
+        words = glossary(language)
+        assert words.part_ids() == WORDS.part_ids() and list(words.structures) == list(WORDS.structures), language
+        assert words.terms.keys() == WORDS.terms.keys() and words.checked in (True, False)
+        for name in words.part_ids():
+            assert sorted(slots_of(words.template(name))) == sorted(slots_of(WORDS.template(name))), (language, name)
+        assert len({words.name(key) for key in words.structures}) == len(words.structures), language
+    with pytest.raises(ModelError):
+        glossary("xx")
+    assert PatientSettings(language="de").spoken("xx") == "de" and PatientSettings(language="yy").spoken("xx") == "en"
 
 
 def test_no_report_no_patients_version_and_no_unknown_language(response):
