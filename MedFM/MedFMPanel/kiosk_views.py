@@ -21,7 +21,7 @@ LAYERS, SEGMENTS = "MedFMShutLayers", "MedFMShutSegments"
 PICTURES = ("vtkMRMLVolumeDisplayNode", "vtkMRMLVolumeRenderingDisplayNode")
 """How a volume itself is drawn; color legends and others have texts."""
 
-REFERENCE, SEGMENTATION = "healthy-reference", "segmentation"
+REFERENCE, SEGMENTATION, TOUCHED = "healthy-reference", "segmentation", "patient-touch"
 """Kinds of MedFM's nodes that a patient may see."""
 
 KEY_EVENTS = ("KeyPressEvent", "KeyReleaseEvent", "CharEvent")
@@ -127,6 +127,8 @@ class ViewLimits:
                 and self._belongs(shown)
             ):
                 _hide_segments(display, shown.GetSegmentation())
+            elif shown.GetAttribute(KIND) == TOUCHED and self._belongs(shown):
+                continue  # the surface of what the patient touches
             elif display.GetVisibility() and not (any(map(display.IsA, PICTURES)) and self._allows(shown)):
                 display.SetAttribute(SHUT, "1")
                 display.SetVisibility(False)

@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import qt
 import slicer
+import vtk
 from MedFMLib.core.terminology import structure
 from MedFMLib.patient.touching import BodyMask, Touched, structure_at
 from MedFMLib.scene import read_image
-from MedFMLib.scene.nodes import find
-from MedFMLib.scene.reading import copy_segmentation
+from MedFMLib.scene.nodes import KIND, VOLUME_ROLE, find
+from MedFMLib.scene.reading import copy_segmentation, to_vtk
 
 from .background_task import BackgroundTask
+from .kiosk_views import TOUCHED
 
 OPACITIES = "MedFMOpacities"
 """Attribute with the opacities that segments had before one was highlighted, as JSON."""
@@ -26,6 +29,8 @@ STILL = 6
 
 FAINT, FULL = 0.12, 0.75
 LOOK_MS = 50
+MOST_VOXELS = 60_000
+"""Size of the box that a surface is made from; a larger one would keep the window waiting, since VTK holds Python's lock."""
 
 
 class TouchIndex:
@@ -44,6 +49,21 @@ class TouchIndex:
         """Return what is at (R, A, S) in mm."""
         return structure_at(self.segmentation, position, self.image, self.body)
 
+    def surface(self, label: str):
+        """Return the surface of a structure as vtkPolyData in RAS mm, and its color; coarse where the structure is large."""
+        segment = self.segmentation[label]
+        inside, step = np.pad(segment.boxed.inside, 1).astype(np.float32), 1
+        while inside.size / step**3 > MOST_VOXELS:
+            step += 1
+        inside = np.pad(inside, [(0, -n % step) for n in inside.shape])
+        coarse = inside.reshape([n for size in inside.shape for n in (size // step, step)]).mean(axis=(1, 3, 5))
+        coarse = np.pad(coarse, 1)
+        affine = self.segmentation.geometry.affine.copy()
+        first = np.array(segment.boxed.start) - 1 - step + (step - 1) / 2  # index of the first coarse voxel's center
+        affine[:3, 3] = affine[:3, :3] @ first + affine[:3, 3]
+        affine[:3, :3] *= step
+        return _surface(coarse, affine), segment.color
+
 
 class TouchedPicture:
     """Answers touches in the slice views of one volume.
@@ -55,6 +75,7 @@ class TouchedPicture:
     def __init__(self, touched):
         self._touched, self._pressed = touched, None
         self._volume, self._key, self._task, self.index = None, None, None, None
+        self._surface, self._label = None, ""
         self._timer = qt.QTimer()
         self._timer.setInterval(LOOK_MS)
         self._timer.connect("timeout()", self._look)
@@ -80,7 +101,7 @@ class TouchedPicture:
     def end(self) -> None:
         """Forget the segments."""
         self._timer.stop()
-        self._task, self._key, self.index, self._volume = None, None, None, None
+        self._task, self._key, self.index, self._volume, self._surface = None, None, None, None, None
         restore()
 
     @property
@@ -119,6 +140,10 @@ class TouchedPicture:
             label: of a segment; "" restores all.
         """
         restore()
+        self._label, index = label, self.index
+        if label and index is not None and label in self.labels:
+            self._surface = (label, BackgroundTask(lambda progress: index.surface(label)))
+            self._timer.start()
         node = find(slicer.mrmlScene, self._volume, "segmentation") if self._volume is not None and label else None
         if node is None or node.GetDisplayNode() is None:
             return
@@ -136,7 +161,49 @@ class TouchedPicture:
     def _look(self) -> None:
         if self._task is not None and self._task.ended:
             self.index, self._task = self._task.result, None
+        if self._surface is not None and self._surface[1].ended:
+            (label, task), self._surface = self._surface, None
+            if label == self._label and task.result is not None and self._volume is not None:
+                _show_surface(*task.result, self._volume)
+        if self._task is None and self._surface is None:
             self._timer.stop()
+
+
+def _surface(values: np.ndarray, affine: np.ndarray):
+    """Return the surface between inside and outside.
+
+    Args:
+        values: (i, j, k) share of each voxel that is inside, 0…1.
+        affine: 4×4, index → RAS mm.
+    """
+    from vtkmodules.util.numpy_support import numpy_to_vtk
+
+    image = vtk.vtkImageData()
+    image.SetDimensions(*values.shape)
+    image.GetPointData().SetScalars(numpy_to_vtk(values.ravel(order="F"), deep=True))
+    edges, transform, placed = vtk.vtkFlyingEdges3D(), vtk.vtkTransform(), vtk.vtkTransformPolyDataFilter()
+    edges.SetInputData(image)
+    edges.SetValue(0, 0.5)
+    edges.ComputeScalarsOff()
+    transform.SetMatrix(to_vtk(affine))
+    placed.SetTransform(transform)
+    placed.SetInputConnection(edges.GetOutputPort())
+    placed.Update()
+    return placed.GetOutput()
+
+
+def _show_surface(surface, color, volume) -> None:
+    """Show the surface of the touched structure in the 3D views."""
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLModelNode", "MedFM")
+    node.SetAttribute(KIND, TOUCHED)
+    node.SetNodeReferenceID(VOLUME_ROLE, volume.GetID())
+    node.SetHideFromEditors(True)
+    node.SetSaveWithScene(False)
+    node.SetAndObservePolyData(surface)
+    node.CreateDefaultDisplayNodes()
+    node.GetDisplayNode().SetColor(*color)
+    node.GetDisplayNode().SetScalarVisibility(False)
+    node.GetDisplayNode().SetVisibility2D(False)
 
 
 def _place(event) -> tuple[int, int]:
@@ -188,6 +255,9 @@ def turn_page(steps: int) -> None:
 
 def restore() -> None:
     """Give all segments the opacities that they had before one was highlighted, also after a reload."""
+    for node in slicer.util.getNodesByClass("vtkMRMLModelNode"):
+        if node.GetAttribute(KIND) == TOUCHED:
+            slicer.mrmlScene.RemoveNode(node)
     for display in slicer.util.getNodesByClass("vtkMRMLSegmentationDisplayNode"):
         recorded = display.GetAttribute(OPACITIES)
         if not recorded:

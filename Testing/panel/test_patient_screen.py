@@ -276,6 +276,30 @@ def test_touching_a_structure_names_explains_and_highlights_it(looked_at, host, 
     assert words.parts["touch_nothing"] in said(panel)
 
 
+def test_the_touched_structure_has_a_surface_in_3d_at_its_place(looked_at, host):
+    import slicer
+    from MedFMPanel.kiosk_views import TOUCHED
+
+    from MedFMLib.scene.nodes import KIND
+
+    def models():
+        return [n for n in slicer.util.getNodesByClass("vtkMRMLModelNode") if n.GetAttribute(KIND) == TOUCHED]
+
+    picture = looked_at.patient.picture
+    for segment in picture.index.segmentation.segments:
+        picture.highlight(segment.label)
+        host.wait_until(lambda: models())
+        looked_at.updateButtons()  # what is not allowed in the views is hidden again
+        (model,) = models()
+        assert model.GetDisplayNode().GetVisibility()
+        found = np.array(model.GetPolyData().GetBounds()).reshape(3, 2)
+        places = picture.index.image.geometry.to_world(np.argwhere(segment.mask))
+        spacing = picture.index.image.geometry.spacing.max()
+        assert np.abs(found - np.stack([places.min(0), places.max(0)], axis=1)).max() <= spacing
+    picture.highlight("")
+    assert not models()
+
+
 def test_opacities_come_back_when_the_mode_ends(looked_at, host):
     import slicer
 
