@@ -15,6 +15,8 @@ OWN_LAYOUTS, DICOM_LAYOUT = 100, 41
 """First number of layouts defined by modules, and that of the DICOM browser, which lists all patients (vtkMRMLLayoutNode)."""
 
 TITLE = "MedFM"
+WIDTH, BEFORE = 560, "MedFMWidthBefore"
+"""Smallest width of the panel in pixels, for two columns of large buttons; and the property with the width before."""
 
 
 def _number(flag) -> int:
@@ -64,6 +66,10 @@ class Kiosk:
         window = slicer.util.mainWindow()
         if window is not None:
             self._close_window(window)
+        for dock in self._docks():
+            if not dock.property(BEFORE):
+                dock.setProperty(BEFORE, dock.minimumWidth + 1)
+                dock.minimumWidth = WIDTH
         for other in qt.QApplication.topLevelWidgets():
             if other.isVisible() and _is_window_of_its_own(other):
                 other.close()
@@ -77,6 +83,10 @@ class Kiosk:
         """Undo all restrictions."""
         self.stop()
         self._views.open()
+        for dock in self._docks():
+            if dock.property(BEFORE):
+                dock.minimumWidth = int(dock.property(BEFORE)) - 1
+                dock.setProperty(BEFORE, 0)
         window = slicer.util.mainWindow()
         if window is not None:
             for thing in (*window.findChildren("QWidget"), *window.findChildren("QAction")):
@@ -103,6 +113,12 @@ class Kiosk:
         if self._filter is not None:
             slicer.app.removeEventFilter(self._filter)
             self._filter = None
+
+    def _docks(self) -> list:
+        """Return the dock that the panel is in, if there is one."""
+        window = slicer.util.mainWindow()
+        docks = window.findChildren("QDockWidget") if window is not None else []
+        return [dock for dock in docks if dock.isAncestorOf(self._panel)]
 
     def _close_window(self, window) -> None:
         if not window.property(SHUT):

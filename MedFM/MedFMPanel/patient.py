@@ -43,7 +43,10 @@ TEXTS = {"noticeLabel": "notice", "staffLabel": "pin", "leavePatientButton": "bu
 
 LARGER = ("conversationView", "questionBox", "applyButton", "statusLabel")
 ORIGINAL = "MedFMTextBeforePatient"
-TICK_MS = 500
+TICK_MS, PATIENCE = 500, 4
+"""Interval of looking at the time, and how much longer than the time-out somebody may wait for an answer."""
+ANSWER, UNLIMITED = 230, 16777215
+"""Largest height of the answer in pixels, so that the buttons fit on a tablet; and Qt's largest."""
 MODEL_INTENTS = ("looking_at", "healthy")
 ABOUT_ONE = ("where_is", "explain", "measurement")
 """Intents that are about one structure, which a tap chooses."""
@@ -229,7 +232,8 @@ class PatientMode:
 
     def tick(self) -> None:
         """Forget everything and show the start page after some time without a touch or key."""
-        if self.on and self.screen.chosen_language and time.monotonic() - self._last > self.screen.settings.timeout:
+        longest = self.screen.settings.timeout * (PATIENCE if self._widget.session.running else 1)
+        if self.on and self.screen.chosen_language and time.monotonic() - self._last > longest:
             self.forget()
             self.show()
 
@@ -310,6 +314,7 @@ class PatientMode:
             text = self.screen.text(Part(part)) if self.on else widget.property(ORIGINAL)
             if widget.text != text and not (name == "applyButton" and not self.on):  # which the panel sets itself
                 widget.text = text
+        self._ui.conversationView.maximumHeight = ANSWER if self.on else UNLIMITED
         for name in LARGER:
             getattr(self._ui, name).setStyleSheet(LARGE if self.on else "")
 
@@ -336,7 +341,7 @@ class PatientMode:
             if running:
                 self._note = ()
             elif len(turns) != self._turns and turns and not turns[-1].open:
-                self._turns = len(turns)
+                self._turns, self._last = len(turns), time.monotonic()  # time to read begins now
                 answer = turns[-1].answer
                 offered = answer.suggestions if answer is not None else ()
                 self.screen.show_intents(offered, keep=bool(offered))

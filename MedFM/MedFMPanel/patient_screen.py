@@ -5,6 +5,7 @@ Knows widgets and approved parts; no scene, no jobs. Every text comes from `MedF
 
 from __future__ import annotations
 
+import textwrap
 from html import escape
 
 import qt
@@ -16,12 +17,13 @@ from MedFMLib.patient.replies import PERMITTED
 SMALLEST = 48
 """Height of a button in pixels; WCAG 2.2 asks for 24 (AA) or 44 (AAA)."""
 
-COLUMNS = 2
+COLUMNS, LETTERS = 2, 24
+"""Buttons in a row, and letters in a line of a button, so that two of them fit on a tablet."""
 INTENTS = tuple(intent for intent in PERMITTED if intent != "small_talk")
 """Intents with a button of their own, so that nothing has to be typed."""
 
 STYLE = """
-QFrame#patientScreen QPushButton { font-size: 17px; min-height: 48px; padding: 2px 10px; color: #ffffff; background: #0f4c5c;
+QFrame#patientScreen QPushButton { font-size: 16px; min-height: 44px; padding: 2px 6px; color: #ffffff; background: #0f4c5c;
   border: 2px solid #0f4c5c; border-radius: 8px; }
 QFrame#patientScreen QPushButton:pressed { background: #08323d; }
 QFrame#patientScreen QPushButton:focus { border: 3px solid #d99a00; }
@@ -53,6 +55,7 @@ class PatientScreen:
         self.frame.setStyleSheet(STYLE)
         layout = panel.layout()
         layout.insertWidget(layout.indexOf(before), self.frame)
+        self.frame.setSizePolicy(qt.QSizePolicy.Preferred, qt.QSizePolicy.Expanding)
         self._column = qt.QVBoxLayout(self.frame)
         self._label = qt.QLabel(self.frame)
         self._label.objectName = "patientScreenLabel"
@@ -61,6 +64,7 @@ class PatientScreen:
         self._column.addWidget(self._label)
         self._grid = qt.QGridLayout()
         self._column.addLayout(self._grid)
+        self._column.addStretch(1)
         self.frame.hide()
 
     @property
@@ -181,7 +185,7 @@ class PatientScreen:
         self._made = []
         self.frame.setLayoutDirection(qt.Qt.RightToLeft if self.right_to_left else qt.Qt.LeftToRight)
         for n, (action, text) in enumerate(actions):
-            button = qt.QPushButton(text, self.frame)
+            button = qt.QPushButton("\n".join(textwrap.wrap(text, LETTERS * COLUMNS // columns)), self.frame)
             button.minimumHeight = SMALLEST
             button.accessibleName = text
             button.connect("clicked(bool)", self._presser(action))

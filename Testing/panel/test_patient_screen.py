@@ -45,7 +45,9 @@ def segmented(request, *labels):
 
 def press(host, panel, text):
     """Press the patient's button with this text."""
-    (button,) = [b for b in panel.patient.screen.frame.findChildren("QPushButton") if b.text == text and b.isVisible()]
+    (button,) = [
+        b for b in panel.patient.screen.frame.findChildren("QPushButton") if b.accessibleName == text and b.isVisible()
+    ]
     button.click()
     host.process_events()
     return button
@@ -71,6 +73,8 @@ def words_on(window) -> list[str]:
         if widget.isVisible():
             for name in ("text", "title", "plainText", "placeholderText", "windowTitle", "accessibleName", "format"):
                 value = widget.property(name)
+                if isinstance(value, str) and widget.inherits("QPushButton"):  # whose long texts have several lines
+                    value = value.replace("\n", " ")
                 found += value.splitlines() if isinstance(value, str) else []
             if widget.inherits("QComboBox"):
                 found += [widget.itemText(n) for n in range(widget.count)]
@@ -138,11 +142,13 @@ def test_the_check_sees_what_does_not_belong_on_the_screen(handed_over, host):  
 def test_the_start_page_has_languages_only_and_a_tap_leads_on(handed_over, host):  # noqa: F811
     panel = handed_over
     press(host, panel, "Start again")
-    names = [b.text for b in shown_buttons(panel)]
+    names = [b.accessibleName for b in shown_buttons(panel)]
     assert names == [glossary(code).name_of_language for code in panel.patient.screen.languages()]
     assert not panel.ui.conversationView.isVisible() and not panel.ui.questionBox.isVisible()
     press(host, panel, "English")
-    assert panel.ui.conversationView.isVisible() and "What am I looking at?" in [b.text for b in shown_buttons(panel)]
+    assert panel.ui.conversationView.isVisible() and "What am I looking at?" in [
+        b.accessibleName for b in shown_buttons(panel)
+    ]
 
 
 def test_everything_can_be_asked_without_typing(handed_over, use_runner, host):  # noqa: F811
@@ -159,7 +165,7 @@ def test_everything_can_be_asked_without_typing(handed_over, use_runner, host): 
         press(host, panel, words.buttons[intent])
         done(host, panel)
         if intent in ("where_is", "explain", "measurement"):
-            press(host, panel, "Brain" if any(b.text == "Brain" for b in shown_buttons(panel)) else "brain")
+            press(host, panel, "Brain" if any(b.accessibleName == "Brain" for b in shown_buttons(panel)) else "brain")
             assert words.what("brain") in said(panel) or "takes up about" in said(panel)
         if intent == "ask_doctor":
             press(host, panel, words.ask[2])
@@ -184,7 +190,9 @@ def test_a_refusal_offers_three_buttons_and_the_list_for_the_doctor(handed_over,
     panel.ui.questionBox.setEditText(OWN)
     panel.ui.applyButton.click()
     done(host, panel)
-    assert [b.text for b in shown_buttons(panel)][:3] == [words.buttons[i] for i in ("healthy", "viewer", "explain")]
+    assert [b.accessibleName for b in shown_buttons(panel)][:3] == [
+        words.buttons[i] for i in ("healthy", "viewer", "explain")
+    ]
     press(host, panel, words.buttons["keep"])
     press(host, panel, words.buttons["list"])
     assert OWN in said(panel)
@@ -195,6 +203,13 @@ def test_buttons_are_large_enough_and_have_enough_contrast(handed_over, host):  
 
     buttons = shown_buttons(handed_over)
     assert len(buttons) > 8 and all(b.height >= 44 and b.width >= 44 for b in buttons)
+    outer = handed_over.uiWidget
+    for language in (code for code in languages() if code != "hi"):  # whose font is on no test machine
+        handed_over.patient.act("language", language)
+        host.process_events()
+        need = handed_over.patient.screen.frame.minimumSizeHint.width()
+        assert need <= 540, (language, need)  # nothing is cut off at the panel's smallest width
+    assert outer.isVisible()
 
     def luminance(color):
         channels = [int(color[n : n + 2], 16) / 255 for n in (1, 3, 5)]
@@ -206,6 +221,39 @@ def test_buttons_are_large_enough_and_have_enough_contrast(handed_over, host):  
     for pair in pairs:
         dark, light = sorted(map(luminance, pair))
         assert (light + 0.05) / (dark + 0.05) >= 4.5, pair
+
+
+def test_the_panel_is_wide_enough_and_as_before_afterwards(lock, panel, add_volume, host):  # noqa: F811
+    (dock,) = [d for d in host.main_window.findChildren("QDockWidget") if d.isAncestorOf(panel.uiWidget)]
+    before, highest = dock.minimumWidth, panel.ui.conversationView.maximumHeight
+    add_volume(NAME)
+    panel.patient.lock = lock
+    lock.choose_pin(PIN)
+    for _ in range(2):
+        panel.patient.enter()
+        panel.patient.show()
+        assert dock.minimumWidth >= 560 and panel.ui.conversationView.maximumHeight < highest
+        panel.ui.pinEdit.text = PIN
+        panel.ui.leavePatientButton.click()
+        assert (dock.minimumWidth, panel.ui.conversationView.maximumHeight) == (before, highest)
+
+
+def test_the_visit_is_kept_for_the_page_when_the_staff_end_the_mode(looked_at, host):
+    import slicer
+
+    from MedFMLib.patient import read_visit
+    from MedFMLib.patient.visit import KIND as VISIT
+    from MedFMLib.scene.nodes import find
+
+    panel, words = looked_at, glossary()
+    press(host, panel, words.buttons["ask_doctor"])
+    press(host, panel, words.ask[1])
+    panel.ui.pinEdit.text = PIN
+    panel.ui.leavePatientButton.click()
+    visit = read_visit(find(slicer.mrmlScene, panel.parameters.volume, VISIT).GetText())
+    assert visit.language == "en" and visit.chosen == (Part("ask.2"),)
+    assert [a.question for a in visit.asked] == [words.buttons["looking_at"], words.buttons["ask_doctor"]]
+    assert panel.results.conversation.turns == []
 
 
 # -- the picture answers to a finger ------------------------------------------------------------------------
