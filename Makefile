@@ -19,7 +19,7 @@ FROM = --data $(DATA) --work $(WORK)
 export HF_HUB_OFFLINE = 1
 export TOKENIZERS_PARALLELISM = false
 
-.PHONY: demo test test-light test-slow bench panel panel-shot browser-tools audit lint docs train-tiny train-text train-adapters clean
+.PHONY: demo test test-light test-slow bench panel panel-shot browser-tools audit lint docs train-tiny train-text train-adapters train-guard measure-guard clean
 
 demo: $(VENV)/.run
 	$(BIN)/medfm demo --output out/demo
@@ -89,6 +89,17 @@ train-adapters:
 	$(TRAIN).train_adapter brain-mr $(FROM) --pretrained $(PRETRAINED) --minutes 66
 	$(TRAIN).train_adapter hippocampus $(FROM) --minutes 13
 	$(TRAIN).train_adapter torso-ct $(FROM) --minutes 8
+
+# The intent models of the guard (docs/guard.md): some minutes; measuring trains once for each author that is held out.
+GUARD = OMP_NUM_THREADS=1 $(BIN)/python -m MedFMLib.training.guard
+GUARD_FROM = --data $(DATA) --vectors $(PRETRAINED)/e5_static --work $(WORK)/guard
+
+train-guard: $(VENV)/.dev
+	$(GUARD) train $(GUARD_FROM)
+
+measure-guard: $(VENV)/.dev
+	$(GUARD) folds $(GUARD_FROM)
+	$(GUARD) tables $(GUARD_FROM)
 
 $(VENV)/.run: pyproject.toml
 	@$(PYTHON) -c "import sys; sys.exit('MedFM needs Python 3.11 or newer; this is %d.%d. Call make PYTHON=python3.12' % sys.version_info[:2] if sys.version_info < (3, 11) else 0)"

@@ -29,13 +29,14 @@ def check(
         str,
         typer.Option(
             "--json",
-            help="File of JSON lines {id, question, answer?}, '-' for stdin; prints {id, verdict, rule, text}.",
+            help="File of JSON lines {id, question, answer?}, '-' for stdin; "
+            "prints {id, verdict, intent, suggestions, rule, text}.",
         ),
     ] = "",
     language: Annotated[str, typer.Option(help="Of the rules.")] = "en",
     with_classifier: Annotated[bool, typer.Option("--classifier", help="Also use the chosen classifier.")] = False,
 ) -> None:
-    """Print the verdict (allow, rephrase, withhold or escalate), and what the patient would be shown."""
+    """Print the verdict (allow, withhold or escalate), and what the patient would be shown."""
     judge = _guard(language, with_classifier)
     if lines:
         text = sys.stdin.read() if lines == "-" else Path(lines).read_text(encoding="utf-8")
@@ -43,12 +44,14 @@ def check(
             if line.strip():
                 item = _item(line, number)
                 found = _judged(judge, item["question"], item.get("answer"))
-                print(json.dumps({"id": item.get("id"), **vars(found)}, ensure_ascii=False))
+                print(json.dumps({"id": item.get("id"), **_line(found)}, ensure_ascii=False))
         return
     if not question:
         raise InputError('Give a question, such as medfm guard check "Is it cancer?", or lines with --json.')
     found = _judged(judge, question, answer or None)
-    print(f"{found.verdict}{f' ({found.rule})' if found.rule else ''}")
+    line = _line(found)
+    reason = found.rule or found.intent
+    print(f"{line['verdict']}{f' ({reason})' if reason else ''}")
     if found.text:
         print(found.text)
 
@@ -80,6 +83,17 @@ def _guard(language: str, with_classifier: bool) -> Guard:
     from ..models.generation.text_judge import TextJudge
 
     return classifier.by_choice(TextJudge)
+
+
+def _line(found: Verdict) -> dict[str, str | list[str]]:
+    """Return what is printed of a verdict; "rephrase", which only a classifier says, is "withhold" there."""
+    return {
+        "verdict": "withhold" if found.verdict == "rephrase" else found.verdict,
+        "intent": found.intent,
+        "suggestions": list(found.suggestions),
+        "rule": found.rule,
+        "text": found.text,
+    }
 
 
 def _judged(judge: Guard, question: str, answer: str | None) -> Verdict:

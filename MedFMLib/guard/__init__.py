@@ -1,6 +1,11 @@
-"""Enforce the policy of patient mode: which questions may be asked and which answers shown. Rule-based and offline.
+"""Enforce the policy of patient mode: which questions may be asked and which answers shown. Small models and rules, offline.
 
 ```
+intents     name the permitted intents, the withheld kinds and the emergencies
+clauses     normalize a text in any script, and divide it into clauses
+features    hashed n-grams, and pieces of words
+intent_model  compute how likely each intent is, with numpy alone (Resources/guard/intents.safetensors)
+deciding    allow what is surely permitted; nothing else
 reading     normalize a text, whatever its spelling
 rules       load the rules, one file per language (Resources/guard)
 judging     decide on a question or answer, and return the text that the patient is shown instead

@@ -37,7 +37,7 @@ def test_what_a_model_says_becomes_a_verdict(said, verdict):
 
 def test_it_never_makes_the_rules_milder():
     judge, _ = guard("Safety: Safe\nCategories: None")
-    assert judge.question("Is it cancer?").verdict == "rephrase"
+    assert judge.question("Is it cancer?").verdict == "withhold"
     assert judge.question("I can't breathe").verdict == "escalate"
 
 
