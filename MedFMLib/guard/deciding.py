@@ -6,6 +6,7 @@ the whole and every clause are. Knows no texts for patients.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -131,14 +132,17 @@ def score(model: IntentModel, text: str) -> Scores | None:
     )
 
 
-def statements(model: IntentModel, text: str) -> tuple[np.ndarray, list[str]]:
+def statements(
+    model: IntentModel, text: str, approved: Collection[tuple[str, ...]] = ()
+) -> tuple[np.ndarray, list[str]]:
     """Return, for each clause of an answer, the probability of what an answer must not state, and its kind.
 
     Args:
         model: the trained models.
         text: the answer.
+        approved: clauses that are not judged.
     """
-    parts = clauses.clauses(clauses.normalize(text))
+    parts = [part for part in clauses.clauses(clauses.normalize(text)) if tuple(part) not in approved]
     if not parts:
         return np.zeros(0), []
     likely = model.likely(parts)

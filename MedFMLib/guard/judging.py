@@ -8,11 +8,14 @@ stricter.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Protocol
 
-from . import deciding, intent_model
+from ..errors import ModelError
+from ..storage import resources
+from . import clauses, deciding, intent_model
 from .deciding import Scores, Thresholds
 from .intent_model import IntentModel
 from .intents import PERMITTED
@@ -221,7 +224,7 @@ class Guard:
 
     def _stated(self, answer: str) -> Verdict:
         """Return the models' verdict on an answer that the rules allow."""
-        probability, kinds = deciding.statements(self._model, answer)
+        probability, kinds = deciding.statements(self._model, answer, approved())
         if probability.size and probability.max() >= self._limits.stated:
             rule = kinds[int(probability.argmax())]
             return Verdict("withhold", f"stated-{rule}", self._texts[rule])
@@ -238,6 +241,25 @@ class Guard:
     def _counted(self, verdict: Verdict) -> Verdict:
         self._tally.add(verdict)
         return verdict
+
+
+@lru_cache(maxsize=1)
+def approved() -> frozenset[tuple[str, ...]]:
+    """Return the clauses of the sentences that patient mode itself says; they are no model's statements."""
+    try:
+        content = resources.load_json("patient", "en.json")
+    except (OSError, ValueError) as error:
+        raise ModelError(f"The patient's words can't be read ({error}); install MedFM again.") from error
+    texts = [clauses.normalize(text) for text in _texts(content)]
+    return frozenset(tuple(part) for text in texts for part in clauses.clauses(text))
+
+
+def _texts(content: object) -> Iterator[str]:
+    if isinstance(content, str):
+        yield content
+    elif isinstance(content, dict | list):
+        for part in content.values() if isinstance(content, dict) else content:
+            yield from _texts(part)
 
 
 def _stricter(one: Verdict, other: Verdict) -> Verdict:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from dataclasses import replace
 
 import pytest
 from support.phantoms import ct_phantom
@@ -12,7 +13,7 @@ from MedFMLib.core.image import Image
 from MedFMLib.core.request import PATIENT, Provenance, Request, Response
 from MedFMLib.engine import Engine
 from MedFMLib.errors import InputError
-from MedFMLib.guard import VerdictLog
+from MedFMLib.guard import Guard, VerdictLog
 from MedFMLib.patient.glossary import glossary
 from MedFMLib.patient.parts import render
 from MedFMLib.patient.serving import run_for_patient
@@ -49,6 +50,14 @@ def asked(question, **more):
     return Request("ask", image, question=question, audience=PATIENT, **more)
 
 
+class GuardWithoutIntents(Guard):
+    """Allows what it allows without a name, as a guard of the clinic's own may."""
+
+    def question(self, text, context=()):
+        found = super().question(text, context)
+        return replace(found, intent="", suggestions=())
+
+
 def serve(question, answer, tmp_path, **more):
     """(answer, what was shown, requests that reached the model, lines of the log)."""
     reached, listener = [], Listener()
@@ -60,8 +69,8 @@ def serve(question, answer, tmp_path, **more):
         return Response((Answer(request.question, answer),), Provenance("ask", "m", notes=("technical",)))
 
     log = VerdictLog(tmp_path / "log.jsonl")
-    settings = more.pop("settings", PatientSettings())
-    response = run_for_patient(asked(question, **more), listener, run, log=log, settings=settings)
+    settings, guard = more.pop("settings", PatientSettings()), more.pop("guard", None)
+    response = run_for_patient(asked(question, **more), listener, run, guard=guard, log=log, settings=settings)
     assert response.provenance.notes == () and listener.notes == []
     return (
         response.answers[0],
@@ -73,9 +82,9 @@ def serve(question, answer, tmp_path, **more):
 
 def test_a_forbidden_question_reaches_no_model_and_is_answered_kindly(tmp_path):
     answer, shown, reached, log = serve("Is it cancer?", "Yes.", tmp_path)
-    assert not reached and answer.verdict == "rephrase" and "only your radiologist can" in answer.text
+    assert not reached and answer.verdict == "withhold" and "only your radiologist can" in answer.text
     assert shown == [answer.text]
-    assert [(line["kind"], line["verdict"]) for line in log] == [("question", "rephrase")]
+    assert [(line["kind"], line["verdict"]) for line in log] == [("question", "withhold")]
 
 
 def test_an_emergency_is_sent_to_the_staff(tmp_path):
@@ -84,14 +93,22 @@ def test_an_emergency_is_sent_to_the_staff(tmp_path):
 
 
 def test_a_question_that_is_not_recognised_reaches_no_model_and_offers_three_others(tmp_path):
-    answer, shown, reached, log = serve("Is that round thing big?", "That is a tumor.", tmp_path)
+    answer, shown, reached, log = serve(
+        "What is that round thing?", "That is a tumor.", tmp_path, guard=GuardWithoutIntents()
+    )
     assert not reached and answer.verdict == "withhold" and shown == [answer.text]
     assert answer.suggestions == ("looking_at", "healthy", "ask_doctor") and "did not understand" in answer.text
     assert [line["kind"] for line in log] == ["question"]
 
 
 def test_every_reply_and_refusal_carries_the_line_for_the_staff(tmp_path):
-    for question in ("Is it cancer?", "I can't breathe", "How was this picture made?", "Is that round thing big?", "?"):
+    for question in (
+        "Is it cancer?",
+        "I can't breathe",
+        "How was this picture made?",
+        "What is that round thing?",
+        "?",
+    ):
         answer = serve(question, "Yes.", tmp_path)[0]
         assert answer.text.endswith("\nIf you feel unwell, tell the staff now."), question
         assert answer.text == render(answer.parts)
@@ -99,18 +116,26 @@ def test_every_reply_and_refusal_carries_the_line_for_the_staff(tmp_path):
 
 def test_a_models_own_sentences_need_a_switch_pass_the_guard_and_carry_a_warning(tmp_path):
     free = PatientSettings(free_text=True)
-    answer, shown, reached, _ = serve("Is that round thing big?", "It is a part.", tmp_path, settings=free)
+    answer, shown, reached, _ = serve(
+        "What is that round thing?", "It is a part.", tmp_path, settings=free, guard=GuardWithoutIntents()
+    )
     assert reached and "It is a part." in answer.text and "A computer made up this answer" in answer.text
     assert render(answer.parts).count("Something did not work") == 1  # a screen without the switch shows nothing of it
-    answer, shown, reached, _ = serve("Is that round thing big?", "That is a tumor.", tmp_path, settings=free)
+    answer, shown, reached, _ = serve(
+        "What is that round thing?", "That is a tumor.", tmp_path, settings=free, guard=GuardWithoutIntents()
+    )
     assert reached and "tumor" not in answer.text + "".join(shown) and answer.verdict == "withhold"
 
 
 def test_a_model_that_may_choose_chooses_among_the_intents_only(tmp_path):
     judged = PatientSettings(model_chooses=True)
-    answer, _, reached, _ = serve("Is that round thing big?", "how_made", tmp_path, settings=judged)
+    answer, _, reached, _ = serve(
+        "What is that round thing?", "how_made", tmp_path, settings=judged, guard=GuardWithoutIntents()
+    )
     assert reached and WORDS.made["CT"] in answer.text
-    answer = serve("Is that round thing big?", "It is a tumor, how_made", tmp_path, settings=judged)[0]
+    answer = serve(
+        "Is that round thing big?", "It is a tumor, how_made", tmp_path, settings=judged, guard=GuardWithoutIntents()
+    )[0]
     assert answer.verdict == "withhold" and "tumor" not in answer.text
 
 
@@ -232,7 +257,7 @@ def test_a_model_sees_no_earlier_turn_that_a_patient_could_not_have_had(tmp_path
 
 def test_a_question_that_is_cut_into_turns_is_read_as_one(tmp_path):
     answer, _, reached, log = serve("bad?", "It is.", tmp_path, history=(("Is it", "What do you mean?"),))
-    assert not reached and answer.verdict == "rephrase" and log[-1]["verdict"] != "allow"
+    assert not reached and answer.verdict == "withhold" and log[-1]["verdict"] != "allow"
 
 
 def test_follow_ups_of_harmless_questions_are_not_refused(tmp_path):
