@@ -45,7 +45,7 @@ LARGER = ("conversationView", "questionBox", "applyButton", "statusLabel")
 ORIGINAL = "MedFMTextBeforePatient"
 TICK_MS, PATIENCE = 500, 4
 """Interval of looking at the time, and how much longer than the time-out somebody may wait for an answer."""
-ANSWER, UNLIMITED = 230, 16777215
+ANSWER, UNLIMITED = 180, 16777215
 """Largest height of the answer in pixels, so that the buttons fit on a tablet; and Qt's largest."""
 MODEL_INTENTS = ("looking_at", "healthy")
 ABOUT_ONE = ("where_is", "explain", "measurement")

@@ -17,8 +17,8 @@ from MedFMLib.patient.replies import PERMITTED
 SMALLEST = 48
 """Height of a button in pixels; WCAG 2.2 asks for 24 (AA) or 44 (AAA)."""
 
-COLUMNS, LETTERS = 2, 24
-"""Buttons in a row, and letters in a line of a button, so that two of them fit on a tablet."""
+COLUMNS, LETTERS = 3, 48
+"""Buttons in a row, and letters in a line of all of them, so that everything fits on a tablet."""
 INTENTS = tuple(intent for intent in PERMITTED if intent != "small_talk")
 """Intents with a button of their own, so that nothing has to be typed."""
 
@@ -185,7 +185,10 @@ class PatientScreen:
         self._made = []
         self.frame.setLayoutDirection(qt.Qt.RightToLeft if self.right_to_left else qt.Qt.LeftToRight)
         for n, (action, text) in enumerate(actions):
-            button = qt.QPushButton("\n".join(textwrap.wrap(text, LETTERS * COLUMNS // columns)), self.frame)
+            button = qt.QPushButton(
+                "\n".join(textwrap.wrap(text, LETTERS // columns, break_on_hyphens=False, break_long_words=False)),
+                self.frame,
+            )
             button.minimumHeight = SMALLEST
             button.accessibleName = text
             button.connect("clicked(bool)", self._presser(action))

@@ -103,6 +103,8 @@ class TouchedPicture:
         self._timer.stop()
         self._task, self._key, self.index, self._volume, self._surface = None, None, None, None, None
         restore()
+        for node in _surfaces():
+            slicer.mrmlScene.RemoveNode(node)
 
     @property
     def labels(self) -> list[str]:
@@ -185,25 +187,37 @@ def _surface(values: np.ndarray, affine: np.ndarray):
     edges.SetInputData(image)
     edges.SetValue(0, 0.5)
     edges.ComputeScalarsOff()
+    edges.ComputeNormalsOff()  # a flipped grid would turn them inward
+    normals = vtk.vtkPolyDataNormals()
+    normals.SplittingOff()
+    normals.AutoOrientNormalsOn()
+    normals.SetInputConnection(placed.GetOutputPort())
     transform.SetMatrix(to_vtk(affine))
     placed.SetTransform(transform)
     placed.SetInputConnection(edges.GetOutputPort())
-    placed.Update()
-    return placed.GetOutput()
+    normals.Update()
+    return normals.GetOutput()
 
 
 def _show_surface(surface, color, volume) -> None:
-    """Show the surface of the touched structure in the 3D views."""
-    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLModelNode", "MedFM")
-    node.SetAttribute(KIND, TOUCHED)
+    """Show the surface of the touched structure in the 3D views, always in the same node."""
+    node = next(iter(_surfaces()), None)
+    if node is None:
+        node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLModelNode", "MedFM")
+        node.SetAttribute(KIND, TOUCHED)
+        node.SetHideFromEditors(True)
+        node.SetSaveWithScene(False)
+        node.CreateDefaultDisplayNodes()
+        node.GetDisplayNode().SetScalarVisibility(False)
+        node.GetDisplayNode().SetVisibility2D(False)
     node.SetNodeReferenceID(VOLUME_ROLE, volume.GetID())
-    node.SetHideFromEditors(True)
-    node.SetSaveWithScene(False)
     node.SetAndObservePolyData(surface)
-    node.CreateDefaultDisplayNodes()
     node.GetDisplayNode().SetColor(*color)
-    node.GetDisplayNode().SetScalarVisibility(False)
-    node.GetDisplayNode().SetVisibility2D(False)
+    node.GetDisplayNode().SetVisibility(True)
+
+
+def _surfaces() -> list:
+    return [n for n in slicer.util.getNodesByClass("vtkMRMLModelNode") if n.GetAttribute(KIND) == TOUCHED]
 
 
 def _place(event) -> tuple[int, int]:
@@ -255,9 +269,8 @@ def turn_page(steps: int) -> None:
 
 def restore() -> None:
     """Give all segments the opacities that they had before one was highlighted, also after a reload."""
-    for node in slicer.util.getNodesByClass("vtkMRMLModelNode"):
-        if node.GetAttribute(KIND) == TOUCHED:
-            slicer.mrmlScene.RemoveNode(node)
+    for node in _surfaces():
+        node.GetDisplayNode().SetVisibility(False)
     for display in slicer.util.getNodesByClass("vtkMRMLSegmentationDisplayNode"):
         recorded = display.GetAttribute(OPACITIES)
         if not recorded:

@@ -331,7 +331,8 @@ def test_the_touched_structure_has_a_surface_in_3d_at_its_place(looked_at, host)
     from MedFMLib.scene.nodes import KIND
 
     def models():
-        return [n for n in slicer.util.getNodesByClass("vtkMRMLModelNode") if n.GetAttribute(KIND) == TOUCHED]
+        found = slicer.util.getNodesByClass("vtkMRMLModelNode")
+        return [n for n in found if n.GetAttribute(KIND) == TOUCHED and n.GetDisplayNode().GetVisibility()]
 
     picture = looked_at.patient.picture
     for segment in picture.index.segmentation.segments:
@@ -346,6 +347,8 @@ def test_the_touched_structure_has_a_surface_in_3d_at_its_place(looked_at, host)
         assert np.abs(found - np.stack([places.min(0), places.max(0)], axis=1)).max() <= spacing
     picture.highlight("")
     assert not models()
+    picture.end()
+    assert not any(n.GetAttribute(KIND) == TOUCHED for n in slicer.util.getNodesByClass("vtkMRMLModelNode"))
 
 
 def test_opacities_come_back_when_the_mode_ends(looked_at, host):
