@@ -47,9 +47,9 @@ class Thresholds:
         denied: probability that its signs are denied, past or another's, from which a rule alone does not escalate.
     """
 
-    allow: float = 0.6
+    allow: float = 0.65
     clause: float = 0.5
-    escalate: float = 0.35
+    escalate: float = 0.3
     denied: float = 0.6
     stated: float = 0.6
 
