@@ -96,7 +96,8 @@ class Page:
             if message["method"] == "Network.requestWillBeSent":
                 asked.append(message["params"]["request"]["url"])
         assert any(url.startswith(self.path.as_uri()) for url in asked)  # the log works
-        return [url for url in asked if not url.startswith((self.path.as_uri(), "data:", "about:"))]
+        own = (self.path.as_uri(), "data:", "about:", "chrome:", "chrome-")  # the browser's own start page among them
+        return [url for url in asked if not url.startswith(own)]
 
     def faults(self) -> list[str]:
         """Serious and critical faults that axe-core finds."""
