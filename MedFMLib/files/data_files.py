@@ -41,6 +41,12 @@ NRRD_VALUES = {
 }
 """Field of a NRRD header → what its value can be (format specification, teem.sourceforge.net/nrrd/format.html)."""
 
+FREE = ("content", "sample units", "data file", "datafile")
+"""Fields of a NRRD header with any text."""
+
+LONGEST_ODD = 100
+"""Letters of a line that is no field; ITK's reader writes longer ones into an error message of a fixed size."""
+
 NUMBERED = re.compile(r"[^%]*%[0-9]{0,2}[diux][^%]*")
 """A name with one place for a number, of a list of data files."""
 
@@ -133,6 +139,12 @@ def _check_fields(head: bytes, path: Path) -> None:
     """Refuse a NRRD header with a value that the format doesn't have: ITK's reader copies it into arrays of a fixed size."""
     for line in head.decode("latin-1").splitlines():
         field, colon, value = line.partition(":")
+        odd = not colon or (not value.startswith("=") and field.strip().lower() not in (*NRRD_VALUES, *FREE))
+        if odd and len(line) > LONGEST_ODD and not line.startswith("#"):
+            raise InputError(
+                f"The header of '{path.name}' has a line of {len(line)} letters that is no field ({line[:20]!r}…); it is damaged, "
+                "copy it again."
+            )
         known = NRRD_VALUES.get(field.strip().lower())
         value = value.strip().lower()
         if colon and known is not None and not value.startswith("=") and not re.fullmatch(known, value):

@@ -75,7 +75,7 @@ def test_many_more_damaged_files(tmp_path):
 HOSTILE = [
     ("space", "left-posterior-superior" + "-superior" * 40), ("kinds", "domain domain d" + "a" * 300), ("dimension", "9" * 11),
     ("space directions", "(1,0,0) (0,1,0) (0,0,1) " + "(1,0,0) " * 400), ("sizes", "4 " * 4000), ("data file", "%s%s%n.raw"),
-    ("data file", "../x.raw"), ("content\0", "x"),
+    ("data file", "../x.raw"), ("content\0", "x"), ("spac" + "a" * 900, "x"),
 ]  # fmt: skip
 
 
