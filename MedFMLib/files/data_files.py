@@ -142,8 +142,8 @@ def _check_fields(head: bytes, path: Path) -> None:
         odd = not colon or (not value.startswith("=") and field.strip().lower() not in (*NRRD_VALUES, *FREE))
         if odd and len(line) > LONGEST_ODD and not line.startswith("#"):
             raise InputError(
-                f"The header of '{path.name}' has a line of {len(line)} letters that is no field ({line[:20]!r}…); it is damaged, "
-                "copy it again."
+                f"The header of '{path.name}' has a line of {len(line)} letters that is no field ({line[:20]!r}…); it is "
+                "damaged, copy it again."
             )
         known = NRRD_VALUES.get(field.strip().lower())
         value = value.strip().lower()
