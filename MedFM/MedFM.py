@@ -286,9 +286,9 @@ class MedFMWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
                 self.following.show(event, self.session.request.task)
 
     def onDone(self, event):
-        volume = self.session.volume
+        volume, keep = self.session.volume, not self.patient.on
         try:
-            written = self.session.write(slicer.mrmlScene, segmentation=self.parameters.target)
+            written = self.session.write(slicer.mrmlScene, segmentation=self.parameters.target, answers=keep)
         except MedFMError as error:
             return self.endJob(str(error), failed=True)
         self.results.hide_older(slicer.mrmlScene, volume, written.segmentation)

@@ -28,6 +28,17 @@ PLAIN_KEYS = sum(map(_number, (qt.Qt.ShiftModifier, qt.Qt.KeypadModifier, qt.Qt.
 """Modifiers for typing text; others are used for shortcuts."""
 
 
+PRESSES = (qt.Qt.Key_Space, qt.Qt.Key_Return, qt.Qt.Key_Enter)
+"""Keys that press a button."""
+
+SCROLLS = {
+    _number(key): steps
+    for key, steps in (
+        (qt.Qt.Key_Up, -1), (qt.Qt.Key_Down, 1), (qt.Qt.Key_PageUp, -2), (qt.Qt.Key_PageDown, 2),
+    )
+}  # fmt: skip
+"""Keys that scroll a text, and by how many half pages."""
+
 BLOCKED = (
     qt.QEvent.ContextMenu, qt.QEvent.Drop, qt.QEvent.DragEnter, qt.QEvent.Shortcut, qt.QEvent.ToolTip, qt.QEvent.WhatsThis,
     qt.QEvent.StatusTip,
@@ -52,10 +63,12 @@ class Kiosk:
         panel: the panel that stays visible.
         fields: its widgets that may be typed into.
         active: called with the receiver and the event whenever somebody touches or types.
+        controls: returns the widgets that the Tab key visits, in order.
     """
 
-    def __init__(self, panel, fields=(), active=lambda watched, event: None):
-        self._panel, self._fields, self._filter, self._views, self._active = panel, fields, None, ViewLimits(), active
+    def __init__(self, panel, fields=(), active=lambda watched, event: None, controls=lambda: ()):
+        self._panel, self._fields, self._filter, self._views = panel, fields, None, ViewLimits()
+        self._active, self._controls = active, controls
 
     def close_doors(self, volume=None) -> None:
         """Show only the panel and the views, and in the views only one volume.
@@ -76,7 +89,7 @@ class Kiosk:
         self._quiet_views()
         self._views.close(volume)
         if self._filter is None:
-            self._filter = KioskEventFilter(self._fields, self._active)
+            self._filter = KioskEventFilter(self._fields, self._active, self._controls)
             slicer.app.installEventFilter(self._filter)
 
     def open_doors(self) -> None:
@@ -149,14 +162,18 @@ class Kiosk:
 class KioskEventFilter(qt.QObject):
     """Lets keys through to some fields only; blocks shortcuts, context menus, tool tips, drops, and closing the window.
 
+    Tab leads through the controls and back, from wherever the focus is, so that it can be caught nowhere. Space and Enter
+    press a button, and the arrows scroll a text.
+
     Args:
         fields: the widgets that may be typed into.
         active: called with the receiver and the event for each touch, key and turn of the wheel.
+        controls: see `Kiosk`.
     """
 
-    def __init__(self, fields, active=lambda watched, event: None):
+    def __init__(self, fields, active=lambda watched, event: None, controls=lambda: ()):
         qt.QObject.__init__(self)
-        self._fields, self._active = tuple(fields), active
+        self._fields, self._active, self._controls = tuple(fields), active, controls
 
     def eventFilter(self, watched, event):
         """Return True for a blocked event.
@@ -178,9 +195,48 @@ class KioskEventFilter(qt.QObject):
         if kind == qt.QEvent.InputMethod:
             return not self._is_field(watched)
         if kind in (qt.QEvent.KeyPress, qt.QEvent.KeyRelease):
+            if not watched.inherits("QWidgetWindow") and self._controlled(watched, event):
+                return True
             function = _number(qt.Qt.Key_F1) <= _number(event.key()) <= _number(qt.Qt.Key_F35)
             return function or bool(_number(event.modifiers()) & ~PLAIN_KEYS) or not self._is_field(watched)
         return False
+
+    def _controlled(self, watched, event) -> bool:
+        """Do what a key does to the controls; return whether it is one of these keys.
+
+        Args:
+            watched: widget that gets the key.
+            event: Qt key event.
+        """
+        key, pressed = _number(event.key()), event.type() == qt.QEvent.KeyPress
+        if _number(event.modifiers()) & ~PLAIN_KEYS:
+            return False
+        if key in (_number(qt.Qt.Key_Tab), _number(qt.Qt.Key_Backtab)):
+            back = key == _number(qt.Qt.Key_Backtab) or bool(_number(event.modifiers()) & _number(qt.Qt.ShiftModifier))
+            if pressed:
+                self._move(watched, -1 if back else 1)
+            return True
+        if not any(watched == control for control in self._controls()):
+            return False
+        if watched.inherits("QPushButton") and key in map(_number, PRESSES):
+            if pressed and not event.isAutoRepeat():
+                watched.click()
+            return True
+        if watched.inherits("QTextBrowser") and key in SCROLLS:
+            if pressed:
+                bar = watched.verticalScrollBar()
+                bar.setValue(bar.value + SCROLLS[key] * bar.pageStep // 2)
+            return True
+        return False
+
+    def _move(self, watched, step: int) -> None:
+        """Give the focus to the next control, or to the first one."""
+        controls = list(self._controls())
+        if not controls:
+            return
+        place = next((n for n, c in enumerate(controls) if c == watched or c.isAncestorOf(watched)), None)
+        place = (0 if step > 0 else -1) if place is None else (place + step) % len(controls)
+        controls[place].setFocus(qt.Qt.TabFocusReason)
 
     def _is_field(self, watched) -> bool:
         """Return whether keys may go there; a window with widgets passes them on to one of them, where this is asked again."""

@@ -29,6 +29,8 @@ from MedFMLib.scene.nodes import KIND, VOLUME_ROLE, find
 
 from .error_display import shown
 from .kiosk import TITLE, Kiosk
+from .patient_help import Reader, StaffCall
+from .patient_names import NamesInPictures
 from .patient_screen import INTENTS, LARGE, PatientScreen
 from .patient_settings import PatientSettingsForm
 from .patient_touch import TouchedPicture, turn_page
@@ -45,8 +47,8 @@ LARGER = ("conversationView", "questionBox", "applyButton", "statusLabel")
 ORIGINAL = "MedFMTextBeforePatient"
 TICK_MS, PATIENCE = 500, 4
 """Interval of looking at the time, and how much longer than the time-out somebody may wait for an answer."""
-ANSWER, UNLIMITED = 180, 16777215
-"""Largest height of the answer in pixels, so that the buttons fit on a tablet; and Qt's largest."""
+ANSWER, ASK, UNLIMITED = 195, 70, 16777215
+"""Largest heights in pixels of the answer and of what lies below it, so that the buttons fit on a tablet; and Qt's largest."""
 MODEL_INTENTS = ("looking_at", "healthy")
 ABOUT_ONE = ("where_is", "explain", "measurement")
 """Intents that are about one structure, which a tap chooses."""
@@ -71,12 +73,16 @@ class PatientMode:
         self._widget, self._panel, self._ui, self._status = widget, widget.uiWidget, widget.ui, widget.status
         self.lock = lock or PatientLock()
         ui = self._ui
-        self._kiosk = Kiosk(self._panel, (ui.questionBox, ui.questionBox.lineEdit(), ui.pinEdit), self._active)
+        fields = (ui.questionBox, ui.questionBox.lineEdit(), ui.pinEdit)
+        self._kiosk = Kiosk(self._panel, fields, self._active, self.controls)
         self.showError = widget.showError
-        self.screen = PatientScreen(self._panel, ui.patientBar, self.act, read_settings())
+        self.call, self.reader = StaffCall(self.say), Reader()
+        self.screen = PatientScreen(self._panel, ui.patientBar, self.act, read_settings(), self.reader.can_read())
         self.picture = TouchedPicture(self.touched)
+        self.names = NamesInPictures(self._named)
         self.form = PatientSettingsForm(ui, self._status)
         self.chosen: list[Part] = []
+        self._by_keys = False
         self._intent, self._subject, self._note, self._turns, self._last = "", "", (), 0, time.monotonic()
         self._timer = qt.QTimer()
         self._timer.setInterval(TICK_MS)
@@ -136,7 +142,7 @@ class PatientMode:
         """Update the window to the mode; may be called repeatedly."""
         self._status.quiet = self.on
         self._status.render = lambda parts: self.screen.text(*([parts] if isinstance(parts, Part) else parts))
-        self._widget.results.html_for_patient = (lambda turns: self.screen.html(turns, self._note)) if self.on else None
+        self._widget.results.html_for_patient = self._written if self.on else None
         for widget in self._panel.findChildren("QWidget"):
             _show_again(widget)
         self.screen.frame.visible = self._ui.patientBar.visible = self.on
@@ -148,9 +154,14 @@ class PatientMode:
             self.keep()
             self._kiosk.close_doors(self._widget.parameters.volume)
             self._timer.start()
+            self.names.begin()
         else:
             self._timer.stop()
+            self.names.end()
+            self.call.end()
+            self.reader.stop()
             self._kiosk.open_doors()
+        self.screen.show_call(self.call.since)
         tabs = self._ui.taskTabs
         for n in range(tabs.count):
             tabs.setTabEnabled(n, not self.on or tabs.widget(n).objectName == "askTab")
@@ -167,8 +178,20 @@ class PatientMode:
             action: see `PatientScreen`.
             value: its language, intent, label or number.
         """
-        if not self.on or self._widget.session.running:
+        if not self.on:
             return
+        match action:
+            case "call":
+                self.call.begin(self.screen.settings)
+                return self.screen.show_call(self.call.since)
+            case "seen":
+                self.call.end()
+                return self.screen.show_call("")
+            case "read":
+                return self.reader.toggle(self.screen.spoken, self.screen.language)
+        self.reader.stop()
+        if self._widget.session.running:
+            return None
         match action:
             case "language":
                 self.screen.choose(value)
@@ -178,7 +201,7 @@ class PatientMode:
                 self._intent_chosen(value)
             case "subject":
                 if self._intent not in ABOUT_ONE or not glossary().knows(value):
-                    return
+                    return None
                 self._reply(self._intent, value)
                 self.picture.highlight(value)
                 self.screen.show_intents()
@@ -193,6 +216,19 @@ class PatientMode:
             case "again":
                 self.forget()
                 self.show()
+        return None
+
+    def controls(self) -> list:
+        """Return the widgets that the Tab key visits, in order: the answer, the buttons, the question, and the PIN."""
+        ui = self._ui
+        around = (ui.questionBox, ui.applyButton, ui.pinEdit, ui.leavePatientButton)
+        shown = [ui.conversationView, *self.screen.buttons, *around]
+        return [widget for widget in shown if widget.isVisible() and widget.isEnabled()]
+
+    def _named(self) -> tuple:
+        """Return what the names in the slices are made of, see `NamesInPictures`."""
+        shown = self.picture.index if self.on and self.screen.chosen_language else None
+        return shown, self._widget.parameters.volume, self.screen.language, self.picture.touched
 
     def touched(self, found, node) -> None:
         """Say what is under the finger, and highlight it.
@@ -214,6 +250,14 @@ class PatientMode:
         else:
             self.picture.highlight("")
             self.say(Part("touch_outside" if found.kind == OUTSIDE else "touch_nothing"), STAFF)
+
+    def _written(self, turns) -> str:
+        """Return the answer's page, and tell it to a screen reader, which a person with a keyboard may use."""
+        page, view = self.screen.html(turns, self._note), self._ui.conversationView
+        view.accessibleName = self.screen.spoken
+        if self._by_keys and view.isVisible():
+            view.setFocus(qt.Qt.TabFocusReason)
+        return page
 
     def say(self, *parts: Part) -> None:
         """Show parts in place of the last answer; none shows the welcome."""
@@ -301,7 +345,9 @@ class PatientMode:
 
     def _active(self, watched, event) -> None:
         """Take what a patient does anywhere: it puts the time-out off, and may be a touch of the picture."""
-        self._last = time.monotonic()
+        self._last, kind = time.monotonic(), event.type()
+        if kind in (qt.QEvent.KeyPress, qt.QEvent.MouseButtonPress):
+            self._by_keys = kind == qt.QEvent.KeyPress
         if event.type() in (qt.QEvent.MouseButtonPress, qt.QEvent.MouseButtonRelease):
             self.picture.mouse(watched, event)
 
@@ -315,6 +361,7 @@ class PatientMode:
             if widget.text != text and not (name == "applyButton" and not self.on):  # which the panel sets itself
                 widget.text = text
         self._ui.conversationView.maximumHeight = ANSWER if self.on else UNLIMITED
+        self._ui.taskTabs.maximumHeight = ANSWER + ASK if self.on else UNLIMITED
         for name in LARGER:
             getattr(self._ui, name).setStyleSheet(LARGE if self.on else "")
 
@@ -352,6 +399,9 @@ class PatientMode:
     def close(self) -> None:
         """Release the widgets; the state is kept."""
         self._timer.stop()
+        self.names.end()
+        self.call.end()
+        self.reader.stop()
         self.picture.end()
         self._kiosk.stop()
 
@@ -371,7 +421,9 @@ class PatientMode:
             question = self.screen.text(Part(f"button.{intent}"))
             box.addItem(question, question)
         box.setEditText(typed)
-        box.lineEdit().placeholderText = self.screen.text(Part("button.type"))
+        prompt = self.screen.text(Part("button.type"))
+        box.lineEdit().placeholderText = box.accessibleName = box.lineEdit().accessibleName = prompt
+        self._ui.pinEdit.accessibleName = self._ui.staffLabel.text
 
     def _clear_pins(self) -> None:
         for edit in (self._ui.pinEdit, self._ui.newPinEdit, self._ui.oldPinEdit):

@@ -13,24 +13,32 @@ from MedFMLib.core.findings import Part
 from MedFMLib.patient import PatientSettings, glossary, languages, render
 from MedFMLib.patient.parts import STAFF, TROUBLE, is_valid
 from MedFMLib.patient.replies import PERMITTED
+from MedFMLib.storage import resources
 
 SMALLEST = 48
 """Height of a button in pixels; WCAG 2.2 asks for 24 (AA) or 44 (AAA)."""
 
-COLUMNS, LETTERS = 3, 48
+ICON = 22
+"""Size of a pictogram in pixels."""
+
+COLUMNS, LETTERS = 3, 45
 """Buttons in a row, and letters in a line of all of them, so that everything fits on a tablet."""
 INTENTS = tuple(intent for intent in PERMITTED if intent != "small_talk")
 """Intents with a button of their own, so that nothing has to be typed."""
 
 STYLE = """
-QFrame#patientScreen QPushButton { font-size: 16px; min-height: 44px; padding: 2px 6px; color: #ffffff; background: #0f4c5c;
+QFrame#patientScreen QPushButton { font-size: 16px; min-height: 44px; padding: 2px 4px; color: #ffffff; background: #0f4c5c;
   border: 2px solid #0f4c5c; border-radius: 8px; }
 QFrame#patientScreen QPushButton:pressed { background: #08323d; }
 QFrame#patientScreen QPushButton:focus { border: 3px solid #d99a00; }
 QFrame#patientScreen QPushButton:disabled { color: #4a4a4a; background: #d5dbe0; border-color: #d5dbe0; }
+QFrame#patientScreen QPushButton#callButton { background: #9b1c1c; border-color: #9b1c1c; }
+QFrame#patientScreen QPushButton#callButton:focus { border: 3px solid #d99a00; }
+QFrame#patientScreen QLabel#wantedLabel { font-size: 26px; font-weight: bold; color: #ffffff; background: #9b1c1c; }
 QFrame#patientScreen QLabel { font-size: 19px; color: #10202b; background: #ffffff; padding: 6px; border-radius: 6px; }
 """
-"""White on #0f4c5c has a contrast of 9.5:1, #10202b on white 16.6:1 and #4a4a4a on #d5dbe0 6.3:1 (WCAG AA: 4.5:1)."""
+"""White on #0f4c5c has a contrast of 9.5:1, on #9b1c1c 8.3:1, #10202b on white 16.6:1 and #4a4a4a on #d5dbe0 6.3:1
+(WCAG AA: 4.5:1)."""
 
 LARGE = "font-size: 19px; color: #10202b; background: #ffffff;"
 """Style of the panel's own widgets that a patient reads or types into."""
@@ -43,12 +51,13 @@ class PatientScreen:
         panel: the panel's widget, whose layout gets the screen.
         before: its widget that the screen is placed before.
         act: called with what was pressed: ("language", code), ("intent", intent), ("subject", label), ("keep", number), or
-            ("again" | "keep" | "list" | "up" | "down" | "back", "").
+            ("again" | "keep" | "list" | "up" | "down" | "back" | "call" | "seen" | "read", "").
         settings: the clinic's choices.
+        reads: whether the computer can read aloud.
     """
 
-    def __init__(self, panel, before, act, settings: PatientSettings):
-        self._act, self._made = act, []
+    def __init__(self, panel, before, act, settings: PatientSettings, reads: bool = False):
+        self._act, self._made, self._reads, self._parts = act, [], reads, (Part("welcome"), STAFF)
         self.settings, self.language, self.chosen_language = settings, settings.spoken(""), False
         self.frame = qt.QFrame(panel)
         self.frame.objectName = "patientScreen"
@@ -57,6 +66,13 @@ class PatientScreen:
         layout.insertWidget(layout.indexOf(before), self.frame)
         self.frame.setSizePolicy(qt.QSizePolicy.Preferred, qt.QSizePolicy.Expanding)
         self._column = qt.QVBoxLayout(self.frame)
+        self._wanted = qt.QLabel(self.frame)
+        self._wanted.objectName = "wantedLabel"
+        self._wanted.wordWrap = True
+        self._wanted.setTextFormat(qt.Qt.PlainText)
+        self._column.addWidget(self._wanted)
+        self._seen = self._fixed("seen", "seenButton")
+        self._column.addWidget(self._seen)
         self._label = qt.QLabel(self.frame)
         self._label.objectName = "patientScreenLabel"
         self._label.wordWrap = True
@@ -64,7 +80,13 @@ class PatientScreen:
         self._column.addWidget(self._label)
         self._grid = qt.QGridLayout()
         self._column.addLayout(self._grid)
+        self._row = qt.QHBoxLayout()
+        self._call, self._read = self._fixed("call", "callButton"), self._fixed("read", "readButton")
+        self._row.addWidget(self._call)
+        self._row.addWidget(self._read)
+        self._column.addLayout(self._row)
         self._column.addStretch(1)
+        self.show_call("")
         self.frame.hide()
 
     @property
@@ -129,6 +151,27 @@ class PatientScreen:
         self._say(self.text(Part("button.keep")))
         self._fill([*actions, (("back", ""), self._button("back"))], columns=1)
 
+    def show_call(self, since: str) -> None:
+        """Show that the staff were called, in the clinic's language, with a button that ends it.
+
+        Args:
+            since: time of the call, "HH:MM"; "" for none.
+        """
+        clinic = self.settings.spoken("")
+        self._wanted.text = render(Part("wanted", {"clock": since}), clinic, self.settings) if since else ""
+        self._name(self._seen, render(Part("button.seen"), clinic, self.settings))
+        self._wanted.visible = self._seen.visible = bool(since)
+
+    @property
+    def buttons(self) -> list:
+        """All buttons that can be pressed, in order."""
+        return [b for b in (self._seen, *self._made, self._call, self._read) if b.isVisible() and b.isEnabled()]
+
+    @property
+    def spoken(self) -> str:
+        """What is read aloud: the parts of the last answer, or on the start page the welcome of the clinic's language."""
+        return self.text(*(self._parts if self.chosen_language else (Part("start"), STAFF)))
+
     def enable(self, on: bool) -> None:
         """Enable the buttons, except while a job runs."""
         for button in self._made:
@@ -151,6 +194,7 @@ class PatientScreen:
                 parts = (TROUBLE, STAFF)
             else:
                 parts = (Part("working"), STAFF)
+        self._parts = tuple(parts)
         side = "right" if self.right_to_left else "left"
         direction = "rtl" if self.right_to_left else "ltr"
         head = f'<p dir="{direction}" align="{side}" style="color: #40505c">{escape(question)}</p>' if question else ""
@@ -178,6 +222,7 @@ class PatientScreen:
             actions: (what `act` is called with, text of the button), in order.
             columns: number of buttons in a row.
         """
+        focused = any(button.hasFocus() for button in self._made)
         for button in self._made:
             self._grid.removeWidget(button)
             button.hide()
@@ -185,16 +230,45 @@ class PatientScreen:
         self._made = []
         self.frame.setLayoutDirection(qt.Qt.RightToLeft if self.right_to_left else qt.Qt.LeftToRight)
         for n, (action, text) in enumerate(actions):
-            button = qt.QPushButton(
-                "\n".join(textwrap.wrap(text, LETTERS // columns, break_on_hyphens=False, break_long_words=False)),
-                self.frame,
-            )
-            button.minimumHeight = SMALLEST
-            button.accessibleName = text
-            button.connect("clicked(bool)", self._presser(action))
+            button = self._new_button(action, text, LETTERS // columns)
             self._grid.addWidget(button, n // columns, n % columns)
             button.show()
             self._made.append(button)
+        for name, button in (("call", self._call), ("read", self._read)):
+            self._name(button, self._button(name))
+        self._read.visible = self._reads and self.settings.read_aloud
+        if focused and self._made:
+            self._made[0].setFocus(qt.Qt.TabFocusReason)
+
+    def _fixed(self, name: str, object_name: str):
+        """Return a button that is always there."""
+        button = self._new_button((name, ""), self._button(name), LETTERS)
+        button.objectName = object_name
+        return button
+
+    def _new_button(self, action, text: str, letters: int):
+        """Return a large button with a pictogram, if there is one.
+
+        Args:
+            action: what `act` is called with.
+            text: its name.
+            letters: largest number of letters in a line.
+        """
+        button = qt.QPushButton(self.frame)
+        button.minimumHeight = SMALLEST
+        button.setFocusPolicy(qt.Qt.StrongFocus)
+        self._name(button, text, letters)
+        picture = resources.path("patient", "pictograms", f"{action[1] if action[0] == 'intent' else action[0]}.svg")
+        if picture.is_file():
+            button.setIcon(qt.QIcon(str(picture)))
+            button.setIconSize(qt.QSize(ICON, ICON))
+        button.connect("clicked(bool)", self._presser(action))
+        return button
+
+    @staticmethod
+    def _name(button, text: str, letters: int = LETTERS) -> None:
+        button.text = "\n".join(textwrap.wrap(text, letters, break_on_hyphens=False, break_long_words=False))
+        button.accessibleName = text
 
     def _presser(self, action):
         return lambda: qt.QTimer.singleShot(0, lambda: self._act(*action))  # a slot must not delete its own button

@@ -13,6 +13,7 @@ import qt
 import slicer
 import vtk
 from MedFMLib.core.terminology import structure
+from MedFMLib.patient.naming import NamedVoxels
 from MedFMLib.patient.touching import BodyMask, Touched, structure_at
 from MedFMLib.scene import read_image
 from MedFMLib.scene.nodes import KIND, VOLUME_ROLE, find
@@ -29,6 +30,8 @@ STILL = 6
 
 FAINT, FULL = 0.12, 0.75
 LOOK_MS = 50
+LEAST_LIGHT = 0.85
+"""Of the brightest channel of the touched structure's surface."""
 MOST_VOXELS = 60_000
 """Size of the box that a surface is made from; a larger one would keep the window waiting, since VTK holds Python's lock."""
 
@@ -44,6 +47,7 @@ class TouchIndex:
     def __init__(self, image, copied):
         self.image, self.body = image, BodyMask(image)
         self.segmentation = copied.on(image.geometry)
+        self.named = NamedVoxels(self.segmentation)
 
     def at(self, position) -> Touched:
         """Return what is at (R, A, S) in mm."""
@@ -62,7 +66,7 @@ class TouchIndex:
         first = np.array(segment.boxed.start) - 1 - step + (step - 1) / 2  # index of the first coarse voxel's center
         affine[:3, 3] = affine[:3, :3] @ first + affine[:3, 3]
         affine[:3, :3] *= step
-        return _surface(coarse, affine), segment.color
+        return _surface(_smooth(coarse), affine), _light(segment.color)
 
 
 class TouchedPicture:
@@ -105,6 +109,11 @@ class TouchedPicture:
         restore()
         for node in _surfaces():
             slicer.mrmlScene.RemoveNode(node)
+
+    @property
+    def touched(self) -> str:
+        """Label of the highlighted structure; "" if there is none."""
+        return self._label
 
     @property
     def labels(self) -> list[str]:
@@ -169,6 +178,21 @@ class TouchedPicture:
                 _show_surface(*task.result, self._volume)
         if self._task is None and self._surface is None:
             self._timer.stop()
+
+
+def _smooth(values: np.ndarray) -> np.ndarray:
+    """Return the values without the steps of voxels; structures that are too thin for that stay as they are."""
+    made = values
+    for axis in range(3):
+        made = (np.roll(made, 1, axis) + 2 * made + np.roll(made, -1, axis)) / 4  # the border is empty
+    return made if (made > 0.5).sum() > 0.7 * (values > 0.5).sum() else values
+
+
+def _light(color) -> tuple[float, float, float]:
+    """Return a color that stands out from the background, mixed with white if it is too dark."""
+    brightest = max(color)
+    share = max(0.0, LEAST_LIGHT - brightest) / max(1e-6, 1 - brightest)
+    return tuple(channel + share * (1 - channel) for channel in color)
 
 
 def _surface(values: np.ndarray, affine: np.ndarray):

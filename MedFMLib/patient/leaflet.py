@@ -18,6 +18,7 @@ from .checking import PatientTextCheck, check
 from .glossary import Glossary, glossary
 from .parts import STAFF, is_valid, render
 from .pictures import most_telling, named, without
+from .qr import QUIET, fitting, modules, outline
 from .replies import OF_KIND, PERMITTED, Facts, escalate, refuse, reply, subject_of
 from .settings import PatientSettings
 from .visit import Visit
@@ -176,6 +177,7 @@ def _page(report: Report, words: Glossary, lines, intro: str, questions, collect
     ]
     explained = {words.name(label): words.what(label) for label in shown.values()}
     terms = [words.terms[key] for key in (report.modality, *MOST_TERMS) if key in words.terms]
+    code = modules(fitting(collected))
     script = resources.path("reports", "viewer.js").read_text(encoding="utf-8").strip()
     edges = report.stack[0].edges if report.stack else ()
     return template("patient.html.j2").render(
@@ -198,6 +200,8 @@ def _page(report: Report, words: Glossary, lines, intro: str, questions, collect
         ],
         asked=questions,
         ask=collected,
+        code=outline(code),
+        code_size=len(code) + 2 * QUIET,
         structures={name: what for name, what in explained.items() if what},
         terms=dict(terms),
         important=words.important,

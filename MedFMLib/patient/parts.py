@@ -30,6 +30,7 @@ MOST_OWN = 500
 LITERS_FROM = 1000.0
 """Volume in mL from which liters are used."""
 
+CLOCK = re.compile(r"(?:[01][0-9]|2[0-3]):[0-5][0-9]")
 INVISIBLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]+")
 
 
@@ -148,6 +149,10 @@ def _number(value, *_) -> str | None:
     return str(value) if known and 0 <= value < 1_000_000 else None
 
 
+def _clock(value, *_) -> str | None:
+    return value if isinstance(value, str) and CLOCK.fullmatch(value) else None
+
+
 def _own(value, *_) -> str | None:
     """Return the patient's own words on one line, without signs that can't be seen."""
     return " ".join(INVISIBLE.sub(" ", value).split())[:MOST_OWN] if isinstance(value, str) else None
@@ -169,6 +174,7 @@ SLOTS: dict[str, Callable[..., str | None]] = {
     "meaning": _meaning,
     "volume": _volume,
     "number": _number,
+    "clock": _clock,
     "own": _own,
     "clinic": _clinic,
     "free": _free,

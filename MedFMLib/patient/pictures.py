@@ -10,6 +10,7 @@ import numpy as np
 
 from ..core.findings import StackSlice
 from ..storage import resources
+from .naming import stacked
 
 LARGER = 2
 """Enlargement of the stack's slices, so that names are legible."""
@@ -114,14 +115,8 @@ def _spread(side: list[int], anchors: Mapping[int, tuple[float, float]], height:
     """
     step = LETTERS + 6
     order = sorted(side, key=lambda n: anchors[n][1])[: height // step]
-    tops: list[float] = []
-    for number in order:
-        tops.append(max(anchors[number][1] - LETTERS / 2, tops[-1] + step if tops else 2.0))
-    lowest = height - step
-    for n in range(len(tops) - 1, -1, -1):
-        tops[n] = min(tops[n], lowest)
-        lowest = tops[n] - step
-    return order, tops
+    wanted = [anchors[number][1] - LETTERS / 2 for number in order]
+    return order, stacked(wanted, [step] * len(order), height)
 
 
 def _labels(part: StackSlice) -> np.ndarray:

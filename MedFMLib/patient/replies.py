@@ -118,7 +118,8 @@ def escalate(kind: str) -> tuple[Part, ...]:
     Args:
         kind: of the emergency, or the id of a rule.
     """
-    return (Part("emergency.self_harm" if "self_harm" in kind.replace("-", "_") else "emergency"), STAFF)
+    words = "emergency.self_harm" if "self_harm" in kind.replace("-", "_") else "emergency"
+    return Part(words), Part("call_offer"), STAFF
 
 
 def offered(suggestions: Sequence[str]) -> tuple[str, ...]:

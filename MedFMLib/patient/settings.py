@@ -29,6 +29,10 @@ class PatientSettings:
         model_chooses: whether a model may choose which approved text answers a question that was not recognised.
         free_text: whether a model's own sentences may be shown, with a warning.
         texts: approved by the clinic: language → kind of text ("practical") → the text.
+        place: where this computer is, such as "Waiting room 2"; a call of the staff names it.
+        call_url: address on the local network that a call is sent to; "" for none.
+        call_sound: whether a call sounds here, too.
+        read_aloud: whether answers may be read aloud, if the computer can.
     """
 
     language: str = "en"
@@ -36,6 +40,10 @@ class PatientSettings:
     model_chooses: bool = False
     free_text: bool = False
     texts: dict[str, dict[str, str]] = field(default_factory=dict)
+    place: str = ""
+    call_url: str = ""
+    call_sound: bool = True
+    read_aloud: bool = True
 
     def spoken(self, language: str) -> str:
         """Return the language of the answers: the patient's if there are texts in it, else the clinic's."""

@@ -99,8 +99,8 @@ def structure_at(
         if distance is not None:
             size = int(segment.boxed.inside.sum())
             (inside if distance == 0 else near).append((distance, size, segment.label))
-    particular = [found for found in inside if not _is_container(found[2])]
-    others = [found for found in near if not _is_container(found[2])]
+    particular = [found for found in inside if not is_container(found[2])]
+    others = [found for found in near if not is_container(found[2])]
     for found in (particular, others, inside):
         if found:
             distance, _, label = min(found)
@@ -128,7 +128,8 @@ def _distance(segment: Segment, geometry, point: np.ndarray, reach: float) -> fl
     return float(nearest) if nearest <= reach else None
 
 
-def _is_container(label: str) -> bool:
+def is_container(label: str) -> bool:
+    """Return whether a structure contains others, such as the head."""
     return split_side(normalize(label))[1] in CONTAINERS
 
 

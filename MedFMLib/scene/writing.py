@@ -7,7 +7,7 @@ anything fails, new nodes, rows and segments are removed again.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
 
@@ -84,7 +84,14 @@ class _Changes:
 
 
 def write_response(
-    scene, volume, response: Response, *, segmentation=None, labelmap: bool = False, surface: bool = False
+    scene,
+    volume,
+    response: Response,
+    *,
+    segmentation=None,
+    labelmap: bool = False,
+    surface: bool = False,
+    answers: bool = True,
 ) -> WrittenNodes:
     """Write all results of a response into the scene.
 
@@ -95,6 +102,7 @@ def write_response(
         segmentation: an existing segmentation node to add to; a new one by default.
         labelmap: whether to add a labelmap volume node (where segments overlap, later ones replace earlier ones).
         surface: whether to compute closed surfaces, shown in 3D views.
+        answers: whether to write questions with their answers; what a patient asks is not kept.
 
     Raises:
         InputError: if the volume is no longer in the scene; nothing was written.
@@ -106,7 +114,8 @@ def write_response(
         )
     changes = _Changes(scene)
     try:
-        return _write(changes, volume, response, segmentation, labelmap, surface)
+        kept = response if answers else replace(response, findings=_without_answers(response))
+        return replace(_write(changes, volume, kept, segmentation, labelmap, surface), response=response)
     except Exception as error:
         changes.roll_back()
         if isinstance(error, MedFMError):
@@ -114,6 +123,10 @@ def write_response(
         raise OutputError(
             f"The results could not be written into the scene ({error}); the scene is unchanged."
         ) from error
+
+
+def _without_answers(response: Response) -> tuple:
+    return tuple(finding for finding in response.findings if not isinstance(finding, Answer))
 
 
 def _write(changes: _Changes, volume, response: Response, target, labelmap: bool, surface: bool) -> WrittenNodes:

@@ -42,6 +42,7 @@ def patterns(language: str, own=()) -> list[str]:
         "meaning": one_of(f"{entry['plain']}: {entry['what']}" for entry in content["terms"].values()),
         "volume": f"(?:{volumes})",
         "number": r"\d{1,6}",
+        "clock": r"\d\d:\d\d",
         "own": "(?:" + "|".join(re.escape(text) for text in own) + ")" if own else "(?!)",
         "clinic": "(?!)",
         "free": "(?!)",
