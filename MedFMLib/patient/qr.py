@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-MOST_BYTES = 700
+MOST_BYTES = 500
 """Length of a text that a phone still reads from three centimeters of paper, in UTF-8."""
 
 MEDIUM = 0
