@@ -11,6 +11,7 @@ import pytest
 pypdf = pytest.importorskip("pypdf")
 
 from reports.conftest import respond  # noqa: E402
+from reports.test_report_with_more import beside_healthy  # noqa: E402
 from support.phantoms import ct_phantom  # noqa: E402
 
 from MedFMLib.batch import summary  # noqa: E402
@@ -61,10 +62,14 @@ def pages(response, tmp_path_factory) -> dict[str, Path]:
         ),
     ]
     summary.write(folder, rows, "1.0")
-    return {"report": folder / "report.html", "take-home": folder / "take-home.html", "batch": folder / summary.PAGE}
+    with pytest.MonkeyPatch.context() as patch:
+        compared, _ = beside_healthy(folder, patch)
+    (folder / "comparison.html").write_text(compared.report.html, encoding="utf-8")
+    written = {name: folder / f"{name}.html" for name in ("report", "take-home", "comparison")}
+    return {**written, "batch": folder / summary.PAGE}
 
 
-@pytest.mark.parametrize("name", ["report", "take-home", "batch"])
+@pytest.mark.parametrize("name", ["report", "take-home", "comparison", "batch"])
 def test_a_page_says_nothing_fetches_nothing_and_has_no_serious_fault(name, pages, open_page):
     page = open_page(pages[name])
     assert page.one("h1").text
@@ -172,3 +177,25 @@ def test_a_signed_report_and_one_whose_signature_does_not_hold_are_pages_without
         (tmp_path / "page.html").write_text(made.html, encoding="utf-8")
         page = open_page(tmp_path / "page.html")
         assert words in page.one("p.notice").text and not page.faults() and not page.console()
+
+
+def test_a_report_beside_a_healthy_case_has_its_pictures_and_works_by_keyboard(pages, open_page):
+    page = open_page(pages["comparison"])
+    page.wait("return !document.querySelector('#viewer').hidden")
+    heading = "Comparison with healthy"
+    section = page.run(
+        "return [...document.querySelectorAll('section')].find(s => s.querySelector('h2')?.textContent == arguments[0])"
+        "?.textContent", heading,
+    )  # fmt: skip
+    assert section and "one" in section
+    broken = page.run("return [...document.images].filter(i => i.complete && !i.naturalWidth).length")
+    pictures = page.run("return [...document.images].filter(i => i.alt && i.naturalWidth > 100).length")
+    assert broken == 0 and pictures >= 2
+    before = page.canvas()
+    page.run("arguments[0].focus()", page.one(SLIDER))
+    page.press(KEYS["end"])
+    page.wait("return document.activeElement.matches('#viewer input[type=range]')")
+    assert page.canvas() != before
+    printed = pypdf.PdfReader(io.BytesIO(page.printed()))
+    assert heading in "".join(part.extract_text() for part in printed.pages)
+    assert not page.console() and not page.requests()

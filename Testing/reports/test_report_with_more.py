@@ -23,10 +23,9 @@ from MedFMLib.reports.pdf_text import SANS, markup, runs
 from MedFMLib.reports.templates import choose_template
 
 
-@pytest.fixture
-def comparison_pictures(tmp_path, monkeypatch):
+def beside_healthy(folder, monkeypatch):
     """(response of a report with three healthy cases, its request)."""
-    library = HealthyLibrary(tmp_path / "healthy")
+    library = HealthyLibrary(folder / "healthy")
     for title in ("one", "two", "three"):
         library.add(*torso(), title)
     image, masks = person()
@@ -34,6 +33,12 @@ def comparison_pictures(tmp_path, monkeypatch):
     request = Request("report", image, references=found)
     model = ScriptedModel(masks, image.geometry, {"describe": "an axial CT"})
     return serialization.loads(serialization.dumps(engine(model, monkeypatch).run(request))), request
+
+
+@pytest.fixture
+def comparison_pictures(tmp_path, monkeypatch):
+    """See `beside_healthy`."""
+    return beside_healthy(tmp_path, monkeypatch)
 
 
 def test_a_report_with_a_healthy_case_describes_and_shows_it_before_the_impression(comparison_pictures):
