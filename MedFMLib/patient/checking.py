@@ -7,7 +7,7 @@ checked.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from ..core.findings import Measurement
@@ -76,7 +76,8 @@ def check(
     problems += [f"“{removed.text}” is in no measurement ({removed.reason})." for removed in checked.removed]
     known = {normalize(label) for label in (*found, *missing)}
     bases = {split_side(label)[1] for label in known}
-    added = [name for name in structures_in(technical) if name not in bases and name not in EVERYDAY]
+    rest = _without(technical, known)
+    added = [name for name in structures_in(rest) if name not in bases and name not in EVERYDAY]
     problems += [f"The report says nothing of the {name}." for name in added]
     low = technical.lower()
     left_out = [label for label in (*found, *missing) if normalize(label) not in low]
@@ -109,13 +110,20 @@ def _names(text: str, label: str) -> bool:
     return re.search(rf"\b{re.escape(label.lower())}\b", text.lower()) is not None
 
 
+def _without(text: str, names: Collection[str]) -> str:
+    """Return the text without these names, so that a part of a longer one, such as "lung lobe", is not taken for another."""
+    for name in sorted(names, key=len, reverse=True):
+        text = re.sub(rf"\b{re.escape(name)}(?:e?s)?\b", " ", text, flags=re.IGNORECASE)
+    return text
+
+
 def _technical(text: str, labels: Sequence[str], words: Glossary) -> str:
     """Return the text with plain names replaced by their labels, longest first, so that statements can be compared."""
     pairs = sorted(
         ((words.plain(label), normalize(label)) for label in dict.fromkeys(labels)), key=lambda p: -len(p[0])
     )
     for n, (plain, _) in enumerate(pairs):
-        text = text.replace(plain, f"\0{n}\0").replace(plain.capitalize(), f"\0{n}\0")
+        text = re.sub(rf"\b{re.escape(plain)}\b", f"\0{n}\0", text, flags=re.IGNORECASE)
     for n, (_, label) in enumerate(pairs):
         text = text.replace(f"\0{n}\0", label)
     return text

@@ -11,6 +11,10 @@ from ..errors import ModelError
 from ..storage import resources
 
 
+_NUMBER = re.compile(r" (?:[ctls]?\d{1,2})$")
+"""Of a rib or vertebra, as segmentation programs name them."""
+
+
 @dataclass(frozen=True)
 class Glossary:
     """The texts of one language.
@@ -20,7 +24,7 @@ class Glossary:
         name_of_language: its own name for itself.
         right_to_left: whether it is written so.
         checked: whether a native speaker has checked the texts.
-        structures: name without side → {"plain": plain name, "what": one or two sentences}.
+        structures: name without side → {"plain": plain name, "what": one or two sentences}, in English also {"also": other names}.
         terms: other words → (how they are called, their explanation).
         labels: headings.
         made: modality → how the pictures were acquired.
@@ -35,7 +39,7 @@ class Glossary:
     name_of_language: str
     right_to_left: bool
     checked: bool
-    structures: dict[str, dict[str, str]]
+    structures: dict[str, dict]
     terms: dict[str, tuple[str, str]]
     labels: dict[str, str]
     made: dict[str, str]
@@ -66,9 +70,15 @@ class Glossary:
         return bool(self.key(label))
 
     def key(self, label: str) -> str:
-        """Return the glossary's name of a structure, without side, for its label or English plain name; "" if unknown."""
-        bare = _bare(label)
-        return bare if bare in self.structures else _plain_names().get(bare, "")
+        """Return the glossary's name of a structure, without side, for its label or another English name; "" if unknown.
+
+        Numbers that segmentation programs add, as in "rib_left_4" or "vertebrae_L1", are left out.
+        """
+        bare, others = _bare(label), other_names()
+        for name in (bare, _NUMBER.sub("", bare)):
+            if name in self.structures or name in others:
+                return name if name in self.structures else others[name]
+        return ""
 
     def plain(self, label: str) -> str:
         """Return the plain name of a structure, such as "left kidney" or "windpipe"; "" if there is none."""
@@ -110,10 +120,11 @@ def _bare(label: str) -> str:
 
 
 @lru_cache(maxsize=1)
-def _plain_names() -> dict[str, str]:
-    """Return plain names in English, which segments in a patient's scene have, and the structures that they stand for."""
+def other_names() -> dict[str, str]:
+    """Return other names in English and their structures: the plain ones, which segments in a patient's scene have, first."""
     found = resources.load_json("patient", "en.json")["structures"]
-    return {split_side(entry["plain"])[1]: key for key, entry in found.items()}
+    also = {name: key for key, entry in found.items() for name in entry.get("also", ())}
+    return also | {split_side(entry["plain"])[1]: key for key, entry in found.items()}
 
 
 @lru_cache(maxsize=32)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from ..core.findings import Part
 from ..core.terminology import split_side
-from .glossary import Glossary, glossary
+from .glossary import Glossary, glossary, other_names
 from .parts import STAFF
 from .settings import PatientSettings
 
@@ -139,6 +139,7 @@ def subject_of(question: str, language: str = "en") -> str:
     found: list[tuple[int, str]] = []
     for words in (glossary(language), glossary()):
         names = {name: key for key in words.structures for name in (key, words.name(key).casefold())}
+        names = (other_names() if words.language == "en" else {}) | names
         names |= {term.casefold(): key for key, (term, _) in words.terms.items()}
         found += [(len(name), key) for name, key in names.items() if name and _contains(low, name)]
         side = next((side for side in ("left", "right") if _contains(low, words.labels[side].casefold())), "")

@@ -41,7 +41,7 @@ def judged(response, *lines):
 
 def test_every_structure_of_the_terminology_has_a_plain_name_and_easy_words():
     known = resources.load_json("terminology", "structures.json")["structures"]
-    assert set(WORDS.structures) == set(known)
+    assert set(known) <= set(WORDS.structures) and len(WORDS.structures) >= 120
     guard = Guard()
     for name, entry in WORDS.structures.items():
         assert grade(entry["what"]) <= HARDEST_GRADE, name

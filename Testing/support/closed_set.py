@@ -70,11 +70,16 @@ class ClosedSet:
     def __init__(self, languages=("en",), own=(), also=()):
         found = [pattern for language in languages for pattern in patterns(language, own)]
         found += [re.escape(text) for text in also]
-        self._all = [re.compile(pattern) for pattern in found]
+        self._all = [re.compile(pattern) for pattern in dict.fromkeys(found)]
+        self._known: dict[str, bool] = {}
 
     def has(self, text: str) -> bool:
         """Whether all of a text is approved texts, one after the other."""
-        text = text.strip()
+        if text not in self._known:
+            self._known[text] = self._consists(text.strip())
+        return self._known[text]
+
+    def _consists(self, text: str) -> bool:
         ends, seen = {0}, set()
         while ends:  # every way to divide the text is followed, since one approved text may begin another
             start = ends.pop()
