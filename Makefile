@@ -91,8 +91,8 @@ train-adapters:
 	$(TRAIN).train_adapter torso-ct $(FROM) --minutes 8
 
 # The intent models of the guard (docs/guard.md): some minutes; measuring trains once for each author that is held out.
-GUARD = OMP_NUM_THREADS=1 $(BIN)/python -m MedFMLib.training.guard
-GUARD_FROM = --data $(DATA) --vectors $(PRETRAINED)/e5_static --work $(WORK)/guard
+GUARD = $(BIN)/python -m MedFMLib.training.guard
+GUARD_FROM = --data $(DATA) --weights $(WORK)/guard-weights --work $(WORK)/guard
 
 train-guard: $(VENV)/.dev
 	$(GUARD) train $(GUARD_FROM)

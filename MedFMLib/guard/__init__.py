@@ -4,7 +4,8 @@
 intents     name the permitted intents, the withheld kinds and the emergencies
 clauses     normalize a text in any script, and divide it into clauses
 features    hashed n-grams, and pieces of words
-intent_model  compute how likely each intent is, with numpy alone (Resources/guard/intents.safetensors)
+encoder     encode texts with a few layers of a transformer, by numpy
+intent_model  compute how likely each intent is (Resources/guard/intents.safetensors)
 deciding    allow what is surely permitted; nothing else
 reading     normalize a text, whatever its spelling
 rules       load the rules, one file per language (Resources/guard)

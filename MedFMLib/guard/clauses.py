@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Sequence
+from functools import lru_cache
 
 from .reading import DIGITS, INVISIBLE, LOOK_ALIKES
 
@@ -33,33 +35,57 @@ _VARIANTS = str.maketrans(
 )
 """Arabic, Hindi and Latin spellings of the same letter."""
 
+_QUOTES = str.maketrans({"’": "'", "`": "'", "‘": "'"})
 _FOREIGN = re.compile("[\u0370-\u052f]")  # Greek and Cyrillic
-_SPACED = re.compile(r"\b(?:[a-z][\s.\-_*]{1,3}){3,40}[a-z]\b")
+_SPACED = re.compile(r"\b(?:[a-z\u00df-\u024f][\s.\-_*]{1,3}){3,40}[a-z\u00df-\u024f]\b")
+_GAPS = re.compile(r"[\s.\-_*]")
 _TOKEN = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff]|[\u0900-\u0963\u0966-\u097f]+|[^\W_\u3400-\u9fff]+(?:'[^\W\d_]+)*")
 _BREAK = re.compile(
     r"[!?;\n\r…。！？；，،؟؛।|()\[\]{}\"“”«»]+|\.(?=\s|$|\D)|[:,](?=\s|[\u0600-\u06ff\u3400-\u9fff])|\s[-–—]+\s"
 )
 _JOIN = re.compile(
-    r"\s(?:and|but|also|because|plus|und|aber|sondern|ausserdem|y|pero|et|mais|e|ve|fakat|ale|oraz|aur|lekin|magar"
+    r"\s(?:and|but|also|because|plus|und|aber|sondern|ausserdem|außerdem|y|pero|et|mais|e|ve|fakat|ale|oraz|aur|lekin|magar"
     r"|और|लेकिन|و|لكن|ثم)\s"
 )
 """Words that join clauses. None that is a frequent word of another language, such as the Polish "i"."""
 
 
-def normalize(text: str) -> str:
-    """Return the text in lower case, without invisible letters, accents of Latin letters and disguises."""
-    text = INVISIBLE.sub("", unicodedata.normalize("NFKC", text)).lower()
+def soften(text: str) -> str:
+    """Return the text in lower case with its accents, without invisible letters and disguises."""
+    text = INVISIBLE.sub("", unicodedata.normalize("NFKC", text)).lower().translate(_QUOTES)
+    text = _MARKS.sub(
+        "", unicodedata.normalize("NFC", text.replace("i\u0307", "i"))
+    )  # as Turkish capitals become in lower case
     if _FOREIGN.search(text) and re.search("[a-z]", text):
         text = " ".join(_unmasked(word) for word in text.split(" "))
+    text = _SPACED.sub(lambda match: _GAPS.sub("", match[0]), text)
+    return re.sub(r"(\D)\1{2,}", r"\1\1", text)
+
+
+def fold(text: str) -> str:
+    """Return a softened text without accents of Latin letters, and with one spelling of letters that have several."""
     plain, base = [], ""
     for letter in unicodedata.normalize("NFKD", text):
         if unicodedata.combining(letter) and base < "\u0370":
             continue
         base = letter
         plain.append(letter)
-    text = _MARKS.sub("", "".join(plain).translate(_VARIANTS))
-    text = _SPACED.sub(lambda match: re.sub(r"[^a-z]", "", match[0]), text)
-    return re.sub(r"(\D)\1{2,}", r"\1\1", text)
+    return _MARKS.sub("", "".join(plain).translate(_VARIANTS))
+
+
+@lru_cache(maxsize=20_000)
+def _folded(word: str) -> str:
+    return fold(word)
+
+
+def folded(text: Sequence[str]) -> list[str]:
+    """Return the words of a text folded, see `fold`."""
+    return [word for word in map(_folded, text) if word]
+
+
+def normalize(text: str) -> str:
+    """Return the text softened and folded; disguises that accents hid are removed, too."""
+    return soften(fold(soften(text)))
 
 
 def _unmasked(word: str) -> str:
@@ -69,7 +95,7 @@ def _unmasked(word: str) -> str:
 
 
 def words(plain: str) -> list[str]:
-    """Return the words of a normalized text; each Chinese character is one."""
+    """Return the words of a softened or normalized text; each Chinese character is one."""
     found = []
     for word in _TOKEN.findall(plain):
         if re.search(r"[a-z]", word) and re.search(r"[0-9]", word) and re.search(r"[a-z][0134578]+[a-z]", word):
@@ -90,7 +116,7 @@ def script(plain: str) -> str:
 
 
 def clauses(plain: str) -> list[list[str]]:
-    """Return the words of each clause of a normalized text; short ones stay with their neighbour."""
+    """Return the words of each clause of a softened or normalized text; short ones stay with their neighbour."""
     found: list[list[str]] = []
     for sentence in _BREAK.split(plain):
         parts = [words(part) for part in _JOIN.split(sentence)]

@@ -1,7 +1,7 @@
-"""Compute how likely each intent, emergency and language is. Needs numpy only; decides nothing.
+"""Compute how likely each intent of a text is, with numpy alone: an encoder, and a linear model on hashed n-grams.
 
-The logits of two models are averaged: a linear one on hashed n-grams of letters and words, and a small convolution over static
-vectors of word pieces (distilled from multilingual-e5-small, MIT). MedFMLib/training/guard trains them.
+The encoder judges what it has time for: a question of usual length as a whole and in each clause. Of a long text, the linear
+model chooses the clauses that look most urgent. Reads a safetensors file; trains nothing.
 """
 
 from __future__ import annotations
@@ -17,26 +17,26 @@ import numpy as np
 from ..errors import ModelError
 from ..storage import resources
 from . import clauses
-from .features import MOST_PIECES, Pieces, bucket, ngrams, slips
-from .intents import INTENTS, KINDS, LANGUAGES, STATUSES
+from .encoder import LONGEST, Encoder, unpacked
+from .features import bucket, ngrams, slips
+from .intents import EMERGENCIES, INTENTS, KINDS, LANGUAGES, STATUSES
 
 HEADS = {"intent": INTENTS, "kind": KINDS, "status": STATUSES, "language": LANGUAGES}
-"""Output of the models → its classes."""
+"""Output of the encoder → its classes; the linear model has the first."""
 
-WIDTHS = (1, 2, 3, 4)
-"""Of the convolution's windows, in pieces."""
+SHARE = 0.5
+"""Weight of the linear model's logits; those of the encoder have the rest."""
 
-SHARE = 0.3
-"""Weight of the convolution's logits; those of the linear model have the rest."""
+MOST_PIECES = 320
+"""Largest number of pieces that the encoder judges at once, in all texts together."""
 
 SHORTEST_SLIP, LONGEST_SLIP = 5, 20
 """Numbers of letters of words that are corrected; shorter words have too many neighbours."""
 
 NEEDED = {
-    *(f"linear.{part}" for part in ("idf", "weight", "scale", "bias")),
-    *(f"pieces.{part}" for part in ("text", "score", "vector", "scale")),
-    *(f"convolution.{width}.{part}" for width in WIDTHS for part in ("weight", "bias")),
-    "output.weight", "output.bias",
+    *(f"linear.{part}" for part in ("idf", "codes", "scale", "bias")),
+    *(f"pieces.{part}" for part in ("text", "score", "codes", "scale")),
+    "encoder.place", "encoder.0.query.codes", "output.weight", "output.bias",
 }  # fmt: skip
 """Tensors of a complete file."""
 
@@ -65,28 +65,31 @@ class IntentModel:
 
     Args:
         tensors: name → array, as `read` returns.
-        temperature: divides the logits of both models.
     """
 
-    def __init__(self, tensors: dict[str, np.ndarray], temperature: float = 1.0):
-        self._t, self._temperature = tensors, temperature
+    def __init__(self, tensors: dict[str, np.ndarray]):
+        self.encoder = Encoder(tensors)
+        self._weight = unpacked(tensors["linear.codes"], tensors["linear.scale"]).T.astype(np.float16, order="C")
         self._buckets = len(tensors["linear.idf"])
         self._idf = tensors["linear.idf"].astype(np.float32) / 16
         self._bias = tensors["linear.bias"].astype(np.float32)
-        self._scale = tensors["linear.scale"].astype(np.float32)
-        scores = tensors["pieces.score"].astype(np.float32)
-        names = bytes(tensors["pieces.text"]).decode("utf-8").split("\n")
-        self.pieces = Pieces({name: (row, float(scores[row])) for row, name in enumerate(names)})
-        self._known = {name[1:]: float(scores[row]) for row, name in enumerate(names) if name.startswith("▁")}
+        self._output = tensors["output.weight"].astype(np.float32), tensors["output.bias"].astype(np.float32)
         self._spelt = lru_cache(maxsize=5_000)(self._corrected)
-        self._vector_scale = tensors["pieces.scale"].astype(np.float32)
         self._ends = np.cumsum([len(classes) for classes in HEADS.values()])[:-1]
+
+    def fits(self, text: Sequence[str]) -> bool:
+        """Return whether the encoder judges all of a text at once.
+
+        Args:
+            text: its words.
+        """
+        return len(text) < LONGEST and len(self.encoder.ids(text)) < LONGEST
 
     def spelt(self, text: Sequence[str]) -> list[str]:
         """Return the words of a text with single slips corrected, in words that are unknown otherwise.
 
         Args:
-            text: the normalized words.
+            text: its words in lower case.
         """
         return [
             self._spelt(word) if SHORTEST_SLIP <= len(word) <= LONGEST_SLIP and word.isascii() else word
@@ -94,49 +97,66 @@ class IntentModel:
         ]
 
     def _corrected(self, word: str) -> str:
-        if word in self._known or self._idf[bucket(word, self._buckets)] or not word.isalpha():
+        known = self.encoder.known
+        if word in known or self._idf[bucket(word, self._buckets)] or not word.isalpha():
             return word
-        near = [other for other in slips(word) if other in self._known and self._idf[bucket(other, self._buckets)]]
-        return max(near, key=self._known.__getitem__, default=word)
+        near = [other for other in slips(word) if other in known and self._idf[bucket(other, self._buckets)]]
+        return max(near, key=known.__getitem__, default=word)
 
     def likely(self, texts: Sequence[Sequence[str]]) -> Likely:
-        """Return the probabilities for texts, each given as its normalized words."""
-        linear = np.stack([self._linear(text) for text in texts])
-        convolved = np.stack([self._convolved(text) for text in texts])
-        weight = np.array([self._weight(text) for text in texts], np.float32)[:, None]
-        logits = ((1 - weight) * linear + weight * convolved) / self._temperature
-        return Likely(*(softmax(part) for part in np.split(logits, self._ends, 1)))
+        """Return the probabilities for texts.
+
+        Args:
+            texts: the words of each, as `clauses.words` makes them of a softened text; the first is the most important.
+        """
+        linear = np.stack([self._linear(clauses.folded(text)) for text in texts])
+        made = self._without_encoder(linear)
+        chosen, ids = self._chosen(texts, linear)
+        logits = self.encoder.encode(ids) @ self._output[0] + self._output[1]
+        logits[:, : len(INTENTS)] += SHARE * (linear[chosen] - logits[:, : len(INTENTS)])
+        for head, part in zip(made, np.split(logits, self._ends, 1), strict=True):
+            head[chosen] = softmax(part)
+        return Likely(*made)
+
+    def _chosen(self, texts: Sequence[Sequence[str]], linear: np.ndarray) -> tuple[list[int], list[list[int]]]:
+        """Return the texts that the encoder judges, and the rows of their pieces: the first, then the most urgent."""
+        urgent = softmax(linear)[:, -len(EMERGENCIES) :].sum(1)
+        order = [0, *(1 + np.argsort(-urgent[1:], kind="stable"))]
+        chosen, ids, left = [], [], MOST_PIECES
+        for place in order:
+            found = self.encoder.ids(texts[place])
+            if not chosen or len(found) <= left:
+                chosen.append(int(place))
+                ids.append(found)
+                left -= len(found)
+            if left < 4:
+                break
+        return chosen, ids
+
+    @staticmethod
+    def _without_encoder(linear: np.ndarray) -> list[np.ndarray]:
+        """Return the probabilities of all heads where the linear model judges alone: an emergency counts as present."""
+        intent = softmax(linear)
+        urgent = intent[:, -len(EMERGENCIES) :]
+        none = 1 - urgent.sum(1, keepdims=True)
+        kind = np.concatenate([none, urgent], 1)
+        status = np.zeros((len(linear), len(STATUSES)), np.float32)
+        status[:, [STATUSES.index("none")]] = none
+        status[:, [STATUSES.index("present")]] = 1 - none
+        language = np.zeros((len(linear), len(LANGUAGES)), np.float32)
+        language[:, LANGUAGES.index("other")] = 1
+        return [intent, kind, status, language]
 
     def _linear(self, text: Sequence[str]) -> np.ndarray:
         ids, values = weighted(text, self._idf)
-        rows = self._t["linear.weight"][ids].astype(np.float32)
-        return (values @ rows) * self._scale + self._bias
-
-    def vectors(self, text: Sequence[str]) -> np.ndarray:
-        """Return the vectors of a text's pieces, (pieces, size), at least as many as the widest window."""
-        ids = self.pieces.ids(text)[:MOST_PIECES]
-        found = self._t["pieces.vector"][ids].astype(np.float32) * self._vector_scale[ids, None]
-        return np.pad(found, ((0, max(0, WIDTHS[-1] - len(ids))), (0, 0)))
-
-    def _convolved(self, text: Sequence[str]) -> np.ndarray:
-        found, t = self.vectors(text), self._t
-        hidden = [found.sum(0) / np.sqrt(len(found))]
-        for width in WIDTHS:
-            windows = np.concatenate([found[n : len(found) - width + n + 1] for n in range(width)], 1)
-            made = windows @ t[f"convolution.{width}.weight"].astype(np.float32) + t[f"convolution.{width}.bias"]
-            hidden.append(np.maximum(made, 0).max(0))
-        return np.concatenate(hidden) @ t["output.weight"].astype(np.float32) + t["output.bias"]
-
-    def _weight(self, text: Sequence[str]) -> float:
-        """Return the weight of the convolution: none for scripts that its vocabulary lacks."""
-        return SHARE if clauses.script("".join(text)) == "latin" and self.pieces.ids(text) else 0.0
+        return values @ self._weight[ids].astype(np.float32) + self._bias
 
 
 def weighted(text: Sequence[str], idf: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the buckets of a text's n-grams and their weights; words and letters have length one each.
 
     Args:
-        text: the normalized words.
+        text: the folded words.
         idf: inverse document frequency of each bucket.
     """
     ids, family = ngrams(text, len(idf))
@@ -181,4 +201,10 @@ def read(file: Path) -> dict[str, np.ndarray]:
 @lru_cache(maxsize=1)
 def shipped() -> IntentModel:
     """Return the shipped models; read at the first call."""
-    return IntentModel(read(resources.path("guard", "intents.safetensors")))
+    file = resources.path("guard", "intents.safetensors")
+    try:
+        return IntentModel(read(file))
+    except (ValueError, KeyError, IndexError, TypeError) as error:
+        raise ModelError(
+            f"The guard's model {file} is damaged ({error}), so patient mode can't be used; install MedFM again."
+        ) from error

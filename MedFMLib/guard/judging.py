@@ -211,8 +211,7 @@ class Guard:
             return about
         if tampers:
             return replace(about, rule=TAMPERING, text=self._texts[TAMPERING], intent=TAMPERING)
-        unclear = scores.intent in PERMITTED and scores.clause >= self._limits.clause
-        rule = UNCLEAR if unclear else scores.withheld
+        rule = UNCLEAR if scores.intent in PERMITTED else scores.withheld
         part = scores.answerable if scores.part >= self._limits.allow else ""
         return replace(about, rule=rule, text=self._texts[rule], intent=scores.intent, answerable=part)
 

@@ -10,7 +10,6 @@ from ..core.terminology import normalize, split_side
 from ..errors import ModelError
 from ..storage import resources
 
-
 _NUMBER = re.compile(r" (?:[ctls]?\d{1,2})$")
 """Of a rib or vertebra, as segmentation programs name them."""
 
@@ -24,7 +23,7 @@ class Glossary:
         name_of_language: its own name for itself.
         right_to_left: whether it is written so.
         checked: whether a native speaker has checked the texts.
-        structures: name without side → {"plain": plain name, "what": one or two sentences}, in English also {"also": other names}.
+        structures: name without side → {"plain": plain name, "what": one or two sentences}, in English also its other names.
         terms: other words → (how they are called, their explanation).
         labels: headings.
         made: modality → how the pictures were acquired.

@@ -63,7 +63,11 @@ def parts(image) -> Segmentation:
     return Segmentation(segments, image.geometry)
 
 
-@pytest.fixture(scope="module", params=["GE gap", "enhanced", "oblique", *REAL])
+SLOW = "dicom_ct_chest"
+PARAMS = ["GE gap", "enhanced", "oblique", *(name for name in REAL if name != SLOW)]
+
+
+@pytest.fixture(scope="module", params=[*PARAMS, pytest.param(SLOW, marks=pytest.mark.slow)])
 def exported(request, open_data, tmp_path_factory):
     """Objects of one series, with what they were made of."""
     pytest.importorskip("contourpy", reason="contourpy is not installed")

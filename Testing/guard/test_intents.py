@@ -162,7 +162,9 @@ def test_an_answer_that_describes_is_shown(guard, answer):
 
 
 def test_texts_are_normalized_in_every_script():
+    assert clauses.soften("Où est le FOIE？ İyi") == "où est le foie? iyi"
     assert clauses.normalize("Où est le FOIE？") == "ou est le foie?"
+    assert clauses.normalize("c à n c e r") == clauses.normalize("c a n c e r") == "cancer"
     assert clauses.words(clauses.normalize("我的心脏")) == ["我", "的", "心", "脏"]
     assert clauses.words("मुझे दर्द है") == ["मुझे", "दर्द", "है"]
     assert clauses.clauses("where is it? i have pain and i cannot breathe")[1:] == [

@@ -116,6 +116,7 @@ def test_a_first_job_in_the_worker_process_blocks_the_window_less_than_50_ms(
     assert run_measured("random model, first job", seconds=240, repeats=1) < LIMIT_MS
 
 
+@pytest.mark.slow
 def test_segment_ask_and_report_with_the_embedded_model_keep_the_window_alive(
     host, panel, large_volume, quiet_views, choose_task, run_measured
 ):

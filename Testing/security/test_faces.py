@@ -208,6 +208,7 @@ def test_no_slice_with_a_chin_counts_as_shoulders(open_data, attack):
     assert count > 200 and not passed
 
 
+@pytest.mark.slow
 def test_no_single_slice_of_a_head_counts_as_a_trunk(open_data, attack):
     """Whatever part of a head is cut out along its axis."""
     whole = [h for h in HEADS if "openkbp" not in h[1] and "hippocampus" not in h[1]]

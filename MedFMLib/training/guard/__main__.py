@@ -13,7 +13,8 @@ from ...guard import intent_model
 from ...guard.deciding import Thresholds
 from ...guard.intent_model import IntentModel
 from ...storage import resources
-from . import fitting, lines, measuring, public
+from . import fitting, lines, measuring, pretrained, public
+from .pretrained import Pretrained
 
 OWN = "own_templates"
 ALWAYS = ("answers", "other_languages")
@@ -25,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m MedFMLib.training.guard", description=__doc__)
     parser.add_argument("what", choices=("train", "folds", "tables"))
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder with patient_language")
-    parser.add_argument("--vectors", type=Path, default=Path("../shared/pretrained/e5_static"))
+    parser.add_argument("--weights", type=Path, default=Path("out/guard"), help="folder of the pretrained weights")
     parser.add_argument("--personas", type=Path, default=resources.path("training", "guard"))
     parser.add_argument("--work", type=Path, default=Path("out/guard"), help="where the folds are kept")
     parser.add_argument("--output", type=Path, default=resources.path("guard", "intents.safetensors"))
@@ -49,7 +50,7 @@ def _train(chosen: argparse.Namespace) -> None:
     from safetensors.numpy import save_file
 
     started = time.monotonic()
-    tensors = fitting.train(_items(chosen), fitting.load_vectors(chosen.vectors))
+    tensors = fitting.train(_items(chosen), Pretrained(pretrained.fetch(chosen.weights)))
     save_file(tensors, chosen.output)
     size = chosen.output.stat().st_size / 1e6
     print(f"Wrote {chosen.output}, {size:.1f} MB, after {time.monotonic() - started:.0f} s.")
@@ -59,7 +60,7 @@ def _groups(chosen: argparse.Namespace) -> list[tuple[str, ...]]:
     """Return the authors that are held out together, one group a training."""
     written = [file.stem for file in sorted(chosen.personas.glob("*.txt")) if file.stem not in ALWAYS]
     count = -(-len(written) // chosen.together)
-    groups = [measuring.SOURCES, (OWN,), *(tuple(written[n::count]) for n in range(count))]
+    groups = [(*measuring.SOURCES, OWN), *(tuple(written[n::count]) for n in range(count))]
     return [group for group in groups if not chosen.only or set(chosen.only) & set(group)]
 
 
@@ -80,7 +81,7 @@ def _fold(names: Sequence[str], chosen: argparse.Namespace) -> tuple[Sequence[st
     kept = chosen.work / f"{'-'.join(names)}.safetensors"
     if not (chosen.again and kept.is_file()):
         chosen.work.mkdir(parents=True, exist_ok=True)
-        save_file(fitting.train(known, fitting.load_vectors(chosen.vectors)), kept)
+        save_file(fitting.train(known, Pretrained(pretrained.fetch(chosen.weights))), kept)
     model = IntentModel(intent_model.read(kept))
     for name in names:
         measuring.save(measuring.judge(model, [i for i in held if i.author == name]), chosen.work / f"{name}.jsonl")
@@ -112,6 +113,11 @@ def _tables(chosen: argparse.Namespace) -> None:
         outside = measuring.outside(chosen.data / "patient_language", chosen.tests)
         judged = {name: measuring.judge(model, items) for name, items in outside.items()}
         print(f"\nThe shipped model on what is never trained on\n\n{measuring.table(judged, limits)}")
+        exams = [j for name, found in judged.items() if name.startswith("exam") for j in found]
+        print(f"\nEmergencies of the exams\n\n{measuring.by_kind(exams, limits)}\n\nThe exams, by language\n")
+        spoken = sorted({j.item.language for j in exams})
+        by_language = {lang: [j for j in exams if j.item.language == lang] for lang in spoken}
+        print(measuring.table(by_language, limits))
         print(f"\n{measuring.first_table(outside)}")
 
 
