@@ -10,13 +10,15 @@ import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from ..core.findings import Measurement
+from ..core.findings import Measurement, Part
 from ..core.terminology import normalize, split_side, structures_in
 from ..errors import ModelError
 from ..fact_check import check as check_statements
 from ..fact_check.quantities import sentences
 from ..guard import Guard
 from .glossary import Glossary
+from .parts import render
+from .wording import plain_lines
 
 HARDEST_GRADE = 8.0
 """Highest school grade of a patient's text: Automated Readability and Coleman–Liau, both. They count letters and words, so they
@@ -82,8 +84,10 @@ def check(
     low = technical.lower()
     left_out = [label for label in (*found, *missing) if normalize(label) not in low]
     problems += [f"The {label} is left out." for label in left_out]
-    guard = Guard()
+    guard, ours = Guard(), _own_sentences(measurements, missing, words)
     for start, end in sentences(text):
+        if text[start:end].strip() in ours:
+            continue
         verdict = guard.answer("", text[start:end])
         if not verdict.allowed:
             problems.append(f"“{text[start:end].strip()}” is not for a patient ({verdict.rule}).")
@@ -103,6 +107,12 @@ def grade(text: str) -> float:
             "The patient's version needs the package textstat; install it with `pip install medfm[report]`."
         ) from None
     return float(max(textstat.automated_readability_index(text), textstat.coleman_liau_index(text)))
+
+
+def _own_sentences(measurements: Sequence[Measurement], missing: Sequence[str], words: Glossary) -> set[str]:
+    """Return the sentences that approved parts make of the report; the guard judges what somebody wrote."""
+    text = "\n".join([*plain_lines(measurements, missing, words), render(Part("doctor"), words.language)])
+    return {text[start:end].strip() for start, end in sentences(text)}
 
 
 def _names(text: str, label: str) -> bool:
