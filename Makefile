@@ -91,7 +91,7 @@ train-adapters:
 	$(TRAIN).train_adapter torso-ct $(FROM) --minutes 8
 
 # The intent models of the guard (docs/guard.md): some minutes; measuring trains once for each author that is held out.
-GUARD = $(BIN)/python -m MedFMLib.training.guard
+GUARD = OMP_NUM_THREADS=1 $(BIN)/python -m MedFMLib.training.guard
 GUARD_FROM = --data $(DATA) --weights $(WORK)/guard-weights --work $(WORK)/guard
 
 train-guard: $(VENV)/.dev

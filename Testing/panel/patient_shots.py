@@ -21,7 +21,7 @@ HEAD = """# A patient's five minutes
 
 What happens on the screen of [patient mode](patient-mode.md), step by step, with the words that stand there. The pictures were
 made in the stand-in for Slicer by `python Testing/panel/patient_shots.py`, with the embedded model on the average head
-ICBM 2009a (`--stored` takes its segments from an earlier run, as here; then the step *Show me a healthy one* is left out).
+ICBM 2009a (`--stored` takes its segments from an earlier run; then the step *Show me a healthy one* is left out).
 """
 
 
@@ -155,6 +155,12 @@ def main() -> int:
     story.press(words.buttons["keep"])
     story.ask("I can't breathe")
     story.step("An emergency", "The staff come before anything else.", "7-emergency")
+    panel.patient.act("call", "")
+    host.wait_until(lambda: panel.patient.call._sent is None)
+    story.step(
+        "Calling somebody", "One tap on the red button; the notice stays until a member of the staff comes.", "10-call"
+    )
+    panel.patient.act("seen", "")
     story.press(words.buttons["ask_doctor"])
     story.press(words.ask[2])
     story.press(words.buttons["back"])
