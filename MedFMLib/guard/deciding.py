@@ -46,9 +46,9 @@ class Thresholds:
     """
 
     allow: float = 0.72
-    escalate: float = 0.11
+    escalate: float = 0.14
     allow_others: float = 0.72
-    escalate_others: float = 0.2
+    escalate_others: float = 0.25
     clause: float = 0.9
     unsafe: float = 0.7
     denied: float = 0.6

@@ -92,7 +92,7 @@ def _tables(chosen: argparse.Namespace) -> None:
     limits = Thresholds()
     groups = {file.stem: measuring.saved(file) for file in sorted(chosen.work.glob("*.jsonl"))}
     personas = {n: g for n, g in groups.items() if n not in (OWN, *measuring.SOURCES)}
-    english = {n: [j for j in g if j.item.language == "en"] for n, g in personas.items()}
+    english = {n: found for n, g in personas.items() if (found := [j for j in g if j.item.language == "en"])}
     every = [j for g in english.values() for j in g]
     print(
         f"Thresholds: {json.dumps(vars(limits))}\n\nEnglish, one author left out at a time; percent with 95 % intervals\n"

@@ -71,7 +71,7 @@ def outside(folder: Path, tests: Path) -> dict[str, list[Item]]:
 
     Args:
         folder: `patient_language` of the shared data.
-        tests: folder with the exams (*.txt, as the persona files), and the items of the first guard; of these questions only.
+        tests: folder with the exams (exam_*.txt, as the persona files), and the items of the first guard; of these questions only.
     """
 
     def items(name: str, file: str, intent: Callable[[dict], str]) -> list[Item]:
@@ -89,7 +89,7 @@ def outside(folder: Path, tests: Path) -> dict[str, list[Item]]:
     for half in ("development", "held_out"):
         rows = [row for row in public.rows(tests / f"{half}.jsonl") if "answer" not in row]
         found[f"first guard, {half}"] = [Item(r["question"], "en", OF_FIRST[r["verdict"]], "", FIRST) for r in rows]
-    return found | {file.stem.replace("_", ", "): read_file(file) for file in sorted(tests.glob("*.txt"))}
+    return found | {file.stem.replace("_", ", "): read_file(file) for file in sorted(tests.glob("exam_*.txt"))}
 
 
 def without(items: Sequence[Item], authors: Sequence[str]) -> tuple[list[Item], list[Item]]:
