@@ -71,7 +71,7 @@ def outside(folder: Path, tests: Path) -> dict[str, list[Item]]:
 
     Args:
         folder: `patient_language` of the shared data.
-        tests: folder with the exams (exam_*.txt, as the persona files), and the items of the first guard; of these questions only.
+        tests: folder with the exams (exam_*.txt), and the items of the first guard, of which the questions are read.
     """
 
     def items(name: str, file: str, intent: Callable[[dict], str]) -> list[Item]:
