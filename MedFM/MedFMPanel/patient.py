@@ -47,7 +47,7 @@ LARGER = ("conversationView", "questionBox", "applyButton", "statusLabel")
 ORIGINAL = "MedFMTextBeforePatient"
 TICK_MS, PATIENCE = 500, 4
 """Interval of looking at the time, and how much longer than the time-out somebody may wait for an answer."""
-ANSWER, ASK, UNLIMITED = 195, 70, 16777215
+ANSWER, ASK, UNLIMITED = 175, 70, 16777215
 """Largest heights in pixels of the answer and of what lies below it, so that the buttons fit on a tablet; and Qt's largest."""
 MODEL_INTENTS = ("looking_at", "healthy")
 ABOUT_ONE = ("where_is", "explain", "measurement")

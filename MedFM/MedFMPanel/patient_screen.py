@@ -34,7 +34,7 @@ QFrame#patientScreen QPushButton:focus { border: 3px solid #d99a00; }
 QFrame#patientScreen QPushButton:disabled { color: #4a4a4a; background: #d5dbe0; border-color: #d5dbe0; }
 QFrame#patientScreen QPushButton#callButton { background: #9b1c1c; border-color: #9b1c1c; }
 QFrame#patientScreen QPushButton#callButton:focus { border: 3px solid #d99a00; }
-QFrame#patientScreen QLabel#wantedLabel { font-size: 26px; font-weight: bold; color: #ffffff; background: #9b1c1c; }
+QFrame#patientScreen QLabel#wantedLabel { font-size: 22px; font-weight: bold; color: #ffffff; background: #9b1c1c; }
 QFrame#patientScreen QLabel { font-size: 19px; color: #10202b; background: #ffffff; padding: 6px; border-radius: 6px; }
 """
 """White on #0f4c5c has a contrast of 9.5:1, on #9b1c1c 8.3:1, #10202b on white 16.6:1 and #4a4a4a on #d5dbe0 6.3:1
@@ -70,9 +70,11 @@ class PatientScreen:
         self._wanted.objectName = "wantedLabel"
         self._wanted.wordWrap = True
         self._wanted.setTextFormat(qt.Qt.PlainText)
-        self._column.addWidget(self._wanted)
         self._seen = self._fixed("seen", "seenButton")
-        self._column.addWidget(self._seen)
+        self._wanted_row = qt.QHBoxLayout()
+        self._wanted_row.addWidget(self._wanted, 1)
+        self._wanted_row.addWidget(self._seen)
+        self._column.addLayout(self._wanted_row)
         self._label = qt.QLabel(self.frame)
         self._label.objectName = "patientScreenLabel"
         self._label.wordWrap = True
