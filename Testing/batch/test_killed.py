@@ -107,6 +107,7 @@ def test_workers_end_when_only_the_driver_is_killed(volumes, start_batch, tmp_pa
     assert not alive
 
 
+@pytest.mark.slow
 def test_the_same_on_ray_where_one_case_crashes_its_actor_and_one_hangs(
     volumes, uninterrupted, start_batch, tmp_path, monkeypatch
 ):

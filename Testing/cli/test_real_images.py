@@ -47,6 +47,7 @@ CASES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_segment_ask_and_report_on_a_real_image(case, open_data, tmp_path):
     pytest.importorskip("torch")

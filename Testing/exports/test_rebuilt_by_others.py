@@ -63,11 +63,12 @@ def parts(image) -> Segmentation:
     return Segmentation(segments, image.geometry)
 
 
-SLOW = "dicom_ct_chest"
-PARAMS = ["GE gap", "enhanced", "oblique", *(name for name in REAL if name != SLOW)]
+SLOW = ("dicom_ct_chest", "dicom_seg/ct")
+QUICK = ("GE gap", "enhanced", "oblique", *(name for name in REAL if name not in SLOW))
+PARAMS = [*QUICK, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)]
 
 
-@pytest.fixture(scope="module", params=[*PARAMS, pytest.param(SLOW, marks=pytest.mark.slow)])
+@pytest.fixture(scope="module", params=PARAMS)
 def exported(request, open_data, tmp_path_factory):
     """Objects of one series, with what they were made of."""
     pytest.importorskip("contourpy", reason="contourpy is not installed")

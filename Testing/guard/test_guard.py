@@ -94,7 +94,7 @@ def table(half):
     return rows, rates, times
 
 
-@pytest.mark.parametrize("half", ["development", "held_out"])
+@pytest.mark.parametrize("half", [pytest.param("development", marks=pytest.mark.slow), "held_out"])
 def test_the_bars_hold(half, capsys):
     rows, rates, times = table(half)
     with capsys.disabled():

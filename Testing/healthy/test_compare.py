@@ -183,6 +183,7 @@ def test_a_phantom_finds_the_shipped_torso(monkeypatch, tmp_path):
     assert response.comparison.pairs and is_marked(response.comparison.pairs[0].png)
 
 
+@pytest.mark.slow
 def test_a_clinic_adds_the_open_templates_and_no_face_comes_in_without_a_yes(library, open_data):
     from MedFMLib.engine import Engine
     from MedFMLib.files import read_image
