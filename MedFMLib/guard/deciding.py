@@ -46,7 +46,7 @@ class Thresholds:
     """
 
     allow: float = 0.72
-    escalate: float = 0.14
+    escalate: float = 0.15
     allow_others: float = 0.72
     escalate_others: float = 0.25
     clause: float = 0.9

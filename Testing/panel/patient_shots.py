@@ -76,6 +76,38 @@ class Story:
         self.text += f"Buttons: {' · '.join(buttons)}\n"
 
 
+def take_home(panel, folder: Path) -> None:
+    """Draft a report on the head, and take a picture of the page that the patient takes home, in Chromium."""
+    import shutil
+    import subprocess
+
+    from panel.shots import shrink
+
+    from MedFMLib.core.findings import Answer
+    from MedFMLib.core.request import Request
+    from MedFMLib.engine import local_runner
+    from MedFMLib.patient import Visit, make_leaflet
+    from MedFMLib.scene import read_image
+
+    turns = [turn for turn in panel.results.conversation.turns if turn.answer is not None]
+    asked = tuple(Answer(t.question, "", parts=panel.patient.screen.approved(t.answer.parts)) for t in turns)
+    runner = local_runner()
+    response = runner.submit(Request("report", read_image(panel.parameters.volume))).result(900)
+    runner.close()
+    with tempfile.TemporaryDirectory() as temporary:
+        page = Path(temporary) / "page.html"
+        leaflet = make_leaflet(response, "en", visit=Visit("en", asked, tuple(panel.patient.chosen)))
+        page.write_text(leaflet.html, encoding="utf-8")
+        picture = folder / "patient-11-take-home.png"
+        subprocess.run(
+            [shutil.which("chromium"), "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars",
+             "--window-size=900,2600",
+             f"--user-data-dir={temporary}/profile", f"--screenshot={picture}", page.as_uri()],
+            check=True, capture_output=True, timeout=120,
+        )  # fmt: skip
+    shrink(picture)
+
+
 def stored_runner(file: Path):
     """A runner under the real guard whose model is a stored segmentation."""
     from support.fake_runner import FakeRunner
@@ -167,6 +199,13 @@ def main() -> int:
     story.press(words.buttons["list"])
     story.step(
         "Questions for the doctor", "Collected with one tap each; they are printed on the page to take home.", "8-list"
+    )
+    take_home(panel, options.folder)
+    story.text += (
+        "\n## The page to take home\n\nThe staff print it after they ended the mode with the PIN: pictures with names, what was "
+        "asked, the questions for the doctor as a list and as a QR code. Here is its beginning, of a report on the same head.\n\n"
+        "![The page to take home]"
+        "(images/patient-11-take-home.png)\n"
     )
     panel.patient._last -= 3600
     panel.patient.tick()
