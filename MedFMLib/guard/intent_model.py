@@ -27,7 +27,7 @@ HEADS = {"intent": INTENTS, "kind": KINDS, "status": STATUSES, "language": LANGU
 SHARE = 0.5
 """Weight of the linear model's logits; those of the encoder have the rest."""
 
-MOST_PIECES = 320
+MOST_PIECES = 200
 """Largest number of pieces that the encoder judges at once, in all texts together."""
 
 SHORTEST_SLIP, LONGEST_SLIP = 5, 20
