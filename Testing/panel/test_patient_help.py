@@ -25,10 +25,10 @@ def help_module():
 @pytest.fixture
 def silent(monkeypatch, help_module):
     """No sound and no server; returns what was played and the settings that were called with."""
-    heard, called = [], []
-    monkeypatch.setattr(help_module, "play", lambda sound: heard.append(sound) or True)
+    played, called = [], []
+    monkeypatch.setattr(help_module, "play", lambda sound: played.append(sound) or True)
     monkeypatch.setattr(help_module, "call_staff", lambda settings: called.append(settings) or bool(settings.call_url))
-    return heard, called
+    return played, called
 
 
 def button(panel, name):
@@ -47,11 +47,11 @@ def tap_call(host, panel) -> None:
 
 
 def test_one_tap_calls_and_it_stays_until_somebody_comes(handed_over, host, silent):  # noqa: F811
-    panel, (heard, called) = handed_over, silent
+    panel, (played, called) = handed_over, silent
     closed = ClosedSet(languages(), (OWN,), HEADINGS)
     tap_call(host, panel)
     assert "A signal is given here" in said(panel) and len(called) == 1
-    host.wait_until(lambda: len(heard) == 1)
+    host.wait_until(lambda: len(played) == 1)
     assert wanted(panel).isVisible() and re.fullmatch(r"Help is wanted here\. \d\d:\d\d", wanted(panel).text)
     assert outside(host.main_window, closed) == []
     panel.patient.forget()  # as after the time-out

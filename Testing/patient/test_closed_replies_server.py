@@ -121,7 +121,7 @@ def test_a_hostile_model_in_a_server_reaches_no_patient(runner, tmp_path, capfd)
     requests += [asked("", image, model="example/cruel", language="de", intent=i, labels=("liver",)) for i in PERMITTED]
     requests += [asked("", image, model="example/cruel", language="en", task=task) for task in ("segment", "compare")]
     texts = failures = segmented = 0
-    told: list[str] = []
+    messages: list[str] = []
     for request in requests:
         job = runner.submit(request)
         try:
@@ -130,12 +130,12 @@ def test_a_hostile_model_in_a_server_reaches_no_patient(runner, tmp_path, capfd)
             texts += check_response(response, dataclasses.replace(request, question=question), with_id)
             segmented += response.segmentation is not None
         except MedFMError as error:
-            failures, told = failures + 1, [*told, str(error)]
+            failures, messages = failures + 1, [*messages, str(error)]
         for event in job.events():
             for text in words_of(event):
                 texts += 1
                 assert closed.has(text) or text in OF_MEDFM, text
-    assert all(map(closed.has, told)), told
+    assert all(map(closed.has, messages)), messages
     assert segmented and failures and texts > 200, (segmented, failures, texts)
     runner.close()
     seen = "".join(capfd.readouterr())
