@@ -21,6 +21,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from ..core.geometry import BoxedMask
+from ..core.domain import ImageDomain
 from ..core.image import Image
 from ..core.slice_prompts import SlicePrompts
 from ..core.view import SeenObject, View
@@ -73,6 +74,18 @@ class CacheUse(Protocol):
 
     def drop(self) -> None:
         """Clear the cache."""
+
+
+@runtime_checkable
+class KnowsDomain(Protocol):
+    """A model that recognises images which it was not made for."""
+
+    def domain(self, image: Image) -> ImageDomain:
+        """Return what the model takes a volume or a picture for.
+
+        Args:
+            image: the image.
+        """
 
 
 @runtime_checkable

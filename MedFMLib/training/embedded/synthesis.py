@@ -200,7 +200,7 @@ _CONTRASTS = {  # white, grey, deep, thalamus, stem, fluid, cerebellar white, ce
 _TISSUES = (_WHITE, _GREY, _DEEP, _THALAMUS, _STEM, _FLUID, _CEREBELLUM_WHITE, _CEREBELLUM_GREY, _PALLIDUM)
 
 
-def _head_table(values: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def head_table(values: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Return (1024,) mean and standard deviation of intensity, 0…1, per value of a head label map."""
     mean, spread = np.zeros(1024, np.float32), np.zeros(1024, np.float32)
     kind = rng.random()
@@ -324,7 +324,7 @@ def head_picture(subject: Subject, boxes: dict[str, np.ndarray], size: int, rng:
         values, parts = np.where(keep, values, 0), np.where(keep, parts, 0)
     values, parts = np.where(where.inside, values, 0), np.where(where.inside, parts, 0).astype(np.uint8)
     if subject.image is None:
-        painted = _painted(values, _head_table(values, rng), rng)
+        painted = _painted(values, head_table(values, rng), rng)
     else:
         painted = linear(subject.image, where.points, 0.0) * (values > 0)
     pixels = _as_mr(painted, where.inside, rng)
