@@ -5,6 +5,7 @@ Every finding names its position (a `Geometry` or `SliceReference`s), so that a 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -42,6 +43,61 @@ class SliceReference:
         return f"picture {self.number + 1}" if self.plane == PICTURE else f"{self.plane} slice {self.number}"
 
 
+OK, UNKNOWN, NOTED, PARTIAL, FLAGGED, REJECTED = "ok", "unknown", "noted", "partial", "flagged", "rejected"
+"""Verdicts on an outline: passed every rule; no rule exists for it; a rule failed, but a person or a file drew it; cut by the
+edge of the image; a rule failed; impossible. `""` means that it was not checked."""
+
+
+@dataclass(frozen=True)
+class OutlineCheck:
+    """A rule of anatomy that an outline failed.
+
+    Args:
+        rule: kind of the rule: "volume", "ratio", "side", "place", "fragments" or "edge".
+        words: what is wrong, without numbers, e.g. "its volume is below the published range".
+        sentence: the same with the value, the expected range and its source.
+        verdict: `NOTED`, `PARTIAL`, `FLAGGED` or `REJECTED`.
+    """
+
+    rule: str
+    words: str
+    sentence: str
+    verdict: str = FLAGGED
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Agreement of a model's volumes with those of a reference, by Bland and Altman, in percent of the reference's volume.
+
+    Args:
+        bias: mean of the differences, model minus reference.
+        low: lower 95 % limit of agreement.
+        high: upper 95 % limit of agreement.
+        cases: number of measurements that the limits rest on.
+        source: what was compared, in one sentence.
+
+    Raises:
+        InputError: unless −100 < low ≤ bias ≤ high, and there is a case.
+    """
+
+    bias: float
+    low: float
+    high: float
+    cases: int
+    source: str = ""
+
+    def __post_init__(self) -> None:
+        if not (-100 < self.low <= self.bias <= self.high < np.inf) or self.cases < 1:
+            raise InputError(
+                f"Limits of agreement must be above -100 % and in order, of at least one case; received low {self.low}, bias "
+                f"{self.bias}, high {self.high}, cases {self.cases}."
+            )
+
+    def interval(self, value: float) -> tuple[float, float]:
+        """Return the (lowest, highest) true volume for a measured one, in its unit."""
+        return value / (1 + self.high / 100), value / (1 + self.low / 100)
+
+
 @dataclass(frozen=True, eq=False)
 class Segment:
     """One structure. Segments of a segmentation may overlap.
@@ -55,6 +111,9 @@ class Segment:
         side: coded laterality, or None.
         confidence: 0…1, or None where the model gives none.
         origin: how it was made, in DICOM's terms: "MANUAL", "SEMIAUTOMATIC" or "AUTOMATIC"; "" if unknown.
+        drawn_by: id of the model that drew it in this job; "" for one that a person drew or a file held, which may have been
+            corrected since.
+        agreement: of that model's volumes of this structure with a reference; None if unknown.
     """
 
     label: str
@@ -65,6 +124,8 @@ class Segment:
     side: Code | None = None
     confidence: float | None = None
     origin: str = ""
+    drawn_by: str = ""
+    agreement: Agreement | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.mask, BoxedMask):
@@ -270,6 +331,10 @@ class Measurement:
         method: how it was computed, in words.
         number: place of the segment in its segmentation, from 1, which identifies it where two have one name; 0 for a
             measurement of no segmentation.
+        low: lower end of its 95 % interval, in the same unit; None if it has none.
+        high: upper end of that interval.
+        verdict: on the measured outline, see `OK`; "" if it was not checked.
+        checks: the rules that the outline failed.
     """
 
     segment: str
@@ -278,6 +343,25 @@ class Measurement:
     unit: str = ""
     method: str = ""
     number: int = 0
+    low: float | None = None
+    high: float | None = None
+    verdict: str = ""
+    checks: tuple[OutlineCheck, ...] = ()
+
+    def __post_init__(self) -> None:
+        made = tuple(OutlineCheck(**one) if isinstance(one, Mapping) else one for one in self.checks)
+        object.__setattr__(self, "checks", made)  # as read from JSON
+
+    @property
+    def is_reliable(self) -> bool:
+        """Whether a sentence may state it: the outline failed no rule of anatomy."""
+        return self.verdict not in (FLAGGED, REJECTED)
+
+    @property
+    def failed(self) -> str:
+        """What is wrong with the outline, without numbers, "; " between; "" for one that may be stated."""
+        wrong = [one.words for one in self.checks if one.verdict in (FLAGGED, REJECTED)]
+        return "; ".join(dict.fromkeys(wrong)) if not self.is_reliable else ""
 
     @property
     def key(self) -> tuple[int, str]:
@@ -287,7 +371,10 @@ class Measurement:
     def __str__(self) -> str:
         unit = "HU" if self.unit == "[hnsf'U]" else self.unit
         value = self.value if isinstance(self.value, str) else f"{self.value:.4g}"
-        return f"{self.segment} {self.name}: {value} {unit}".rstrip()
+        text = f"{self.segment} {self.name}: {value} {unit}".rstrip()
+        if self.low is not None and self.high is not None:
+            text += f" (95 %: {self.low:.4g} to {self.high:.4g})"
+        return f"{text} (the outline failed a check: {self.failed})" if self.failed else text
 
 
 @dataclass(frozen=True)

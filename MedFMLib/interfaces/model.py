@@ -6,7 +6,8 @@ A model object is the result of an architecture's `load`; tasks use only its abi
 * `Segments`: masks of named structures in pictures;
 * `Locates`: boxes of named structures in pictures;
 * `Outlines`: masks of structures that the user prompted in some slices, propagated through the volume;
-* `Explains`: how likely a given answer is, and which parts of the pictures the network attended to.
+* `Explains`: how likely a given answer is, and which parts of the pictures the network attended to;
+* `StatesAgreement`: how well its volumes agree with those of a reference.
 
 They work on `View`s (one slice each) or an `Image`, never on files, nodes or tensors, so that a task does not depend on
 the architecture of its model.
@@ -14,14 +15,15 @@ the architecture of its model.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from ..core.geometry import BoxedMask
 from ..core.domain import ImageDomain
+from ..core.findings import Agreement
+from ..core.geometry import BoxedMask
 from ..core.image import Image
 from ..core.slice_prompts import SlicePrompts
 from ..core.view import SeenObject, View
@@ -264,6 +266,35 @@ class SegmentsVolumes(Protocol):
         Raises:
             Cancelled: soon after `callbacks.cancelled()` returns true.
         """
+
+
+@runtime_checkable
+class StatesAgreement(Protocol):
+    """Knows how well the volumes that it measures agree with those of a reference."""
+
+    def agreement(self, label: str) -> Agreement | None:
+        """Return the limits of agreement of a structure's volume, None if they were not measured.
+
+        Args:
+            label: name of the structure, as in `SegmentsVolumes`.
+        """
+
+
+def agreements_in(facts: Mapping) -> dict[str, Agreement]:
+    """Return label → agreement of the facts of a mask head; empty if they state none.
+
+    Args:
+        facts: with `"agreement": {label: {"bias", "low", "high", "cases"}}` in percent, and a sentence in
+            `"agreement_source"`.
+
+    Raises:
+        InputError: for limits that can't be right, see `Agreement`.
+    """
+    source = str(facts.get("agreement_source", ""))
+    return {
+        label: Agreement(float(one["bias"]), float(one["low"]), float(one["high"]), int(one["cases"]), source)
+        for label, one in facts.get("agreement", {}).items()
+    }
 
 
 @runtime_checkable
