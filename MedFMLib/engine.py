@@ -23,8 +23,9 @@ from . import __version__, hardware
 from .core.findings import Finding
 from .core.image import Image
 from .core.request import Provenance, Request, Response
-from .errors import InputError, ModelError
+from .errors import InputError, ModelError, OutsideDomain
 from .guard import Guard, classifier
+from .interfaces import domain as domains
 from .interfaces import registry
 from .interfaces.jobs import LocalRunner, NoProgress, Progress
 from .interfaces.model import CachesImages, LoadedFacts
@@ -167,6 +168,7 @@ class Engine:
         for text in (*request.image.notes, note, self._planned, *model.facts.notes):
             if text:
                 context.note(text)
+        _check_domain(request, context, task)
         return context, task.run(request, context)
 
     def _step_down(self, request: Request, card: ModelCard) -> tuple[Request, str]:
@@ -267,6 +269,7 @@ class Engine:
             seconds=round(seconds, 2),
             notes=tuple(context.notes),
             tokens=context.tokens,
+            outside_domain=context.outside_domain,
             reused=context.model.image_cache.reused - self._reused if isinstance(context.model, CachesImages) else 0,
         )
 
@@ -309,6 +312,27 @@ def _not_made_for(card: ModelCard, image: Image) -> str:
         what = {"CR": "radiographs", "US": "ultrasound"}.get(image.modality, "pictures without a place in a patient")
         return f"{card.title} was made for {kinds} volumes, not for {what}; expect errors."
     return f"{card.title} was trained on {kinds} images; this one is {image.modality}, so expect errors."
+
+
+def _check_domain(request: Request, context: TaskContext, task) -> None:
+    """Refuse an image that the model was not made for, unless results were asked for anyway or the task says so itself.
+
+    Raises:
+        OutsideDomain: with what the image seems to be, what the model was made for, and the next step.
+    """
+    domain = context.domain(request.image)
+    if domain.known:
+        return
+    context.outside_domain = domains.outside_sentence(context.card, domain)
+    if request.outside_domain:
+        context.note(f"{context.outside_domain} {domains.FORCED}")
+    elif is_for_patient(request) or not getattr(task, "answers_outside_domain", _never)(request):
+        raise OutsideDomain(f"{context.outside_domain} {domains.DRAW_ANYWAY}")
+
+
+def _never(request: Request) -> bool:
+    """Return that a task does not say itself that a model was not made for an image."""
+    return False
 
 
 def _no_plan(card: ModelCard, slices: int, precision: str) -> None:

@@ -2,6 +2,7 @@
 
     MedFMError
     ├── InputError        what was given can't be used        (exit code 2)
+    │   └── OutsideDomain     the model was not made for the image
     ├── ModelError        a model or adapter can't be used    (exit code 3)
     ├── OutputError       a result can't be written           (exit code 4)
     └── Cancelled         a person stopped the job            (exit code 130)
@@ -23,6 +24,10 @@ class InputError(MedFMError):
     """An image, prompt, label or option can't be used as given."""
 
     exit_code = 2
+
+
+class OutsideDomain(InputError):
+    """The model was not made for images like this one, so nothing was drawn; see `Request.outside_domain`."""
 
 
 class ModelError(MedFMError):

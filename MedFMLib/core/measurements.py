@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
-from .findings import Measurement
+from .domain import unmarked
+from .findings import Measurement, Segmentation
 
 SegmentKey = tuple[int, str]
 """(place of a segment in its segmentation from 1, its label); see `Measurement.key`."""
@@ -46,7 +48,23 @@ def of_segment(measurements: Iterable[Measurement], place: int, labels: Sequence
     return [m for m in measurements if m.segment == label and (m.number == place or (m.number == 0 and alone))]
 
 
+def without_marks(measurements: Iterable[Measurement]) -> tuple[Measurement, ...]:
+    """Return measurements by the plain names of their segments, without the mark of images outside of a model's domain."""
+    return tuple(replace(m, segment=unmarked(m.segment)) for m in measurements)
+
+
+def unmarked_segmentation(segmentation: Segmentation) -> Segmentation:
+    """Return a segmentation with the plain names of its segments, see `without_marks`."""
+    plain = (replace(s, label=unmarked(s.label), mask=s.boxed) for s in segmentation.segments)
+    return replace(segmentation, segments=tuple(plain))
+
+
 def column_title(measurement: Measurement) -> str:
     """Return the title of a measurement's column in a table, with its unit: "volume (mL)"."""
     unit = "HU" if measurement.unit == "[hnsf'U]" else measurement.unit.strip("{}")
     return f"{measurement.name} ({unit})" if unit else measurement.name
+
+
+def plain(value: float) -> str:
+    """Return a number with about three digits, never in scientific notation."""
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.1f}" if abs(value) >= 1 else f"{value:.3g}"

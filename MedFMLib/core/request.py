@@ -134,6 +134,8 @@ class Request:
         prompts: the user's points, boxes, regions and scribbles.
         slices: the slices that the model receives.
         refine: whether to fit segment borders to the image in plane.
+        outside_domain: compute results of an image that the model was not made for, too (see `core.domain`); they are
+            marked. Ignored for patients.
         reliability: options of the reliability assessment.
         measurements: existing measurements of this image; answers are checked against them.
         references: for "compare", and for a report with a comparison: the healthy case that is shown, then those that
@@ -164,6 +166,7 @@ class Request:
     prompts: tuple[Prompt, ...] = ()
     slices: SliceChoice = SliceChoice()
     refine: bool = False
+    outside_domain: bool = False
     reliability: ReliabilityChoice = ReliabilityChoice()
     measurements: tuple[Measurement, ...] = ()
     references: tuple[Reference, ...] = ()
@@ -250,6 +253,8 @@ class Provenance:
         tokens: number of tokens that the language model read and wrote, over all answers; zeros if it wrote none.
         reused: bytes reused from the image cache of earlier questions.
         title: display name of the model; for the embedded one it says that it is a demonstration.
+        outside_domain: what the image seems to be and what the model was made for, if it was not made for this image; ""
+            if it was, or can't tell.
     """
 
     task: str
@@ -268,6 +273,7 @@ class Provenance:
     tokens: tuple[int, int] = (0, 0)
     reused: int = 0
     title: str = ""
+    outside_domain: str = ""
 
     @property
     def reuse(self) -> str:

@@ -26,6 +26,7 @@ class Structure:
         code: coded property type, or None for names outside the terminology.
         side: coded laterality, or None.
         color: red, green, blue, 0…1.
+        midline: whether it lies in the mid-sagittal plane, so that a side would be a shift.
     """
 
     label: str
@@ -33,6 +34,7 @@ class Structure:
     code: Code | None
     side: Code | None
     color: tuple[float, float, float]
+    midline: bool = False
 
 
 @lru_cache(maxsize=1)
@@ -58,6 +60,11 @@ def split_side(label: str) -> tuple[str, str]:
 def is_known(name: str) -> bool:
     """Return whether the terminology has this structure, given without its side and in the singular or plural."""
     return name.lower() in _aliases() or name.lower().removesuffix("s") in _aliases()
+
+
+def aliases() -> dict[str, str]:
+    """Return every name of a known structure, without side and in lower case → its normalised name."""
+    return dict(_aliases())
 
 
 def structures_in(text: str) -> list[str]:
@@ -95,6 +102,7 @@ def structure(label: str) -> Structure:
         code=Code(*entry["code"]) if entry else None,
         side=Code(*table["sides"][side]) if side else None,
         color=color,
+        midline=not side and bool(entry and entry.get("midline")),
     )
 
 

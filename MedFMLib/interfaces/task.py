@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from ..core.domain import ImageDomain
 from ..core.findings import Finding, SliceReference
 from ..core.geometry import Geometry
 from ..core.image import Image
@@ -17,7 +18,7 @@ from ..errors import InputError
 from ..imaging.slices import slice_reference
 from ..storage.model_card import ModelCard
 from .jobs import Progress
-from .model import Callbacks
+from .model import Callbacks, KnowsDomain
 
 
 @dataclass
@@ -34,6 +35,7 @@ class TaskContext:
         slices: descriptions of the slices used, collected likewise.
         notes: messages for the user, collected likewise.
         tokens: (read, written) numbers of tokens so far.
+        outside_domain: see `Provenance`.
     """
 
     model: Any
@@ -45,6 +47,20 @@ class TaskContext:
     slices: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     tokens: tuple[int, int] = (0, 0)
+    outside_domain: str = ""
+    _domains: list[tuple[Image, ImageDomain]] = field(default_factory=list, repr=False)
+
+    def domain(self, image: Image) -> ImageDomain:
+        """Return what the model takes an image for; it is asked once for each image, and a model that can't tell knows all."""
+        for seen, domain in self._domains:
+            if seen is image:
+                return domain
+        domain = ImageDomain(True)
+        if isinstance(self.model, KnowsDomain):
+            self.progress.stage("Checking what the image shows")
+            domain = self.model.domain(image)
+        self._domains.append((image, domain))
+        return domain
 
     def callbacks(self, start: float = 0.0, end: float = 1.0, stream: bool = False) -> Callbacks:
         """Return callbacks to pass to an ability.
@@ -166,7 +182,8 @@ class Task(Protocol):
     """Place of its tab, from 1; 0 for a task without one."""
 
     options: tuple[TaskOption, ...]
-    """The task's own options."""
+    """The task's own options. The engine refuses an image that the model was not made for, unless the task has a
+    method `answers_outside_domain(request)` that returns true: then it says so itself, and shows nothing of the model's."""
 
     def check(self, request: Request, card: ModelCard) -> None:
         """Check a request before a model is loaded.

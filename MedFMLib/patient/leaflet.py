@@ -82,6 +82,11 @@ def make_leaflet(
     report = response.report
     if report is None:
         raise InputError("The patient's version is made of a report; draft one first.")
+    if response.provenance.outside_domain and response.segmentation is not None:
+        raise InputError(
+            "The report is of an image that its model was not made for, so there is no patient's version; draft it with another "
+            "model."
+        )
     visit, settings = visit or Visit(), settings or PatientSettings()
     language = language or settings.spoken(visit.language)
     words = glossary(language)

@@ -21,7 +21,7 @@ from ..core.geometry import PICTURE, PLANES, Geometry
 from ..core.image import Image
 from ..core.request import PATIENT, Provenance, Request, Response
 from ..core.terminology import split_side, structure
-from ..errors import Cancelled, InputError, MedFMError, ModelError, OutputError
+from ..errors import Cancelled, InputError, MedFMError, ModelError, OutputError, OutsideDomain
 from ..guard import Guard, Verdict, VerdictLog
 from ..healthy import references
 from ..interfaces import registry
@@ -73,6 +73,7 @@ def run_for_patient(
     if request.task not in TASKS:
         known = f"task '{request.task}'" if request.task in registry.tasks() else "task of this name"
         raise InputError(f"In patient mode there is no {known}, only {', '.join(TASKS)}; ask the staff.")
+    request = replace(request, outside_domain=False)  # a patient is shown nothing that a model was not made for
     settings = settings or read_settings()
     door = _Door(request, progress, run, guard or Guard(), log or VerdictLog(), settings)
     try:
@@ -147,7 +148,10 @@ class _Door:
             intent, subject = OF_KIND.get(kind, ""), name or subject
         if not intent and self._settings.model_chooses:
             asked = CHOICE.format(intents=", ".join(PERMITTED), question=question)
-            answers = self._model(replace(self._request, question=asked, history=())).answers
+            try:
+                answers = self._model(replace(self._request, question=asked, history=())).answers
+            except OutsideDomain:  # the model was not made for this image
+                answers = []
             chosen = answers[0].text.strip().strip(".").lower() if answers else ""
             intent = chosen if chosen in PERMITTED else ""
         return intent, subject
@@ -210,7 +214,10 @@ class _Door:
 
     def _free(self) -> Response:
         """Show a model's own sentences, which the clinic turned on, with a warning."""
-        response = self._model(self._request)
+        try:
+            response = self._model(self._request)
+        except OutsideDomain:
+            return self._said(refuse("", self._words), "withhold", USUAL)
         words = " ".join(answer.text for answer in response.answers[:1])
         verdict = self._guard.answer(self._request.question, words)
         self._log.add("answer", verdict)

@@ -117,6 +117,9 @@ def _sections(m: ReportMaterial, template: ReportTemplate, request: Request) -> 
         "Limitations": ReportSection("Limitations", words.limitations(m.card, m.provenance, template)),
         "Provenance": ReportSection("Provenance", words.provenance_lines(m.provenance)),
     }
+    if m.provenance.outside_domain:  # above everything that the model drew or wrote
+        for title in ("Findings", "Impression"):
+            made[title] = words.with_warning(made[title], m.provenance.outside_domain)
     if m.answers:
         made["Questions and answers"] = words.questions(m.answers)
     ordered: list[ReportSection] = []

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+from ..core.domain import unmarked
 from ..core.terminology import split_side
 from ..errors import InputError
 from ..storage import paths, resources
@@ -58,7 +59,7 @@ class ReportTemplate:
     def covers(self, label: str) -> bool:
         """Return whether it places this structure; a template without groups places all."""
         names = [name for _, group in self.groups for name in group]
-        return not names or split_side(label)[1] in names
+        return not names or _name(label) in names
 
     def grouped(self, labels: Iterable[str]) -> list[tuple[str, list[str]]]:
         """Return [(heading, labels)] in the template's order, "" as the heading of those in no group.
@@ -69,9 +70,7 @@ class ReportTemplate:
         made = []
         for heading, names in self.groups:
             order = {name: n for n, name in enumerate(names)}
-            mine = sorted(
-                (label for label in left if split_side(label)[1] in order), key=lambda lab: order[split_side(lab)[1]]
-            )
+            mine = sorted((label for label in left if _name(label) in order), key=lambda label: order[_name(label)])
             left = [label for label in left if label not in mine]
             if mine:
                 made.append((heading, mine))
@@ -108,7 +107,7 @@ def choose_template(asked: str, modality: str, labels: Sequence[str], picture: b
         return known[asked]
     if picture:
         return known[RADIOGRAPH if modality == "CR" else PICTURES]
-    names = {split_side(label)[1] for label in labels}
+    names = set(map(_name, labels))
     best, best_share = known[GENERAL], LEAST_SHARE
     for template in known.values():
         if template.suits and modality in template.modalities:
@@ -116,6 +115,11 @@ def choose_template(asked: str, modality: str, labels: Sequence[str], picture: b
             if share > best_share or (share == best_share and best.id == GENERAL):
                 best, best_share = template, share
     return best
+
+
+def _name(label: str) -> str:
+    """Return a structure's name without its side, and without the mark of images outside of a model's domain."""
+    return split_side(unmarked(label))[1]
 
 
 def _read(path: Path) -> ReportTemplate:

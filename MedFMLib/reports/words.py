@@ -218,6 +218,17 @@ def impression(measurements: Sequence[Measurement], template: ReportTemplate) ->
     return tuple(filter(None, (done, template.impression)))
 
 
+def with_warning(made: ReportSection, sentence: str) -> ReportSection:
+    """Return a section that begins with a warning.
+
+    Args:
+        made: the section.
+        sentence: the warning.
+    """
+    links = (None, *made.links) if made.links else ()
+    return ReportSection(made.title, (f"OUTSIDE OF THE MODEL'S DOMAIN: {sentence}", *made.paragraphs), links)
+
+
 def questions(answers: Sequence[Answer]) -> ReportSection:
     """Return the questions with their answers."""
     lines = tuple(f"Q: {a.question} — A: {a.text}" for a in answers)

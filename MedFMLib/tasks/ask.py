@@ -1,8 +1,9 @@
 """Answer a question about a volume, a slice, an ROI or a segment.
 
 Knows the ability `Writes`, never an architecture. A model that takes one picture at a time is asked about several
-slices; where the answers differ, the reply says which slices each answer belongs to. Numbers and sides in an answer are
-checked against measurements, and the answer's reliability is assessed on request.
+slices; where the answers differ, the reply gives the majority's, with the slices that say otherwise (`combining`). What
+geometry or the header knows is answered from there, without the model's words (`from_geometry`). Numbers and sides in an
+answer are checked against measurements, and the answer's reliability is assessed on request.
 """
 
 from __future__ import annotations
@@ -10,24 +11,43 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 
-from ..core.findings import Answer, Finding, Segment, Segmentation
+from ..core.domain import marked
+from ..core.findings import Answer, Finding, Reliability, Segment, Segmentation
 from ..core.geometry import PICTURE
 from ..core.image import Image
+from ..core.measurements import without_marks
 from ..core.request import PATIENT, Request, SliceChoice
 from ..core.view import View, edge_letters, make_view, window_for
 from ..errors import InputError
-from ..fact_check import REGION, WithholdingStream, at_stake, check_answer, claims, structures_named
+from ..fact_check import (
+    REGION,
+    WithholdingStream,
+    at_stake,
+    check_answer,
+    claims,
+    or_removed,
+    read_question,
+    structures_named,
+)
 from ..fact_check.quantities import quantities
+from ..fact_check.questions import HEADER
 from ..imaging.region_views import near_view, outlined_view, region_mask, words_for
 from ..imaging.slices import choose_slices, slice_reference
+from ..interfaces.domain import ASK_ANYWAY
 from ..interfaces.model import Callbacks, ChoosesSlices, WritesMany
 from ..interfaces.task import TaskContext, TaskOption
 from ..measure import measure_fully
 from ..reliability.asking import SampledAnswer, assess_answer, shown
 from ..storage.model_card import ModelCard
+from .combining import combine
+from .from_geometry import GeometricAnswer, answer_from_geometry, answer_from_header
 
 SLICES_PER_QUESTION = 3
 """Slices of a volume that a one-picture model is asked about: at a quarter, half and three quarters."""
+
+
+NOT_SAMPLED = "No language model wrote this answer, so there was nothing to sample and no control without the image."
+"""Note in place of the assessment of such an answer."""
 
 
 class AskTask:
@@ -41,6 +61,10 @@ class AskTask:
     tab = 2
     options: tuple[TaskOption, ...] = ()
 
+    def answers_outside_domain(self, request: Request) -> bool:
+        """Return that it says itself if the model was not made for the image."""
+        return True
+
     def check(self, request: Request, card: ModelCard) -> None:
         """Implement `Task.check`."""
         if not request.question.strip():
@@ -50,6 +74,13 @@ class AskTask:
     def run(self, request: Request, context: TaskContext) -> tuple[Finding, ...]:
         """Implement `Task.run`."""
         question = asked = " ".join(request.question.split())
+        stream = WithholdingStream(context.progress.partial)
+        refused = bool(context.outside_domain) and not request.outside_domain
+        known = _outside(request, context, question) if refused else answer_from_geometry(request, context, question)
+        if known is not None:
+            text = marked(known.text) if context.outside_domain and not refused else known.text
+            stream.finish(text)
+            return (Answer(question, text, known.evidence, _not_sampled(request, text)),)
         chooser = context.model if isinstance(context.model, ChoosesSlices) else None
         views = views_for(request, context.model.max_views, chooser)
         context.progress.stage("Reading the question")
@@ -60,17 +91,17 @@ class AskTask:
             plane = views[0].plane
             asked = f"{words_for(request.image, region_mask(request.prompts, request.image), plane)} {question}"
         started = time.monotonic()
-        stream = WithholdingStream(context.progress.partial)
         given = self._answers(request, context, views, asked, stream)
         held = MeasurementCheck(request, context, views)
         texts = [held.check(question, one.said) for one in given]
-        text = texts[0] if len(texts) == 1 else combine(list(zip(views, texts, strict=True)))
+        text = or_removed(texts[0]) if len(texts) == 1 else combine(list(zip(views, texts, strict=True)))
         reliability = None
         if request.reliability.wanted:
             reliability = assess_answer(request, context, text, given, time.monotonic() - started)
             for note in reliability.notes:
                 context.note(note)
             text = shown(reliability, text)
+        text = marked(text) if context.outside_domain else text
         stream.finish(text)
         if request.audience == PATIENT:  # samples and confidence are for clinicians; the text reflects their result
             reliability = None
@@ -106,6 +137,22 @@ class AskTask:
         return text
 
 
+def _outside(request: Request, context: TaskContext, question: str) -> GeometricAnswer:
+    """Return what is said of an image that the model was not made for: what its header knows, else what to do."""
+    image = request.image
+    asked = None if image.is_picture or request.prompts else read_question(question, ())
+    if asked is not None and asked.kind in HEADER:
+        return answer_from_header(asked, request, context.domain(image))
+    return GeometricAnswer(f"{context.outside_domain} {ASK_ANYWAY}")
+
+
+def _not_sampled(request: Request, text: str) -> Reliability | None:
+    """Return the assessment of an answer that no language model wrote; None if none is wanted, or a patient asks."""
+    if not request.reliability.wanted or request.audience == PATIENT:
+        return None
+    return Reliability(text, notes=(NOT_SAMPLED,))
+
+
 class MeasurementCheck:
     """Checks answers against measurements.
 
@@ -121,7 +168,7 @@ class MeasurementCheck:
     def __init__(self, request: Request, context: TaskContext, views: list[View]):
         self._request, self._work, self._plane = request, context, views[0].plane
         self._allowed = (*(str(slice_reference(view)) for view in views), *sides_stated(request.image))
-        self._measured = list(request.measurements)
+        self._measured = list(without_marks(request.measurements))
         self._looked: set[str] = {m.segment for m in self._measured}
         if request.prompts:
             mask = region_mask(request.prompts, request.image)
@@ -159,7 +206,7 @@ class MeasurementCheck:
         self._work.progress.stage("Measuring the structures that the answer names")
         request = replace(self._request, labels=tuple(named), prompts=(), slices=SliceChoice())
         segmentation, *measured = self._work.run_task("segment", request)
-        self._measured += measure_fully(segmentation, image) if fully else measured
+        self._measured += without_marks(measure_fully(segmentation, image) if fully else measured)
 
 
 def views_for(request: Request, max_views: int, chooser: ChoosesSlices | None = None) -> list[View]:
@@ -202,24 +249,6 @@ def sides_stated(image: Image) -> tuple[str, ...]:
     stated = ("left", "right") if any(edge_letters(image.geometry, PICTURE, image.facts)) else ()
     stated = (*stated, *filter(None, [image.facts.get("Laterality", "")]))
     return tuple(f"{side}{end}" for side in dict.fromkeys(stated) for end in ("-sided", " sided", ""))
-
-
-def combine(answers: list[tuple[View, str]]) -> str:
-    """Return one reply from one answer per slice: the common answer, or each answer with its slices."""
-    grouped: dict[str, list[int]] = {}
-    for view, answer in answers:
-        grouped.setdefault(answer.strip(), []).append(view.number)
-    if len(grouped) == 1:
-        return next(iter(grouped))
-    plane = answers[0][0].plane
-    if plane == PICTURE:
-        parts = [(answer, ", ".join(str(n + 1) for n in numbers), len(numbers)) for answer, numbers in grouped.items()]
-        return "; ".join(f"{answer} (picture{'s' if count > 1 else ''} {numbers})" for answer, numbers, count in parts)
-    ordered = sorted(grouped.items(), key=lambda item: -len(item[1]))
-    return "; ".join(
-        f"{answer} ({plane} slice{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers))})"
-        for answer, numbers in ordered
-    )
 
 
 TASK = AskTask()

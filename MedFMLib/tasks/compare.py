@@ -10,7 +10,9 @@ from dataclasses import replace
 
 import numpy as np
 
+from ..core.domain import marked, unmarked
 from ..core.findings import Comparison, Finding, MatchedSlice, Measurement, Segmentation, SliceReference
+from ..core.measurements import unmarked_segmentation, without_marks
 from ..core.request import PATIENT, Reference, Request
 from ..errors import InputError
 from ..healthy import levels
@@ -81,6 +83,8 @@ def compared(
         measurements: of the segmentation.
     """
     image, shown = request.image, request.references[0]
+    marks = {unmarked(s.label): s.label for s in segmentation.segments}  # names with marks have no counterpart
+    segmentation, measurements = unmarked_segmentation(segmentation), without_marks(measurements)
     context.progress.stage("Finding the same level")
     plane, numbers = choose_slices(image.geometry, request.slices)
     level = levels.find(segmentation, shown.segmentation, plane)
@@ -90,9 +94,10 @@ def compared(
     notes = list(_notes(request.references, level, plane, found))
     for note in notes:
         context.note(note)
+    found = tuple(replace(d, segment=marks.get(d.segment, d.segment)) for d in found)
     return Comparison(
         shown.id,
-        shown.title,
+        marked(shown.title) if context.outside_domain else shown.title,
         shown.generated,
         burned(shown.image) if shown.generated else shown.image,
         levels.placement(level, segmentation, shown.segmentation, plane),

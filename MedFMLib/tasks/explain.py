@@ -13,6 +13,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from ..core.domain import marked
 from ..core.findings import Answer, Finding, Saliency
 from ..core.request import Request
 from ..core.view import View
@@ -22,6 +23,7 @@ from ..interfaces.model import Explains
 from ..interfaces.task import TaskContext, TaskOption
 from ..storage.model_card import ModelCard
 from .ask import SLICES_PER_QUESTION, views_for
+from .combining import combine
 
 METHODS = ("attention", "occlusion")
 
@@ -81,7 +83,8 @@ class ExplainTask:
                     for place, ways in enumerate(hidden)
                 ]
             answers.append(answer)
-        text = "; ".join(dict.fromkeys(answers))
+        text = answers[0] if len(groups) == 1 else combine(list(zip(views, answers, strict=True)))
+        text = marked(text) if context.outside_domain else text
         levels, geometry = as_volume(request, views, maps)
         context.note(
             f"What the answer rests on was found by {request.method}; it does not prove that the answer is right."

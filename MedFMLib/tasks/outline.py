@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..core.domain import marked as with_mark
 from ..core.findings import Finding, Segment, Segmentation
 from ..core.request import Request
 from ..core.slice_prompts import SlicePrompts, place
@@ -54,7 +55,8 @@ class OutlineTask:
                 refine_slices(mask, image, marks.plane)
             reached |= set(np.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis))).tolist())
             known = structure(label)
-            segments.append(Segment(known.label, mask, known.color, known.category, known.code, known.side))
+            shown = with_mark(known.label) if context.outside_domain else known.label
+            segments.append(Segment(shown, mask, known.color, known.category, known.code, known.side))
         marked = {mark.number for of in marks.structures.values() for mark in of}
         evidence = context.looked_through(image.geometry, marks.plane, sorted(reached | marked))
         segmentation = Segmentation(tuple(segments), image.geometry, evidence)

@@ -11,14 +11,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from ..core.domain import marked, unmarked
 from ..core.findings import Answer, Finding, Measurement, Saliency, Segmentation
 from ..core.geometry import PICTURE
 from ..core.image import Image
+from ..core.measurements import without_marks
 from ..core.request import Request, Response
 from ..core.view import make_view, window_for
 from ..errors import InputError
 from ..execution import serialization
-from ..fact_check import check, fill
+from ..fact_check import REMOVED, check, fill, or_removed
 from ..imaging.key_images import choose_slices_to_show, key_image
 from ..imaging.slices import choose_slices, slice_reference
 from ..interfaces.task import TaskContext, TaskOption
@@ -29,9 +31,10 @@ from ..reports.saliency import saliency_images
 from ..reports.stack import make_stack
 from ..reports.templates import choose_template
 from ..storage.model_card import ModelCard
-from .ask import combine, sides_stated, views_for
+from .ask import sides_stated, views_for
+from .combining import combine
 from .compare import check_references, compared
-from .segment import labels_for
+from .segment import labels_for, parts_to_draw
 
 VOLUMES = {"CT", "MR", "PT"}
 """Modalities of volumes; a model made for these alone describes no picture."""
@@ -54,6 +57,10 @@ class ReportTask:
     button = "Draft the report"
     tab = 3
     options: tuple[TaskOption, ...] = ()
+
+    def answers_outside_domain(self, request: Request) -> bool:
+        """Return whether the report can do without the model: of pictures, which it shows, without a question."""
+        return request.image.is_picture and not request.question.strip()
 
     def check(self, request: Request, card: ModelCard) -> None:
         """Implement `Task.check`."""
@@ -78,9 +85,9 @@ class ReportTask:
         findings = context.run_task("segment", request)
         segmentation = next(f for f in findings if isinstance(f, Segmentation))
         measurements = list(measure_fully(segmentation, image))
-        found = {s.label for s in segmentation.segments}
+        found = {unmarked(s.label) for s in segmentation.segments}
         template = choose_template(request.template, image.modality, sorted(found))
-        missing = [label for label in labels_for(request, context.card) if label not in found]
+        missing = [label for label in parts_to_draw(request, context)[0] if label not in found]
         if not request.labels:  # do not list a liver as missing in a head
             missing = [label for label in missing if template.covers(label)]
 
@@ -92,7 +99,7 @@ class ReportTask:
         said = context.model.write(
             [middle], kind="describe", max_tokens=request.max_tokens, callbacks=context.callbacks()
         )
-        description = supported(said, measurements, context, (str(slice_reference(middle)),))
+        description = _marked(supported(said, measurements, context, (str(slice_reference(middle)),)), context)
         answers = [Answer(q, a) for q, a in request.history]
         answer, saliency = self._explained(request, context, measurements)
         answers += [answer] if answer is not None else []
@@ -133,7 +140,12 @@ class ReportTask:
         evidence = context.slices_seen(views)
         groups = [views] if len(views) <= context.model.max_views else [[view] for view in views]
         text = ""
-        if not _for_volumes_only(context.card, image):  # what such a model says of a picture is nonsense
+        refused = context.outside_domain and not request.outside_domain
+        if refused:
+            context.note(f"{context.outside_domain} So it described nothing.")
+        if not refused and not _for_volumes_only(
+            context.card, image
+        ):  # what such a model says of a picture is nonsense
             said = [
                 context.model.write(
                     group, kind="describe", max_tokens=request.max_tokens,
@@ -141,9 +153,10 @@ class ReportTask:
                 )
                 for n, group in enumerate(groups)
             ]  # fmt: skip
+            allowed = (*map(str, evidence), *sides_stated(image))
+            said = [supported(one, [], context, allowed) for one in said]
             text = said[0] if len(said) == 1 else combine(list(zip(views, said, strict=True)))
-        allowed = (*map(str, evidence), *sides_stated(image))
-        description = supported(text, [], context, allowed)
+        description = _marked(text, context)
         answers = [Answer(q, a) for q, a in request.history]
         answer, saliency = self._explained(request, context, [])
         answers += [answer] if answer is not None else []
@@ -168,7 +181,8 @@ class ReportTask:
         if not request.question.strip():
             return None, None
         answer, saliency = context.run_task("explain", request)
-        text = supported(answer.text, measurements, context, tuple(map(str, answer.evidence))) or UNSUPPORTED
+        allowed = tuple(map(str, answer.evidence))
+        text = _marked(supported(unmarked(answer.text), measurements, context, allowed) or UNSUPPORTED, context)
         return replace(answer, text=text), replace(saliency, answer=text)
 
 
@@ -180,18 +194,26 @@ def _for_volumes_only(card: ModelCard, image: Image) -> bool:
 def supported(text: str, measurements: list[Measurement], context: TaskContext, allowed: tuple[str, ...] = ()) -> str:
     """Return a model's text with its placeholders filled, and without numbers and sides that no measurement supports.
 
+    "" if nothing is left of it.
+
     Args:
         text: the model's text.
         measurements: of the image.
         context: receives a note about removed parts.
         allowed: phrases that may contain numbers, e.g. "axial slice 12".
     """
+    measurements = without_marks(measurements)
     filled, unfilled = fill(text, measurements)
     checked = check(filled, measurements, allowed=allowed)
     gone = [*unfilled, *(f"“{removed.text}” ({removed.reason})" for removed in checked.removed)]
     if gone:
         context.note(f"Removed from the model's text because no measurement supports it: {'; '.join(gone)}.")
-    return checked.text
+    return "" if or_removed(checked.text) == REMOVED else checked.text
+
+
+def _marked(text: str, context: TaskContext) -> str:
+    """Return a model's text with the mark of an image that the model was not made for; "" stays empty."""
+    return marked(text) if context.outside_domain and text.strip() else text
 
 
 TASK = ReportTask()

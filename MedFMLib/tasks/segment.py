@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..core.domain import marked
 from ..core.findings import Finding, Segment, Segmentation
 from ..core.request import Request
 from ..core.terminology import choose, normalize, split_side, structure
@@ -62,7 +63,9 @@ class SegmentTask:
     def run(self, request: Request, context: TaskContext) -> tuple[Finding, ...]:
         """Implement `Task.run`."""
         image = request.image
-        labels = labels_for(request, context.card)
+        labels, outside = parts_to_draw(request, context)
+        if not labels:
+            return (Segmentation((), image.geometry),)
         if isinstance(context.model, SegmentsVolumes) and context.model.draws_volumes and not _few_slices(request):
             masks, evidence = self._in_volume(request, context, labels)
         else:
@@ -72,10 +75,11 @@ class SegmentTask:
             known = structure(label)
             side, name = split_side(known.label)
             unknown = bool(side) and not image.geometry.oriented
+            shown = f"{name} (side unknown)" if unknown else known.label
             segments.append(
                 Segment(
-                    f"{name} (side unknown)" if unknown else known.label, mask, known.color, known.category, known.code,
-                    None if unknown else known.side,
+                    marked(shown) if context.outside_domain or label in outside else shown, mask, known.color, known.category,
+                    known.code, None if unknown else known.side,
                 )
             )  # fmt: skip
         missing = [label for label in labels if label not in masks]
@@ -178,6 +182,28 @@ def labels_for(request: Request, card: ModelCard) -> tuple[str, ...]:
     if not known:
         raise InputError(f"{card.title} lists no structures for {request.image.modality} images; name what to segment.")
     return tuple(label for label in known if label not in card.on_request)
+
+
+def parts_to_draw(request: Request, context: TaskContext) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return (labels to segment, those among them that can't be in the field of view); one note names the latter.
+
+    What can't be in the field of view is left out, unless results outside of the domain were asked for.
+
+    Args:
+        request: with labels and image.
+        context: the model, which may know what can't be there.
+    """
+    labels = labels_for(request, context.card)
+    impossible = {normalize(part) for part in context.domain(request.image).parts_outside}
+    outside = tuple(label for label in labels if normalize(label) in impossible)
+    if not outside:
+        return labels, ()
+    names = ", ".join(outside)
+    if request.outside_domain:
+        context.note(f"Drawn as was asked, and marked, though it can't be in the field of view: {names}.")
+        return labels, outside
+    context.note(f"Not drawn because it can't be in the field of view: {names}.")
+    return tuple(label for label in labels if label not in outside), ()
 
 
 def announce(context: TaskContext, slices_seen: int, total: int) -> None:

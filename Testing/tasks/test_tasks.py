@@ -13,11 +13,13 @@ from MedFMLib.core.prompts import Box, Points, Region, Scribble
 from MedFMLib.core.request import Request, SliceChoice
 from MedFMLib.core.view import make_view
 from MedFMLib.errors import Cancelled, InputError
+from MedFMLib.fact_check import REMOVED
 from MedFMLib.imaging import region_views
 from MedFMLib.imaging.slices import display_mask
 from MedFMLib.interfaces.jobs import Job, LocalRunner, Note, PartialText
-from MedFMLib.measure import body_midline, plain
-from MedFMLib.tasks.ask import combine, views_for
+from MedFMLib.measure import plain, plane_from_image
+from MedFMLib.tasks.ask import views_for
+from MedFMLib.tasks.combining import combine
 
 
 def truth_of(image: Image):
@@ -154,7 +156,7 @@ def test_a_one_picture_model_is_asked_about_several_slices_and_differences_are_s
     image = ct_phantom()
     model = ScriptedModel({}, image.geometry, lambda view, _: "yes" if view.number > 10 else "no")
     response = engine(model, monkeypatch).run(Request("ask", image, question="Is there lung?"))
-    assert response.answers[0].text == "yes (axial slices 12, 17); no (axial slice 6)"
+    assert response.answers[0].text == "yes; on axial slice 6 the model says “no” instead."
     assert len(response.answers[0].evidence) == 3
 
 
@@ -171,6 +173,24 @@ def test_equal_answers_are_given_once():
     image = ct_phantom()
     views = [make_view(image, "axial", n) for n in (1, 2)]
     assert combine([(views[0], "CT"), (views[1], "CT ")]) == "CT"
+    assert combine([(views[0], "Yes, a liver."), (views[1], "yes, liver")]) == "Yes, a liver."
+
+
+def test_of_answers_from_which_something_was_removed_nothing_is_quoted():
+    views = [make_view(ct_phantom(), "axial", n) for n in (6, 11, 22)]
+    gone = "[not supported by a measurement]"
+    assert combine(list(zip(views, (gone, "no", f"It has {gone}."), strict=True))) == "no"
+    assert combine([(view, f"It has {gone}.") for view in views]) == REMOVED
+    assert combine([(view, "") for view in views]) == ""
+
+
+def test_answers_without_a_majority_are_one_sentence_with_their_slices():
+    views = [make_view(ct_phantom(), "axial", n) for n in (6, 11, 22)]
+    said = combine(list(zip(views, ("a liver", "two lungs.", "the heart"), strict=True)))
+    assert said == (
+        "The answers differ: on axial slice 6 the model says “a liver”, on axial slice 11 the model says “two lungs” and on axial "
+        "slice 22 the model says “the heart”."
+    )
 
 
 @pytest.mark.parametrize("kind", ["box", "points", "region", "scribble"])
@@ -214,8 +234,8 @@ def test_a_model_of_many_pictures_sees_a_region_outlined_and_from_near_with_its_
     assert not (near.pixels == region_views.OUTLINE).all(-1).any()
     size = sorted((10 * image.geometry.spacing[0], 16 * image.geometry.spacing[1]), reverse=True)
     assert f"{size[0]:.0f} × {size[1]:.0f} mm in this plane, {3 * image.geometry.spacing[2]:.0f} mm across it" in text
-    x = image.geometry.to_world(np.argwhere(mask))[:, 0].mean()
-    side = "right" if x > body_midline(image) else "left"
+    away = plane_from_image(image).distance(image.geometry.to_world(np.argwhere(mask))).mean()
+    side = "right" if away > 0 else "left"
     assert f"on the patient's {side} side. What is this?" in text
     assert response.answers[0].question == "What is this?"
 
