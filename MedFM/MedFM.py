@@ -258,7 +258,7 @@ class MedFMWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def start(self, change=lambda request: request):
         p = self.parameters
         self.models.allow(p.model, may_ask=not self.patient.on)
-        self.session.start(p.volume, lambda image: change(self.extensions.apply(self.makeRequest(image))))
+        self.session.start(p.volume, lambda image: self.extensions.prepare(self.makeRequest(image), change))
         request = self.session.request
         self.status.log(f"{request.task}: {p.volume.GetName()}, {p.model} {p.adapter} {p.precision}")
         if request.task == "ask":
@@ -299,7 +299,7 @@ class MedFMWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.endJob(summary(written.response))
 
     def onFailed(self, event):
-        self.session.end()
+        self.extensions.failed(self.session.end())
         self.endJob(getattr(event, "message", _("Cancelled; nothing was written.")), failed=True)
 
     def endJob(self, message, failed=False):

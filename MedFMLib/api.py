@@ -16,7 +16,8 @@ from .core.image import Image
 from .core.prompts import Prompt
 from .core.request import DEFAULT_MODEL, Request, Response, SliceChoice
 from .engine import Engine
-from .errors import InputError
+from .errors import InputError, OutsideDomain
+from .interfaces.domain import outside_of
 from .interfaces.jobs import Progress
 from .storage.model_card import AUTOMATIC
 
@@ -33,13 +34,15 @@ def segment(volume, labels: str | Sequence[str] = (), *, points=None, progress: 
         points: prompts for a model that outlines: markups nodes (see `scene.read_prompts`) or `Prompt`s, one or
             several; prompts of different names are different structures.
         progress: receives progress reports and may cancel.
-        options: `model`, `adapter`, `precision`, `plane`, `first`, `last`, `step`, `refine`; for paths also `modality`,
-            `frame`, `series`, `resample` (see `files.read_image`).
+        options: `model`, `adapter`, `precision`, `plane`, `first`, `last`, `step`, `refine`, `outside_domain` (compute an
+            image that the model was not made for, too; the results are marked); for paths also `modality`, `frame`,
+            `series`, `resample` (see `files.read_image`).
 
     Returns:
         `Response`, or for a node `MedFMLib.scene.Written` with `.response` and the new nodes.
 
     Raises:
+        OutsideDomain: if the model was not made for the image, and `outside_domain` is not set; nothing was drawn.
         MedFMError: in one sentence with the next step.
     """
     labels = (labels,) if isinstance(labels, str) else tuple(labels)
@@ -62,7 +65,7 @@ def _prompts(marked) -> tuple[Prompt, ...]:
 
 
 def ask(volume, question: str, *, progress: Progress | None = None, **options: Any):
-    """Ask a question about a volume. Returns and raises as `segment`.
+    """Ask a question about a volume. Returns and raises as `segment`, but says in the answer if the model was not made for it.
 
     Args:
         volume: see `segment`.
@@ -148,8 +151,16 @@ def add_healthy(
 
         segmentation = read_segmentation(segmentation, image.geometry)
     if segmentation is None:
-        segmentation = run(Request("segment", image, adapter=AUTOMATIC)).segmentation
+        segmentation = _drawn(image)
     return own().add(image, segmentation, title, consent=Consent(text_checked, keep_face), **facts)
+
+
+def _drawn(image: Image) -> Segmentation | None:
+    """Return the embedded model's segmentation; an image that it was not made for needs one of the user's."""
+    try:
+        return run(Request("segment", image, adapter=AUTOMATIC)).segmentation
+    except OutsideDomain as error:
+        raise InputError(f"{outside_of(str(error))} Give the case its segmentation.") from None
 
 
 def report(volume, *, progress: Progress | None = None, **options: Any):

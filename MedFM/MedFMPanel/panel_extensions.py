@@ -1,15 +1,16 @@
-"""Combine the panel's additional parts: reliability assessment, and comparison with healthy cases."""
+"""Combine the panel's additional parts: reliability assessment, healthy cases, and images outside of a model's domain."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
+from MedFMPanel.domain_notice import DomainNotice
 from MedFMPanel.healthy import HealthyControls
 from MedFMPanel.reliability import ReliabilityControls
 
 
 class PanelExtensions:
-    """Both parts, as used by the panel's widget.
+    """The parts, as used by the panel's widget.
 
     Args:
         widget: the panel, with `ui`, `status`, `results`, `models`, `parameters` and `start`.
@@ -22,6 +23,12 @@ class PanelExtensions:
             widget.ui, widget.status, widget.start, lambda: widget.parameters.volume,
             lambda image: widget.models.labels(widget.parameters.model, image.modality),
         )  # fmt: skip
+        self._domain = DomainNotice(widget.ui, widget.status, widget.start, self._chosen)
+
+    def _chosen(self) -> tuple[str, str]:
+        """Return the id of the selected volume node, "" if none is, and of the model."""
+        volume = self._widget.parameters.volume
+        return (volume.GetID() if volume is not None else ""), self._widget.parameters.model
 
     def begin(self) -> None:
         """Start the job of the panel's button; a report with a comparison needs its healthy case first.
@@ -42,6 +49,23 @@ class PanelExtensions:
             request = replace(request, measurements=measurements)
         return self._reliability.apply(request)
 
+    def prepare(self, request, change):
+        """Return the request of a job that is to start.
+
+        Args:
+            request: of the panel's settings.
+            change: changes it for the button that was pressed.
+        """
+        return self._domain.remember(change(self.apply(request)))
+
+    def failed(self, error) -> None:
+        """Process the end of a job without a result.
+
+        Args:
+            error: its error; None if it was cancelled.
+        """
+        self._domain.failed(error)
+
     def take(self, volume, written) -> None:
         """Process the end of a job.
 
@@ -53,11 +77,13 @@ class PanelExtensions:
             self._measured = (volume, tuple(written.response.measurements))
         self._reliability.take(written)
         self._healthy.take(volume, written)
+        self._domain.take(written.response)
 
     def show(self, running: bool) -> None:
         """Enable the buttons that are possible now."""
         self._reliability.show(running)
         self._healthy.show(running)
+        self._domain.show(running)
 
     def close(self) -> None:
         """Stop polling."""

@@ -94,9 +94,11 @@ class JobSession:
         self._forget()
         return self._write_response(scene, volume, job.result(0), **options)
 
-    def end(self) -> None:
-        """Discard a job that ended without a result."""
+    def end(self) -> MedFMError | None:
+        """Discard a job that ended without a result, and return its error."""
+        error = self._job.error if self._job is not None else None
         self._forget()
+        return error
 
     def close(self) -> None:
         """Stop everything."""

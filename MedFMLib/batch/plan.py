@@ -74,6 +74,7 @@ class CaseOptions:
     first: int = -1
     last: int = -1
     step: int = 0
+    outside_domain: bool = False
 
 
 @dataclass(frozen=True)
@@ -146,7 +147,10 @@ class BatchCase:
     def asked(self, step: TaskStep) -> dict:
         """Return everything that determines the result of a task, except the voxels, as JSON."""
         place = {"modality": self.modality, "frame": self.frame, "series": "" if self.private else self.series}
-        return {**asdict(step), **place, **asdict(self.options)}
+        options = asdict(self.options)
+        if not self.options.outside_domain:  # as in manifests that are older than this option
+            del options["outside_domain"]
+        return {**asdict(step), **place, **options}
 
     def request(self, step: TaskStep, image: Image) -> Request:
         """Return the request of a task.
@@ -163,7 +167,7 @@ class BatchCase:
         return Request(
             step.task, named, labels=o.labels, question=step.question, refine=o.refine, model=o.model,
             slices=SliceChoice(o.plane, o.first, o.last, o.step), max_tokens=o.max_tokens, adapter=o.adapter,
-            precision=o.precision,
+            precision=o.precision, outside_domain=o.outside_domain,
         )  # fmt: skip
 
 

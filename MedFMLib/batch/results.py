@@ -78,13 +78,16 @@ def _write_apart(stem: Path, response: Response) -> list[Path]:
 
 
 def found(response: Response) -> dict:
-    """Return a response's measurements and answers as JSON."""
+    """Return a response's measurements and answers as JSON, and a note if the image is outside of the model's domain."""
+    outside = response.provenance.outside_domain
+    said = any(outside in a.text for a in response.answers)
     return {
         "segments": [s.label for s in response.segmentation.segments] if response.segmentation else [],
         "measurements": [asdict(m) for m in response.measurements],
         "answers": [
             {"question": a.question, "answer": a.text, "slices": [str(s) for s in a.evidence]} for a in response.answers
         ],
+        **({"note": outside} if outside and not said else {}),
     }
 
 

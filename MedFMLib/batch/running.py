@@ -20,7 +20,8 @@ from pathlib import Path
 
 from .. import __version__
 from ..core.image import Image
-from ..errors import Cancelled, InputError, MedFMError, ModelError, OutputError
+from ..core.request import Provenance
+from ..errors import Cancelled, InputError, MedFMError, ModelError, OutputError, OutsideDomain
 from ..execution.remote.client import ConnectionLost
 from ..execution.worker import ProcessRunner
 from ..files.pseudonyms import KeyFile
@@ -261,6 +262,9 @@ class _Pool:
             except Cancelled:
                 self._manifest.leave(case, step)
                 raise
+            except OutsideDomain as error:
+                self._leave_out(case, step, str(error), started)
+                return
             except (InputError, ModelError, OutputError, JobTimeout) as error:
                 self._fail(case, step, str(error), started)
                 return
@@ -299,6 +303,12 @@ class _Pool:
                     ) from None
         job.cancel()
         raise Cancelled()
+
+    def _leave_out(self, case: BatchCase, step: TaskStep, sentence: str, started: float) -> None:
+        """Finish a task of an image that the model was not made for: a row with the sentence, without files."""
+        note, seconds = case.clean(sentence), round(time.monotonic() - started, 3)
+        self._manifest.finish(case, step, [], Provenance(step.task, ""), {"note": note}, seconds, _now())
+        self._tell(f"{case.id}, {step.key}: {note}")
 
     def _fail(self, case: BatchCase, step: TaskStep, error: str, started: float) -> None:
         error = case.clean(error)

@@ -19,7 +19,7 @@ from .manifest import ManifestRow
 
 PAGE, TABLE = "index.html", "summary.csv"
 COLUMNS = (
-    "case", "task", "state", "seconds", "number", "segment", "name", "value", "unit", "question", "answer", "error",
+    "case", "task", "state", "seconds", "number", "segment", "name", "value", "unit", "question", "answer", "error", "note",
 )  # fmt: skip
 
 
@@ -52,7 +52,8 @@ def _table(rows: Sequence[ManifestRow]) -> str:
         ]
         lines += [{key: a[key] for key in ("question", "answer")} for a in row.found.get("answers", ())]
         for line in lines or [{"error": row.error}]:
-            writer.writerow({key: safe_cell(value) for key, value in {**common, **line}.items()})
+            whole = {**common, **line, "note": row.found.get("note", "")}
+            writer.writerow({key: safe_cell(value) for key, value in whole.items()})
     return stream.getvalue()
 
 
@@ -67,7 +68,7 @@ def _page(rows: Sequence[ManifestRow], version: str) -> str:
     page = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(source)
     counts = Counter(row.state for row in rows)
     seconds = [row.seconds for row in rows if row.state == "done"]
-    used = sorted({(row.model, row.precision, row.adapter, row.revision[:16]) for row in rows if row.state == "done"})
+    used = sorted({(row.model, row.precision, row.adapter, row.revision[:16]) for row in rows if row.model})
     return page.render(
         notice=NOTICE, version=version, rows=[_shown(row) for row in rows], counts=counts, total=len(rows), used=used,
         cases=len({row.case_id for row in rows}), mean=sum(seconds) / len(seconds) if seconds else 0.0,
@@ -83,6 +84,7 @@ def _shown(row: ManifestRow) -> dict:
         "seconds": f"{row.seconds:.1f}" if row.seconds else "",
         "attempts": row.attempts,
         "error": row.error,
+        "note": row.found.get("note", ""),
         "segments": len(row.found.get("segments", ())),
         "measurements": measurements,
         "answers": [a["answer"] for a in row.found.get("answers", ())],

@@ -26,6 +26,7 @@ from .running import (
     Modality,
     Model,
     Output,
+    OutsideDomain,
     Plane,
     Precision,
     Pseudonym,
@@ -58,7 +59,7 @@ def segment(
     plane: Plane = "", first: First = -1, last: Last = -1, step: Step = 0,
     points: slice_prompts.PointTexts = None, boxes: slice_prompts.BoxTexts = None,
     modality: Modality = "", frame: Frame = -1, series: Series = "", resample: Resample = False,
-    pseudonym: Pseudonym = False, server: serve.Url = "", as_json: Json = False,
+    pseudonym: Pseudonym = False, outside_domain: OutsideDomain = False, server: serve.Url = "", as_json: Json = False,
     wide: Wide = False, *, options: dict,
 ) -> None:  # fmt: skip
     """Segment structures by name, or those marked by points and boxes; writes NAME.seg.nrrd and NAME.measurements.json."""
@@ -71,6 +72,7 @@ def segment(
         "outline" if marked else "segment", volume, labels=tuple(labels or ()), refine=refine, model=model, prompts=marked,
         options={} if marked else options,
         adapter=adapter, precision=precision, slices=SliceChoice(plane, first, last, step),
+        outside_domain=outside_domain,
     )  # fmt: skip
     response, _ = run(request, as_json, server=server)
     files = target.write(volume.name, response, one_file_per_label)
@@ -92,7 +94,7 @@ def ask(
     agreement: reliability.Samples = 0, threshold: reliability.Threshold = -1.0,
     blind_control: reliability.Blind = False, other: reliability.Other = None, saliency: reliability.SaliencyFile = None,
     modality: Modality = "", frame: Frame = -1, series: Series = "", resample: Resample = False, also: Also = None,
-    pseudonym: Pseudonym = False, server: serve.Url = "", as_json: Json = False,
+    pseudonym: Pseudonym = False, outside_domain: OutsideDomain = False, server: serve.Url = "", as_json: Json = False,
     *, options: dict,
 ) -> None:  # fmt: skip
     """Ask a question about the volume, a range of slices or one slice (--first N --last N)."""
@@ -107,6 +109,7 @@ def ask(
         question=question, model=model, adapter=adapter,
         precision=precision, slices=SliceChoice(plane, first, last), max_tokens=max_tokens, reliability=choice,
         options=options,
+        outside_domain=outside_domain,
     )  # fmt: skip
     if not as_json:
         reliability.print_cost(choice)
@@ -122,7 +125,8 @@ def ask(
     if not as_json:
         answer = response.answers[0]
         print("" if streamed else answer.text)
-        out.print(f"Seen on: {', '.join(map(str, answer.evidence))}", style="dim", highlight=False)
+        if answer.evidence:  # what the header says was seen on none
+            out.print(f"Seen on: {', '.join(map(str, answer.evidence))}", style="dim", highlight=False)
     finish(response, files, as_json)
 
 
@@ -136,7 +140,7 @@ def explain(
     model: Model = DEFAULT_MODEL, adapter: Adapter = "", precision: Precision = "",
     plane: Plane = "", first: First = -1, last: Last = -1,
     modality: Modality = "", frame: Frame = -1, series: Series = "", resample: Resample = False, also: Also = None,
-    pseudonym: Pseudonym = False, server: serve.Url = "", as_json: Json = False,
+    pseudonym: Pseudonym = False, outside_domain: OutsideDomain = False, server: serve.Url = "", as_json: Json = False,
 ) -> None:  # fmt: skip
     """Ask a question, and show which pixels the answer depends on."""
     reliability.check_file(output)
@@ -144,6 +148,7 @@ def explain(
         "explain", read(image, modality, frame, series, resample, also or (), key_of(output, pseudonym)),
         question=question, model=model, adapter=adapter,
         precision=precision, slices=SliceChoice(plane, first, last), method=method,
+        outside_domain=outside_domain,
     )  # fmt: skip
     response, _ = run(request, as_json, server=server)
     if not as_json:
@@ -159,7 +164,7 @@ def compare(
     model: Model = DEFAULT_MODEL, adapter: Adapter = "automatic", precision: Precision = "",
     plane: Plane = "", first: First = -1, last: Last = -1, step: Step = 0,
     modality: Modality = "", frame: Frame = -1, series: Series = "", resample: Resample = False,
-    pseudonym: Pseudonym = False, server: serve.Url = "", as_json: Json = False,
+    pseudonym: Pseudonym = False, outside_domain: OutsideDomain = False, server: serve.Url = "", as_json: Json = False,
 ) -> None:  # fmt: skip
     """Compare with a healthy case at the same level; writes pictures, NAME.compare.json and NAME.seg.nrrd."""
     from ..files import write_segmentation
@@ -170,6 +175,7 @@ def compare(
     request = Request(
         "compare", volume, labels=tuple(labels or ()), references=found, model=model, adapter=adapter, precision=precision,
         slices=SliceChoice(plane, first, last, step),
+        outside_domain=outside_domain,
     )  # fmt: skip
     response, _ = run(request, as_json, server=server)
     name = free_name(folder, volume.name, response.provenance.image, note)

@@ -88,6 +88,12 @@ def batch(
     key_file: Annotated[
         Path | None, typer.Option(help="CSV that says which file each number stands for; OUTPUT.key.csv if left out.")
     ] = None,
+    outside_domain: Annotated[
+        bool,
+        typer.Option(
+            "--outside-domain", help="Also compute images that the model was not made for; marked everywhere."
+        ),
+    ] = False,
     compute: Annotated[str, typer.Option(hidden=True, help="MODULE:FACTORY in place of the engine.")] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object for scripts, nothing else.")] = False,
 ) -> None:
@@ -96,8 +102,8 @@ def batch(
     It can be interrupted at any time, by Ctrl-C or a power failure: the same command continues with the missing tasks
     and repeats failed ones. OUTPUT then has a folder for each case, index.html, summary.csv and the manifest
     batch.sqlite. A case that can't be read, crashes its worker or takes too long is one line with the reason; the
-    others continue. Cases of DICOM files are called case-0001 and so on, and OUTPUT.key.csv, beside OUTPUT, says which
-    file that is.
+    others continue; so is an image that the model was not made for. Cases of DICOM files are called case-0001 and so on,
+    and OUTPUT.key.csv, beside OUTPUT, says which file that is.
 
     medfm batch studies --task segment --task "ask:Is there a pleural effusion?" --output results --workers 2
     """
@@ -117,7 +123,9 @@ def batch(
     output, steps = Path(os.path.abspath(output.expanduser())), tuple(dict.fromkeys(map(step_from, tasks or ())))
     if resume and not (output / "batch.sqlite").is_file():
         raise InputError(f"There is no batch in '{output}' to continue; omit --resume to start one.")
-    options = CaseOptions(model, adapter, precision, tuple(labels or ()), refine, max_tokens, plane, step=step)
+    options = CaseOptions(
+        model, adapter, precision, tuple(labels or ()), refine, max_tokens, plane, step=step, outside_domain=outside_domain
+    )  # fmt: skip
 
     def tell(text: str) -> None:
         if not as_json:
@@ -236,7 +244,7 @@ def _print(output: Path, counts: dict[str, int], as_json: bool) -> None:
         rows = [
             {
                 "case": row.case_id, "task": row.step.task, "question": row.step.question, "state": row.state,
-                "attempts": row.attempts, "seconds": row.seconds, "error": row.error,
+                "attempts": row.attempts, "seconds": row.seconds, "error": row.error, "note": row.found.get("note", ""),
                 "files": [str(output / name) for name, _ in row.files],
             }
             for row in manifest.rows()

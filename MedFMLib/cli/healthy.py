@@ -12,7 +12,8 @@ from typing import Annotated
 
 import typer
 
-from ..errors import InputError
+from ..errors import InputError, OutsideDomain
+from ..interfaces.domain import outside_of
 from .console import Console
 from .tables import print_table
 
@@ -185,7 +186,10 @@ def _drawn(volume):
     from ..engine import Engine
 
     engine = Engine()
-    found = engine.run(Request("segment", volume, adapter="automatic")).segmentation
+    try:
+        found = engine.run(Request("segment", volume, adapter="automatic")).segmentation
+    except OutsideDomain as error:
+        raise InputError(f"{outside_of(str(error))} Give the case its segmentation with --segmentation.") from None
     if volume.modality != "MR":
         return found
     brain = engine.run(Request("segment", volume, labels=("brain",), adapter="automatic")).segmentation

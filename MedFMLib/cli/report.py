@@ -27,6 +27,7 @@ from .running import (  # fmt: skip
     Modality,
     Model,
     Output,
+    OutsideDomain,
     Plane,
     Precision,
     Pseudonym,
@@ -58,7 +59,7 @@ def report(
     model: Model = DEFAULT_MODEL, adapter: Adapter = "", precision: Precision = "",
     plane: Plane = "", first: First = -1, last: Last = -1, step: Step = 0,
     modality: Modality = "", frame: Frame = -1, series: Series = "", resample: Resample = False, also: Also = None,
-    pseudonym: Pseudonym = False, server: serve.Url = "", as_json: Json = False,
+    pseudonym: Pseudonym = False, outside_domain: OutsideDomain = False, server: serve.Url = "", as_json: Json = False,
     dicom: Annotated[bool, typer.Option("--dicom", help="For a DICOM series: also SEG, SR, key images, PDF, FHIR.")] = False,
     template: Annotated[str, typer.Option(help="Layout, see `medfm templates`; by default chosen by the structures found.")] = "",
     indication: Annotated[str, typer.Option(help="Reason for the examination; by default that of the DICOM header.")] = "",
@@ -86,6 +87,7 @@ def report(
         "report", volume, labels=tuple(labels or ()), refine=refine, model=model,
         adapter=adapter, precision=precision, slices=SliceChoice(plane, first, last, step), template=template,
         indication=indication, comparison=comparison, references=found, question=question, options=options,
+        outside_domain=outside_domain,
     )  # fmt: skip
     response, _ = run(request, as_json, server=server)
     name = free_name(folder, volume.name, response.provenance.image, note, (*RESULTS, SUFFIX), origin=_image_reported)

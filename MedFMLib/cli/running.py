@@ -61,6 +61,12 @@ Pseudonym = Annotated[
         help="Name the results case-0001 and so on; OUTPUT.key.csv, beside OUTPUT, says which file that is.",
     ),
 ]
+OutsideDomain = Annotated[
+    bool,
+    typer.Option(
+        "--outside-domain", help="Compute an image that the model was not made for, too; the results are marked."
+    ),
+]
 Series = Annotated[str, typer.Option(help="Series of a DICOM folder: its number in the list, or its UID.")]
 
 

@@ -29,6 +29,7 @@ from .running import (
     Modality,
     Model,
     Output,
+    OutsideDomain,
     Plane,
     Precision,
     Pseudonym,
@@ -114,7 +115,7 @@ def _command(name: str) -> Callable:
         model: Model = DEFAULT_MODEL, adapter: Adapter = "", precision: Precision = "",
         plane: Plane = "", first: First = -1, last: Last = -1, step: Step = 0,
         modality: Modality = "", frame: Frame = -1, series: Series = "", resample: Resample = False, also: Also = None,
-        pseudonym: Pseudonym = False, server: serve.Url = "", as_json: Json = False,
+        pseudonym: Pseudonym = False, outside_domain: OutsideDomain = False, server: serve.Url = "", as_json: Json = False,
         *,
         options: dict,
     ) -> None:  # fmt: skip
@@ -126,6 +127,7 @@ def _command(name: str) -> Callable:
             name, read(image, modality, frame, series, resample, also or (), key_of(output, pseudonym)),
             labels=tuple(labels or ()), question=question,
             model=model, adapter=adapter, precision=precision, slices=SliceChoice(plane, first, last, step), options=options,
+            outside_domain=outside_domain,
         )  # fmt: skip
         response, _ = run(request, as_json, server=server)
         endings, files = (*RESULTS, f".{name}.json"), []

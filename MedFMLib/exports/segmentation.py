@@ -27,6 +27,10 @@ STAND_IN = "1.2.840.10008.5.1.4.1.1.2"
 """SOP class (CT Image Storage) under which highdicom sees frames as single images."""
 
 MANUAL, SEMIAUTOMATIC, AUTOMATIC = ORIGINS = ("MANUAL", "SEMIAUTOMATIC", "AUTOMATIC")
+DESCRIPTION = "Segmentation by MedFM, not verified"
+OUTSIDE = "MedFM, not verified, image outside of the model's domain"
+"""Content descriptions, at most 64 characters; the second if the model was not made for the image."""
+
 EXPORT = "export"
 """Task in the provenance of segments that come from a file."""
 
@@ -66,7 +70,7 @@ def segmentation_object(segmentation: Segmentation, source: Source, provenance: 
             spacing_between_slices=source.spacing,
         ),
         content_label="MEDFM",
-        content_description="Segmentation by MedFM, not verified",
+        content_description=OUTSIDE if provenance.outside_domain else DESCRIPTION,
         content_creator_name="MedFM^",
         **equipment(1, "MedFM segmentation"),
     )

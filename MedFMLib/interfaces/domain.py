@@ -47,3 +47,8 @@ def outside_sentence(card: ModelCard, domain: ImageDomain) -> str:
     region = domain.region.strip()
     seems = f" (it seems to show the {region})" if region and region.lower() not in reason.lower() else ""
     return f"{card.title} was not made for this image: {reason}{seems}. It was made for {made_for(card)}."
+
+
+def outside_of(message: str) -> str:
+    """Return the message of an `OutsideDomain` without its next step, where another one is needed."""
+    return message.removesuffix(DRAW_ANYWAY).rstrip()

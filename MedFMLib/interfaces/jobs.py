@@ -197,6 +197,11 @@ class Job(ProgressBase):
         """Whether the job has ended, successfully or not."""
         return self._ended.is_set()
 
+    @property
+    def error(self) -> MedFMError | None:
+        """The error of a job that has failed or was cancelled; None for any other."""
+        return self._error
+
     def result(self, timeout: float | None = None) -> Response:
         """Wait for the response and return it.
 

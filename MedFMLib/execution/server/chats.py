@@ -37,6 +37,7 @@ class Chat:
         stop: texts that end the answer.
         stream: stream the answer.
         usage: send the token counts at the end of a stream.
+        outside_domain: answer about pictures that the model was not made for, too; such answers are marked.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Chat:
     stop: tuple[str, ...]
     stream: bool
     usage: bool
+    outside_domain: bool = False
 
     def request(self, image: Image) -> Request:
         """Return the request to run.
@@ -64,6 +66,7 @@ class Chat:
             max_tokens=self.max_tokens,
             model=self.model,
             adapter=self.adapter,
+            outside_domain=self.outside_domain,
         )
 
 
@@ -117,6 +120,9 @@ def read_chat(content: dict, limits: ServerLimits) -> Chat:
         raise InputError("'stop' must be a string or a list of at most 16 strings.")
     if any(len(text) > LONGEST_STOP for text in stop):
         raise InputError(f"A text of 'stop' must have at most {LONGEST_STOP} letters; send a shorter one.")
+    outside = content.get("outside_domain", False)
+    if not isinstance(outside, bool):
+        raise InputError(f"'outside_domain' must be true or false, not {str(outside)[:40]}.")
     options = content.get("stream_options")
     return Chat(
         name,
@@ -128,6 +134,7 @@ def read_chat(content: dict, limits: ServerLimits) -> Chat:
         tuple(stop),
         bool(content.get("stream")),
         isinstance(options, dict) and bool(options.get("include_usage")),
+        outside,
     )
 
 
