@@ -188,8 +188,8 @@ def test_answers_without_a_majority_are_one_sentence_with_their_slices():
     views = [make_view(ct_phantom(), "axial", n) for n in (6, 11, 22)]
     said = combine(list(zip(views, ("a liver", "two lungs.", "the heart"), strict=True)))
     assert said == (
-        "The answers differ: on axial slice 6 the model says “a liver”, on axial slice 11 the model says “two lungs” and on axial "
-        "slice 22 the model says “the heart”."
+        "The answers differ: on axial slice 6 the model says “a liver”, on axial slice 11 the model says “two lungs” and on "
+        "axial slice 22 the model says “the heart”."
     )
 
 
