@@ -1,5 +1,6 @@
 # Every file that is installed. Written by Testing/host/cmake/list_files.py
 set(MedFM_RESOURCES
+  "anatomy/rules.json"
   "batch/index.html.j2"
   "deployment/nginx.conf"
   "deployment/ray_serve.yaml"

@@ -14,7 +14,7 @@ from ..core.image import Image
 from ..core.prompts import Box, Points, Prompt, Region, Scribble
 from ..core.view import View, make_view, window_for
 from ..errors import InputError
-from ..measure import body_midline, side_of
+from ..measure import plane_from_image, side_of
 from .slices import display_mask, largest_slice
 
 MARGIN = 0.25
@@ -106,12 +106,12 @@ def words_for(image: Image, mask: np.ndarray, plane: str) -> str:
         whole = "picture" if image.is_picture else f"{image.modality} slice"
         words = f"The first image is a whole {whole} with a region outlined in yellow; the second shows that region from near."
         return words + size
-    side = side_of(image.geometry.to_world(index)[:, 0], body_midline(image))
-    where = "in the midline" if side == "midline" else f"on the patient's {side} side"
+    side = side_of(image.geometry.to_world(index), plane_from_image(image))
+    where = ", and lies in the midline" if side == "midline" else f", and lies on the patient's {side} side" if side else ""
     return (
         f"The first image is a whole {plane} {image.modality} slice with a region outlined in yellow; the second shows that "
-        f"region from near. It measures {across[0]:.0f} × {across[1]:.0f} mm in this plane, {extent[axis]:.0f} mm across it, "
-        f"and lies {where}."
+        f"region from near. It measures {across[0]:.0f} × {across[1]:.0f} mm in this plane, {extent[axis]:.0f} mm across it"
+        f"{where}."
     )
 
 

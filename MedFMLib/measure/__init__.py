@@ -1,17 +1,26 @@
 """Compute measurements from geometry, never from a model: of each segment, of pairs of segments, and tables of them.
 
 ```
-basic   volume, extents, intensity, side: computed with every segmentation
-shape   diameters, surface: additional measurements of reports and exports
-full    all measurements of one segmentation
-pairs   overlap and distance of two segments
+basic         volume, extents, intensity, side: computed with every segmentation
+shape         diameters, surface: additional measurements of reports and exports
+full          all measurements of one segmentation
+midsagittal   the plane between left and right, with its uncertainty
+plausibility  rules of anatomy: which outlines can't be right
+edges         outlines that the edge of the image cuts
+shown         tables of measurements, marks and sentences on outlines that failed a rule
+pairs         overlap and distance of two segments
 ```
 """
 
-from .basic import HU, as_table, body_midline, measure, plain, side_of
+from ..core.measurements import plain
+from .basic import HU, measure, side_of
 from .full import EVERYDAY, measure_fully
+from .midsagittal import MidsagittalPlane, plane_from_image
 from .pairs import SegmentPair, compare
+from .plausibility import OutlineVerdict, check_outlines
+from .shown import as_table, remarks
 
 __all__ = [
-    "EVERYDAY", "HU", "SegmentPair", "as_table", "body_midline", "compare", "measure", "measure_fully", "plain", "side_of",
+    "EVERYDAY", "HU", "MidsagittalPlane", "OutlineVerdict", "SegmentPair", "as_table", "check_outlines", "compare", "measure",
+    "measure_fully", "plain", "plane_from_image", "remarks", "side_of",
 ]  # fmt: skip

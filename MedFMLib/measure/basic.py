@@ -7,18 +7,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 
-from ..core.findings import Measurement, Segment, Segmentation
+from ..core.domain import unmarked
+from ..core.findings import OK, UNKNOWN, Measurement, Segment, Segmentation
 from ..core.geometry import Geometry, mask_box
 from ..core.image import Image
-from ..core.measurements import SegmentKey, column_title, names_of
+from ..core.measurements import plain
+from ..core.terminology import structure
+from .midsagittal import MidsagittalPlane
+from .plausibility import DENSE_BOX, OutlineVerdict, center_of, check_outlines
 
 HU = "[hnsf'U]"
-MIDLINE_SHARE = 0.1
-"""A structure is 'midline' if the volumes on its two sides differ by less than this fraction of the whole."""
-
+MIDLINE_SHARE, BOTH_SHARE = 0.1, 0.25
+"""A structure crosses the midline if the volumes on its two sides differ by less than this fraction of the whole, or each is more
+than the second fraction."""
 
 SEGMENTS_AT_A_TIME = 2
 
@@ -26,29 +31,43 @@ ACROSS_MM = 1e-6
 """An index axis that advances less than this along a patient axis is perpendicular to it."""
 
 
-def measure(segmentation: Segmentation, image: Image) -> tuple[Measurement, ...]:
-    """Return the basic measurements of all segments that have at least one voxel.
+def measure(segmentation: Segmentation, image: Image, within: Sequence[slice] | None = None) -> tuple[Measurement, ...]:
+    """Return the basic measurements of all segments that have at least one voxel, with the verdict on each outline.
 
     Args:
         segmentation: on the image's grid.
         image: the image.
+        within: three slices, the part of the grid that was examined; all by default.
     """
-    midline = body_midline(image) if states_sides(image) else None
 
-    def measured(numbered: tuple[int, Segment]) -> list[Measurement]:
-        number, segment = numbered
-        _ = segment.cropped  # fill the cache that front ends use, in parallel here
-        if not segment.boxed.inside.any():
-            return []
-        return measure_segment(segment, segmentation.geometry, image, midline, number)
+    def fill_cache(segment: Segment) -> None:
+        _ = segment.cropped  # front ends use it; in parallel here
 
     with ThreadPoolExecutor(SEGMENTS_AT_A_TIME) as pool:
-        return tuple(result for some in pool.map(measured, enumerate(segmentation.segments, 1)) for result in some)
+        list(pool.map(fill_cache, segmentation.segments))
+    verdicts, plane = check_outlines(segmentation, image, within)
+
+    def measured(verdict: OutlineVerdict) -> list[Measurement]:
+        segment = segmentation.segments[verdict.number - 1]
+        found = measure_segment(segment, segmentation.geometry, image, plane, verdict.number)
+        return [
+            replace(_with_interval(m, segment, verdict), verdict=verdict.verdict, checks=verdict.checks) for m in found
+        ]
+
+    with ThreadPoolExecutor(SEGMENTS_AT_A_TIME) as pool:
+        return tuple(result for some in pool.map(measured, verdicts) for result in some)
 
 
-def states_sides(image: Image) -> bool:
-    """Return whether sides of the patient can be stated: the axes are the patient's, and there are intensities."""
-    return image.geometry.oriented and has_intensity(image)
+def _with_interval(m: Measurement, segment: Segment, verdict: OutlineVerdict) -> Measurement:
+    """Return a volume with its 95 % interval, if the model's agreement is known and holds for this outline."""
+    if m.name != "volume" or segment.agreement is None or verdict.verdict not in (OK, UNKNOWN):
+        return m
+    low, high = segment.agreement.interval(float(m.value))
+    source = f" ({segment.agreement.source})" if segment.agreement.source else ""
+    return replace(
+        m, low=low, high=high,
+        method=f"{m.method}; 95 % limits of agreement of {segment.agreement.cases} measurements{source}",
+    )  # fmt: skip
 
 
 def has_intensity(image: Image) -> bool:
@@ -62,7 +81,7 @@ def intensity_unit(image: Image) -> str:
 
 
 def measure_segment(
-    segment: Segment, geometry: Geometry, image: Image, midline: float | None, number: int = 0
+    segment: Segment, geometry: Geometry, image: Image, plane: MidsagittalPlane | None, number: int = 0
 ) -> list[Measurement]:
     """Return volume (mL), extent (mm along R, A, S), mean and SD of the intensity, and side.
 
@@ -73,7 +92,7 @@ def measure_segment(
         segment: at least one voxel set.
         geometry: grid of the mask and the image.
         image: the image.
-        midline: RAS x of the body's middle, mm; None where no side can be stated.
+        plane: the patient's mid-sagittal plane; None where no side can be stated.
         number: place of the segment in its segmentation, from 1.
     """
     inside = segment.boxed.inside
@@ -87,7 +106,7 @@ def measure_segment(
         *(result(f"extent {name}", value, "mm", "bounding box of the voxels along patient axes")
           for name, value in _extents(segment, geometry)),
         *(result(*row) for row in _intensity(segment, image)),
-        *(result(*row) for row in _side_of_segment(segment, geometry, midline)),
+        *_sides(segment, geometry, plane, number),
     ]  # fmt: skip
 
 
@@ -128,39 +147,75 @@ def _intensity(segment: Segment, image: Image) -> list[tuple[str, float, str, st
     ]
 
 
-def _side_of_segment(segment: Segment, geometry: Geometry, midline: float | None) -> list[tuple[str, str, str, str]]:
-    if midline is None or not geometry.oriented:
+def _sides(segment: Segment, geometry: Geometry, plane: MidsagittalPlane | None, number: int) -> list[Measurement]:
+    """Return the side, and for a structure of the midline how far its centre lies from it, if that is known.
+
+    A structure that is neither of the midline nor farther from the plane than the plane's uncertainty gets no side.
+    """
+    if plane is None or not geometry.oriented:
         return []
-    start, inside = segment.boxed.start, segment.boxed.inside
-    x = _along(geometry, 0, start, inside.shape)
-    count = np.count_nonzero(inside)
-    side = _side(*(_count(inside, half) / count for half in (x > midline, x < midline)))
-    return [("side", side, "", f"volume on either side of x = {midline:.0f} mm (RAS)")]
+    start, inside = np.array(segment.boxed.start), segment.boxed.inside
+    step = 1 if inside.size < DENSE_BOX else 2
+    some = inside[::step, ::step, ::step]
+    if not some.any():
+        step, some = 1, inside
+    center = geometry.to_world(center_of(some) * step + start)
+    off, unsure = float(plane.distance(center)), plane.uncertainty(center)
+    how = f"{plane.method}, ± {plain(unsure)} mm"
+
+    def result(name: str, value: float | str, *rest) -> Measurement:
+        return Measurement(segment.label, name, value, *rest)
+
+    if structure(unmarked(segment.label)).midline:
+        found = [result("side", "midline", "", f"a structure of the midline; plane from {how}", number)]
+        if abs(off) > unsure:
+            name = f"shift to the {'right' if off > 0 else 'left'}"
+            method = f"centroid from the mid-sagittal plane, from {how}"
+            found.append(result(name, abs(off), "mm", method, number, abs(off) - unsure, abs(off) + unsure))
+        return found
+    coarse = geometry.affine.copy()
+    coarse[:3, 3] = geometry.to_world(start) - plane.point
+    coarse[:3, :3] *= step
+    away = _along(np.asarray(plane.normal) @ coarse[:3], (0, 0, 0), some.shape)
+    count = np.count_nonzero(some)
+    right, left = (_count(some, half) / count for half in (away > 0, away < 0))
+    side = _side(right, left, off, unsure)
+    if not side:
+        return []
+    return [result("side", side, "", f"volume on either side of the mid-sagittal plane, from {how}", number)]
 
 
-def side_of(x: np.ndarray, midline: float) -> str:
-    """Return 'right', 'left' or 'midline'; RAS x grows to the patient's right.
+def side_of(points: np.ndarray, plane: MidsagittalPlane | None) -> str:
+    """Return 'right', 'left' or 'midline'; "" where that is not known.
 
     Args:
-        x: (N,) RAS x of a structure's voxels, mm.
-        midline: RAS x of the body's middle, mm.
+        points: (N, 3) RAS mm of a structure's voxels.
+        plane: the patient's mid-sagittal plane; None where it is unknown.
     """
-    return _side(float(np.mean(x > midline)), float(np.mean(x < midline)))
+    if plane is None:
+        return ""
+    away = plane.distance(points)
+    unsure = plane.uncertainty(points.mean(axis=0))
+    return _side(float(np.mean(away > 0)), float(np.mean(away < 0)), float(away.mean()), unsure)
 
 
-def _side(right: float, left: float) -> str:
-    """Return the side from the shares of the voxels on either side."""
-    if abs(right - left) < MIDLINE_SHARE or (right > 0.25 and left > 0.25):
+def _side(right: float, left: float, off: float, unsure: float) -> str:
+    """Return the side from the shares of the voxels on either side, the centre's distance and its uncertainty, both mm."""
+    if abs(right - left) < MIDLINE_SHARE or (right > BOTH_SHARE and left > BOTH_SHARE):
         return "midline"
-    return "right" if right > left else "left"
+    return "" if abs(off) <= unsure else "right" if off > 0 else "left"
 
 
-def _along(geometry: Geometry, world: int, start, shape) -> np.ndarray:
-    """Return the RAS mm along one world axis of the voxels of a crop, in a shape that broadcasts to the crop's shape.
+def _along(steps: np.ndarray, start, shape) -> np.ndarray:
+    """Return the mm along one direction of the voxels of a crop, in a shape that broadcasts to the crop's shape.
 
-    It has length 1 along index axes perpendicular to the world axis: one line remains if the grid isn't oblique.
+    It has length 1 along index axes perpendicular to the direction: one line remains if the grid isn't oblique.
+
+    Args:
+        steps: (4,) mm for one voxel along i, j and k, and at voxel (0, 0, 0).
+        start: (3,) index of the crop's first voxel.
+        shape: (3,) of the crop.
     """
-    steps = geometry.affine[world]
     place = np.full((1, 1, 1), steps[3])
     for axis in range(3):
         if abs(steps[axis]) * shape[axis] >= ACROSS_MM:
@@ -181,13 +236,8 @@ def _count(inside: np.ndarray, there: np.ndarray) -> int:
 
 def _places(geometry: Geometry, world: int, start, inside: np.ndarray) -> np.ndarray:
     """Return the RAS mm along one world axis of true voxels of a tight crop; minimum and maximum are exact."""
-    place = _along(geometry, world, start, inside.shape)
+    place = _along(geometry.affine[world], start, inside.shape)
     return place if place.size == max(place.shape) else np.broadcast_to(place, inside.shape)[inside]
-
-
-def body_midline(image: Image) -> float:
-    """Return the RAS x of the middle of `body_span`, mm."""
-    return sum(body_span(image, 0)) / 2
 
 
 def body_span(image: Image, world: int) -> tuple[float, float]:
@@ -213,7 +263,7 @@ def body_span(image: Image, world: int) -> tuple[float, float]:
         return (float(image.geometry.center[world]),) * 2
     affine = image.geometry.affine.copy()
     affine[:3, :3] *= step
-    x = _along(Geometry(coarse.shape, affine), world, (0, 0, 0), coarse.shape)
+    x = _along(affine[world], (0, 0, 0), coarse.shape)
     across = tuple(axis for axis in range(3) if x.shape[axis] == 1)
     counts = there.sum(axis=across, keepdims=True).ravel()
     low, high = _percentiles(x.ravel(), counts, (1, 99))
@@ -227,33 +277,3 @@ def _percentiles(values: np.ndarray, counts: np.ndarray, percents) -> np.ndarray
     rank = np.array(percents) / 100 * (ends[-1] - 1)
     below, above = (values[np.searchsorted(ends, place(rank), side="right")] for place in (np.floor, np.ceil))
     return below + (rank - np.floor(rank)) * (above - below)
-
-
-def as_table(
-    measurements: Sequence[Measurement], names_shown: tuple[str, ...] = (), labels: Sequence[str] = ()
-) -> tuple[list[str], list[list[str]]]:
-    """Return (column titles, rows), one row per segment, for tables in scenes, reports and terminals.
-
-    Identity is the segment's place: two segments of one name are two rows, distinguished by their places.
-
-    Args:
-        measurements: in any order.
-        names_shown: names of the measurements that get a column; all by default.
-        labels: of all segments, in order, for names that also differ from those of segments without a measurement.
-    """
-    known = names_of([*enumerate(labels, 1), *(m.key for m in measurements)])
-    names: list[str] = []
-    rows: dict[SegmentKey, dict[str, str]] = {}
-    for m in measurements:
-        if names_shown and m.name not in names_shown:
-            continue
-        title = column_title(m)
-        if title not in names:
-            names.append(title)
-        rows.setdefault(m.key, {})[title] = m.value if isinstance(m.value, str) else plain(m.value)
-    return ["segment", *names], [[known[key], *[row.get(n, "") for n in names]] for key, row in rows.items()]
-
-
-def plain(value: float) -> str:
-    """Return a number with about three digits, never in scientific notation."""
-    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.1f}" if abs(value) >= 1 else f"{value:.3g}"

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import numpy as np
 
 from ..core.findings import Measurement, Segment, Segmentation
 from ..core.geometry import Geometry
 from ..core.image import Image
 from ..core.measurements import by_segment
-from .basic import body_span, has_intensity, intensity_unit, measure, states_sides
+from .basic import body_span, has_intensity, intensity_unit, measure
+from .plausibility import center_of
 from .position import METHOD, position_words
-from .shape import border_points, in_plane, longest_diameter, surface_area, touches_edge
+from .shape import border_points, in_plane, longest_diameter, surface_area
 
 EVERYDAY = (
     "volume", "area", "extent left-right", "extent front-back", "extent head-foot", "mean intensity", "intensity SD", "side",
@@ -22,7 +26,9 @@ PERCENTILES = (10, 50, 90)
 NAMES = {10: "10th percentile", 50: "median intensity", 90: "90th percentile"}
 
 
-def measure_fully(segmentation: Segmentation, image: Image) -> tuple[Measurement, ...]:
+def measure_fully(
+    segmentation: Segmentation, image: Image, within: Sequence[slice] | None = None
+) -> tuple[Measurement, ...]:
     """Return the measurements of `measure`, then diameters, surface, centroid and percentiles of each segment.
 
     What the image can't tell is left out: sides, positions and centroids without a place in the patient, lengths
@@ -31,14 +37,21 @@ def measure_fully(segmentation: Segmentation, image: Image) -> tuple[Measurement
     Args:
         segmentation: on the image's grid.
         image: the image.
+        within: three slices, the part of the grid that was examined; all by default.
     """
-    basic = by_segment(measure(segmentation, image))
-    spans = [body_span(image, world) for world in range(3)] if states_sides(image) else None
+    basic = by_segment(measure(segmentation, image, within))
+    placed = image.geometry.oriented and has_intensity(image)
+    spans = [body_span(image, world) for world in range(3)] if placed else None
     results: list[Measurement] = []
     for number, segment in enumerate(segmentation.segments, 1):
         if own := basic.get((number, segment.label)):
             side = str(own["side"].value) if "side" in own else ""
-            results += [*own.values(), *_more(segment, number, segmentation, image, side, spans)]
+            first = next(iter(own.values()))
+            more = _more(segment, number, segmentation, image, side, spans)
+            if any(check.rule == "edge" for check in first.checks):
+                method = "it reaches the edge of what was imaged or examined, so sizes are lower bounds"
+                more.append(Measurement(segment.label, "cut off", "at the image's edge", "", method, number))
+            results += [*own.values(), *(replace(m, verdict=first.verdict, checks=first.checks) for m in more)]
     return tuple(results)
 
 
@@ -53,15 +66,13 @@ def _more(
         rows += _intensities(segment, image)
     if geometry.oriented:
         start, inside = segment.boxed.start, segment.boxed.inside
-        center = geometry.to_world(_center(inside) + np.asarray(start))
+        center = geometry.to_world(center_of(inside) + np.asarray(start))
         rows += [
             (f"centroid {letter}", value, "mm", "mean of voxel centres, RAS")
             for letter, value in zip("RAS", center, strict=True)
         ]
         if spans is not None:
             rows.append(("position", position_words(center, side, spans), "", METHOD))
-    if touches_edge(segment.mask, (0, 1) if geometry.is_picture else (0, 1, 2)):
-        rows.append(("cut off", "at the image's edge", "", "a voxel lies on the edge, so sizes are lower bounds"))
     return [
         Measurement(segment.label, name, value if isinstance(value, str) else float(value), unit, method, number)
         for name, value, unit, method in rows
@@ -98,14 +109,3 @@ def _intensities(segment: Segment, image: Image) -> list[tuple[str, float | str,
         *((NAMES[p], value, unit, f"{p}th percentile over voxels") for p, value in percentiles),
         ("maximum", values.max(), unit, "over voxels"),
     ]
-
-
-def _center(inside: np.ndarray) -> np.ndarray:
-    """Return the mean index of true voxels."""
-    count = np.count_nonzero(inside)
-    return np.array(
-        [
-            np.arange(n) @ inside.sum(axis=tuple(a for a in range(3) if a != axis), dtype=np.int64) / count
-            for axis, n in enumerate(inside.shape)
-        ]
-    )

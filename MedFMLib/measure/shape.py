@@ -213,17 +213,3 @@ def _shares(directions: np.ndarray) -> np.ndarray:
     sphere = np.stack([np.cos(turn) * np.sqrt(1 - z**2), np.sin(turn) * np.sqrt(1 - z**2), z], axis=1)
     nearest = np.abs(sphere @ directions.T).argmax(axis=1)
     return np.bincount(nearest, minlength=len(directions)) / len(n)
-
-
-def touches_edge(mask: np.ndarray, axes: tuple[int, ...] = (0, 1, 2)) -> bool:
-    """Return whether a mask (full grid) reaches the first or last voxel along any axis of more than one voxel.
-
-    The structure may then extend beyond the image.
-
-    Args:
-        mask: (I, J, K) bool.
-        axes: index axes to look at.
-    """
-    return any(
-        bool(mask.take(0, axis=axis).any() or mask.take(-1, axis=axis).any()) for axis in axes if mask.shape[axis] > 1
-    )

@@ -7,7 +7,7 @@ from support.phantoms import affine, ct_phantom, oblique_geometry, rotation, sph
 from MedFMLib.core.findings import Segment, Segmentation
 from MedFMLib.core.geometry import Geometry
 from MedFMLib.core.image import Image
-from MedFMLib.measure import as_table, body_midline, measure, side_of
+from MedFMLib.measure import MidsagittalPlane, as_table, measure, plane_from_image, side_of
 
 
 def values_of(mask, image):
@@ -44,13 +44,16 @@ def test_measurements_are_what_a_list_of_all_voxels_says():
                 assert found["volume"].value == pytest.approx(len(world) * geometry.voxel_volume / 1000)
                 assert found["mean intensity"].value == pytest.approx(image.scalars[mask].mean())
                 assert found["intensity SD"].value == pytest.approx(image.scalars[mask].std())
-                assert found["side"].value == side_of(world[:, 0], body_midline(image))
+                side = side_of(world, plane_from_image(image))
+                assert (found["side"].value if "side" in found else "") == side
 
 
 @pytest.mark.parametrize("signs", [(1, 1, 1), (-1, 1, 1), (-1, -1, 1), (1, -1, -1)])
 def test_the_side_is_the_patients_whatever_the_direction_of_the_axes(signs):
     geometry = Geometry((60, 40, 20), affine(np.diag(signs), (2, 2, 2)))
-    image = Image(np.full((1, *geometry.shape), 40.0), geometry, "CT", "v")
+    values = np.full(geometry.shape, -1000.0)
+    values[5:-5] = 40  # a body with air on both of its sides
+    image = Image(values[None], geometry, "CT", "v")
     right = sphere(geometry, geometry.center + np.array((30, 0, 0)), 10)
     left = sphere(geometry, geometry.center - np.array((30, 0, 0)), 10)
     middle = sphere(geometry, geometry.center, 12)
@@ -64,7 +67,7 @@ def test_the_midline_is_the_bodys_not_the_grids():
     values = np.full(geometry.shape, -1000.0)
     values[60:90, 10:30] = 40  # a body far on the right of the grid: x from 120 to 178 mm
     image = Image(values[None], geometry, "CT", "v")
-    assert body_midline(image) == pytest.approx(149, abs=3)
+    assert plane_from_image(image).point[0] == pytest.approx(149, abs=3)
     left_organ = np.zeros(geometry.shape, bool)
     left_organ[62:68, 15:25, 5:15] = True
     assert values_of(left_organ, image)["side"].value == "left"
@@ -86,8 +89,15 @@ def test_an_empty_segment_has_no_measurements():
 
 
 def test_a_pair_of_parts_on_both_sides_crosses_the_midline():
-    assert side_of(np.array([-30.0] * 40 + [30.0] * 60), 0.0) == "midline"
-    assert side_of(np.array([-30.0] * 10 + [30.0] * 90), 0.0) == "right"
+    plane = MidsagittalPlane((0, 0, 0), (1, 0, 0), 1.0, 0.0, "outline of the body")
+
+    def at(*x):
+        return side_of(np.array([(value, 0.0, 0.0) for value in x]), plane)
+
+    assert at(*[-30.0] * 40, *[30.0] * 60) == "midline"
+    assert at(*[-30.0] * 10, *[30.0] * 90) == "right"
+    assert at(0.5, 0.6) == ""  # nearer than the plane is known
+    assert side_of(np.array([(30.0, 0.0, 0.0)]), None) == ""
 
 
 def test_the_table_has_one_row_a_segment():
@@ -95,6 +105,6 @@ def test_the_table_has_one_row_a_segment():
     mask = sphere(image.geometry, image.geometry.center, 8)
     segmentation = Segmentation((Segment("a", mask), Segment("b", mask)), image.geometry)
     titles, rows = as_table(measure(segmentation, image))
-    assert titles[:2] == ["segment", "volume (mL)"]
+    assert titles[:3] == ["segment", "check", "volume (mL)"]
     assert [row[0] for row in rows] == ["a", "b"]
     assert all(len(row) == len(titles) for row in rows)

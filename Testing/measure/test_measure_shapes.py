@@ -154,7 +154,7 @@ def test_narrow_tables_leave_the_rest_out():
     image = Image(np.zeros((1, *geometry.shape)), geometry, "CT")
     results = measure_fully(Segmentation((Segment("x", ball(positions(geometry))),), geometry), image)
     titles, rows = as_table(results, ("volume", "side"))
-    assert titles == ["segment", "volume (mL)", "side"]
+    assert titles == ["segment", "check", "volume (mL)"]  # no side: no body
     assert len(rows[0]) == 3
 
 
