@@ -13,11 +13,13 @@ from dataclasses import replace
 
 import numpy as np
 
+from ...core.domain import ImageDomain
+from ...core.findings import Agreement
 from ...core.geometry import BoxedMask
 from ...core.image import Image
 from ...core.view import SeenObject, View
 from ...errors import Cancelled, ModelError
-from ...interfaces.model import Callbacks, LoadedFacts
+from ...interfaces.model import Callbacks, LoadedFacts, agreements_in
 from ..runtime.adapters import Adapters
 from ..runtime.device import multiplies_bfloat16
 
@@ -80,9 +82,14 @@ class NamedStructureMasks:
         groups = self._adapters.choose(labels, image.modality) if self._automatic else {None: list(labels)}
         masks: dict[str, BoxedMask] = {}
         for number, (name, some) in enumerate(groups.items()):
-            if name is not None:
-                self._activate(name)
-            masks |= self._segment_volume(image, some, callbacks, number, len(groups))
+            used = self._adapters.active if name is None else name
+            if self._adapters.volume_head(used) is None:
+                if name is not None:
+                    self._activate(name)
+                masks |= self._segment_volume(image, some, callbacks, number, len(groups))
+                continue
+            masks |= self._draw_volume(used, image, some, callbacks, number, len(groups))
+            self.facts = replace(self.facts, adapter=used, adapter_hash=self._adapters.hash_of(used))
         if self._automatic:
             self._name_used(groups)
         return {label: masks[label] for label in labels if label in masks}
@@ -110,10 +117,116 @@ class NamedStructureMasks:
 
     @property
     def draws_volumes(self) -> bool:
-        """Whether the model segments whole volumes: only with a mask head."""
-        return self.head is not None
+        """Whether the model segments whole volumes: with a mask head or an adapter's volume network."""
+        if self.head is not None or self._adapters.volume_head(self._adapters.active) is not None:
+            return True
+        return self._automatic and any(self._adapters.volume_head(name) for name in self._adapters.card.adapters)
+
+    def draws_slices(self, labels: Sequence[str], modality: str) -> bool:
+        """Return whether single slices can be segmented; adapters that are only a volume network need the volume.
+
+        Args:
+            labels: names of structures.
+            modality: "CT" or "MR".
+        """
+        names = self._adapters.choose(labels, modality) if self._automatic else [self._adapters.active]
+        return all(self._adapters.draws_slices(name) for name in names)
+
+    def agreement(self, label: str) -> Agreement | None:
+        """Implement `StatesAgreement.agreement`: as measured for the first adapter whose network segments the label."""
+        names = self._adapters.card.adapters if self._automatic else [self._adapters.active]
+        for name in names:
+            head = self._adapters.volume_head(name)
+            if head is not None and label in head.structures:
+                return agreements_in(head.facts).get(label)
+        return None
+
+    def domain(self, image: Image) -> ImageDomain:
+        """Implement `KnowsDomain.domain`: known without adapters that can judge, else if one of them knows the image."""
+        if image.is_picture:
+            return ImageDomain(False, "it is a picture, and the model was made for volumes", 0.0)
+        heads = {name: self._adapters.volume_head(name) for name in self._adapters.card.adapters}
+        judges = {name: head for name, head in heads.items() if head is not None and head.judge is not None}
+        if not judges:
+            return ImageDomain(True)
+        fitting = [
+            head
+            for head in judges.values()
+            if head.judge.modality == image.modality
+            and (longest_edge(image) <= head.judge.largest_mm or not head.judge.largest_mm)
+        ]
+        if not fitting:
+            known = " and ".join(sorted({f"{h.judge.modality} of the {h.judge.region}" for h in judges.values()}))
+            return ImageDomain(
+                False, f"it is {image.modality or 'of unknown modality'}, and the model knows {known}", 0.0
+            )
+        found = [head.judge.judge(head.facts_of(image, self._half())) for head in fitting]
+        return max(found, key=lambda one: (one.known, one.chance))
 
     # -- internals -------------------------------------------------------------------------------
+
+    def _half(self) -> bool:
+        """Return whether to compute in bfloat16: on CPUs with such instructions, half the time for the same masks."""
+        import torch
+
+        core = self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
+        # docs/decisions/0006
+        return core.device.type == "cpu" and core.dtype == torch.float32 and multiplies_bfloat16()
+
+    def _draw_volume(self, name: str, image: Image, labels, callbacks: Callbacks, number: int, of: int) -> dict:
+        """Return masks on the volume's grid from an adapter's volume network."""
+        head = self._adapters.volume_head(name)
+        unknown = [label for label in labels if label not in head.structures]
+        if unknown:
+            raise ModelError(
+                f"This model was not trained on {', '.join(unknown)}; choose from {', '.join(head.structures)}."
+            )
+        callbacks.on_prompt(f"volume network: {' ; '.join(labels)}")
+
+        def on_fraction(fraction: float) -> None:
+            if callbacks.cancelled():
+                raise Cancelled
+            callbacks.on_fraction((number + fraction) / of)
+
+        core = self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
+        if next(head.network.parameters()).device != core.device:
+            head.network.to(core.device)
+        inside = head.facts.get("inside")
+        if inside and longest_edge(image) > inside["largest_mm"]:
+            return self._draw_inside(name, image, labels, inside, callbacks, number, of)
+        wanted = {part for label in labels for part in head.structures[label]}
+        named = head.name_voxels(image, wanted, self._half(), on_fraction)
+        return self._masks(named, {label: head.structures[label] for label in labels}, image)
+
+    def _draw_inside(self, name: str, image: Image, labels, inside: dict, callbacks: Callbacks, number, of) -> dict:
+        """Find the regions that a network was trained for with another adapter's, and segment in a crop around each."""
+        places = self._draw_volume(inside["adapter"], image, inside["labels"], callbacks, number * 2, of * 2)
+        masks: dict[str, np.ndarray] = {}
+        for nth, place in enumerate(places.values()):
+            start, stop = margin_box(place, image.geometry.spacing, inside["margin_mm"])
+            box = tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
+            crop = Image(
+                image.voxels[(slice(None), *box)], image.geometry.crop(start, stop), image.modality, image.name
+            )
+            part = (number * 2 + 1) * len(places) + nth
+            for label, mask in self._draw_volume(name, crop, labels, callbacks, part, of * 2 * len(places)).items():
+                masks.setdefault(label, np.zeros(image.geometry.shape, bool))[box] |= mask.whole()
+        return {label: BoxedMask.of(mask) for label, mask in masks.items()}
+
+    def _masks(self, named, structures: dict[str, tuple[int, ...]], image: Image) -> dict[str, BoxedMask]:
+        """Return the mask of each structure that is present, without stray voxels."""
+        from ...imaging.slices import drop_islands
+
+        def draw(numbers) -> BoxedMask | None:
+            found = named.structure(numbers)
+            if found is None or not found[1].any():
+                return None
+            box, inside = found
+            return BoxedMask.of(drop_islands(inside), image.geometry.shape, [s.start for s in box])
+
+        with ThreadPoolExecutor(LABELS_AT_A_TIME) as pool:
+            masks = dict(zip(structures, pool.map(draw, structures.values()), strict=True))
+        return {label: mask for label, mask in masks.items() if mask is not None}
 
     def _chances(self, pictures: Sequence[np.ndarray], rows: slice = slice(None), columns: slice = slice(None)):
         """Return (B, parts, rows, columns) probabilities of every part for (B, S, S, 3) uint8 pictures."""
@@ -126,9 +239,7 @@ class NamedStructureMasks:
         network = self.head.network
         if next(network.parameters()).device != core.device:
             network.to(core.device)
-        # on CPUs with bfloat16 instructions this takes half the time for the same masks (docs/decisions/0006)
-        half = core.device.type == "cpu" and core.dtype == torch.float32 and multiplies_bfloat16()
-        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=half):
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=self._half()):
             features = core.model.vision_tower(pixels).last_hidden_state
             pixels = pixels.to(next(network.parameters()).dtype)
             chances = self.head.probabilities(pixels, features.float(), rows, columns)
@@ -150,7 +261,6 @@ class NamedStructureMasks:
 
     def _segment_volume(self, image: Image, labels: Sequence[str], callbacks: Callbacks, number: int, of: int) -> dict:
         """Return masks on the volume's grid with the active adapter."""
-        from ...imaging.slices import drop_islands
         from .volume_masks import name_voxels
 
         if self.head is None:
@@ -171,17 +281,7 @@ class NamedStructureMasks:
         parts = {label: self.head.structures[label] for label in labels}
         wanted = {part for some in parts.values() for part in some}
         named = name_voxels(image, self._chances, self.image_size, self.head, wanted, on_fraction)
-
-        def draw(numbers) -> BoxedMask | None:
-            found = named.structure(numbers)
-            if found is None or not found[1].any():
-                return None
-            box, inside = found
-            return BoxedMask.of(drop_islands(inside), image.geometry.shape, [s.start for s in box])
-
-        with ThreadPoolExecutor(LABELS_AT_A_TIME) as pool:
-            masks = dict(zip(parts, pool.map(draw, parts.values()), strict=True))
-        return {label: mask for label, mask in masks.items() if mask is not None}
+        return self._masks(named, parts, image)
 
     def _segment_inside(self, image: Image, labels, inside: dict, callbacks: Callbacks, number: int, of: int) -> dict:
         """Find the regions that a head was trained for with another adapter, and segment in a crop around each.

@@ -55,7 +55,7 @@ def name_voxels(image: Image, draw: Draw, size: int, head, wanted, on_fraction=l
         wanted: requested parts; if none of them can be present, later passes are skipped.
         on_fraction: receives 0…1; may raise to end the work.
     """
-    volume, order, flips = _in_ras_order(image)
+    volume, order, flips = ras_ordered(image)
     window = window_for(volume)
     box = body_box(volume)
     named_parts = {part for parts in head.structures.values() for part in parts}
@@ -134,7 +134,7 @@ def _fits(box: np.ndarray, plane: str, side: float) -> bool:
     return extent.max() <= side and extent.min() >= 0.4 * side
 
 
-def _in_ras_order(image: Image) -> tuple[Image, list[int], list[bool]]:
+def ras_ordered(image: Image) -> tuple[Image, list[int], list[bool]]:
     """Return (the image with axes permuted and flipped to run nearest to Right, Anterior, Superior; order; flips)."""
     order = [image.geometry.world_axes.index(axis) for axis in range(3)]
     affine = image.geometry.affine[:, [*order, 3]].copy()

@@ -29,27 +29,27 @@ class _Step(nn.Sequential):
     """3 × 3 × 3 convolution, normalization, ReLU."""
 
     def __init__(self, inputs: int, outputs: int, stride: int = 1):
-        super().__init__(
-            nn.Conv3d(inputs, outputs, 3, stride, 1, bias=False), _Norm(outputs), nn.ReLU(inplace=True)
-        )
+        super().__init__(nn.Conv3d(inputs, outputs, 3, stride, 1, bias=False), _Norm(outputs), nn.ReLU(inplace=True))
 
 
 class VolumeNetwork(nn.Module):
     """Network that scores every part at every voxel.
 
-    Its input is (1, inputs, I, J, K) float, each side a multiple of `MULTIPLE`.
+    Its input is (1, inputs, I, J, K) float, each side a multiple of `MULTIPLE`; a guided network also gets (1, guide,
+    I/2, J/2, K/2) probabilities, for example those of a coarser network, which sees more of the surroundings.
 
     Args:
         inputs: channels of the input.
         parts: number of parts.
         channels: see `CHANNELS`.
+        guide: channels of the guide, 0 for none.
     """
 
-    def __init__(self, inputs: int, parts: int, channels: tuple[int, int, int, int] = CHANNELS):
+    def __init__(self, inputs: int, parts: int, channels: tuple[int, int, int, int] = CHANNELS, guide: int = 0):
         super().__init__()
         a, b, c, d = channels
-        self.inputs, self.parts, self.channels = inputs, parts, tuple(channels)
-        self.fine = nn.Sequential(_Step(8 * inputs, a), _Step(a, a))
+        self.inputs, self.parts, self.channels, self.guide = inputs, parts, tuple(channels), guide
+        self.fine = nn.Sequential(_Step(8 * inputs + guide, a), _Step(a, a))
         self.middle = nn.Sequential(_Step(a, b, 2), _Step(b, b))
         self.coarse = nn.Sequential(_Step(b, c, 2), _Step(c, c))
         self.lowest = nn.Sequential(_Step(c, d, 2), _Step(d, d), _Step(d, c))
@@ -58,26 +58,31 @@ class VolumeNetwork(nn.Module):
         self.up_fine = nn.Sequential(_Step(a, a), _Step(a, a))
         self.score = nn.Conv3d(a, 8 * parts, 1)
 
-    def hidden(self, volume: torch.Tensor) -> torch.Tensor:
+    def hidden(self, volume: torch.Tensor, guide: torch.Tensor | None = None) -> torch.Tensor:
         """Return (1, channels[0], I/2, J/2, K/2), the input of the last layer.
 
         Args:
             volume: see the class.
+            guide: see the class; None for a network without.
         """
-        half = self.fine(_blocks(volume).contiguous(memory_format=torch.channels_last_3d))
+        blocks = _blocks(volume)
+        if guide is not None:
+            blocks = torch.cat([blocks, guide.to(blocks.dtype)], 1)
+        half = self.fine(blocks.contiguous(memory_format=torch.channels_last_3d))
         quarter = self.middle(half)
         eighth = self.coarse(quarter)
         x = self.up_coarse(eighth + _larger(self.lowest(eighth)))
         x = self.up_middle(quarter + _larger(x))
         return self.up_fine(half + _larger(x))
 
-    def forward(self, volume: torch.Tensor) -> torch.Tensor:
+    def forward(self, volume: torch.Tensor, guide: torch.Tensor | None = None) -> torch.Tensor:
         """Return (1, parts, I, J, K) scores.
 
         Args:
             volume: see the class.
+            guide: see the class; None for a network without.
         """
-        scores = self.score(self.hidden(volume))
+        scores = self.score(self.hidden(volume, guide))
         one, _, i, j, k = scores.shape
         scores = scores.reshape(one, self.parts, 2, 2, 2, i, j, k).permute(0, 1, 5, 2, 6, 3, 7, 4)
         return scores.reshape(one, self.parts, 2 * i, 2 * j, 2 * k)

@@ -18,6 +18,10 @@ from ...storage.model_card import ModelCard
 from .checkpoint import quiet_bitsandbytes, sha256_of, tensor_names
 
 
+VOLUME_WEIGHTS = "volume_head.safetensors"
+"""An adapter's network for whole volumes (`masks.volume_head`), beside its LoRA or alone."""
+
+
 class Adapters:
     """The adapters of one base: attached when first used, merged where that is faster, switched without reloading.
 
@@ -33,6 +37,7 @@ class Adapters:
         self.head, self.hash, self.active = head, "", ""
         self.notes: tuple[str, ...] = ()
         self._known: dict[str, tuple[object, str, tuple[str, ...]]] = {}
+        self._volume_heads: dict[str, object] = {}
 
     def activate(self, name: str) -> None:
         """Activate an adapter by name or folder; "" for the base alone.
@@ -50,10 +55,13 @@ class Adapters:
                 from ..masks.mask_head import MaskHead
 
                 head = MaskHead.load(folder)
-            self.model = attach_adapter(self.model, folder, _key(name))
-            sha = sha256_of([folder / "adapter_model.safetensors"])
-            self._known[name] = (head, sha, other_base(self.card, folder))
-        switch_adapter(self.model, _key(name) if name else "")
+            if is_volume_only(folder):
+                self._known[name] = (None, self.hash_of(name), ())
+            else:
+                self.model = attach_adapter(self.model, folder, _key(name))
+                self._known[name] = (head, self.hash_of(name), other_base(self.card, folder))
+        attached = name and _key(name) in getattr(self.model, "peft_config", {})
+        switch_adapter(self.model, _key(name) if attached else "")
         self.head, self.hash, self.notes = self._known[name] if name else (self.base_head, "", ())
         self.active = name
 
@@ -63,6 +71,34 @@ class Adapters:
         folder = Path(self.active).is_dir()
         name = Path(self.active).name if folder else self.active
         return {"adapter": name, "adapter_hash": self.hash, "notes": self.notes}
+
+    def hash_of(self, name: str) -> str:
+        """Return the SHA-256 (hex) of an adapter's weights: of the LoRA, or of the volume network if it is that alone."""
+        folder = adapter_folder(self.card, name)
+        return sha256_of([folder / (VOLUME_WEIGHTS if is_volume_only(folder) else "adapter_model.safetensors")])
+
+    def volume_head(self, name: str):
+        """Return the volume network of an adapter, without attaching its LoRA; None if it has none.
+
+        Args:
+            name: of the adapter; "" is the base, which has none.
+
+        Raises:
+            ModelError: if there is no such adapter, or its network can't be read.
+        """
+        if name not in self._volume_heads:
+            folder = adapter_folder(self.card, name) if name else None
+            if folder is None or not (folder / VOLUME_WEIGHTS).is_file():
+                self._volume_heads[name] = None
+            else:
+                from ..masks.volume_head import VolumeHead
+
+                self._volume_heads[name] = VolumeHead.load(folder)
+        return self._volume_heads[name]
+
+    def draws_slices(self, name: str) -> bool:
+        """Return whether an adapter segments single slices; one that is only a volume network does not."""
+        return not name or not is_volume_only(adapter_folder(self.card, name))
 
     def touches(self, modules: Sequence[str]) -> bool:
         """Return whether the active adapter changes a layer under one of these module paths."""
@@ -119,6 +155,8 @@ def adapter_folder(card: ModelCard, adapter: str) -> Path:
         raise ModelError(
             f"{card.title} has no adapter '{adapter}'; there is {known}. Otherwise {get}give the path of a PEFT adapter folder."
         )
+    if is_volume_only(folder):
+        return folder
     if not (folder / "adapter_config.json").is_file():
         raise ModelError(
             f"'{folder.name}' has no adapter_config.json, so it is not a PEFT adapter; choose the folder that has one."
@@ -129,6 +167,11 @@ def adapter_folder(card: ModelCard, adapter: str) -> Path:
             "save it as safetensors."
         )
     return folder
+
+
+def is_volume_only(folder: Path) -> bool:
+    """Return whether an adapter's folder holds a volume network and no LoRA."""
+    return (folder / VOLUME_WEIGHTS).is_file() and not (folder / "adapter_config.json").is_file()
 
 
 def _cached(adapter: str) -> Path | None:

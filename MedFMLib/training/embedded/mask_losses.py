@@ -8,13 +8,13 @@ from __future__ import annotations
 from . import labels
 
 _WEIGHTS = {
-    0.4: labels.TISSUES,
+    0.4: (*labels.TISSUES, "body"),
     1.0: ("cerebral white matter", "cerebral cortex", "lung", "liver"),
     1.5: ("cerebellum", "lateral ventricle"),
     2.0: ("kidney", "spleen", "stomach", "spine", "hip bone"),
-    3.0: ("aorta", "urinary bladder"),
-    4.0: ("thalamus", "caudate", "putamen", "hippocampus", "brainstem", "ventral diencephalon"),
-    5.0: ("third ventricle", "fourth ventricle"),
+    3.0: ("aorta", "urinary bladder", "mandible", "parotid gland", "larynx"),
+    4.0: ("thalamus", "caudate", "putamen", "hippocampus", "brainstem", "ventral diencephalon", "spinal cord"),
+    5.0: ("third ventricle", "fourth ventricle", "oesophagus"),
     8.0: ("pallidum", "amygdala"),
     12.0: ("accumbens",),
 }

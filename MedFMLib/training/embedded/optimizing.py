@@ -46,6 +46,56 @@ def make_optimizers(named) -> list:
     return made
 
 
+def make_convolution_optimizers(network) -> list:
+    """Return Muon for the kernels of three-dimensional convolutions, as matrices of a row per filter; AdamW for the rest."""
+    import torch
+
+    kernels = [p for n, p in network.named_parameters() if p.ndim == 5 and not n.startswith("score")]
+    inside = {id(p) for p in kernels}
+    rest = [p for p in network.parameters() if id(p) not in inside]
+    return [torch.optim.AdamW(rest, lr=1e-3, weight_decay=0.01, betas=(0.9, 0.98)), _kernel_muon()(kernels)]
+
+
+def _kernel_muon():
+    import torch
+
+    class KernelMuon(torch.optim.Optimizer):
+        """Muon (Jordan et al., 2024) for convolution kernels: momentum whose matrix is made orthogonal before the step."""
+
+        def __init__(self, parameters, lr: float = 1e-3, momentum: float = 0.95, weight_decay: float = 0.01):
+            super().__init__(parameters, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+
+        @torch.no_grad()
+        def step(self, closure=None):
+            for group in self.param_groups:
+                for p in group["params"]:
+                    if p.grad is None:
+                        continue
+                    kept = self.state[p].setdefault("momentum", torch.zeros_like(p.grad))
+                    kept.lerp_(p.grad, 1 - group["momentum"])
+                    step = orthogonal(p.grad.lerp(kept, group["momentum"]).flatten(1))
+                    scale = 0.2 * max(step.shape) ** 0.5  # the size of AdamW's steps (Liu et al., Moonlight, 2025)
+                    p.mul_(1 - group["lr"] * group["weight_decay"])
+                    p.add_(step.view_as(p), alpha=-group["lr"] * scale)
+
+    return KernelMuon
+
+
+def orthogonal(matrix, rounds: int = 5):
+    """Return about the nearest matrix with orthonormal rows or columns, by Newton and Schulz's iteration (Jordan et al., 2024).
+
+    Args:
+        matrix: (M, N).
+        rounds: of the iteration.
+    """
+    x = matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
+    x = x / (x.norm() + 1e-7)
+    for _ in range(rounds):
+        square = x @ x.T
+        x = 3.4445 * x + (-4.7750 * square + 2.0315 * square @ square) @ x
+    return x.T if matrix.shape[0] > matrix.shape[1] else x
+
+
 def set_learning_rate(optimizers: list, rate: float) -> None:
     """Set the same rate in all optimizers; Muon's is scaled to AdamW's step size.
 

@@ -31,6 +31,9 @@ HELD_OUT_SLICES = {
 }
 """Half-open ranges of the third RAS index (inferior → superior)."""
 
+HELD_OUT_HEAD_NECKS_EVERY = 3
+"""Every third patient of `openkbp/train`, which has all organs, is held out: 10 of 28."""
+
 HELD_OUT_HIPPOCAMPI_EVERY = 10, (0, 3, 6)
 """Of the sorted hippocampus files, those whose number modulo the first value is among the second: 24 of 80."""
 
@@ -177,6 +180,40 @@ def torso_subjects(data: Path, held_out: bool = False) -> list[Subject]:
     return made
 
 
+def head_neck_files(data: Path, held_out: bool = False) -> list[Path]:
+    """Return the planning CTs of the head and neck; contours have `_labels` instead of `_ct` in their name.
+
+    Args:
+        data: the data folder.
+        held_out: return the held-out patients instead of those for training.
+    """
+    complete = sorted((data / "openkbp" / "train").glob("*_ct.nii.gz"))
+    if held_out:
+        return complete[::HELD_OUT_HEAD_NECKS_EVERY]
+    kept = [file for number, file in enumerate(complete) if number % HELD_OUT_HEAD_NECKS_EVERY]
+    return kept + sorted((data / "openkbp" / "train_extra").glob("*_ct.nii.gz"))
+
+
+def head_neck_scans(data: Path, held_out: bool = False) -> list[tuple]:
+    """Return (name, HU float32, parts uint8, (3,) spacing mm, missing parts) of each patient, in RAS order.
+
+    Part n is label n − 1, from 2 on. Organs that nobody contoured are missing, not absent.
+
+    Args:
+        data: the data folder.
+        held_out: return the held-out patients instead of those for training.
+    """
+    scans = []
+    for file in head_neck_files(data, held_out):
+        image, contours = read(file, "CT"), read(file.parent / file.name.replace("_ct", "_labels"))
+        values, spacing = in_ras_order(contours.scalars.astype(np.uint8), contours.geometry)
+        hu, _ = in_ras_order(image.scalars.astype(np.float32), image.geometry)
+        parts = np.where(values > 0, values + 1, 0).astype(np.uint8)
+        missing = tuple(n for n in range(2, 9) if not (parts == n).any())
+        scans.append((file.name.split("_")[0], hu, parts, spacing, missing))
+    return scans
+
+
 def hippocampus_files(data: Path, held_out: bool = False) -> list[Path]:
     """Return the images of the hippocampus cases; labels have the same name in `labels/`.
 
@@ -189,10 +226,15 @@ def hippocampus_files(data: Path, held_out: bool = False) -> list[Path]:
     return [file for number, file in enumerate(files) if (number % every in which) == held_out]
 
 
-def hippocampus_subjects(data: Path) -> list[Subject]:
-    """Return the MR crops around one hippocampus with manual labels: part 1 is anterior, 2 posterior."""
+def hippocampus_subjects(data: Path, held_out: bool = False) -> list[Subject]:
+    """Return the MR crops around one hippocampus with manual labels: part 1 is anterior, 2 posterior.
+
+    Args:
+        data: the data folder.
+        held_out: return the held-out cases instead of those for training.
+    """
     subjects = []
-    for file in hippocampus_files(data):
+    for file in hippocampus_files(data, held_out):
         image = read(file)
         values, spacing = in_ras_order(
             read(file.parent.parent / "labels" / file.name).scalars.astype(np.uint16), image.geometry
@@ -244,3 +286,12 @@ def _tissue(voxels: np.ndarray, modality: str) -> np.ndarray:
         return np.digitize(voxels, (-300, -30, 25, 90, 180)).astype(np.uint16)
     low, high = np.percentile(voxels, (1, 99.5))
     return np.digitize(voxels, low + (high - low) * np.array([0.08, 0.25, 0.45, 0.7])).astype(np.uint16)
+
+
+def body_label_maps(data: Path) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return (values, (3,) spacing mm) of the label maps of trunks without images, in RAS order."""
+    found = []
+    for path in sorted((data / "body_labelmaps").glob("*.nii.gz")):
+        image = read(path)
+        found.append(in_ras_order(image.scalars.astype(np.uint16), image.geometry))
+    return found

@@ -20,6 +20,8 @@ class VolumeSpecialty:
         side: voxels along each side of a training crop, and of a tile.
         channels: see `volume_network.VolumeNetwork`.
         source: (data folder, side) → an object with `draw`.
+        tissues: number of leading parts that are not structures.
+        guide: name of the coarser network, of twice the step, that guides this one; "" for none.
     """
 
     parts: tuple[str, ...]
@@ -28,12 +30,15 @@ class VolumeSpecialty:
     side: int
     channels: tuple[int, int, int, int]
     source: Callable
+    tissues: int = 2
+    guide: str = ""
 
     def network(self):
         """Return the network with random weights."""
         from ...models.masks.volume_network import VolumeNetwork
 
-        return VolumeNetwork(self.inputs, len(self.parts), self.channels)
+        guide = len(SPECIALTIES[self.guide].parts) if self.guide else 0
+        return VolumeNetwork(self.inputs, len(self.parts), self.channels, guide)
 
     def samples(self, data: Path, seed: int, start: int) -> Iterator:
         """Return the endless series of samples, see `volumes.endless`.
@@ -47,5 +52,13 @@ class VolumeSpecialty:
 
 
 SPECIALTIES = {
-    "brain-mr": VolumeSpecialty(labels.PARTS[:29], 1, 1.0, 112, (32, 64, 96, 96), volumes.head_source),
-}
+    "brain-mr-coarse": VolumeSpecialty(labels.PARTS[:29], 1, 2.0, 80, (32, 64, 96, 96), volumes.coarse_head_source),
+    "brain-mr": VolumeSpecialty(
+        labels.PARTS[:29], 1, 1.0, 96, (32, 64, 96, 64), volumes.head_source, guide="brain-mr-coarse"
+    ),
+    "head-neck-ct": VolumeSpecialty(volumes.HEAD_NECK_PARTS, 2, 2.5, 80, (32, 64, 96, 96), volumes.head_neck_source),
+    "hippocampus": VolumeSpecialty(
+        ("background", "anterior hippocampus", "posterior hippocampus"),
+        1, 1.0, 64, (32, 48, 64, 64), volumes.hippocampus_source, 1,
+    ),
+}  # fmt: skip

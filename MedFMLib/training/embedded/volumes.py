@@ -18,6 +18,9 @@ from . import labels
 from .sources import Subject
 from .synthesis import bounds, head_table
 
+CT_CHANNELS = ((-160.0, 240.0), (-1000.0, 1500.0))
+"""HU ranges that become 0…1 in the two channels of a CT, as in `models.masks.volume_head`."""
+
 MIRRORED = 0.5
 """Share of the samples that are mirrored, left and right exchanged."""
 
@@ -41,10 +44,17 @@ class Variation:
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """One training volume: `values` (C, I, J, K) float32, `parts` (I, J, K) uint8."""
+    """One training volume.
+
+    Args:
+        values: (C, I, J, K) float32.
+        parts: (I, J, K) uint8.
+        missing: parts that this source does not label: what has no structure may be one of them.
+    """
 
     values: np.ndarray = field(repr=False)
     parts: np.ndarray = field(repr=False)
+    missing: tuple[int, ...] = ()
 
 
 def points(size: tuple[int, int, int], step: float, middle: np.ndarray, spacing: np.ndarray, rng: np.random.Generator,
@@ -158,7 +168,7 @@ def thick_slices(values, axis: int, thickness: float, gap: float, sharp: bool = 
 
 
 class Heads:
-    """Renders crops of heads from label maps.
+    """Renders crops of heads from label maps; with `whole` set, whole brains in the middle of each crop.
 
     Args:
         subjects: whole-head label maps, FreeSurfer values.
@@ -171,6 +181,7 @@ class Heads:
         import torch
 
         self.size, self.step, self.maps = (side,) * 3, step, []
+        self.whole = False
         table = labels.part_table(labels.FREESURFER, "head tissue")
         for subject in subjects:
             values = torch.from_numpy(subject.values.astype(np.int16))
@@ -195,9 +206,12 @@ class Heads:
 
         subject, values, own, box, present = self.maps[int(rng.integers(len(self.maps)))]
         reach = np.array(self.size) * self.step / 2
-        if rng.random() < 0.9:
+        if self.whole:
+            middle = box.mean(1)
+        elif rng.random() < 0.92:
             low, high = box[:, 0] + 0.55 * reach, box[:, 1] - 0.55 * reach
-            middle = rng.uniform(np.minimum(low, high), np.maximum(low, high))
+            middle = np.where(low < high, rng.uniform(np.minimum(low, high), np.maximum(low, high)),
+                              (low + high) / 2 + rng.uniform(-0.3, 0.3, 3) * reach)  # fmt: skip
         else:
             middle = rng.uniform(0, values.shape)
         where = points(self.size, self.step, middle * subject.spacing, subject.spacing, rng, Variation())
@@ -212,7 +226,7 @@ class Heads:
         drawn, parts = _atrophied(drawn, parts, rng)
         if rng.random() < 0.4:
             drawn, parts = _without_skull(drawn, parts, rng)
-        inside = _field_of_view(self.size, rng)
+        inside = None if self.whole else _field_of_view(self.size, rng)
         table = head_table(present, rng)
         mean, spread = (torch.from_numpy(t)[drawn.long()] for t in table)
         noise = torch.from_numpy(rng.standard_normal(self.size, dtype=np.float32))
@@ -245,7 +259,9 @@ def _atrophied(values, parts, rng: np.random.Generator):
             values, parts = torch.where(new, value, values), torch.where(new, part, parts)
     elif kind < 0.32:
         fluid = _grown(values == 24, 1)
-        cortex = (parts == labels.part_number("left cerebral cortex")) | (parts == labels.part_number("right cerebral cortex"))
+        cortex = (parts == labels.part_number("left cerebral cortex")) | (
+            parts == labels.part_number("right cerebral cortex")
+        )
         new = fluid & cortex
         values = torch.where(new, 24, values)
         parts = torch.where(new, labels.part_number("head tissue"), parts)
@@ -294,9 +310,7 @@ def _with_lesions(picture, parts, rng: np.random.Generator):
         low = [max(0, int(m - 1.3 * r)) for m, r in zip(middle, radii, strict=True)]
         high = [min(n, int(m + 1.3 * r) + 2) for m, r, n in zip(middle, radii, picture.shape, strict=True)]
         box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
-        axes = [
-            ((torch.arange(a, b) - m) / r) ** 2 for a, b, m, r in zip(low, high, middle, radii, strict=True)
-        ]
+        axes = [((torch.arange(a, b) - m) / r) ** 2 for a, b, m, r in zip(low, high, middle, radii, strict=True)]
         far = axes[0][:, None, None] + axes[1][:, None] + axes[2]
         edge = far + 0.25 * smooth(tuple(far.shape), 4, rng)
         share = torch.sigmoid((1 - edge) * rng.uniform(2, 12)) * (parts[box] > 1)
@@ -318,15 +332,15 @@ def as_scan(picture, rng: np.random.Generator, step: float = 1.0):
     size = tuple(picture.shape)
     if rng.random() < 0.75:
         picture = picture * torch.exp(rng.uniform(0, 0.35) * smooth(size, int(rng.integers(2, 5)), rng))
-    blur = rng.uniform(0.25, 0.9)
+    blur = rng.uniform(0.25, 0.9) / max(1.0, 0.75 * step)
     if rng.random() < 0.45:  # slices of some thickness, at times with gaps
         axis = int(rng.integers(3))
-        thickness = rng.uniform(1.5, 7.5) / step
+        thickness = max(1.05, rng.uniform(1.5, 7.5) / step)
         gap = thickness * (rng.uniform(1.0, 1.25) if rng.random() < 0.4 else 1.0)
         picture = torch.from_numpy(ndimage.gaussian_filter(picture.numpy(), blur, truncate=3.0))
         picture = thick_slices(picture, axis, thickness * rng.uniform(0.7, 1.0), gap)
     elif rng.random() < 0.3:  # coarse along every axis
-        gap = rng.uniform(1.2, 2.6) / step
+        gap = max(1.05, rng.uniform(1.2, 2.6) / step)
         picture = torch.from_numpy(ndimage.gaussian_filter(picture.numpy(), 0.42 * gap, truncate=2.5))
         fewer = [max(2, round(n / gap)) for n in size]
         low = torch.nn.functional.interpolate(picture[None, None], size=fewer, mode="trilinear", align_corners=True)
@@ -368,8 +382,8 @@ def real_crop(image, parts, spacing: np.ndarray, size: tuple[int, int, int], ste
     return linear(image, where, outside), drawn
 
 
-def endless(source, seed: int, start: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield (float16 values, uint8 parts) of sample after sample; number n of seed s is always the same.
+def endless(source, seed: int, start: int) -> Iterator[tuple[np.ndarray, np.ndarray, tuple[int, ...]]]:
+    """Yield (float16 values, uint8 parts, missing parts) of sample after sample; number n of seed s is always the same.
 
     Args:
         source: with `draw`.
@@ -379,17 +393,169 @@ def endless(source, seed: int, start: int) -> Iterator[tuple[np.ndarray, np.ndar
     number = start
     while True:
         made = source.draw(np.random.default_rng((seed, number)))
-        yield made.values.astype(np.float16), made.parts
+        yield made.values.astype(np.float16), made.parts, made.missing
         number += 1
 
 
-def head_source(data: Path, side: int) -> Heads:
+def head_source(data: Path, side: int, step: float = 1.0) -> Heads:
     """Return the training heads.
 
     Args:
         data: the data folder.
         side: voxels along each side of a crop.
+        step: spacing of the crops, mm.
     """
     from .sources import head_maps
 
-    return Heads(head_maps(data), side)
+    return Heads(head_maps(data), side, step)
+
+
+def coarse_head_source(data: Path, side: int) -> Heads:
+    """Return the training heads at 2 mm.
+
+    Args:
+        data: the data folder.
+        side: voxels along each side of a crop.
+    """
+    return head_source(data, side, 2.0)
+
+
+HEAD_NECK_PARTS = (
+    "background",
+    "body",
+    "brainstem",
+    "spinal cord",
+    "right parotid gland",
+    "left parotid gland",
+    "oesophagus",
+    "larynx",
+    "mandible",
+)
+"""Part n is label n − 1 of OpenKBP, from 2 on."""
+
+
+class HeadNecks:
+    """Varies planning CTs of the head and neck with the contours of their treatment.
+
+    Args:
+        scans: (HU, parts, spacing, missing parts) of each patient, in RAS order.
+        side: voxels along each side of a crop.
+        step: spacing of the crops, mm.
+    """
+
+    variation = Variation(12.0, (0.07, 0.05), (7.0, 2.0), 0.06)
+
+    def __init__(self, scans, side: int, step: float):
+        import torch
+
+        self.size, self.step = (side,) * 3, step
+        self.scans = [(torch.from_numpy(hu), torch.from_numpy(parts), spacing, missing, bounds(parts > 1))
+                      for hu, parts, spacing, missing in scans]  # fmt: skip
+        swapped = np.arange(256, dtype=np.uint8)
+        swapped[[4, 5]] = 5, 4
+        self.swapped = torch.from_numpy(swapped)
+
+    def draw(self, rng: np.random.Generator) -> Sample:
+        """Return a random crop.
+
+        Args:
+            rng: of all random values.
+        """
+        import torch
+
+        hu, parts, spacing, missing, box = self.scans[int(rng.integers(len(self.scans)))]
+        low, high = box[:, 0] * spacing, box[:, 1] * spacing
+        middle = (low + high) / 2 + rng.uniform(-1, 1, 3) * (30, 30, 0)
+        middle[2] = rng.uniform(low[2] - 20, high[2] + 20)
+        drawn, truth = real_crop(hu, parts, spacing, self.size, self.step, rng, self.variation, -1000.0, middle,
+                                 self.swapped)  # fmt: skip
+        body = drawn > -300
+        truth = torch.where((truth == 0) & body, 1, truth)
+        drawn = drawn + body * float(rng.normal(0, 12)) + body * (rng.normal(0, 8)) * smooth(self.size, 4, rng)
+        bright = (drawn > 90).float()
+        drawn = drawn + bright * (drawn - 90) * float(rng.normal(0, 0.12))  # bone and contrast agent
+        if rng.random() < 0.35:  # what a patient lies on
+            where, thick = int(rng.integers(2, self.size[1] // 3)), int(rng.integers(1, 5))
+            rest = (truth == 0)[:, where : where + thick]
+            drawn[:, where : where + thick] = torch.where(
+                rest, float(rng.uniform(-900, 150)), drawn[:, where : where + thick]
+            )
+        blur = rng.uniform(0.0, 0.8)
+        if blur > 0.2:
+            drawn = torch.from_numpy(ndimage.gaussian_filter(drawn.numpy(), blur, truncate=3.0))
+        if rng.random() < 0.3:
+            drawn = thick_slices(drawn, 2, rng.uniform(1.2, 3.0), rng.uniform(1.2, 3.0))
+        noise = torch.from_numpy(rng.standard_normal(self.size, dtype=np.float32))
+        drawn = drawn + float(rng.uniform(0, 30)) * noise
+        inside = _field_of_view(self.size, rng)
+        if inside is not None:
+            drawn, truth = torch.where(inside, drawn, -1000.0), torch.where(inside, truth, 0)
+        values = torch.stack([((drawn - a) / (b - a)).clamp(0, 1) for a, b in CT_CHANNELS])
+        return Sample(values.numpy(), truth.numpy(), missing)
+
+
+class Crops:
+    """Varies MR crops around one hippocampus.
+
+    Args:
+        subjects: crops with images and manual parts.
+        size: voxels of a sample.
+    """
+
+    variation = Variation(14.0, (0.06, 0.06), (2.5, 1.2), 0.06)
+
+    def __init__(self, subjects: list[Subject], size: tuple[int, int, int] = (48, 64, 48)):
+        import torch
+
+        self.size = size
+        self.subjects = [(torch.from_numpy(s.image), torch.from_numpy(s.parts), s.spacing) for s in subjects]
+
+    def draw(self, rng: np.random.Generator) -> Sample:
+        """Return a random sample.
+
+        Args:
+            rng: of all random values.
+        """
+        import torch
+
+        image, parts, spacing = self.subjects[int(rng.integers(len(self.subjects)))]
+        middle = np.array(image.shape) * spacing / 2 + rng.uniform(-4, 4, 3)
+        picture, truth = real_crop(image, parts, spacing, self.size, 1.0, rng, self.variation, 0.0, middle)
+        if rng.random() < 0.7:
+            picture = picture * torch.exp(float(rng.uniform(0, 0.3)) * smooth(self.size, 3, rng))
+        if rng.random() < 0.15:  # dark becomes bright, as in other contrasts
+            picture = torch.where(picture > 0.06, 1.1 - picture, picture)
+        blur = rng.uniform(0, 0.7)
+        if blur > 0.25:
+            picture = torch.from_numpy(ndimage.gaussian_filter(picture.numpy(), blur, truncate=3.0))
+        if rng.random() < 0.25:
+            gap = rng.uniform(1.5, 4.0)
+            picture = thick_slices(picture, int(rng.integers(3)), gap, gap)
+        noise = torch.from_numpy(rng.standard_normal(self.size, dtype=np.float32))
+        picture = picture.clamp(min=0) ** float(np.exp(rng.normal(0, 0.25))) + float(rng.uniform(0, 0.06)) * noise
+        return Sample((picture * float(rng.uniform(0.7, 1.2))).clamp(0, 1.5).numpy()[None], truth.numpy())
+
+
+def head_neck_source(data: Path, side: int, step: float = 2.5) -> HeadNecks:
+    """Return the training patients of the head and neck.
+
+    Args:
+        data: the data folder.
+        side: voxels along each side of a crop.
+        step: spacing, mm.
+    """
+    from .sources import head_neck_scans
+
+    return HeadNecks([scan[1:] for scan in head_neck_scans(data)], side, step)
+
+
+def hippocampus_source(data: Path, side: int) -> Crops:
+    """Return the training crops of hippocampi.
+
+    Args:
+        data: the data folder.
+        side: largest side of a sample, voxels.
+    """
+    from .sources import hippocampus_subjects
+
+    return Crops(hippocampus_subjects(data), (side - 16, side, side - 16))
