@@ -233,17 +233,17 @@ class _Outlines:
         found, doubted, missing = self._split(self._asked.labels)
         parts = [f"{_the(label)} is visible, in {self._range(label)}" for label in found]
         parts += map(self._doubt, doubted)
-        parts += [f"no {label} was found in {self._looked()}" for label in missing]
+        parts += [self._absent(label, f" in {self._looked()}") for label in missing]
         sure = "Yes" if not missing + doubted else "In part" if found else "Perhaps" if doubted else "No"
         return self._made(f"{sure}, {_list(parts)}", found + doubted)
 
     def _which(self) -> GeometricAnswer:
         found, doubted, missing = self._split(self._asked.labels)
         if not found + doubted:
-            return self._made(f"None: no {_list(missing, 'or')} was found in {self._looked()}", ())
+            return self._made(f"None: {_list(self._absent(x, f' in {self._looked()}') for x in missing)}", ())
         parts = [f"{_the(label)} is visible, in {self._range(label)}" for label in found]
         parts += map(self._doubt, doubted)
-        parts += [f"no {label} was found" for label in missing]
+        parts += map(self._absent, missing)
         return self._made(_list(parts), found + doubted)
 
     def _side(self) -> GeometricAnswer | None:
@@ -267,7 +267,7 @@ class _Outlines:
     def _side_words(self, label: str) -> str:
         side = self._values[label].get("side")
         if side is None:
-            return ""
+            return f"the side of {_the(label)} could not be measured"
         where = "crosses the midline" if side.value == "midline" else f"lies on the patient's {side.value}"
         if not self._asked.value:
             return f"{_the(label)} {where}"
@@ -397,12 +397,10 @@ class _Outlines:
 
     def _count(self) -> GeometricAnswer:
         found, doubted, missing = self._split(self._asked.labels)
-        name = split_side(self._asked.labels[0])[1]
         if not found + doubted:
-            return self._made(f"None: no {name} was found in {self._looked()}", ())
+            return self._made(f"None: {_list(self._absent(x, f' in {self._looked()}') for x in missing)}", ())
         each = _list(f"{_the(label)}, in {self._range(label)}" for label in found) or "none that is sure"
-        less = f"; no {_list(missing, 'or')} was found" if missing else ""
-        less += "".join(f"; {self._doubt(label)}" for label in doubted)
+        less = "".join(f"; {text}" for text in [*map(self._absent, missing), *map(self._doubt, doubted)])
         return self._made(f"{len(found)}: {each}{less}", found + doubted)
 
     def _count_all(self) -> GeometricAnswer:
@@ -429,7 +427,7 @@ class _Outlines:
         parts = [words(label) for label in found]
         if not all(parts):
             return None
-        parts += [*map(self._doubt, doubted), *(f"no {label} was found in the volume" for label in missing)]
+        parts += [*map(self._doubt, doubted), *(self._absent(label, " in the volume") for label in missing)]
         return self._made(_list(parts, ", and"), found + doubted)
 
     def _lacking(self) -> GeometricAnswer | None:
@@ -446,7 +444,17 @@ class _Outlines:
         return f"{_the(label)} was outlined, but the outline failed an anatomical check" + (f" ({why})" if why else "")
 
     def _missing(self, labels: Sequence[str]) -> GeometricAnswer:
-        return self._made(f"no {_list(labels, 'or')} was found in the volume, so nothing could be measured", ())
+        absent = _list((self._absent(label, " in the volume") for label in labels), ", and")
+        return self._made(f"{absent}, so nothing could be measured", ())
+
+    def _absent(self, label: str, where: str = "") -> str:
+        """Return that a structure was not found, or that its outline was left out, with the reason."""
+        why = getattr(self._context, "not_drawn", {}).get(label, "")
+        return (
+            f"the outline of {_the(label)} was left out because it can't be right ({why})"
+            if why
+            else f"no {label} was found{where}"
+        )
 
     def _made(self, text: str, labels: Sequence[str]) -> GeometricAnswer:
         evidence = self._evidence(labels)

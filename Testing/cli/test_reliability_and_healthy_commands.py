@@ -40,13 +40,13 @@ def test_an_answer_is_looked_into_with_its_cost_said_before_and_explained(files,
     pytest.importorskip("torch")
     image, _ = files
     target = tmp_path / "where.nii.gz"
-    done = run("ask", image, "which plane is this?", "--first", 12, "--last", 12, "--agreement", 4, "--blind-control",
+    done = run("ask", image, "what is this?", "--first", 12, "--last", 12, "--agreement", 4, "--blind-control",
                "--saliency", target)  # fmt: skip
     assert "at most 8 × the time of an answer" in done.stderr
     assert "of 4 further answers agree" in " ".join(done.stderr.split())
     values = sitk.GetArrayFromImage(sitk.ReadImage(str(target)))
     assert values.shape[0] == 1 and values.max() == 1 and values.min() >= 0
-    summary = json.loads(run("ask", image, "which plane is this?", "--agreement", 3, "--json").stdout)
+    summary = json.loads(run("ask", image, "what is this?", "--agreement", 3, "--json").stdout)
     reliability = summary["answers"][0]["reliability"]
     assert (
         len(reliability["samples"]) == 9

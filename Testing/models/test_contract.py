@@ -15,9 +15,11 @@ pytest.importorskip("torch")
 from support.fake_endpoint import folder_of_one
 from support.random_tiny import build
 
+from MedFMLib.core.domain import ImageDomain
 from MedFMLib.core.prompts import Points
 from MedFMLib.core.request import Request, SliceChoice
 from MedFMLib.core.slice_prompts import place
+from MedFMLib.core.terminology import normalize
 from MedFMLib.core.view import make_view
 from MedFMLib.engine import Engine
 from MedFMLib.errors import Cancelled
@@ -27,7 +29,17 @@ from MedFMLib.healthy.library import shipped
 from MedFMLib.interfaces import registry
 from MedFMLib.interfaces.family import FamilyTraits
 from MedFMLib.interfaces.jobs import NoProgress
-from MedFMLib.interfaces.model import Callbacks, Explains, Locates, Outlines, Samples, Segments, Writes, WritesMany
+from MedFMLib.interfaces.model import (
+    Callbacks,
+    Explains,
+    KnowsDomain,
+    Locates,
+    Outlines,
+    Samples,
+    Segments,
+    Writes,
+    WritesMany,
+)
 from MedFMLib.storage.model_card import ABILITIES
 
 ELSEWHERE = {"openai_api": folder_of_one}
@@ -276,3 +288,15 @@ def test_an_answer_is_scored_by_what_is_shown_and_its_attention_is_a_map_of_each
     assert again[0] == pytest.approx(scores[0], abs=1e-4)
     with pytest.raises(Cancelled):
         model.score([shown], "what?", "yes", callbacks=Callbacks(cancelled=lambda: True))
+
+
+def test_a_model_that_knows_its_domain_says_so_the_same_way_each_time(loaded):
+    card, model, _ = loaded
+    if not isinstance(model, KnowsDomain):
+        pytest.skip("it does not know its domain")
+    first, again = (model.domain(ct_phantom()) for _ in range(2))
+    assert isinstance(first, ImageDomain) and first == again
+    assert 0 <= first.chance <= 1
+    assert first.known or first.reason.strip()  # a refusal has its reason
+    known = {normalize(label) for labels in card.labels.values() for label in labels}
+    assert {normalize(part) for part in first.parts_outside} <= known

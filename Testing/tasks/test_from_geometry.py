@@ -10,7 +10,7 @@ import pytest
 from support.domain_model import ABILITIES, KNOWN, DomainModel
 from support.scripted_model import engine
 
-from MedFMLib.core.findings import FLAGGED, OutlineCheck
+from MedFMLib.core.findings import FLAGGED, OutlineCheck, Segmentation
 from MedFMLib.core.geometry import UNORIENTED, Geometry
 from MedFMLib.core.image import Image
 from MedFMLib.core.prompts import Points
@@ -18,6 +18,7 @@ from MedFMLib.core.request import ReliabilityChoice, Request, SliceChoice
 from MedFMLib.interfaces.jobs import Job, PartialText
 from MedFMLib.tasks import from_geometry
 from MedFMLib.tasks.from_geometry import OUTLINE
+from MedFMLib.tasks.segment import SegmentTask
 
 MARKED = "[not supported by a measurement]"
 
@@ -181,6 +182,17 @@ def test_numbers_of_an_outline_that_failed_a_check_are_not_stated(ask, monkeypat
         assert not re.search(r"\d", answer.text), question
     assert "failed an anatomical check: liver" in ask("Which structures are visible?")[0].text
     assert "of the 2 outlined" in ask("What is the smallest organ?")[0].text
+
+
+def test_an_outline_that_was_left_out_is_said_with_its_reason(ask, monkeypatch):
+    def nothing(self, request, context):
+        context.not_drawn = {"liver": "it lies in the chest"}
+        return (Segmentation((), request.image.geometry),)
+
+    monkeypatch.setattr(SegmentTask, "run", nothing)
+    said = "the outline of the liver was left out because it can't be right (it lies in the chest)"
+    assert ask("Is the liver visible?")[0].text == f"No, {said} ({OUTLINE})."
+    assert said in ask("How large is the liver?")[0].text.lower()
 
 
 def test_an_assessment_says_that_there_is_nothing_to_sample(ask):
