@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from ..core.findings import Measurement
 from ..core.request import Provenance, Response
 from ..errors import InputError
 from ..storage.json_text import read_json
@@ -30,7 +31,7 @@ Resample = Annotated[
 Threshold = Annotated[float, typer.Option(help="Least value of a probability map that belongs to a segment, 0 to 1.")]
 RTStruct = Annotated[bool, typer.Option("--rtstruct", help="Also the outlines as RTSTRUCT, for treatment planning.")]
 
-COLUMNS = ("number", "segment", "name", "value", "unit", "method")
+COLUMNS = ("number", "segment", "name", "value", "unit", "method", "low", "high", "verdict", "checks")
 
 
 def _measured(
@@ -70,7 +71,7 @@ def measure(
     """Measure the segments of a file on an image: volume, size, intensity, side; from geometry only."""
     from ..files import write_text
     from ..files.tables import as_csv
-    from ..measure import EVERYDAY, as_table
+    from ..measure import EVERYDAY
 
     if output is not None and output.suffix not in (".csv", ".json"):
         raise InputError(f"Measurements are written as .csv or .json, not '{output.name}'.")
@@ -79,14 +80,22 @@ def measure(
         raise InputError(f"'{segmentation.name}' has no segment with a voxel, so there is nothing to measure.")
     text = json.dumps([asdict(m) for m in measurements], indent=2)
     if output is not None:
-        rows = ([getattr(m, name) for name in COLUMNS] for m in measurements)
+        rows = ([_cell(m, name) for name in COLUMNS] for m in measurements)
         write_text(output, as_csv(COLUMNS, rows) if output.suffix == ".csv" else text)
     if as_json:
         print(text)
         return
     shown = (*EVERYDAY, "longest diameter", "long axis", "short axis")
     labels = [segment.label for segment in segments.segments]
-    print_measurement_table(*as_table(measurements, shown, labels), wide)
+    print_measurement_table(measurements, shown, labels, wide)
+
+
+def _cell(measurement: Measurement, name: str):
+    """Return a measurement's value for a column of a CSV file; sentences on failed rules share one cell."""
+    if name == "checks":
+        return " ".join(check.sentence for check in measurement.checks)
+    value = getattr(measurement, name)
+    return "" if value is None else value
 
 
 def export(

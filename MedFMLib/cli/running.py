@@ -17,6 +17,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from .. import NOTICE
+from ..core.findings import Measurement
 from ..core.request import Request, Response
 from ..errors import Cancelled
 from ..interfaces.jobs import Event, Fraction, Note, PartialText, ProgressBase, Stage
@@ -230,19 +231,26 @@ def print_measurements(response: Response, wide: bool = False) -> None:
         response: the response.
         wide: print every column; else those that fit, segment, volume and side first.
     """
-    from ..measure import as_table
-
-    print_measurement_table(*as_table(response.measurements), wide)
+    print_measurement_table(response.measurements, wide=wide)
 
 
-def print_measurement_table(titles: list[str], rows: list[list[str]], wide: bool = False) -> None:
-    """Print a table of `measure.as_table`.
+def print_measurement_table(
+    measurements: Sequence[Measurement],
+    names_shown: tuple[str, ...] = (),
+    labels: Sequence[str] = (),
+    wide: bool = False,
+) -> None:
+    """Print measurements as a table, then sentences on outlines that failed a rule of anatomy.
 
     Args:
-        titles: of the columns.
-        rows: a text for each column.
+        measurements: of all segments.
+        names_shown: names of the measurements that get a column; all by default.
+        labels: of all segments, in order.
         wide: print every column.
     """
+    from ..measure import as_table, remarks
+
+    titles, rows = as_table(measurements, names_shown, labels)
     if not rows:
         out.print("No structure was found.")
         return
@@ -251,12 +259,14 @@ def print_measurement_table(titles: list[str], rows: list[list[str]], wide: bool
         for long, letters in SHORT.items():
             title = title.replace(long, letters).replace(" (mm)", "")
         short.append(title)
-    texts = ("segment", "side", "cut off", "position")
+    texts = ("segment", "check", "side", "cut off", "position")
     print_table(
         out, short, rows, title="Measurements", caption="from voxels and geometry; lengths in mm, sides are the patient's",
         right=[title for title in short if title not in texts], more="--wide, or the file", wide=wide,
-        first=["segment", *(title for title in short if title.startswith("volume")), "side"],
+        first=["segment", "check", *(title for title in short if title.startswith(("volume", "95 %"))), "side"],
     )  # fmt: skip
+    for remark in remarks(measurements):
+        out.print(remark, highlight=False, soft_wrap=True)
 
 
 def summary(response: Response, files: list[Path]) -> dict:

@@ -562,6 +562,7 @@ class Report:
         stack: slices to scroll through.
         colors: label → red, green, blue in 0…1, in the order of the numbers in the stack's label images.
         table: measurements; the first row has the column titles.
+        remarks: sentences below the table, on outlines that failed a rule of anatomy.
         answers: the questions and their answers.
         missing: structures that were searched for and not found.
         modality: of the image, e.g. "CT".
@@ -586,6 +587,7 @@ class Report:
     kept: bytes = field(default=b"", repr=False)
     edited: tuple[str, ...] = ()
     signed: SignOff | None = None
+    remarks: tuple[str, ...] = ()
 
     @property
     def is_signed(self) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from .domain import unmarked
@@ -68,3 +68,20 @@ def column_title(measurement: Measurement) -> str:
 def plain(value: float) -> str:
     """Return a number with about three digits, never in scientific notation."""
     return f"{value:.0f}" if abs(value) >= 100 else f"{value:.1f}" if abs(value) >= 1 else f"{value:.3g}"
+
+
+def side_words(values: Mapping[str, Measurement]) -> str:
+    """Return the measured side of one segment in words: "left", or "midline, shifted 3.4 mm to the left ± 1.2"; "" if unknown.
+
+    Args:
+        values: the segment's measurements by name.
+    """
+    if "side" not in values:
+        return ""
+    words = str(values["side"].value)
+    for direction in ("left", "right"):
+        shift = values.get(f"shift to the {direction}")
+        if shift is not None:
+            unsure = f" ± {plain(shift.high - float(shift.value))}" if shift.high is not None else ""
+            words += f", shifted {plain(float(shift.value))} mm to the {direction}{unsure}"
+    return words

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ..errors import InputError
 from .findings import Answer, Comparison, Finding, Measurement, Report, Saliency, Segmentation
@@ -330,8 +330,9 @@ class Response:
     def measurements_table(self):
         """Return the measurements as a pandas DataFrame, one row for each segment.
 
-        Columns are `number` (place of the segment, from 1), `segment`, and each measurement with its unit, such as
-        "volume (mL)"; values are numbers, or text for sides.
+        Columns are `number` (place of the segment, from 1), `segment`, `verdict` on its outline and `checks` that it failed, if
+        they were made, and each measurement with its unit, such as "volume (mL)"; values are numbers, or text for sides.
+        Where a measurement has a 95 % interval, "volume low (mL)" and "volume high (mL)" follow.
 
         Raises:
             InputError: if pandas is not installed.
@@ -344,8 +345,25 @@ class Response:
                 "`response.measurements`."
             ) from None
         rows = [
-            {"number": number, "segment": label, **{column_title(m): m.value for m in found.values()}}
+            {"number": number, "segment": label, **_outline_columns(found), **_value_columns(found)}
             for (number, label), found in by_segment(self.measurements).items()
         ]
-        titles = dict.fromkeys(column_title(m) for m in self.measurements)
-        return pandas.DataFrame(rows, columns=["number", "segment", *titles])
+        titles = dict.fromkeys(title for row in rows for title in row)
+        return pandas.DataFrame(rows, columns=list(dict.fromkeys(["number", "segment", *titles])))
+
+
+def _outline_columns(found: Mapping[str, Measurement]) -> dict[str, str]:
+    first = next(iter(found.values()))
+    if not first.verdict:
+        return {}
+    return {"verdict": first.verdict, "checks": " ".join(check.sentence for check in first.checks)}
+
+
+def _value_columns(found: Mapping[str, Measurement]) -> dict[str, float | str]:
+    columns: dict[str, float | str] = {}
+    for m in found.values():
+        columns[column_title(m)] = m.value
+        if m.low is not None and m.high is not None:
+            for name, value in (("low", m.low), ("high", m.high)):
+                columns[column_title(replace(m, name=f"{m.name} {name}"))] = value
+    return columns

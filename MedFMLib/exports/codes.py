@@ -5,7 +5,8 @@ SCT is SNOMED CT, IBSI the Image Biomarker Standardisation Initiative (both as i
 
 from __future__ import annotations
 
-from ..core.findings import Code
+from ..core.findings import Code, Measurement
+from ..core.measurements import plain
 
 CODES: dict[str, Code] = {
     "volume": Code("118565006", "SCT", "Volume"),
@@ -42,3 +43,12 @@ UNITS: dict[str, Code] = {
 def unit_of(unit: str) -> Code:
     """Return the concept of a unit; every other UCUM unit names itself."""
     return UNITS.get(unit) or Code(unit[:16], "UCUM", unit)
+
+
+def notes_on(measurement: Measurement) -> list[str]:
+    """Return what a reader must know of a measurement: its 95 % interval, and the rules of anatomy that its outline failed."""
+    notes = [check.sentence for check in measurement.checks]
+    if measurement.low is not None and measurement.high is not None:
+        low, high = plain(measurement.low), plain(measurement.high)
+        notes.insert(0, f"95 % interval {low} to {high} {measurement.unit}".rstrip())
+    return notes

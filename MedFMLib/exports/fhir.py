@@ -13,7 +13,7 @@ from typing import Any
 from ..core.findings import Code, Measurement, Report
 from ..core.measurements import SegmentKey, names_of
 from ..core.request import Provenance
-from .codes import CODES, unit_of
+from .codes import CODES, notes_on, unit_of
 from .source import Source
 
 SYSTEMS = {
@@ -86,6 +86,7 @@ def _observation(number: int, m: Measurement, names: dict[SegmentKey, str]) -> d
             "system": SYSTEMS["UCUM"], "code": unit,
         },
         "method": {"text": m.method} if m.method else None,
+        "note": [{"text": text} for text in notes_on(m)],
         "bodyStructure": None,
     }  # fmt: skip
 

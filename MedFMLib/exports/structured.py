@@ -8,7 +8,7 @@ from .. import __version__
 from ..core.findings import Code, Measurement, Segmentation, SignOff
 from ..core.measurements import of_segment
 from ..errors import InputError
-from .codes import CODES, unit_of
+from .codes import CODES, notes_on, unit_of
 from .identity import held
 from .segmentation import STRUCTURE, TISSUE, label_of, segment_numbers, tracking_uids
 from .source import MANUFACTURER, MODEL, Source, concept, equipment_of_document, highdicom, identify
@@ -18,6 +18,7 @@ PROCEDURES = {
     "MR": Code("113091000", "SCT", "Magnetic resonance imaging"),
     "PT": Code("82918005", "SCT", "Positron emission tomography"),
 }
+COMMENT = Code("121106", "DCM", "Comment")
 IMAGING = Code("363679005", "SCT", "Imaging")
 BODY_SIDES = {"left": Code("7771000", "SCT", "Left"), "right": Code("24028007", "SCT", "Right")}
 
@@ -114,7 +115,7 @@ def _group(segment, measurements, number: int, uid: str, segmentation_object, so
         return None
     side = segment.side or next((BODY_SIDES.get(str(m.value)) for m in measurements if m.name == "side"), None)
     code = segment.code or TISSUE
-    return hd.sr.VolumetricROIMeasurementsAndQualitativeEvaluations(
+    made = hd.sr.VolumetricROIMeasurementsAndQualitativeEvaluations(
         tracking_identifier=hd.sr.TrackingIdentifier(uid=uid, identifier=label_of(segment, number)),
         referenced_segment=hd.sr.ReferencedSegment(
             sop_class_uid=segmentation_object.SOPClassUID,
@@ -127,3 +128,7 @@ def _group(segment, measurements, number: int, uid: str, segmentation_object, so
         finding_sites=[hd.sr.FindingSite(concept(code), laterality=concept(side) if side else None)],
         measurements=items,
     )
+    for text in dict.fromkeys(note for m in measurements for note in notes_on(m)):
+        comment = hd.sr.TextContentItem(concept(COMMENT), held("UT", text), hd.sr.RelationshipTypeValues.CONTAINS)
+        made[0].ContentSequence.append(comment)
+    return made

@@ -18,8 +18,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..core.findings import Measurement
-from .checking import MARK, SIDES, RemovedClaim, base_of, check, named_on_both_sides, structures_named
-from .placeholders import fill
+from .checking import (
+    MARK,
+    SIDES,
+    RemovedClaim,
+    base_of,
+    check,
+    failed_words,
+    named_on_both_sides,
+    structures_named,
+)
+from .placeholders import fill, why_unfilled
 from .quantities import NUMBER_WORD, SIDE, VAGUE, WORDS, quantities
 
 OF_THE_PICTURE = re.compile(r"\b(?:of|in|on)\s+(?:the|this)\s+(?:picture|image|slice|photo|screen)\b", re.IGNORECASE)
@@ -91,14 +100,15 @@ def check_answer(
         plane: plane of the slices that the model received.
     """
     text, unfilled = fill(answer, measurements)
-    gone = tuple(RemovedClaim(name, answer, "nothing of that name was measured") for name in unfilled)
+    gone = tuple(RemovedClaim(name, answer, why_unfilled(name, measurements)) for name in unfilled)
     if not claims(text):
         return CheckedAnswer(text, gone)
     labels = tuple(dict.fromkeys(m.segment for m in measurements))
     about = structures_named(question, labels) or [label for label in labels if label == REGION]
     of_picture = OF_THE_PICTURE.search(question) is not None and POSITION.search(question) is not None
     if (side := ONLY_SIDE.fullmatch(text)) is not None:
-        found = _side(side[1].lower(), text, _sides(about, measurements), of_picture, plane)
+        failed = failed_words([m for m in measurements if m.segment in about])
+        found = _side(side[1].lower(), text, _sides(about, measurements), of_picture, plane, failed)
         return CheckedAnswer(found.text, (*gone, *found.removed), found.notes)
     if HOW_MANY.search(question) and (count := ONLY_COUNT.fullmatch(text)) is not None:
         segments = {m.key for m in measurements}
@@ -112,10 +122,10 @@ def check_answer(
 
 def _sides(about: Sequence[str], measurements: Sequence[Measurement]) -> set[str]:
     """Return the measured sides of structures, from geometry alone: a side in a label is no measurement."""
-    return {str(m.value).lower() for m in measurements if m.name == "side" and m.segment in about}
+    return {str(m.value).lower() for m in measurements if m.name == "side" and m.segment in about and m.is_reliable}
 
 
-def _side(said: str, text: str, measured: set[str], of_picture: bool, plane: str) -> CheckedAnswer:
+def _side(said: str, text: str, measured: set[str], of_picture: bool, plane: str, failed: str) -> CheckedAnswer:
     said = "both" if said == "bilateral" else said
     if of_picture:
         if len(measured) != 1 or not measured <= set(SIDES) or plane not in MIRRORED or said not in SIDES:
@@ -124,7 +134,8 @@ def _side(said: str, text: str, measured: set[str], of_picture: bool, plane: str
     if said in measured or (said == "both" and set(SIDES) <= measured):
         return CheckedAnswer(text)
     if not measured:
-        return CheckedAnswer(MARK, (RemovedClaim(text.strip(), text, "no side was measured of what is asked about"),))
+        reason = failed or "no side was measured of what is asked about"
+        return CheckedAnswer(MARK, (RemovedClaim(text.strip(), text, reason),))
     true = "both" if set(SIDES) <= measured else next(iter(measured))
     return CheckedAnswer(true, (RemovedClaim(text.strip(), text, f"by geometry it is {true}"),))
 

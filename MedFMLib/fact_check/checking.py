@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..core.findings import Measurement
-from ..core.terminology import is_known
+from ..core.terminology import is_known, structure
 from .quantities import SIDE, Quantity, quantities, sentences
 
 MARK = "[not supported by a measurement]"
@@ -91,7 +91,7 @@ class _Known:
         self.counts = {label: max(1, sum(key[1] == label for key in keys)) for label in self.labels}
         self.measured_sides: dict[str, set[str]] = {}
         for m in measurements:
-            if m.name == "side":
+            if m.name == "side" and m.is_reliable:
                 self.measured_sides.setdefault(m.segment, set()).add(str(m.value).lower())
 
     def named_in(self, sentence: str) -> list[str]:
@@ -109,13 +109,26 @@ class _Known:
         return found or list(self.about)
 
     def sides(self, label: str) -> set[str]:
-        """Return the sides of the structures with a label: the one in the name, or those measured."""
+        """Return the sides of the structures with a label: the one in the name, those measured, or the midline by anatomy."""
         first = label.lower().split()[:1]
-        return set(first) if first and first[0] in SIDES else self.measured_sides.get(label, set())
+        if first and first[0] in SIDES:
+            return set(first)
+        return self.measured_sides.get(label) or ({"midline"} if structure(label).midline else set())
+
+    def failed(self, named: Sequence[str]) -> str:
+        """Return why no number of these structures may be stated, if the outlines of all failed a rule; else ""."""
+        of = [m for m in self.measurements if m.segment in named]
+        return failed_words(of) if of and not any(m.is_reliable for m in of) else ""
 
     def count(self, labels: Sequence[str]) -> int:
         """Return how many structures have these labels; several may have one label."""
         return sum(self.counts[label] for label in labels)
+
+
+def failed_words(measurements: Sequence[Measurement]) -> str:
+    """Return "the outline failed a check: …" for measurements of outlines that did; "" if none of them did."""
+    why = "; ".join(dict.fromkeys(m.failed for m in measurements if m.failed))
+    return f"the outline failed a check: {why}" if why else ""
 
 
 def structures_named(text: str, labels: Sequence[str]) -> list[str]:
@@ -164,7 +177,9 @@ def _unsupported(quantity: Quantity, sentence: str, known: _Known) -> str:
     named = _nearest(quantity.start, sentence, known) or known.about or list(known.labels)
     if not quantity.unit:
         return _unsupported_count(quantity, sentence, known)
-    kinds = [m for m in known.measurements if m.segment in named and not isinstance(m.value, str)]
+    if failed := known.failed(named):
+        return failed
+    kinds = [m for m in known.measurements if m.segment in named and not isinstance(m.value, str) and m.is_reliable]
     values = [float(m.value) for m in kinds if KINDS.get(m.unit, m.unit) == quantity.unit]
     if not values:
         return f"nothing was measured in {quantity.unit}" + (f" of {', '.join(named)}" if known.measurements else "")

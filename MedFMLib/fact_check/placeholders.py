@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from ..core.findings import Measurement
 from ..core.measurements import names_of
+from .checking import failed_words
 
 PLACEHOLDER = re.compile(r"\{\s*([^{}.]+?)\s*\.\s*([^{}]+?)\s*\}")
 UNKNOWN = "[not measured]"
@@ -20,7 +21,7 @@ UNKNOWN = "[not measured]"
 def names(measurements: Sequence[Measurement]) -> list[str]:
     """Return every placeholder that can be filled, as listed in a model's prompt."""
     named = names_of(m.key for m in measurements)
-    return [f"{{{named[m.key]}.{m.name}}}" for m in measurements]
+    return [f"{{{named[m.key]}.{m.name}}}" for m in measurements if m.is_reliable]
 
 
 def fill(text: str, measurements: Sequence[Measurement]) -> tuple[str, tuple[str, ...]]:
@@ -39,12 +40,25 @@ def fill(text: str, measurements: Sequence[Measurement]) -> tuple[str, tuple[str
 
     def value(match: re.Match) -> str:
         found = known.get((_plain(match[1]), _plain(match[2])))
-        if found is None:
+        if found is None or not found.is_reliable:
             unfilled.append(match[0])
-            return UNKNOWN
+            return UNKNOWN if found is None else f"[not stated: {failed_words([found])}]"
         return phrase(found)
 
     return PLACEHOLDER.sub(value, text), tuple(unfilled)
+
+
+def why_unfilled(placeholder: str, measurements: Sequence[Measurement]) -> str:
+    """Return why a placeholder could not be filled.
+
+    Args:
+        placeholder: as in the text, with its braces.
+        measurements: of all structures.
+    """
+    match = PLACEHOLDER.fullmatch(placeholder)
+    named = names_of(m.key for m in measurements)
+    of = [m for m in measurements if match and _plain(named[m.key]) == _plain(match[1]) and not m.is_reliable]
+    return failed_words(of) or "nothing of that name was measured"
 
 
 def phrase(measurement: Measurement) -> str:

@@ -27,7 +27,8 @@ def differences(
 ) -> list[Difference]:
     """Return one difference for each structure and size that a reference also has, in the order of the measurements.
 
-    Intensities are compared in CT only, where they have a unit. Structures that an image cuts off are excluded.
+    Intensities are compared in CT only, where they have a unit. Structures that an image cuts off are excluded,
+    and those whose outline failed a rule of anatomy.
 
     Args:
         measurements: of the patient.
@@ -70,7 +71,7 @@ def sentence(difference: Difference) -> str:
 def _sizes(measurements: Sequence[Measurement], modality: str) -> list[Measurement]:
     cut = {m.key for m in measurements if m.name == "cut off"}
     names = COMPARED if modality == "CT" else COMPARED[:-1]
-    return [m for m in measurements if m.name in names and m.key not in cut]
+    return [m for m in measurements if m.name in names and m.key not in cut and m.is_reliable]
 
 
 def _plain(value: float) -> str:

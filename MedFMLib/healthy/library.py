@@ -205,7 +205,16 @@ class HealthyLibrary:
         )  # fmt: skip
 
     def _write(self, entries: Sequence[LibraryEntry]) -> None:
-        write(self._index, {"format": FORMAT, "cases": [asdict(entry) for entry in entries]}, "The library's index")
+        write(self._index, {"format": FORMAT, "cases": [_record(entry) for entry in entries]}, "The library's index")
+
+
+def _record(entry) -> dict:
+    """Return an entry as JSON; what its measurements lack is left out."""
+    content = asdict(entry)
+    content["measurements"] = [
+        {key: value for key, value in one.items() if value is not None} for one in content["measurements"]
+    ]
+    return content
 
 
 def own() -> HealthyLibrary:

@@ -52,6 +52,25 @@ def choose_slices(geometry: Geometry, choice: SliceChoice, step_mm: float = AUTO
     return plane, numbers
 
 
+def examined(geometry: Geometry, choice: SliceChoice) -> tuple[slice, slice, slice] | None:
+    """Return the part of a grid that a choice of slices covers, as a slice along each index axis; None if that is all of it.
+
+    Args:
+        geometry: the volume's grid.
+        choice: plane and range.
+
+    Raises:
+        InputError: if the range lies outside the volume.
+    """
+    plane, numbers = choose_slices(geometry, choice)
+    axis = geometry.index_axis(plane)
+    if (numbers[0], numbers[-1]) == (0, geometry.shape[axis] - 1):
+        return None
+    whole = [slice(0, n) for n in geometry.shape]
+    whole[axis] = slice(numbers[0], numbers[-1] + 1)
+    return tuple(whole)
+
+
 def paint(view: View, seen: SeenObject) -> np.ndarray:
     """Return the object's mask at the slice's own voxels, 2D bool (bilinear in the box, threshold one half).
 

@@ -36,6 +36,7 @@ class TaskContext:
         notes: messages for the user, collected likewise.
         tokens: (read, written) numbers of tokens so far.
         outside_domain: see `Provenance`.
+        not_drawn: label → why, of the structures whose outline was rejected.
     """
 
     model: Any
@@ -48,6 +49,7 @@ class TaskContext:
     notes: list[str] = field(default_factory=list)
     tokens: tuple[int, int] = (0, 0)
     outside_domain: str = ""
+    not_drawn: dict[str, str] = field(default_factory=dict)
     _domains: list[tuple[Image, ImageDomain]] = field(default_factory=list, repr=False)
 
     def domain(self, image: Image) -> ImageDomain:

@@ -18,9 +18,9 @@ from .full import EVERYDAY, measure_fully
 from .midsagittal import MidsagittalPlane, plane_from_image
 from .pairs import SegmentPair, compare
 from .plausibility import OutlineVerdict, check_outlines
-from .shown import as_table, remarks
+from .shown import as_table, interval_text, remarks
 
 __all__ = [
-    "EVERYDAY", "HU", "MidsagittalPlane", "OutlineVerdict", "SegmentPair", "as_table", "check_outlines", "compare", "measure",
-    "measure_fully", "plain", "plane_from_image", "remarks", "side_of",
+    "EVERYDAY", "HU", "MidsagittalPlane", "OutlineVerdict", "SegmentPair", "as_table", "check_outlines", "compare",
+    "interval_text", "measure", "measure_fully", "plain", "plane_from_image", "remarks", "side_of",
 ]  # fmt: skip

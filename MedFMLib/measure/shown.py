@@ -10,6 +10,9 @@ from ..core.measurements import SegmentKey, by_segment, column_title, names_of, 
 CHECK = "check"
 """Title of the column with the marks."""
 
+FAILED = "failed checks"
+"""Title of the column with the sentences."""
+
 MARKS = {OK: "ok", UNKNOWN: "?", NOTED: "note", PARTIAL: "cut", FLAGGED: "!", REJECTED: "!!", "": ""}
 """Verdict → mark in a table."""
 
@@ -18,7 +21,10 @@ INTERVAL = "95 % interval"
 
 
 def as_table(
-    measurements: Sequence[Measurement], names_shown: tuple[str, ...] = (), labels: Sequence[str] = ()
+    measurements: Sequence[Measurement],
+    names_shown: tuple[str, ...] = (),
+    labels: Sequence[str] = (),
+    reasons: bool = False,
 ) -> tuple[list[str], list[list[str]]]:
     """Return (column titles, rows), one row per segment, for tables in scenes, reports and terminals.
 
@@ -29,6 +35,7 @@ def as_table(
         measurements: in any order.
         names_shown: names of the measurements that get a column; all by default.
         labels: of all segments, in order, for names that also differ from those of segments without a measurement.
+        reasons: add a last column with the sentences on failed rules, if there are any.
     """
     known = names_of([*enumerate(labels, 1), *(m.key for m in measurements)])
     names: list[str] = [CHECK] if any(m.verdict for m in measurements) else []
@@ -44,6 +51,11 @@ def as_table(
             title = title.replace("volume", INTERVAL)
             row[title] = interval_text(m)
             names += [] if title in names else [title]
+    if reasons:
+        for m in measurements:
+            if m.checks and m.key in rows:
+                rows[m.key][FAILED] = " ".join(check.sentence for check in m.checks)
+        names += [FAILED] if any(FAILED in row for row in rows.values()) else []
     return ["segment", *names], [[known[key], *[row.get(n, "") for n in names]] for key, row in rows.items()]
 
 

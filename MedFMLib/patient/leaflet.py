@@ -119,7 +119,9 @@ def facts_of(report: Report, measurements: Sequence[Measurement]) -> Facts:
         measurements: of its structures.
     """
     volumes = {m.segment: None for m in measurements}
-    volumes |= {m.segment: float(m.value) for m in measurements if m.name == "volume" and m.unit == "mL"}
+    volumes |= {
+        m.segment: float(m.value) for m in measurements if m.name == "volume" and m.unit == "mL" and m.is_reliable
+    }
     return Facts(report.modality, volumes)
 
 

@@ -183,7 +183,7 @@ class _Door:
         return self._said(parts, "", (), (drawn,) if drawn is not None else ())
 
     def _drawn(self, name: str) -> Segmentation | None:
-        """Return the segments of a structure, or of all; None if nothing can be segmented.
+        """Return the segments of a structure, or of all, whose outlines failed no rule; None if nothing can be segmented.
 
         Args:
             name: of the structure, without side; "" for all.
@@ -194,7 +194,12 @@ class _Door:
             )
         except InputError:  # the model can't segment this structure, or images of this kind
             return None
-        return next((f for f in map(self._allowed, response.findings) if isinstance(f, Segmentation)), None)
+        doubted = {m.number for m in response.measurements if not m.is_reliable}
+        for drawn in response.findings:
+            if isinstance(drawn, Segmentation):
+                sure = [s for number, s in enumerate(drawn.segments, 1) if number not in doubted]
+                return self._allowed(replace(drawn, segments=tuple(sure)))
+        return None
 
     def _next_to_healthy(self) -> Response:
         """Return the picture next to a healthy one at the same level, or a sentence if none suits."""

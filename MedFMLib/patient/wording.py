@@ -16,6 +16,8 @@ __all__ = ["plain_lines", "plain_volume"]
 def plain_lines(measurements: Sequence[Measurement], missing: Sequence[str], words: Glossary) -> tuple[str, ...]:
     """Return one or two sentences per structure with a plain name, largest first, and those that were not found.
 
+    Nothing is said of an outline that failed a rule of anatomy.
+
     Args:
         measurements: of the report.
         missing: labels that were searched for and not found.
@@ -26,7 +28,7 @@ def plain_lines(measurements: Sequence[Measurement], missing: Sequence[str], wor
     lines = []
     for key in sorted(found, key=lambda key: -volumes.get(key, 0.0)):
         label, values = key[1], found[key]
-        if not words.knows(label):
+        if not words.knows(label) or not all(m.is_reliable for m in values.values()):
             continue
         if key in volumes:
             said = [Part("size", {"structure": label, "volume": volumes[key]})]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from .. import NOTICE
 from ..core.findings import (
@@ -19,7 +19,7 @@ from ..core.findings import (
 from ..core.image import Image
 from ..core.measurements import names_in
 from ..core.request import Provenance, Request
-from ..measure import EVERYDAY, as_table
+from ..measure import EVERYDAY, as_table, remarks
 from ..storage.model_card import ModelCard
 from . import words
 from .page import page
@@ -44,6 +44,7 @@ class ReportMaterial:
         seen: the slice that the description is based on.
         stack: slices to scroll through.
         extra: further sections, such as the comparison with a healthy reference; they come before the impression.
+        not_drawn: label → why, of structures whose outline was rejected.
     """
 
     image: Image
@@ -59,6 +60,7 @@ class ReportMaterial:
     seen: SliceReference | None = None
     stack: tuple[StackSlice, ...] = ()
     extra: tuple[ReportSection, ...] = ()
+    not_drawn: Mapping[str, str] = field(default_factory=dict)
 
 
 def make_report(material: ReportMaterial, template: ReportTemplate, request: Request) -> Report:
@@ -82,6 +84,7 @@ def make_report(material: ReportMaterial, template: ReportTemplate, request: Req
         stack=tuple(material.stack),
         colors=dict(zip(names_in(labels), (tuple(s.color) for s in material.segmentation.segments), strict=True)),
         table=(tuple(table[0]), *map(tuple, table[1])) if table[1] else (),
+        remarks=tuple(remarks(material.measurements)),
         answers=tuple(material.answers),
         missing=tuple(material.missing),
         modality=material.image.modality,
@@ -112,6 +115,7 @@ def _sections(m: ReportMaterial, template: ReportTemplate, request: Request) -> 
             words.best_slices(m.segmentation, m.plane),
             m.seen,
             [s.label for s in m.segmentation.segments],
+            m.not_drawn,
         ),
         "Impression": ReportSection("Impression", words.impression(m.measurements, template)),
         "Limitations": ReportSection("Limitations", words.limitations(m.card, m.provenance, template)),
@@ -138,7 +142,7 @@ def as_text(report: Report) -> str:
         edited = " (edited)" if section.title in report.edited else ""
         lines += [section.title.upper() + edited, *section.paragraphs, ""]
         if section.title == "Findings" and report.table:
-            lines += ["MEASUREMENTS", *_columns(report.table), ""]
+            lines += ["MEASUREMENTS", *_columns(report.table), *report.remarks, ""]
     return "\n".join(lines).rstrip() + "\n"
 
 

@@ -48,6 +48,7 @@ def page(report: Report) -> str:
         ],
         columns=report.table[0] if report.table else (),
         rows=report.table[1:],
+        remarks=report.remarks,
         numbers=numbers,
         pictures=[
             {

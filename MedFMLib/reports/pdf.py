@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from .. import NOTICE
 from ..core.findings import KeyImage, Measurement, Report
 from ..errors import ModelError
-from ..measure import EVERYDAY, as_table
+from ..measure import EVERYDAY, as_table, remarks
 from .pdf_text import OWN, draw, markup
 
 MARGIN_MM = 18
@@ -102,7 +102,7 @@ def _table(measurements, text, small, table, style, colors, width) -> list:
             ]
         )
     )
-    return [made]
+    return [made, *(text(remark, small) for remark in remarks(measurements))]
 
 
 def _pictures(pictures: Sequence[KeyImage], text, small, heading, table, mm) -> list:

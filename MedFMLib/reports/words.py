@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from .. import NOTICE
+from ..core.domain import unmarked
 from ..core.findings import Answer, Comparison, KeyImage, Link, Measurement, ReportSection, Segmentation, SliceReference
 from ..core.geometry import Geometry
 from ..core.image import Image
-from ..core.measurements import SegmentKey, by_segment, names_in, names_of
+from ..core.measurements import SegmentKey, by_segment, names_in, names_of, side_words
 from ..core.request import Provenance
-from ..core.terminology import split_side
+from ..core.terminology import split_side, structure
 from ..healthy.section import section
-from ..measure import plain
+from ..measure import interval_text, plain
 from ..storage.model_card import ModelCard
 from .templates import PICTURES, RADIOGRAPH, ReportTemplate
 
@@ -116,6 +117,7 @@ def findings(
     places: dict[str, SliceReference],
     seen: SliceReference | None = None,
     labels: Sequence[str] = (),
+    not_drawn: Mapping[str, str] | None = None,
 ) -> ReportSection:
     """Return one sentence per structure in the template's order, with pairs compared; each with its link.
 
@@ -128,6 +130,7 @@ def findings(
         places: name of the structure → the slice that shows it best; see `best_slices`.
         seen: the slice that the description is based on.
         labels: of all segments, in order.
+        not_drawn: label → why, of structures whose outline was rejected.
     """
     found = by_segment(measurements)
     names = names_of([*enumerate(labels, 1), *found])
@@ -141,11 +144,15 @@ def findings(
         for label in grouped:
             for key in same[label]:
                 values, name = found[key], names[key]
-                quoted = tuple(one for one in IN_SENTENCE if one in values)
+                quoted = tuple(one for one in IN_SENTENCE if one in values and values[one].is_reliable)
                 lines.append((_sentence(name, values), Link(name, places.get(name), quoted)))
             lines += [(text, None) for text in _pair(label, grouped, alone)]
-    if template.groups and lines and (missing or description):
+    if template.groups and lines and (missing or description or not_drawn):
         lines.append(("In addition:", None))
+    lines += [
+        (f"{label.capitalize()}: not drawn, since its outline failed a check: {why}.", None)
+        for label, why in (not_drawn or {}).items()
+    ]
     if missing:
         lines.append((f"Looked for and not seen: {', '.join(missing)}.", None))
     if description:
@@ -158,12 +165,19 @@ def findings(
 
 
 def _sentence(label: str, values: dict[str, Measurement]) -> str:
-    """Return a structure's sentence, of what was measured: not every image has sides, millimetres and intensities."""
+    """Return a structure's sentence, of what was measured: not every image has sides, millimetres and intensities.
+
+    Of an outline that failed a rule of anatomy nothing that was measured is stated.
+    """
+    if failed := next((m.failed for m in values.values() if m.failed), ""):
+        return f"{label.capitalize()}: no number is stated, since its outline failed a check: {failed}."
     parts = []
     for name, unit in (("volume", "mL"), ("area", {"{pixels}": "pixels", "mm2": "mm²"})):
         if name in values:
             shown = unit if isinstance(unit, str) else unit.get(values[name].unit, values[name].unit)
-            parts.append(f"{plain(values[name].value)} {shown}")
+            interval = interval_text(values[name])
+            likely = f" (95 % of such measurements lay within {interval} {shown})" if interval else ""
+            parts.append(f"{plain(values[name].value)} {shown}{likely}")
     if all(name in values for name in EXTENTS):
         extent = " × ".join(f"{values[name].value:.0f}" for name in EXTENTS)
         parts.append(f"{extent} mm (left–right × front–back × head–foot)")
@@ -178,7 +192,10 @@ def _sentence(label: str, values: dict[str, Measurement]) -> str:
     clauses = [", ".join(parts) or "delineated"]
     if "side" in values:
         side = values["side"].value
-        where = "crosses the midline" if side == "midline" else f"lies on the {side}"
+        if structure(unmarked(values["side"].segment)).midline:
+            where = f"lies in the {side_words(values)}"
+        else:
+            where = "crosses the midline" if side == "midline" else f"lies on the {side}"
         named = split_side(values["side"].segment)[0]
         if named and side not in (named, "midline"):
             where += f", though it is called {named}: check it"
@@ -195,6 +212,8 @@ def _pair(label: str, labels: Sequence[str], found: dict[str, dict[str, Measurem
     if not side or other not in labels[: labels.index(label)] or not {label, other} <= set(found):
         return []
     if any("cut off" in found[s] or "volume" not in found[s] for s in (label, other)):
+        return []
+    if not all(found[s]["volume"].is_reliable for s in (label, other)):
         return []
     left, right = (float(found[f"{one} {name}"]["volume"].value) for one in ("left", "right"))
     share = abs(left - right) / ((left + right) / 2)
@@ -214,7 +233,11 @@ def impression(measurements: Sequence[Measurement], template: ReportTemplate) ->
         return tuple(
             filter(None, ("Nothing was measured. No diagnostic interpretation was made.", template.impression))
         )
-    done = f"{n} structure{'s' if n != 1 else ''} delineated and measured. No diagnostic interpretation was made."
+    doubted = len({m.key for m in measurements if not m.is_reliable})
+    failed = f"; the outline{'s' if doubted > 1 else ''} of {doubted} failed a check" if doubted else ""
+    done = (
+        f"{n} structure{'s' if n != 1 else ''} delineated and measured{failed}. No diagnostic interpretation was made."
+    )
     return tuple(filter(None, (done, template.impression)))
 
 

@@ -141,7 +141,9 @@ def _write(changes: _Changes, volume, response: Response, target, labelmap: bool
         if surface:
             written.segmentation.CreateClosedSurfaceRepresentation()
     if response.measurements:
-        written.measurements = _table(changes, f"{name} measurements", *as_table(response.measurements, EVERYDAY))
+        written.measurements = _table(
+            changes, f"{name} measurements", *as_table(response.measurements, EVERYDAY, reasons=True)
+        )
         _annotate(changes.scene, written.measurements, volume, response, "measurements")
         if written.segmentation is not None:
             written.measurements.SetNodeReferenceID(SEGMENTATION_ROLE, written.segmentation.GetID())

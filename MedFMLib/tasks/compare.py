@@ -19,7 +19,7 @@ from ..healthy import levels
 from ..healthy.differences import LEAST, differences
 from ..healthy.pictures import burned, side_by_side
 from ..imaging.key_images import choose_slices_to_show
-from ..imaging.slices import choose_slices
+from ..imaging.slices import choose_slices, examined
 from ..interfaces.task import TaskContext, TaskOption
 from ..measure import measure_fully
 from ..storage.model_card import ModelCard
@@ -55,7 +55,8 @@ class CompareTask:
         """Implement `Task.run`."""
         findings = context.run_task("segment", replace(request, labels=self._labels(request, context.card), prompts=()))
         segmentation = next(f for f in findings if isinstance(f, Segmentation))
-        measurements = measure_fully(segmentation, request.image)
+        within = examined(request.image.geometry, request.slices)
+        measurements = measure_fully(segmentation, request.image, within)
         return (compared(request, context, segmentation, measurements), segmentation, *measurements)
 
     def _labels(self, request: Request, card: ModelCard) -> tuple[str, ...]:

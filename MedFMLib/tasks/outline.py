@@ -56,7 +56,9 @@ class OutlineTask:
             reached |= set(np.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis))).tolist())
             known = structure(label)
             shown = with_mark(known.label) if context.outside_domain else known.label
-            segments.append(Segment(shown, mask, known.color, known.category, known.code, known.side))
+            segments.append(
+                Segment(shown, mask, known.color, known.category, known.code, known.side, drawn_by=context.card.id)
+            )
         marked = {mark.number for of in marks.structures.values() for mark in of}
         evidence = context.looked_through(image.geometry, marks.plane, sorted(reached | marked))
         segmentation = Segmentation(tuple(segments), image.geometry, evidence)

@@ -22,7 +22,7 @@ from ..errors import InputError
 from ..execution import serialization
 from ..fact_check import REMOVED, check, fill, or_removed
 from ..imaging.key_images import choose_slices_to_show, key_image
-from ..imaging.slices import choose_slices, slice_reference
+from ..imaging.slices import choose_slices, examined, slice_reference
 from ..interfaces.task import TaskContext, TaskOption
 from ..measure import measure_fully
 from ..reports import words
@@ -84,10 +84,11 @@ class ReportTask:
         image = request.image
         findings = context.run_task("segment", request)
         segmentation = next(f for f in findings if isinstance(f, Segmentation))
-        measurements = list(measure_fully(segmentation, image))
+        measurements = list(measure_fully(segmentation, image, examined(image.geometry, request.slices)))
         found = {unmarked(s.label) for s in segmentation.segments}
         template = choose_template(request.template, image.modality, sorted(found))
-        missing = [label for label in parts_to_draw(request, context)[0] if label not in found]
+        seen = found | set(context.not_drawn)
+        missing = [label for label in parts_to_draw(request, context)[0] if label not in seen]
         if not request.labels:  # do not list a liver as missing in a head
             missing = [label for label in missing if template.covers(label)]
 
@@ -123,7 +124,7 @@ class ReportTask:
         stack = make_stack(image, segmentation, plane, [number for number, _ in shown])
         material = ReportMaterial(
             image, context.card, segmentation, measurements, missing, answers, pictures, context.provenance(), plane,
-            description, slice_reference(middle), stack, extra,
+            description, slice_reference(middle), stack, extra, dict(context.not_drawn),
         )  # fmt: skip
         report = make_report(material, template, request)
         comparison_pictures = () if comparison is None else (comparison,)

@@ -5,10 +5,13 @@ Knows the abilities `Segments` and `SegmentsVolumes`, never an architecture.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import numpy as np
 
-from ..core.domain import marked
-from ..core.findings import Finding, Segment, Segmentation
+from ..core.domain import marked, unmarked
+from ..core.findings import REJECTED, Finding, Segment, Segmentation
 from ..core.request import Request
 from ..core.terminology import choose, normalize, split_side, structure
 from ..core.view import make_view, window_for
@@ -18,15 +21,16 @@ from ..imaging.slices import (
     FINE_STEP_MM,
     choose_slices,
     drop_islands,
+    examined,
     paint,
     refine_slice,
     refine_slices,
     slice_values,
     stack,
 )
-from ..interfaces.model import SegmentsVolumes
+from ..interfaces.model import SegmentsVolumes, StatesAgreement
 from ..interfaces.task import TaskContext, TaskOption
-from ..measure import measure
+from ..measure import check_outlines, measure
 from ..storage.model_card import ModelCard
 
 FAST_SECONDS = 0.2
@@ -48,7 +52,12 @@ class SegmentTask:
     summary = "Delineate structures by name."
     button = "Segment"
     tab = 1
-    options: tuple[TaskOption, ...] = ()
+    options: tuple[TaskOption, ...] = (
+        TaskOption(
+            "rejected", "Keep impossible outlines",
+            "Also keep outlines that the rules of anatomy reject, such as a spleen in the chest; the table marks them.", False,
+        ),
+    )  # fmt: skip
 
     def check(self, request: Request, card: ModelCard) -> None:
         """Implement `Task.check`."""
@@ -71,6 +80,7 @@ class SegmentTask:
         else:
             masks, evidence = self._by_slices(request, context, labels)
         segments = []
+        stated = context.model if isinstance(context.model, StatesAgreement) and not request.refine else None
         for label, mask in masks.items():
             known = structure(label)
             side, name = split_side(known.label)
@@ -79,14 +89,18 @@ class SegmentTask:
             segments.append(
                 Segment(
                     marked(shown) if context.outside_domain or label in outside else shown, mask, known.color, known.category,
-                    known.code, None if unknown else known.side,
+                    known.code, None if unknown else known.side, drawn_by=context.card.id,
+                    agreement=stated.agreement(label) if stated is not None else None,
                 )
             )  # fmt: skip
         missing = [label for label in labels if label not in masks]
         if missing:
             context.note(f"Not found on the examined slices: {', '.join(missing)}.")
         segmentation = Segmentation(tuple(segments), image.geometry, evidence)
-        return (segmentation, *measure(segmentation, image))
+        within = examined(image.geometry, request.slices)
+        if not request.options.get("rejected"):
+            segmentation = without_rejected(segmentation, request, context, within)
+        return (segmentation, *measure(segmentation, image, within))
 
     def _in_volume(self, request: Request, context: TaskContext, labels: tuple[str, ...]):
         """Segment the entire volume at once, crop to the requested slices; return (label → mask, examined slices)."""
@@ -143,6 +157,30 @@ class SegmentTask:
             values = slice_values(request.image, view.plane, view.number).astype(np.float32)
             mask = refine_slice(mask, values, np.delete(view.geometry.spacing, view.axis))
         return mask
+
+
+def without_rejected(
+    segmentation: Segmentation, request: Request, context: TaskContext, within: Sequence[slice] | None
+) -> Segmentation:
+    """Return the segments without those that can't be right; a note says why for each.
+
+    Args:
+        segmentation: as the model drew it.
+        request: with the image.
+        context: receives the notes.
+        within: the part of the grid that was examined, see `examined`.
+    """
+    while True:  # what only contradicted a rejected outline may be right
+        verdicts, _ = check_outlines(segmentation, request.image, within)
+        gone = {v.number: v for v in verdicts if v.verdict == REJECTED}
+        if not gone:
+            return segmentation
+        for verdict in gone.values():
+            wrong = [check for check in verdict.checks if check.verdict == REJECTED]
+            context.not_drawn[unmarked(verdict.label)] = "; ".join(dict.fromkeys(check.words for check in wrong))
+            context.note(f"Not drawn because the outline can't be right. {wrong[0].sentence}")
+        kept = [s for number, s in enumerate(segmentation.segments, 1) if number not in gone]
+        segmentation = replace(segmentation, segments=tuple(kept))
 
 
 def _few_slices(request: Request) -> bool:

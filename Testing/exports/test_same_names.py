@@ -93,7 +93,7 @@ def test_tables_reports_and_resources_have_a_row_for_each(ct):
     measurements = measure(segmentation, image)
     assert {m.number for m in measurements} == {2, 3}
     _, rows = as_table(measurements)
-    assert [(row[0], row[1]) for row in rows] == [("lesion (segment 2)", "8.0"), ("lesion (segment 3)", "4.0")]
+    assert [(row[0], row[2]) for row in rows] == [("lesion (segment 2)", "8.0"), ("lesion (segment 3)", "4.0")]
     material = ReportMaterial(image, registry.card("medfm-tiny"), segmentation, measurements, [], [], [],
                               Provenance("report", "m"), "axial")  # fmt: skip
     report = make_report(material, choose_template("", "CT", ["lesion"]), Request("report", image))
