@@ -14,6 +14,8 @@ from support.scripted_model import ScriptedModel, engine
 from MedFMLib import api
 from MedFMLib.core.domain import OUTSIDE_MARK, ImageDomain, marked, unmarked
 from MedFMLib.core.findings import Segmentation
+from MedFMLib.core.geometry import PICTURE, Geometry
+from MedFMLib.core.image import Image
 from MedFMLib.core.prompts import Points
 from MedFMLib.core.request import PATIENT, Reference, ReliabilityChoice, Request
 from MedFMLib.errors import InputError, OutsideDomain
@@ -152,6 +154,22 @@ def test_the_model_is_asked_once_a_job(run):
     assert model.calls.count("domain") == 1
     run("ask", model, question="How large is the liver?")
     assert model.calls.count("domain") == 2
+
+
+def test_a_report_on_pictures_shows_them_without_a_word_of_the_model(monkeypatch):
+    grid = Geometry((40, 30, 2), np.eye(4), space=PICTURE, metric=False)
+    pixels = np.random.default_rng(0).integers(0, 255, (1, 40, 30, 2)).astype(np.uint8)
+    model = DomainModel(ImageDomain(False, "it is a picture, and the model was made for volumes", 0.0))
+    made = engine(model, monkeypatch, abilities=ABILITIES)
+    report = made.run(Request("report", Image(pixels, grid, "CR"))).report
+    assert model.calls == ["domain"] and report.key_images
+    assert "it is a picture" in report.text and "own words" not in report.text
+    with pytest.raises(OutsideDomain):  # an answer with its saliency would be the model's
+        made.run(Request("report", Image(pixels, grid, "CR"), question="What is it?"))
+    assert (
+        "it is a picture" in made.run(Request("ask", Image(pixels, grid, "CR"), question="What is it?")).answers[0].text
+    )
+    assert set(model.calls) == {"domain"}
 
 
 # -- forced -----------------------------------------------------------------------------------------------------
