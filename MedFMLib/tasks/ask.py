@@ -40,7 +40,8 @@ from ..measure import measure_fully
 from ..reliability.asking import SampledAnswer, assess_answer, shown
 from ..storage.model_card import ModelCard
 from .combining import combine
-from .from_geometry import GeometricAnswer, answer_from_geometry, answer_from_header
+from .from_geometry import answer_from_geometry
+from .from_header import GeometricAnswer, answer_from_header
 
 SLICES_PER_QUESTION = 3
 """Slices of a volume that a one-picture model is asked about: at a quarter, half and three quarters."""
