@@ -16,7 +16,7 @@ from support.dicom_readers import measurements_by_dcmqi, rebuilt_by_dcmqi
 from support.dicom_writer import write_series
 from support.phantoms import affine, ct_phantom
 
-from MedFMLib.core.findings import Code, Report, Segment, Segmentation
+from MedFMLib.core.findings import Code, OutlineCheck, Report, Segment, Segmentation
 from MedFMLib.core.geometry import Geometry
 from MedFMLib.core.request import Provenance, Request, Response
 from MedFMLib.errors import InputError, ModelError, OutputError
@@ -85,6 +85,32 @@ def test_two_segments_of_one_name_are_two_segments_and_two_groups(ct, tmp_path, 
         assert first.startswith(LONG[:35]) and second.endswith(", second")
     if not names[0]:
         assert [item.SegmentLabel for item in data.SegmentSequence] == ["segment 1", "segment 2"]
+
+
+def test_a_structured_report_says_which_check_an_outline_failed_and_the_interval(ct, tmp_path):
+    segmentation = two()
+    failed = OutlineCheck(
+        "volume", "its volume is too small", "Lesion: volume 8 mL, where 20 to 30 mL are expected (x)."
+    )
+    measurements = [
+        replace(m, checks=(failed,), verdict="flagged")
+        if m.number == 2
+        else replace(m, low=3.5, high=4.5)
+        if m.name == "volume"
+        else m
+        for m in measure(segmentation, read_image(ct))
+    ]
+    write_dicom(tmp_path, "x", Response((segmentation, *measurements), Provenance("segment", "m")), read_source(ct))
+    found = []
+
+    def collect(item):
+        if item.get("ValueType") == "TEXT" and item.ConceptNameCodeSequence[0].CodeValue == "121106":
+            found.append(str(item.TextValue))
+        for inner in item.get("ContentSequence", ()):
+            collect(inner)
+
+    collect(pydicom.dcmread(tmp_path / "x.sr.dcm"))
+    assert found == [failed.sentence, "95 % interval 3.5 to 4.5 mL"]
 
 
 def test_tables_reports_and_resources_have_a_row_for_each(ct):
