@@ -107,7 +107,9 @@ def words_for(image: Image, mask: np.ndarray, plane: str) -> str:
         words = f"The first image is a whole {whole} with a region outlined in yellow; the second shows that region from near."
         return words + size
     side = side_of(image.geometry.to_world(index), plane_from_image(image))
-    where = ", and lies in the midline" if side == "midline" else f", and lies on the patient's {side} side" if side else ""
+    where = (
+        ", and lies in the midline" if side == "midline" else f", and lies on the patient's {side} side" if side else ""
+    )
     return (
         f"The first image is a whole {plane} {image.modality} slice with a region outlined in yellow; the second shows that "
         f"region from near. It measures {across[0]:.0f} × {across[1]:.0f} mm in this plane, {extent[axis]:.0f} mm across it"

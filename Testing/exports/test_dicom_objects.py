@@ -347,8 +347,10 @@ def test_measure_and_export_by_command(phantom_study, tmp_path):
     measured = json.loads(done.stdout)
     volume = next(m for m in measured if m["name"] == "volume")
     assert volume["value"] == pytest.approx((image.scalars == 90).sum() * image.geometry.voxel_volume / 1000)
-    assert (tmp_path / "m.csv").read_text().startswith(
-        "number,segment,name,value,unit,method,low,high,verdict,checks\n1,liver,volume,"
+    assert (
+        (tmp_path / "m.csv")
+        .read_text()
+        .startswith("number,segment,name,value,unit,method,low,high,verdict,checks\n1,liver,volume,")
     )
     done = medfm("export", phantom_study, path, "--output", tmp_path / "out", "--json")
     assert done.returncode == 0, done.stderr
