@@ -19,7 +19,7 @@ FROM = --data $(DATA) --work $(WORK)
 export HF_HUB_OFFLINE = 1
 export TOKENIZERS_PARALLELISM = false
 
-.PHONY: demo test test-light test-slow bench panel panel-shot browser-tools audit lint docs train-tiny train-text train-adapters train-guard measure-guard clean
+.PHONY: demo test test-light test-slow bench panel panel-shot browser-tools audit lint docs train-tiny train-volumes train-language train-guard measure-guard clean
 
 demo: $(VENV)/.run
 	$(BIN)/medfm demo --output out/demo
@@ -72,23 +72,27 @@ docs: $(VENV)/.docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --clean
 	@echo "Wrote out/site; open out/site/index.html"
 
-# Every stage resumes from WORK; text and adapters need the eyes only, so they share the two cores.
+# Every stage resumes from WORK; the networks for volumes and the language model share the two cores.
 train-tiny: $(VENV)/.dev
 	mkdir -p $(WORK)
-	$(TRAIN).train_codec $(FROM) --output $(WORK)/mask_codec --minutes 9
-	$(TRAIN).train_vision_tower $(FROM) --minutes 45
-	$(MAKE) -j2 train-text train-adapters
+	$(MAKE) -j2 train-volumes train-language
 	$(TRAIN).align $(FROM) --minutes 16
 	$(TRAIN).ship --work $(WORK) --output $(WORK)/medfm-tiny
 	$(BIN)/medfm bench-tiny --data $(DATA) --model $(WORK)/medfm-tiny --unquantized $(WORK)/unquantized --output $(WORK)/bench
 
-train-text:
-	$(TRAIN).train_tiny $(FROM) --minutes 90
+train-volumes:
+	$(TRAIN).train_volume brain-mr-coarse $(FROM) --minutes 16
+	$(TRAIN).train_volume brain-mr $(FROM) --minutes 46
+	$(TRAIN).train_volume head-neck-ct $(FROM) --minutes 22
+	$(TRAIN).train_volume hippocampus $(FROM) --minutes 9
+	for name in brain-mr head-neck-ct hippocampus; do \
+	  $(TRAIN).train_domain $$name $(FROM) && $(TRAIN).measure_agreement $$name $(FROM) || exit 1; done
 
-train-adapters:
-	$(TRAIN).train_adapter brain-mr $(FROM) --pretrained $(PRETRAINED) --minutes 66
-	$(TRAIN).train_adapter hippocampus $(FROM) --minutes 13
-	$(TRAIN).train_adapter torso-ct $(FROM) --minutes 8
+train-language:
+	$(TRAIN).train_codec $(FROM) --output $(WORK)/mask_codec --minutes 9
+	$(TRAIN).train_vision_tower $(FROM) --processes 1 --minutes 60
+	$(TRAIN).train_tiny $(FROM) --minutes 75
+	$(TRAIN).train_adapter brain-mr $(FROM) --pretrained $(PRETRAINED) --minutes 20
 
 # The intent models of the guard (docs/guard.md): some minutes; measuring trains once for each author that is held out.
 GUARD = OMP_NUM_THREADS=1 $(BIN)/python -m MedFMLib.training.guard

@@ -249,7 +249,10 @@ class Segments(Protocol):
 
 @runtime_checkable
 class SegmentsVolumes(Protocol):
-    """Segments named structures in a whole volume at once, better than slice by slice, if `draws_volumes` is true."""
+    """Segments named structures in a whole volume at once, better than slice by slice, if `draws_volumes` is true.
+
+    A model with structures that it can't segment in single slices has `draws_slices(labels, modality) -> bool`, too.
+    """
 
     draws_volumes: bool
 

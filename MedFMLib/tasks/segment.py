@@ -75,7 +75,8 @@ class SegmentTask:
         labels, outside = parts_to_draw(request, context)
         if not labels:
             return (Segmentation((), image.geometry),)
-        if isinstance(context.model, SegmentsVolumes) and context.model.draws_volumes and not _few_slices(request):
+        in_volumes = isinstance(context.model, SegmentsVolumes) and context.model.draws_volumes
+        if in_volumes and not (_few_slices(request) and _slices_alone(context.model, labels, image.modality)):
             masks, evidence = self._in_volume(request, context, labels)
         else:
             masks, evidence = self._by_slices(request, context, labels)
@@ -181,6 +182,12 @@ def without_rejected(
             context.note(f"Not drawn because the outline can't be right. {wrong[0].sentence}")
         kept = [s for number, s in enumerate(segmentation.segments, 1) if number not in gone]
         segmentation = replace(segmentation, segments=tuple(kept))
+
+
+def _slices_alone(model, labels: tuple[str, ...], modality: str) -> bool:
+    """Return whether a model segments single slices, too; one that needs the volume says so by `draws_slices`."""
+    asks = getattr(model, "draws_slices", None)
+    return asks is None or asks(labels, modality)
 
 
 def _few_slices(request: Request) -> bool:

@@ -19,6 +19,7 @@ from torch import nn
 
 from ...errors import ModelError
 from ...storage.json_text import read_json
+from .packed_weights import packed, unpacked
 
 FILES = ("mask_head.json", "mask_head.safetensors")
 CHANNELS = (32, 64, 96)
@@ -187,12 +188,11 @@ class MaskHead:
             )
 
     def save(self, folder: Path) -> None:
-        """Write the two files, weights in float16."""
+        """Write the two files, convolutions in eight bits, other weights in float16."""
         from safetensors.torch import save_file
 
         folder.mkdir(parents=True, exist_ok=True)
-        tensors = {name: value.detach().half().contiguous() for name, value in self.network.state_dict().items()}
-        save_file(tensors, folder / FILES[1])
+        save_file(packed(self.network), folder / FILES[1])
         content = {
             "width": self.network.tower.in_features,
             "parts": self.parts,
@@ -218,7 +218,7 @@ class MaskHead:
         try:
             content = read_json((folder / FILES[0]).read_bytes())
             network = MaskNetwork(content["width"], content["parts"], tuple(content["channels"])).folded()
-            network.load_state_dict({n: v.float() for n, v in load_file(folder / FILES[1]).items()})
+            network.load_state_dict(unpacked(network, load_file(folder / FILES[1])))
             structures = {label: tuple(parts) for label, parts in content["structures"].items()}
             pairs = tuple((int(left), int(right)) for left, right in content["pairs"])
             head = cls(network.to(memory_format=torch.channels_last).eval(), structures, pairs,

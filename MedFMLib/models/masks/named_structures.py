@@ -58,8 +58,12 @@ class NamedStructureMasks:
         """Implement `Segments.segment`.
 
         Raises:
-            ModelError: if the model came without a mask codec.
+            ModelError: if the model came without a mask codec, or segments a structure in whole volumes alone.
         """
+        if views and not self.draws_slices(labels, _modality(views)):
+            raise ModelError(
+                f"{', '.join(labels)}: segmented in whole volumes alone, not in single slices; give the whole volume."
+            )
         if self._automatic and views:
             found: list[list[SeenObject]] = [[] for _ in views]
             groups = self._adapters.choose(labels, _modality(views))

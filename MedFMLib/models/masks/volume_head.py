@@ -27,6 +27,7 @@ from ...core.view import window_for
 from ...errors import ModelError
 from ...storage.json_text import read_json
 from .domain import DomainJudge, describe
+from .packed_weights import packed, unpacked
 from .resampling import resample
 from .volume_masks import body_box, ras_ordered
 from .volume_network import MULTIPLE, VolumeNetwork
@@ -47,7 +48,7 @@ CT_CHANNELS = ((-160.0, 240.0), (-1000.0, 1500.0))
 CERTAIN = 0.97
 """Voxels with a more probable part than this keep it when volumes are matched."""
 
-ROUNDS = 6
+ROUNDS = 12
 MOST_SCALED = 4.0
 """Largest factor by which the probability of a part is scaled."""
 
@@ -207,17 +208,17 @@ class VolumeHead:
         return ((values - low) / max(high - low, 1e-6)).clamp(0, 1.5)[None]
 
     def _scores(self, network, values: torch.Tensor, guide, tile: tuple[slice, ...], half: bool) -> torch.Tensor:
-        """Return (parts, i, j, k) float32 scores of a tile, which is padded to the network's multiple."""
+        """Return (parts, i, j, k) float32 scores of a tile, which is padded on both sides to the network's multiple."""
         device = next(network.parameters()).device
-        crop, size = _padded(values[(slice(None), *tile)], MULTIPLE)
+        size = [s.stop - s.start for s in tile]
+        crop, inside = _padded(values[(slice(None), *tile)], size, 1)
         seen = None
         if guide is not None:
             there = tuple(slice(s.start // 2, s.stop // 2) for s in tile)
-            seen, _ = _padded(guide[(slice(None), *there)].float(), MULTIPLE // 2)
-            seen = seen[None].to(device)
+            seen = _padded(guide[(slice(None), *there)].float(), size, 2)[0][None].to(device)
         with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=half):
             scores = network(crop[None].to(device), seen)[0]
-        return scores[:, : size[0], : size[1], : size[2]].float().cpu()
+        return scores[(slice(None), *inside)].float().cpu()
 
     # -- files -----------------------------------------------------------------------------------
 
@@ -226,9 +227,9 @@ class VolumeHead:
         from safetensors.torch import save_file
 
         folder.mkdir(parents=True, exist_ok=True)
-        tensors = _packed(self.network, "network.")
+        tensors = packed(self.network, "network.")
         if self.coarse is not None:
-            tensors |= _packed(self.coarse, "coarse.")
+            tensors |= packed(self.coarse, "coarse.")
         save_file(tensors, folder / FILES[1], metadata={"format": "pt"})
         content = {
             "inputs": self.network.inputs,
@@ -261,10 +262,8 @@ class VolumeHead:
             stored = load_file(folder / FILES[1])
             parts, inputs, rough = int(content["parts"]), int(content["inputs"]), content.get("coarse")
             network = VolumeNetwork(inputs, parts, tuple(content["channels"]), parts if rough else 0)
-            coarse = VolumeNetwork(inputs, parts, tuple(rough["channels"])) if rough else None
-            _unpack(network, stored, "network.")
-            if coarse is not None:
-                _unpack(coarse, stored, "coarse.")
+            network = _read(network, stored, "network.")
+            coarse = _read(VolumeNetwork(inputs, parts, tuple(rough["channels"])), stored, "coarse.") if rough else None
             structures = {label: tuple(map(int, some)) for label, some in content["structures"].items()}
             judge = (
                 DomainJudge.from_json(read_json((folder / JUDGE).read_bytes())) if (folder / JUDGE).is_file() else None
@@ -284,28 +283,10 @@ class VolumeHead:
         return head
 
 
-def _packed(network: VolumeNetwork, prefix: str) -> dict[str, torch.Tensor]:
-    """Return a network's tensors for a file: convolutions in int8 with a scale for each output channel."""
-    tensors = {}
-    for key, value in network.state_dict().items():
-        value = value.detach().float()
-        if value.ndim == 5:
-            scale = value.abs().amax(dim=(1, 2, 3, 4)).clamp(min=1e-8) / 127
-            tensors[prefix + key] = (value / scale.view(-1, 1, 1, 1, 1)).round().to(torch.int8).contiguous()
-            tensors[f"{prefix}{key}_scale"] = scale
-        else:
-            tensors[prefix + key] = value.half().contiguous()
-    return tensors
-
-
-def _unpack(network: VolumeNetwork, stored: dict[str, torch.Tensor], prefix: str) -> None:
-    """Load into a network what `_packed` returned, and prepare it for inference."""
-    state = {}
-    for key in network.state_dict():
-        value, scale = stored[prefix + key].float(), stored.get(f"{prefix}{key}_scale")
-        state[key] = value if scale is None else value * scale.float().view(-1, 1, 1, 1, 1)
-    network.load_state_dict(state)
-    network.to(memory_format=torch.channels_last_3d).eval()
+def _read(network: VolumeNetwork, stored: dict[str, torch.Tensor], prefix: str) -> VolumeNetwork:
+    """Return a network with the weights of a file, ready for inference."""
+    network.load_state_dict(unpacked(network, stored, prefix))
+    return network.to(memory_format=torch.channels_last_3d).eval()
 
 
 def match_volumes(chances: torch.Tensor, certain: float = CERTAIN) -> None:
@@ -316,15 +297,17 @@ def match_volumes(chances: torch.Tensor, certain: float = CERTAIN) -> None:
         certain: voxels with a more probable part than this are not changed.
     """
     flat = chances.flatten(1)
-    open_ = torch.nonzero(flat.amax(0) < certain)[:, 0]
+    most, likeliest = flat.max(0)
+    open_ = torch.nonzero(most < certain)[:, 0]
     if not len(open_):
         return
     some = flat[:, open_].float()
-    goal = some.sum(1)
+    fixed = torch.bincount(likeliest[most >= certain], minlength=len(flat)).float()
+    goal = (flat.sum(1, dtype=torch.float32) - fixed).clamp(min=0)
     scale = torch.ones(len(some))
     for _ in range(ROUNDS):
         drawn = torch.bincount((some * scale[:, None]).argmax(0), minlength=len(some)).float()
-        scale *= ((goal + 5) / (drawn + 5)) ** 0.6
+        scale *= (goal + 5) / (drawn + 5)
         scale /= scale[0].clone()
         scale.clamp_(1 / MOST_SCALED, MOST_SCALED)
     some *= scale[:, None]
@@ -359,12 +342,22 @@ def _bell(size) -> torch.Tensor:
     return (i[:, None, None] * j[:, None] * k).clamp(min=0.01)
 
 
-def _padded(values: torch.Tensor, multiple: int) -> tuple[torch.Tensor, torch.Size]:
-    """Return (C, I, J, K) with zeros after the end, so that each side is a multiple; the size before."""
-    size = values.shape[1:]
-    sides = [-(-n // multiple) * multiple for n in size]
-    if list(size) == sides:
-        return values, size
-    whole = torch.zeros((len(values), *sides))
-    whole[:, : size[0], : size[1], : size[2]] = values
-    return whole, size
+def _padded(values: torch.Tensor, size: list[int], scale: int) -> tuple[torch.Tensor, tuple[slice, ...]]:
+    """Return (C, I, J, K) with zeros around, as in training, where a scan lies in the middle of its crop; where it lies.
+
+    Args:
+        values: (C, i, j, k), with one value for `scale` voxels along each axis.
+        size: (3,) voxels; they are padded to the network's multiple.
+        scale: voxels per value.
+    """
+    whole, inside = [], []
+    for n, length in zip(size, values.shape[1:], strict=True):
+        padded = -(-n // MULTIPLE) * MULTIPLE
+        start = (padded - n) // 4 * 2 // scale
+        whole.append(padded // scale)
+        inside.append(slice(start, start + length))
+    if whole == list(values.shape[1:]):
+        return values, tuple(inside)
+    out = torch.zeros((len(values), *whole))
+    out[(slice(None), *inside)] = values
+    return out, tuple(inside)

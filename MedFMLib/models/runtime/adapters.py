@@ -17,7 +17,6 @@ from ...storage.json_text import read_json
 from ...storage.model_card import ModelCard
 from .checkpoint import quiet_bitsandbytes, sha256_of, tensor_names
 
-
 VOLUME_WEIGHTS = "volume_head.safetensors"
 """An adapter's network for whole volumes (`masks.volume_head`), beside its LoRA or alone."""
 
@@ -102,7 +101,7 @@ class Adapters:
 
     def touches(self, modules: Sequence[str]) -> bool:
         """Return whether the active adapter changes a layer under one of these module paths."""
-        if not self.active:
+        if not self.active or not self.draws_slices(self.active):
             return False
         names = (
             name for name, _ in self.model.get_base_model().named_modules() if f".lora_A.{_key(self.active)}" in name

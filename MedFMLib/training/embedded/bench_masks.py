@@ -24,7 +24,7 @@ from .cases import BenchCase, Images
 from .meshnet import MERGED, MeshNet, merged_mask, merged_parts
 from .sources import in_ras_order
 
-BRAIN, TORSO, HIPPOCAMPUS = "brain-mr", "torso-ct", "hippocampus"
+BRAIN, HEAD_NECK, HIPPOCAMPUS = "brain-mr", "head-neck-ct", "hippocampus"
 """Adapters, by their purpose."""
 
 BRAIN_VALUES = {name: labels.STRUCTURES[name] for name in labels.BRAIN_PARTS}
@@ -102,16 +102,25 @@ def brain(images: Images, model: LoadedModel, baseline: MeshNetBaseline) -> Benc
         facts.append([way_name(way), mean(list(overlap[way].values())), confused, seconds, memory.megabytes])
     ours = drawn[ways[0]]
     spacing = case.image.geometry.spacing
+    known = case.parts != labels.UNKNOWN_PART
+    bias = {n: _volume_bias(ours, case.parts, known, n) for n in labels.BRAIN_PARTS}
     distances = {n: surface_distances(labels.structure_mask(ours, n), labels.structure_mask(case.parts, n), spacing)
                  for n in labels.BRAIN_PARTS}  # fmt: skip
     rows = [
-        [name, *(overlap[way][name] for way in ways), *(distances[name] or (None, None))] for name in labels.BRAIN_PARTS
+        [name, *(overlap[way][name] for way in ways), *(distances[name] or (None, None)), bias[name]]
+        for name in labels.BRAIN_PARTS
     ]
     columns = list(zip(*(row[1:] for row in rows), strict=True))
     rows.append([f"mean of {len(labels.BRAIN_PARTS)}", *map(mean, columns)])
     rows.append(["95 % interval", *(interval(column) for column in columns)])
     about = f"{case.about}; training saw this person: {case.seen}."
-    headings = ("structure", *(f"Dice, {way_name(way)}" for way in ways), "surface, mm", "95 % Hausdorff, mm")
+    headings = (
+        "structure",
+        *(f"Dice, {way_name(way)}" for way in ways),
+        "surface, mm",
+        "95 % Hausdorff, mm",
+        "bias of the volume, %",
+    )
     notes = (
         "Interval: bootstrap over structures; it shows how much the mean depends on the choice of structures, not how "
         "the model does on other people: this is one person.",
@@ -124,6 +133,8 @@ def brain(images: Images, model: LoadedModel, baseline: MeshNetBaseline) -> Benc
     section = BenchSection([Table("Brain T1, whole volume", about, headings, rows, notes), speed])
     section.summary = {
         "Dice, real T1, 27 parts": facts[0][1],
+        "mean absolute error of volumes, real T1, %": mean([abs(b) for b in bias.values() if b is not None]),
+        "largest bias of a volume, real T1, %": max((b for b in bias.values() if b is not None), key=abs, default=None),
         "surface distance, real T1, mm": mean([d and d[0] for d in distances.values()]),
         "given to the other side, real T1": facts[0][2],
         "seconds per 1 mm brain": facts[0][3],
@@ -134,6 +145,13 @@ def brain(images: Images, model: LoadedModel, baseline: MeshNetBaseline) -> Benc
     if baseline:
         section += _against_baseline(case, ours, baseline, about)
     return section
+
+
+def _volume_bias(found: np.ndarray, truth: np.ndarray, known: np.ndarray, name: str) -> float | None:
+    """Return the difference of a structure's volume from the truth's, in percent of the truth's; None if it is absent."""
+    there = np.count_nonzero(labels.structure_mask(truth, name))
+    drawn = np.count_nonzero(labels.structure_mask(found, name) & known)
+    return 100.0 * (drawn / there - 1) if there and drawn else None
 
 
 def interval(column) -> tuple[float, float] | None:

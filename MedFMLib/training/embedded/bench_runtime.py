@@ -44,7 +44,9 @@ class LoadedModel:
 
     def drawable(self, names: Sequence[str]) -> list[str]:
         """Return those of some structures that the model can segment now; all if it doesn't state them."""
-        known = getattr(getattr(self.runtime, "head", None), "structures", None)
+        adapters = getattr(self.runtime, "_adapters", None)
+        head = adapters.volume_head(self._active) if adapters is not None else None
+        known = getattr(head or getattr(self.runtime, "head", None), "structures", None)
         return [name for name in names if known is None or name in known]
 
 

@@ -3,8 +3,8 @@
     medfm bench-tiny --data DIR [--output DIR] [--quick] [--model DIR] [--unquantized DIR] [--pretrained DIR]
 
 Runs the parts of the bench in order and shows them: tables on the terminal, `bench-tiny.json`, and one page with
-pictures, `bench-tiny.html`. The measurements are in `bench_masks`, `bench_organs` and `bench_answers`; the images in
-`cases`.
+pictures, `bench-tiny.html`. The measurements are in `bench_masks`, `bench_clinical`, `bench_organs`,
+`bench_domain` and `bench_answers`; the images in `cases`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import numpy as np
 
 from ...errors import MedFMError
 from ...measure.overlap import dice
-from . import bench_answers, bench_masks, bench_organs
+from . import bench_answers, bench_clinical, bench_domain, bench_masks, bench_organs
 from .baselines import majority_answers
 from .bench_page import page
 from .bench_runtime import (
@@ -100,9 +100,12 @@ def run(
     add("Invariance", lambda: bench_masks.invariance(images, shown))
     if not quick:
         add("Synthetic heads", lambda: bench_masks.synthetic(images, shown))
+        add("Thick slices", lambda: bench_clinical.thick(images, shown))
+    add("Clinical heads", lambda: bench_clinical.clinical(images, shown))
     add("Hippocampus", lambda: bench_organs.hippocampi(images, shown))
+    add("CT of the head and neck", lambda: bench_organs.head_necks(images, shown))
     if not quick:
-        add("Torso", lambda: bench_organs.torso(images, shown, data))
+        add("Domain", lambda: bench_domain.domain(images, shown))
     asked = bench_answers.AnswerSet([])
     if wanted("Answers"):
         asked = _ask(images, shown, data, quick, absent, sections)

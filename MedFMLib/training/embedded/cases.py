@@ -21,12 +21,11 @@ from ...core.view import View, display_slice, make_view, window_for
 from ...errors import InputError
 from . import labels, sources
 from .questions import PictureFacts, scene
-from .sources import HELD_OUT_SLICES, freesurfer_parts, head_maps, read
+from .sources import freesurfer_parts, head_maps, read
 
 _SQUARE = 160
 
 NEVER = "no"
-OTHER_SLICES = "other slices of this patient"
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +41,7 @@ class BenchCase:
         region: "head" or "torso".
         structures: labelled ones for questions.
         absent: structures that are certainly not in it.
-        slices: plane → slice numbers to ask about (and, for torsos, to segment).
+        slices: plane → slice numbers to ask about.
         stripped: only the brain of the head is shown.
     """
 
@@ -65,6 +64,16 @@ class Hippocampus:
     name: str
     image: Image
     values: np.ndarray = field(repr=False)
+
+
+@dataclass(frozen=True, eq=False)
+class HeadNeck:
+    """A planning CT with contours: `values` (I, J, K), and the number in them of each organ."""
+
+    name: str
+    image: Image
+    values: np.ndarray = field(repr=False)
+    numbers: dict[str, int]
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,17 +148,17 @@ class Images:
         return made
 
     @cached_property
-    def torsos(self) -> list[BenchCase]:
-        """CT and MR torso and chest CT, at slices that were cut out of training."""
-        bones = ("urinary bladder", "left hip bone", "right hip bone")
-        return [
-            self._torso("ct_torso", ("ct.nii.gz", "ct_seg.nii.gz"), "CT", labels.TOTALSEGMENTATOR_CT,
-                        labels.TORSO_STRUCTURES, labels.HEAD_STRUCTURES, 4 if self.quick else 1),
-            self._torso("mr_torso", ("mr.nii.gz", "mr_seg.nii.gz"), "MR", labels.TOTALSEGMENTATOR_MR,
-                        labels.MR_TORSO_STRUCTURES, (*labels.HEAD_STRUCTURES, *bones), 2 if self.quick else 1),
-            self._torso("ct_chest", ("chest_ct.nii.gz", "chest_lungs.nii.gz"), "CT", labels.LUNGS,
-                        ("left lung", "right lung"), labels.HEAD_STRUCTURES, 6 if self.quick else 2),
-        ]  # fmt: skip
+    def head_necks(self) -> list[HeadNeck]:
+        """Planning CTs of the head and neck, of patients whom training left out."""
+        scans = sources.head_neck_scans(self.data, held_out=True)
+        if not scans:
+            raise InputError("openkbp is not in the data folder.")
+        numbers = {name: n + 2 for n, name in enumerate(labels.HEAD_NECK_STRUCTURES)}
+        made = []
+        for name, hu, parts, spacing, _ in scans[:2] if self.quick else scans:
+            geometry = Geometry(hu.shape, np.diag([*spacing, 1.0]))
+            made.append(HeadNeck(name, Image(hu.astype(np.int16)[None], geometry, "CT", name), parts, numbers))
+        return made
 
     @cached_property
     def hippocampi(self) -> list[Hippocampus]:
@@ -167,14 +176,13 @@ class Images:
     def unlabelled(self) -> list[BenchCase]:
         """Real volumes without labels: for questions about modality, plane and body part, and for refusals."""
         paths = {"brain_stroke/T1.nii.gz": "MR", "brain_stroke/T2.nii.gz": "MR", "brain_stroke/FLAIR.nii.gz": "MR",
-                 "healthy_reference/mni152_2009_t1.nii.gz": "MR", "orientation/LPI.nii.gz": "MR",
-                 "ct_lung/lung_ct.mha": "CT"}  # fmt: skip
+                 "healthy_reference/mni152_2009_t1.nii.gz": "MR", "orientation/LPI.nii.gz": "MR"}  # fmt: skip
         return [self._unlabelled(p, modality) for p, modality in paths.items() if (self.data / p).exists()]
 
     def for_questions(self) -> tuple[list[BenchCase], list[str]]:
         """Return (every case for questions, sentences naming what was missing)."""
         cases, absent = [], []
-        for get in (lambda: [self.t1], lambda: self.heads, lambda: self.torsos, lambda: self.unlabelled):
+        for get in (lambda: [self.t1], lambda: self.heads, lambda: self.unlabelled):
             try:
                 cases += get()
             except InputError as error:
@@ -190,24 +198,6 @@ class Images:
         name = path.split(".")[0].replace("/", " ").replace("_", " ")
         region = "torso" if modality == "CT" else "head"
         return BenchCase(name, "real, without labels", NEVER, image, None, region, slices=slices)
-
-    def _torso(self, folder: str, files, modality: str, table, structures, absent, step: int) -> BenchCase:
-        image = read(self.data / folder / files[0], modality)
-        values = read(self.data / folder / files[1]).scalars.astype(np.uint16)
-        rest = "unknown" if folder == "ct_chest" else "torso tissue"
-        parts = labels.part_table(table, rest)[values]
-        number = labels.UNKNOWN_PART if rest == "unknown" else labels.part_number(rest)
-        tissue = image.scalars > (-300 if modality == "CT" else 0.08 * np.percentile(image.scalars, 99.5))
-        parts[(values == 0) & tissue] = number
-        axis = image.geometry.index_axis("axial")
-        n, upward = image.geometry.shape[axis], image.geometry.affine[2, axis] > 0
-        numbers = [k for start, stop in HELD_OUT_SLICES[folder] for k in range(start, stop)][::step]
-        numbers = sorted(k if upward else n - 1 - k for k in numbers)
-        source = (
-            "lung masks checked by eye" if folder == "ct_chest" else "labels of TotalSegmentator (a model's output)"
-        )
-        return BenchCase(folder.replace("_", " "), f"real {modality}, {source}", OTHER_SLICES, image, parts, "torso",
-                    structures, absent, {"axial": numbers})  # fmt: skip
 
 
 # -- making volumes ------------------------------------------------------------------------------

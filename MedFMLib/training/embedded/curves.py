@@ -9,8 +9,10 @@ STAGES = {
     "eyes.jsonl": ("vision tower and mask head", ("masks", "dense")),
     "base.jsonl": ("answers, boxes and mask tokens", ("answers", "locations", "codes")),
     "adapter-brain-mr.jsonl": ("adapter brain-mr", ("masks",)),
-    "adapter-torso-ct.jsonl": ("adapter torso-ct", ("masks",)),
-    "adapter-hippocampus.jsonl": ("adapter hippocampus", ("masks",)),
+    "volume-brain-mr-coarse.jsonl": ("heads at 2 mm", ("loss",)),
+    "volume-brain-mr.jsonl": ("heads at 1 mm", ("loss",)),
+    "volume-head-neck-ct.jsonl": ("head and neck, CT", ("loss",)),
+    "volume-hippocampus.jsonl": ("hippocampus", ("loss",)),
 }
 """Log → its title, and the losses to plot."""
 
@@ -43,7 +45,7 @@ def plot_curves(work: Path, picture: Path) -> None:
             points = [(line["samples"] / 1000, line[name]) for line in lines if name in line]
             if points:
                 axis.plot(*zip(*points, strict=True), label=name, linewidth=1.3)
-        axis.set(title=title, xlabel="thousand pictures", ylabel="loss")
+        axis.set(title=title, xlabel="thousand samples", ylabel="loss")
         axis.grid(alpha=0.3)
         axis.legend()
     figure.savefig(picture, dpi=110)

@@ -132,7 +132,20 @@ SPOKEN = (
 
 SPOKEN_HEAD = SPOKEN[: len(SPOKEN) - len(TORSO_STRUCTURES)]
 
-LABELS = {"MR": HEAD_STRUCTURES + MR_TORSO_STRUCTURES, "CT": TORSO_STRUCTURES}
+HEAD_NECK_STRUCTURES = (
+    "brainstem",
+    "spinal cord",
+    "right parotid gland",
+    "left parotid gland",
+    "esophagus",
+    "larynx",
+    "mandible",
+)
+"""Organs of the head and neck in CT, which a volume network segments."""
+
+HIPPOCAMPUS_PARTS = ("anterior hippocampus", "posterior hippocampus")
+
+LABELS = {"MR": HEAD_STRUCTURES + HIPPOCAMPUS_PARTS, "CT": HEAD_NECK_STRUCTURES}
 """Structures that the shipped model can segment, by modality."""
 
 FREESURFER: dict[str, tuple[int, ...]] = {

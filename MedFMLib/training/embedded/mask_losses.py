@@ -14,7 +14,7 @@ _WEIGHTS = {
     2.0: ("kidney", "spleen", "stomach", "spine", "hip bone"),
     3.0: ("aorta", "urinary bladder", "mandible", "parotid gland", "larynx"),
     4.0: ("thalamus", "caudate", "putamen", "hippocampus", "brainstem", "ventral diencephalon", "spinal cord"),
-    5.0: ("third ventricle", "fourth ventricle", "oesophagus"),
+    5.0: ("third ventricle", "fourth ventricle", "esophagus"),
     8.0: ("pallidum", "amygdala"),
     12.0: ("accumbens",),
 }

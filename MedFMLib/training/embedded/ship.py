@@ -6,7 +6,8 @@ Depends on checkpoints and the folder's layout; trains nothing:
 
     base/            PaliGemma, linear layers in NF4 (double quantization) except those in `KEPT`, tokenizer, processor
     mask_head/       the network that segments with the bare base
-    adapters/NAME/   LoRA of the vision tower, trained on that quantized tower, with its own mask head
+    adapters/NAME/   LoRA of the vision tower, trained on that quantized tower, with its own mask head, or a network for
+                     whole volumes, or both
     mask_codec/      codec for the mask tokens
     labels.json      structures and example questions
     curves.png       learning curves
@@ -154,6 +155,7 @@ def ship(work: Path, output: Path) -> None:
         output: the model folder.
     """
     from .curves import plot_curves
+    from .ship_volumes import write_volume_heads
 
     fresh = work / "fresh"
     shutil.rmtree(fresh, ignore_errors=True)
@@ -163,6 +165,7 @@ def ship(work: Path, output: Path) -> None:
     for name in WHOLE[1:]:
         if (work / "unquantized" / name).is_dir():
             shutil.copytree(work / "unquantized" / name, fresh / name)
+    write_volume_heads(work, fresh / "adapters")
     output.mkdir(parents=True, exist_ok=True)
     for name in WHOLE:
         if not (fresh / name).is_dir():

@@ -1,8 +1,15 @@
-"""Write the trained volume networks as parts of the adapters that ship."""
+"""Write the trained volume networks, with their judges and limits of agreement, into the adapters that ship.
+
+Run as::
+
+    python -m MedFMLib.training.embedded.ship_volumes --work DIR --output Resources/models/medfm-tiny
+"""
 
 from __future__ import annotations
 
+import argparse
 import json
+import shutil
 from pathlib import Path
 
 from . import labels
@@ -69,3 +76,33 @@ def volume_head(name: str, work: Path):
         judge=DomainJudge.from_json(json.loads(judged.read_text())) if judged.is_file() else None,
         facts=facts,
     )
+
+
+def write_volume_heads(work: Path, adapters: Path) -> None:
+    """Write every volume network into its adapter's folder, beside a LoRA if there is one.
+
+    Args:
+        work: work folder with the checkpoints.
+        adapters: the folder with a folder for each adapter; one without a volume network is left alone.
+    """
+    for name in ABOUT:
+        fresh = work / "volume-heads" / name
+        shutil.rmtree(fresh, ignore_errors=True)
+        volume_head(name, work).save(fresh)
+        (adapters / name).mkdir(parents=True, exist_ok=True)
+        for file in fresh.iterdir():
+            shutil.copy(file, adapters / name / file.name)
+            (adapters / name / file.name).chmod(0o644)
+
+
+def main() -> None:
+    """Read the command line and run."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    for name in ("--work", "--output"):
+        parser.add_argument(name, type=Path, required=True)
+    o = parser.parse_args()
+    write_volume_heads(o.work, o.output / "adapters")
+
+
+if __name__ == "__main__":
+    main()

@@ -201,7 +201,12 @@ _TISSUES = (_WHITE, _GREY, _DEEP, _THALAMUS, _STEM, _FLUID, _CEREBELLUM_WHITE, _
 
 
 def head_table(values: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Return (1024,) mean and standard deviation of intensity, 0…1, per value of a head label map."""
+    """Return (1024,) mean and standard deviation of intensity, 0…1, per value of a head label map.
+
+    Args:
+        values: those that occur in it.
+        rng: of all random values.
+    """
     mean, spread = np.zeros(1024, np.float32), np.zeros(1024, np.float32)
     kind = rng.random()
     for value in np.unique(values):  # extra-cerebral clusters and other values without a tissue class

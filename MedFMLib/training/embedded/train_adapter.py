@@ -21,8 +21,8 @@ from pathlib import Path
 from . import labels
 from .mask_losses import part_weights
 from .optimizing import Log, MovingAverage, ProcessGroup, learning_rate, run_team, save_checkpoint
-from .samples import Background, Painter, head_maps, picture_batches, torso_subjects
-from .sources import hippocampus_subjects, teacher_subject
+from .samples import Background, Painter, head_maps, picture_batches
+from .sources import teacher_subject
 from .tiny import ModelShape, make_model, make_tokenizer, mask_network
 from .train_vision_tower import eye_losses
 
@@ -65,17 +65,6 @@ SPECIALTIES = {
         labels.PARTS, _own(labels.HEAD_STRUCTURES), labels.PAIRS, FOCUS, {"MR": labels.HEAD_STRUCTURES},
         "27 structures of the brain in MR of any contrast, with or without skull", closer=labels.DEEP,
     ),
-    "torso-ct": Specialty(
-        labels.PARTS, _own(labels.TORSO_STRUCTURES), labels.PAIRS, (), {"CT": labels.TORSO_STRUCTURES},
-        "twelve organs of chest, abdomen and pelvis in CT; two patients in training",
-    ),
-    "hippocampus": Specialty(
-        ("background", "anterior hippocampus", "posterior hippocampus"),
-        {"hippocampus": (1, 2), "anterior hippocampus": (1,), "posterior hippocampus": (2,)}, (), (),
-        {"MR": ("anterior hippocampus", "posterior hippocampus")},
-        "head and body of the hippocampus, from manual outlines",
-        {"adapter": "brain-mr", "labels": ["left hippocampus", "right hippocampus"], "margin_mm": 9.0, "largest_mm": 90.0},
-    ),
 }  # fmt: skip
 
 
@@ -89,10 +78,6 @@ def painter_of(name: str, work: Path, pretrained: Path | None, data: Path, size:
         data: the data folder.
         size: pixels per side.
     """
-    if name == "hippocampus":
-        return Painter(hippocampus_subjects(data), size)
-    if name == "torso-ct":
-        return Painter([s for s in torso_subjects(data) if s.modality == "CT"], size)
     real = teacher_subject(data, work, pretrained)
     return Painter(head_maps(data) + ([real] if real else []), size, zooms=0.8, deep=0.65)
 

@@ -427,7 +427,7 @@ HEAD_NECK_PARTS = (
     "spinal cord",
     "right parotid gland",
     "left parotid gland",
-    "oesophagus",
+    "esophagus",
     "larynx",
     "mandible",
 )

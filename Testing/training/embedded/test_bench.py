@@ -14,18 +14,16 @@ from MedFMLib.training.embedded import (
     bench_answers,
     bench_masks,
     bench_measures,
-    bench_organs,
     bench_tiny,
     labels,
     meshnet,
 )
-from MedFMLib.training.embedded.baselines import MeanShapes
 from MedFMLib.training.embedded.bench_page import gallery, page
 from MedFMLib.training.embedded.bench_runtime import LoadedModel, file_sizes, with_other_base
 from MedFMLib.training.embedded.bench_tables import BenchSection, Failure, Figure, SlicePicture, Table, as_text
 from MedFMLib.training.embedded.cases import NEVER, BenchCase, Images, probes, resampled
 from MedFMLib.training.embedded.questions import REFUSAL, QuestionExchange
-from MedFMLib.training.embedded.sources import HELD_OUT_MAPS, HELD_OUT_SLICES
+from MedFMLib.training.embedded.sources import HELD_OUT_MAPS, head_neck_files
 
 THALAMI = [labels.part_number(f"{side} thalamus") for side in ("left", "right")]
 
@@ -112,18 +110,6 @@ def test_unlabelled_voxels_count_for_nothing():
     truth = np.array([THALAMI[0], labels.UNKNOWN_PART], np.uint8)
     found = np.array([THALAMI[0], THALAMI[0]], np.uint8)
     assert bench_measures.part_dice(found, truth, labels.BRAIN_PARTS) == {"left thalamus": 1.0}
-    overlap = bench_organs.DiceSums()
-    known = np.array([1, 1, 0, 0], bool)
-    overlap.add("case", "liver", np.ones(4, bool), known, known)
-    assert overlap.get("case", "liver") == 1.0
-
-
-def test_dice_is_pooled_over_slices_before_dividing():
-    overlap = bench_organs.DiceSums()
-    full, half, empty = np.ones(4, bool), np.array([1, 1, 0, 0], bool), np.zeros(4, bool)
-    overlap.add("case", "liver", half, full, full)
-    overlap.add("case", "liver", full, empty, full)
-    assert overlap.get("case", "liver") == pytest.approx(2 * 2 / (2 + 4 + 4))
 
 
 def test_intervals():
@@ -171,13 +157,12 @@ def test_absent_folders_are_named(tmp_path, case):
     assert json.loads((tmp_path / "out" / "bench-tiny.json").read_text()) == result
 
 
-def test_torso_probes_are_held_out_slices_only(data):
-    for case in Images(data).torsos:
-        n = case.image.geometry.shape[2]
-        allowed = {k for start, stop in HELD_OUT_SLICES[case.name.replace(" ", "_")] for k in range(start, stop)}
-        upward = case.image.geometry.affine[2, 2] > 0
-        assert {k if upward else n - 1 - k for k in case.slices["axial"]} <= allowed
-        assert set(case.slices) == {"axial"}
+def test_head_necks_are_patients_whom_training_left_out(data):
+    cases = Images(data).head_necks
+    trained = {file.name.split("_")[0] for file in head_neck_files(data)}
+    assert len(cases) == 10 and len(trained) == 58
+    assert not trained & {case.name for case in cases}
+    assert all((case.values == number).any() for case in cases for number in case.numbers.values())
 
 
 def test_synthetic_heads_are_held_out_and_seeded(data):
@@ -201,8 +186,8 @@ def test_the_truth_scores_one_and_its_mirror_is_confused(case):
     table, facts = section.tables
     rows = {row[0]: row[1:] for row in table.rows}
     assert table.columns[1:3] == ("Dice, brain-mr", "Dice, bare base")
-    assert rows["left thalamus"] == [1.0, 1.0, 0.0, 0.0]
-    assert rows["left hippocampus"] == [None] * 4  # the head can't draw it, which is no zero
+    assert rows["left thalamus"] == [1.0, 1.0, 0.0, 0.0, 0.0]
+    assert rows["left hippocampus"] == [None] * 5  # the head can't draw it, which is no zero
     assert facts.rows[0][2] == 0.0
     swapped = case.parts.copy()
     swapped[case.parts == THALAMI[0]], swapped[case.parts == THALAMI[1]] = THALAMI[1], THALAMI[0]
@@ -226,12 +211,6 @@ def test_the_gallery_shows_many_structures_and_cases():
     chosen = gallery(failures)
     assert [f.structure for f in chosen] == [f"structure {n}" for n in range(5)]
     assert gallery(failures, per_structure=99, per_case=2, most=3) == failures[:3]
-
-
-def test_the_mean_shape_of_one_subject_is_that_subject(torso, monkeypatch, tmp_path):
-    monkeypatch.setattr("MedFMLib.training.embedded.baselines.torso_subjects", lambda data: [torso])
-    mask = MeanShapes(tmp_path).mask("ct_torso", 0.5, "liver")
-    assert mask[:, :32].sum() > 10 * max(1, mask[:, 32:].sum())  # the patient's right is the picture's left
 
 
 # -- answers -------------------------------------------------------------------------------------

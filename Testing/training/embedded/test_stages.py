@@ -11,7 +11,7 @@ pytestmark = pytest.mark.slow
 
 
 def stage(name, *arguments):
-    subprocess.run([sys.executable, "-m", f"MedFMLib.training.{name}", *map(str, arguments)], check=True)
+    subprocess.run([sys.executable, "-m", f"MedFMLib.training.embedded.{name}", *map(str, arguments)], check=True)
 
 
 def steps(log):
@@ -24,15 +24,19 @@ def folder(tmp_path_factory, open_data):
     data, work = open_data("brain_labelmaps").parent, tmp_path_factory.mktemp("work")
     given = ("--data", data, "--work", work)
     stage("train_codec", *given, "--output", work / "mask_codec", "--minutes", 0.1)
-    stage("train_eyes", *given, "--minutes", 0.6, "--batch", 4, "--processes", 1)
+    stage("train_vision_tower", *given, "--minutes", 0.6, "--batch", 4, "--processes", 1)
     first = steps(work / "eyes.jsonl")
-    stage("train_eyes", *given, "--minutes", 0.4, "--batch", 4, "--processes", 2)
+    stage("train_vision_tower", *given, "--minutes", 0.4, "--batch", 4, "--processes", 2)
     again = steps(work / "eyes.jsonl")
     assert again[: len(first)] == first
     assert again[-1] > first[-1], "the second start went on from the first"
     stage("train_tiny", *given, "--minutes", 0.2, "--batch", 4)
-    for name in ("torso-ct", "hippocampus"):
-        stage("train_adapter", name, *given, "--minutes", 0.2, "--batch", 4)
+    stage("train_adapter", "brain-mr", *given, "--minutes", 0.2, "--batch", 4)
+    for name in ("brain-mr-coarse", "brain-mr", "head-neck-ct", "hippocampus"):
+        stage("train_volume", name, *given, "--minutes", 0.4)
+    for name in ("brain-mr", "head-neck-ct", "hippocampus"):
+        stage("train_domain", name, *given, "--count", 14)
+    stage("measure_agreement", "hippocampus", *given)
     stage("align", *given, "--minutes", 0.1, "--batch", 4)
     stage("ship", "--work", work, "--output", work / "shipped")
     return work / "shipped"
@@ -44,6 +48,8 @@ def test_the_folder_holds_safetensors_and_nothing_that_runs(folder):
         "model.safetensors",
         "mask_head.safetensors",
         "adapter_model.safetensors",
+        "volume_head.safetensors",
+        "domain.json",
         "labels.json",
         "curves.png",
     } <= names
@@ -59,15 +65,17 @@ def test_the_folder_answers_and_draws(folder, open_data):
 
     model = open_model(folder).runtime
     assert isinstance(model, paligemma.PaliGemma)
-    image = read(open_data("ct_torso") / "ct.nii.gz", "CT")
+    image = read(open_data("brain_t1") / "t1_stripped.nii.gz")
     assert isinstance(model.write([make_view(image, "axial", 50)], "which plane is this?"), str)
-    start, stop = (40, 40, 40), (54, 56, 52)
+    assert isinstance(model.domain(image).chance, float)
+    start, stop = (40, 40, 40), (80, 90, 75)
     box = tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
     part = Image(image.voxels[(slice(None), *box)], image.geometry.crop(start, stop), "MR")
     for adapter, labels in (
-        ("", ["liver", "brain"]),
-        ("torso-ct", ["liver"]),
+        ("", ["brainstem", "brain"]),
+        ("brain-mr", ["left thalamus"]),
         ("hippocampus", ["anterior hippocampus"]),
+        ("head-neck-ct", ["mandible"]),
     ):
         model.use_adapter(adapter)
         seen = part if adapter == "hippocampus" else image  # in a larger one it would ask brain-mr where to look
