@@ -212,8 +212,8 @@ def test_the_embedded_model_does_several_tasks_on_one_load(batch, tmp_path):
         (tmp_path / "in").mkdir(exist_ok=True)
         sitk.WriteImage(picture, str(tmp_path / "in" / f"{name}.nrrd"))
     code, said, error = batch(
-        tmp_path / "in", "-t", "segment", "-t", "ask:Which modality is this?", "-t", "report", "--label", "liver",
-        "--modality", "CT", "-o", tmp_path / "out", compute="",
+        tmp_path / "in", "-t", "segment", "-t", "ask:Which modality is this?", "-t", "report", "--label", "mandible",
+        "--modality", "CT", "--outside-domain", "-o", tmp_path / "out", compute="",
     )  # fmt: skip
     assert code == 0 and said["done"] == 6, (error, said)
     names = {name.split(".", 1)[1] for name in checksums(tmp_path / "out")}

@@ -147,12 +147,12 @@ class NamedStructureMasks:
 
     def domain(self, image: Image) -> ImageDomain:
         """Implement `KnowsDomain.domain`: known without adapters that can judge, else if one of them knows the image."""
-        if image.is_picture:
-            return ImageDomain(False, "it is a picture, and the model was made for volumes", 0.0)
         heads = {name: self._adapters.volume_head(name) for name in self._adapters.card.adapters}
         judges = {name: head for name, head in heads.items() if head is not None and head.judge is not None}
         if not judges:
             return ImageDomain(True)
+        if image.is_picture:
+            return ImageDomain(False, "it is a picture, and the model was made for volumes", 0.0)
         fitting = [
             head
             for head in judges.values()
