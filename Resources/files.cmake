@@ -22,6 +22,7 @@ set(MedFM_RESOURCES
   "models/medfm-tiny/README.md"
   "models/medfm-tiny/adapters/brain-mr/adapter_config.json"
   "models/medfm-tiny/adapters/brain-mr/adapter_model.safetensors"
+  "models/medfm-tiny/adapters/brain-mr/domain.json"
   "models/medfm-tiny/adapters/brain-mr/mask_head.json"
   "models/medfm-tiny/adapters/brain-mr/mask_head.safetensors"
   "models/medfm-tiny/adapters/brain-mr/volume_head.json"

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 from support.phantoms import ct_phantom
 from support.scripted_model import ScriptedModel
+from support.trunk_card import with_trunk
 
 from MedFMLib.core.findings import Answer, Segment, Segmentation
 from MedFMLib.core.image import Image
@@ -21,6 +22,13 @@ from MedFMLib.patient.settings import PatientSettings
 
 WORDS = glossary()
 STAFF = "\nIf you feel unwell, tell the staff now."
+
+
+@pytest.fixture(autouse=True, scope="module")
+def trunk_card():
+    with pytest.MonkeyPatch.context() as patch:
+        with_trunk(patch)
+        yield
 
 
 class Listener:

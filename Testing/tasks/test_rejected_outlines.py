@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from support.phantoms import affine, sphere
 from support.scripted_model import ScriptedModel
+from support.trunk_card import with_trunk
 
 from MedFMLib.core.findings import FLAGGED, OK, REJECTED, Agreement, Measurement, OutlineCheck, Segment, Segmentation
 from MedFMLib.core.geometry import BoxedMask, Geometry
@@ -62,6 +63,13 @@ class Draws(ScriptedModel):
 
     def agreement(self, label):
         return AGREED if label in ("liver", "left lung") else None
+
+
+@pytest.fixture(autouse=True, scope="module")
+def trunk_card():
+    with pytest.MonkeyPatch.context() as patch:
+        with_trunk(patch)
+        yield
 
 
 @pytest.fixture(scope="module")
