@@ -181,18 +181,10 @@ def run_readme(text: str) -> int:
 
 @pytest.fixture
 def folder_with_scan(tmp_path, monkeypatch):
-    """A folder to work in, with `scan.nii.gz`: a computed CT with lungs and a liver."""
+    """A folder to work in, with `scan.nii.gz`: the average head that ships, which the embedded model knows."""
     sitk = pytest.importorskip("SimpleITK")
-    from support.phantoms import ct_phantom
-
-    image = ct_phantom()
-    picture = sitk.GetImageFromArray(image.scalars.transpose(2, 1, 0))
-    lps = image.geometry.affine.copy()
-    lps[:2] *= -1
-    picture.SetSpacing([float(n) for n in image.geometry.spacing])
-    picture.SetDirection((lps[:3, :3] / image.geometry.spacing).ravel().tolist())
-    picture.SetOrigin(lps[:3, 3].tolist())
-    sitk.WriteImage(picture, str(tmp_path / "scan.nii.gz"))
+    head = ROOT / "Resources" / "healthy" / "cases" / "average-healthy-brain-t1" / "image.nrrd"
+    sitk.WriteImage(sitk.ReadImage(str(head)), str(tmp_path / "scan.nii.gz"))
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

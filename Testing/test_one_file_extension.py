@@ -71,10 +71,11 @@ def test_a_dropped_task_has_a_command_with_its_options(extension, tmp_path):
     values[2, 3, 4], values[1, 1, 1] = 900, -50
     sitk.WriteImage(sitk.GetImageFromArray(values), str(tmp_path / "scan.nii.gz"))
     scan, out = tmp_path / "scan.nii.gz", tmp_path / "out"
-    done = run(extension, "-m", "MedFMLib.cli", "brightest", scan, "-o", out, "--modality", "CT")
+    done = run(extension, "-m", "MedFMLib.cli", "brightest", scan, "-o", out, "--modality", "CT", "--outside-domain")
     assert done.returncode == 0, done.stderr
     assert "The brightest voxel is at R -4.0, A -3.0, S 2.0 mm." in done.stdout
-    done = run(extension, "-m", "MedFMLib.cli", "brightest", scan, "-o", out, "--darkest", "--decimals", "0", "--json")
+    done = run(extension, "-m", "MedFMLib.cli", "brightest", scan, "-o", out, "--darkest", "--decimals", "0", "--json",
+               "--outside-domain")  # fmt: skip
     assert "The darkest voxel is at R -1, A -1, S 1 mm." in json.dumps(json.loads(done.stdout))
     assert json.loads((out / "scan.brightest.json").read_text())
     refused = run(extension, "-m", "MedFMLib.cli", "brightest", scan, "--decimals", "many")

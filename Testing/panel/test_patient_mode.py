@@ -449,6 +449,8 @@ def test_nothing_about_the_patient_is_in_files(handed_over, lock, tmp_path):
     written = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert lock.file in written
     for path in written:
-        content = re.sub(rb'"[0-9a-f]{32,64}"', b'"random"', path.read_bytes())  # any four digits may stand in salt and hash
+        content = re.sub(
+            rb'"[0-9a-f]{32,64}"', b'"random"', path.read_bytes()
+        )  # any four digits may stand in salt and hash
         assert b"MILLER" not in content and PIN.encode() not in content
     assert set(json.loads(lock.file.read_text())) <= {"salt", "hash", "on"}

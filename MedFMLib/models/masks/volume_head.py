@@ -35,6 +35,9 @@ from .voxel_names import BoxScores, NamedVoxels, name
 
 FILES = ("volume_head.json", "volume_head.safetensors")
 JUDGE = "domain.json"
+LEAST_SIDE = 2 * MULTIPLE
+"""Smallest side that a network sees, voxels: its statistics need more than one position at the lowest level."""
+
 OVERLAPPING = 0.7
 """Largest distance of two tiles as a share of their side."""
 
@@ -352,7 +355,7 @@ def _padded(values: torch.Tensor, size: list[int], scale: int) -> tuple[torch.Te
     """
     whole, inside = [], []
     for n, length in zip(size, values.shape[1:], strict=True):
-        padded = -(-n // MULTIPLE) * MULTIPLE
+        padded = max(LEAST_SIDE, -(-n // MULTIPLE) * MULTIPLE)
         start = (padded - n) // 4 * 2 // scale
         whole.append(padded // scale)
         inside.append(slice(start, start + length))

@@ -81,6 +81,14 @@ def test_what_is_drawn_lies_where_it_belongs_on_any_grid(seed, coarse):
         assert found.sum() == pytest.approx(there.sum(), rel=0.12 if spacing.max() < 2 else 0.25)
 
 
+def test_a_very_small_scan_is_no_error():
+    image = Image(np.ones((1, 3, 2, 4), np.int16), Geometry((3, 2, 4), np.eye(4)), "MR", "small")
+    plain = VolumeHead(small(), STRUCTURES, 1.0, 48)
+    assert plain.name_voxels(image, (2, 3), False).parts.shape == (3, 2, 4)
+    guided = VolumeHead(small(guide=4), STRUCTURES, 1.0, 48, coarse=small(), coarse_side=32)
+    assert guided.name_voxels(image, (2, 3), False).parts.shape == (3, 2, 4)
+
+
 def test_nothing_is_drawn_where_there_is_no_focus_or_nothing_is_wanted():
     image, *_ = balls(np.eye(4), (100, 100, 100))
     empty = Image(np.zeros((1, 60, 60, 60), np.int16), Geometry((60, 60, 60), np.eye(4)), "MR", "empty")
