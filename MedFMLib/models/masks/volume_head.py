@@ -51,6 +51,12 @@ CT_CHANNELS = ((-160.0, 240.0), (-1000.0, 1500.0))
 CERTAIN = 0.97
 """Voxels with a more probable part than this keep it when volumes are matched."""
 
+AT_A_TIME = 16
+"""Slices of a tile whose probabilities are computed at a time."""
+
+OPEN_AT_A_TIME = 200_000
+"""Voxels whose probabilities are scaled at a time."""
+
 ROUNDS = 12
 MOST_SCALED = 4.0
 """Largest factor by which the probability of a part is scaled."""
@@ -104,13 +110,12 @@ class VolumeHead:
             box = self._find(chances, grid)
             if box is None:
                 return nothing
-            chances, grid = chances[(slice(None), *box)], grid.crop([s.start for s in box], [s.stop for s in box])
+            chances = chances[(slice(None), *box)].contiguous()
+            grid = grid.crop([s.start for s in box], [s.stop for s in box])
         if self.coarse is not None:
             chances, grid = self._second_look(volume, chances, grid, half, lambda f: on_fraction(share + 0.55 * f))
-        kept = torch.empty((1 + len(named), *grid.shape), dtype=torch.float16)
-        kept[1:] = chances[named]
+        kept = _none_first(chances, named)
         del chances
-        kept[0] = (1 - kept[1:].sum(0, dtype=torch.float32)).clamp(min=0).half()
         match_volumes(kept)
         on_fraction(0.85)
         strides = np.abs(volume.scalars.strides)
@@ -186,7 +191,10 @@ class VolumeHead:
         for number, tile in enumerate(tiles):
             weight = _bell([s.stop - s.start for s in tile])
             scores = self._scores(network, values, guide, tile, half)
-            sums[(slice(None), *tile)] += scores.softmax(0).mul_(weight).half()
+            into = sums[(slice(None), *tile)]
+            for k in range(0, scores.shape[3], AT_A_TIME):  # the whole tile in float32 would take as much as the sums
+                there = (..., slice(k, k + AT_A_TIME))
+                into[there] += scores[there].float().softmax(0).mul_(weight[there]).half()
             weights[tile] += weight
             del scores
             on_fraction((number + 1) / len(tiles))
@@ -211,7 +219,7 @@ class VolumeHead:
         return ((values - low) / max(high - low, 1e-6)).clamp(0, 1.5)[None]
 
     def _scores(self, network, values: torch.Tensor, guide, tile: tuple[slice, ...], half: bool) -> torch.Tensor:
-        """Return (parts, i, j, k) float32 scores of a tile, which is padded on both sides to the network's multiple."""
+        """Return (parts, i, j, k) scores of a tile, which is padded on both sides to the network's multiple."""
         device = next(network.parameters()).device
         size = [s.stop - s.start for s in tile]
         crop, inside = _padded(values[(slice(None), *tile)], size, 1)
@@ -221,7 +229,7 @@ class VolumeHead:
             seen = _padded(guide[(slice(None), *there)].float(), size, 2)[0][None].to(device)
         with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=half):
             scores = network(crop[None].to(device), seen)[0]
-        return scores[(slice(None), *inside)].float().cpu()
+        return scores[(slice(None), *inside)].cpu()
 
     # -- files -----------------------------------------------------------------------------------
 
@@ -292,6 +300,18 @@ def _read(network: VolumeNetwork, stored: dict[str, torch.Tensor], prefix: str) 
     return network.to(memory_format=torch.channels_last_3d).eval()
 
 
+def _none_first(chances: torch.Tensor, named: list[int]) -> torch.Tensor:
+    """Return (1 + named, I, J, K): the probability of no named part, then of each; where it can, in the same memory."""
+    first = named[0]
+    if first and named == list(range(first, len(chances))):
+        for other in range(first - 1):
+            chances[first - 1] += chances[other]
+        return chances[first - 1 :]
+    kept = chances[[0, *named]]
+    kept[0] = (1 - kept[1:].sum(0, dtype=torch.float32)).clamp(min=0).half()
+    return kept
+
+
 def match_volumes(chances: torch.Tensor, certain: float = CERTAIN) -> None:
     """Scale each part's probability, in place, until it is drawn in as many voxels as its probabilities sum up to.
 
@@ -301,21 +321,24 @@ def match_volumes(chances: torch.Tensor, certain: float = CERTAIN) -> None:
     """
     flat = chances.flatten(1)
     most, likeliest = flat.max(0)
+    likeliest = likeliest.to(torch.uint8)
     open_ = torch.nonzero(most < certain)[:, 0]
     if not len(open_):
         return
-    some = flat[:, open_].float()
     fixed = torch.bincount(likeliest[most >= certain], minlength=len(flat)).float()
-    goal = (flat.sum(1, dtype=torch.float32) - fixed).clamp(min=0)
-    scale = torch.ones(len(some))
+    goal = (torch.stack([part.sum(dtype=torch.float32) for part in flat]) - fixed).clamp(min=0)
+    some = [flat[:, voxels] for voxels in open_.split(OPEN_AT_A_TIME)]
+    scale = torch.ones(len(flat))
     for _ in range(ROUNDS):
-        drawn = torch.bincount((some * scale[:, None]).argmax(0), minlength=len(some)).float()
+        drawn = torch.zeros(len(flat))
+        for piece in some:
+            drawn += torch.bincount((piece.float() * scale[:, None]).argmax(0), minlength=len(flat))
         scale *= (goal + 5) / (drawn + 5)
         scale /= scale[0].clone()
         scale.clamp_(1 / MOST_SCALED, MOST_SCALED)
-    some *= scale[:, None]
-    some /= some.sum(0)
-    flat[:, open_] = some.half()
+    for voxels, piece in zip(open_.split(OPEN_AT_A_TIME), some, strict=True):
+        scaled = piece.float() * scale[:, None]
+        flat[:, voxels] = (scaled / scaled.sum(0)).half()
 
 
 def _grid(box: np.ndarray, step: float) -> Geometry:
