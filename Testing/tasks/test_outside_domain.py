@@ -234,7 +234,11 @@ def test_a_forced_segmentation_is_marked_in_the_files(run, tmp_path):
     ]
     assert tables and all(MARK in path.read_text(encoding="utf-8") for path in tables)
     assert len(write_label_files(tmp_path / "each", response.segmentation)) == 3
-    table = response.measurements_table()
+
+
+def test_a_forced_segmentation_is_marked_in_a_data_frame(run):
+    pytest.importorskip("pandas")
+    table = run("segment", DomainModel(), outside_domain=True).measurements_table()
     assert table["segment"].str.endswith(OUTSIDE_MARK).all()
 
 
