@@ -98,6 +98,7 @@ def test_a_case_is_added_listed_and_removed(files, tmp_path):
     assert json.loads(run("healthy", "list", "--json", *library).stdout) == []
 
 
+@pytest.mark.slow
 def test_a_head_is_compared_with_the_average_one(tmp_path):
     pytest.importorskip("torch")
     out, head = tmp_path / "out", resources.path("healthy", "cases", "average-healthy-brain-t1") / "image.nrrd"

@@ -49,6 +49,7 @@ def test_the_patients_version_is_written_or_refused_with_its_reason(medfm, draft
     assert done.returncode == 2 and "can't be given to a patient" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_report_is_drafted_with_a_healthy_case_and_an_explained_answer(medfm, tmp_path):
     pytest.importorskip("torch")
     head = resources.path("healthy", "cases", "average-healthy-brain-t1") / "image.nrrd"
