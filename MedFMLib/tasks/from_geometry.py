@@ -262,10 +262,10 @@ class _Outlines:
         bigger = sums[0] > sums[1]
         first, second = (0, 1) if bigger == (self._asked.value == "larger") else (1, 0)
         unit = self._unit(self._asked.labels[0])
-        told = f"{plain(sums[first])} {unit} against {plain(sums[second])} {unit}"
+        stated = f"{plain(sums[first])} {unit} against {plain(sums[second])} {unit}"
         if sums[0] == sums[1]:
-            return self._made(f"{names[0]} and {names[1]} are equally large, {told}", self._asked.labels)
-        return self._made(f"{names[first]} is {self._asked.value} than {names[second]}: {told}", self._asked.labels)
+            return self._made(f"{names[0]} and {names[1]} are equally large, {stated}", self._asked.labels)
+        return self._made(f"{names[first]} is {self._asked.value} than {names[second]}: {stated}", self._asked.labels)
 
     def _equal(self) -> GeometricAnswer | None:
         first, second = self._asked.labels
@@ -404,8 +404,8 @@ class _Outlines:
             best = max(numbers, key=lambda n: areas[n])
             for number in (numbers[0], best, numbers[-1]) if len(labels) <= 2 else (best,):
                 shown.setdefault(number, self._reference(label, number))
-            told = f"{self._plane} slices {numbers[0]} to {numbers[-1]}"
-            self._context.slices += [told] if told not in self._context.slices else []
+            stated = f"{self._plane} slices {numbers[0]} to {numbers[-1]}"
+            self._context.slices += [stated] if stated not in self._context.slices else []
         return tuple(shown[number] for number in sorted(shown)[:MOST_REFERENCES])
 
     def _reference(self, label: str, number: int) -> SliceReference:

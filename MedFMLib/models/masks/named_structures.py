@@ -205,17 +205,12 @@ class NamedStructureMasks:
     def _draw_inside(self, name: str, image: Image, labels, inside: dict, callbacks: Callbacks, number, of) -> dict:
         """Find the regions that a network was trained for with another adapter's, and segment in a crop around each."""
         places = self._draw_volume(inside["adapter"], image, inside["labels"], callbacks, number * 2, of * 2)
-        masks: dict[str, np.ndarray] = {}
-        for nth, place in enumerate(places.values()):
-            start, stop = margin_box(place, image.geometry.spacing, inside["margin_mm"])
-            box = tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
-            crop = Image(
-                image.voxels[(slice(None), *box)], image.geometry.crop(start, stop), image.modality, image.name
-            )
-            part = (number * 2 + 1) * len(places) + nth
-            for label, mask in self._draw_volume(name, crop, labels, callbacks, part, of * 2 * len(places)).items():
-                masks.setdefault(label, np.zeros(image.geometry.shape, bool))[box] |= mask.whole()
-        return {label: BoxedMask.of(mask) for label, mask in masks.items()}
+        part, parts = (number * 2 + 1) * len(places), of * 2 * len(places)
+
+        def segment(nth: int, crop: Image) -> dict[str, BoxedMask]:
+            return self._draw_volume(name, crop, labels, callbacks, part + nth, parts)
+
+        return segment_around(places.values(), image, inside["margin_mm"], segment)
 
     def _masks(self, named, structures: dict[str, tuple[int, ...]], image: Image) -> dict[str, BoxedMask]:
         """Return the mask of each structure that is present, without stray voxels."""
@@ -293,21 +288,16 @@ class NamedStructureMasks:
         `inside` is {"adapter", "labels", "margin_mm", "largest_mm"}: adapter and labels that find the regions, margin
         around them, and the largest volume that the head can process without cropping.
         """
-        name, half = self._adapters.active, of * 2
+        name = self._adapters.active
         self._activate(inside["adapter"])
-        places = self._segment_volume(image, inside["labels"], callbacks, number * 2, half)
+        places = self._segment_volume(image, inside["labels"], callbacks, number * 2, of * 2)
         self._activate(name)
-        masks: dict[str, np.ndarray] = {}
-        for nth, place in enumerate(places.values()):
-            start, stop = margin_box(place, image.geometry.spacing, inside["margin_mm"])
-            box = tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
-            crop = Image(
-                image.voxels[(slice(None), *box)], image.geometry.crop(start, stop), image.modality, image.name
-            )
-            part = (number * 2 + 1) * len(places) + nth
-            for label, mask in self._segment_volume(crop, labels, callbacks, part, half * len(places)).items():
-                masks.setdefault(label, np.zeros(image.geometry.shape, bool))[box] |= mask.whole()
-        return {label: BoxedMask.of(mask) for label, mask in masks.items()}
+        part, parts = (number * 2 + 1) * len(places), of * 2 * len(places)
+
+        def segment(nth: int, crop: Image) -> dict[str, BoxedMask]:
+            return self._segment_volume(crop, labels, callbacks, part + nth, parts)
+
+        return segment_around(places.values(), image, inside["margin_mm"], segment)
 
     def _see(
         self, verb: str, views: Sequence[View], labels: Sequence[str], callbacks: Callbacks
@@ -342,6 +332,25 @@ class NamedStructureMasks:
 def longest_edge(image: Image) -> float:
     """Return the length of a volume's longest edge, mm."""
     return float((np.array(image.geometry.shape) * image.geometry.spacing).max())
+
+
+def segment_around(places, image: Image, margin_mm: float, segment) -> dict[str, BoxedMask]:
+    """Return the union of the masks from a crop around each place, on the image's grid.
+
+    Args:
+        places: masks on the image's grid.
+        image: scalar volume.
+        margin_mm: around each place.
+        segment: (number of the place, crop) → label → mask on the crop's grid.
+    """
+    masks: dict[str, np.ndarray] = {}
+    for nth, place in enumerate(places):
+        start, stop = margin_box(place, image.geometry.spacing, margin_mm)
+        box = tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
+        crop = Image(image.voxels[(slice(None), *box)], image.geometry.crop(start, stop), image.modality, image.name)
+        for label, mask in segment(nth, crop).items():
+            masks.setdefault(label, np.zeros(image.geometry.shape, bool))[box] |= mask.whole()
+    return {label: BoxedMask.of(mask) for label, mask in masks.items()}
 
 
 def margin_box(mask: BoxedMask, spacing, margin_mm: float) -> tuple[np.ndarray, np.ndarray]:

@@ -420,17 +420,7 @@ def coarse_head_source(data: Path, side: int) -> Heads:
     return head_source(data, side, 2.0)
 
 
-HEAD_NECK_PARTS = (
-    "background",
-    "body",
-    "brainstem",
-    "spinal cord",
-    "right parotid gland",
-    "left parotid gland",
-    "esophagus",
-    "larynx",
-    "mandible",
-)
+HEAD_NECK_PARTS = ("background", "body", *labels.HEAD_NECK_STRUCTURES)
 """Part n is label n − 1 of OpenKBP, from 2 on."""
 
 
